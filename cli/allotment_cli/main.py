@@ -1,0 +1,20 @@
+"""The `allot` command: assembles the command groups and turns errors into exit codes."""
+
+import typer
+
+app = typer.Typer(
+    name="allot",
+    help="One Kubernetes cluster, shared fairly: tenants, services, shares, and why a pod waits.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def allot() -> None:
+    """Give every command group a common parent."""
+
+
+def main() -> None:
+    """Run `allot` as a program."""
+    app()

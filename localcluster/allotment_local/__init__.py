@@ -1,0 +1,1 @@
+"""A real Kubernetes control plane on one machine, as plain processes, without a container engine."""

@@ -1,0 +1,1 @@
+"""The scheduler: places every tenant pod by hierarchical weighted Dominant Resource Fairness."""

@@ -1,0 +1,1 @@
+"""The scheduler core on a virtual clock."""
