@@ -89,7 +89,7 @@ func runEtcd() int {
 
 func runKubectl() int {
 	// kubectl reads -v while its commands are being built, before flags are parsed.
-	if err := logs.GlogSetter(kubectl.GetLogVerbosity(os.Args)); err != nil {
+	if _, err := logs.GlogSetter(kubectl.GetLogVerbosity(os.Args)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

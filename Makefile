@@ -1,0 +1,49 @@
+# Every target sets up what it needs: a .venv from uv.lock, and, where a cluster runs, the one-time build of the
+# control plane. Nothing outside this folder and the user's cache folder changes.
+.DEFAULT_GOAL := help
+.PHONY: help setup controlplane demo test check format generate e2e bench soak clean
+SHELL := /bin/sh
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	 || sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+
+setup: ## make .venv from the lock file
+	@scripts/bootstrap
+
+controlplane: setup ## build the local control plane and helm (once; minutes, then seconds)
+	@$(BIN)/python -m allotment_local.build
+
+demo: controlplane ## a bank's shared cluster at work, on this machine
+	@$(BIN)/allot demo $(ARGS)
+
+test: controlplane ## every test; real nodes only where ALLOT_REAL_NODE=1
+	@$(PYTEST) $(ARGS)
+
+check: setup ## lint, types, import layers, generated files
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m allotment_api.generate --check
+
+format: setup ## format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+generate: setup ## write crds/ and docs/reference from the models
+	@$(BIN)/python -m allotment_api.generate
+
+e2e: controlplane ## only the tests on a real API server
+	@$(PYTEST) -m cluster $(ARGS)
+
+bench: setup ## benchmarks; figures also in build/
+	@$(PYTEST) tests/benchmarks $(ARGS)
+
+soak: controlplane ## the long versions of the tests
+	@$(PYTEST) -m soak $(ARGS)
+
+clean: ## remove what make made in this folder
+	rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
