@@ -1,0 +1,94 @@
+"""What a plan reads and what it returns."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from allotment_operator.plans.actions import Action, Manifest, ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A service's own answer, through its probe, to the question whether clients can use it.
+
+    ``simulated`` means that its pods run on simulated nodes, where nothing listens: readiness is then what
+    Kubernetes says of the pods, and is shown as simulated wherever it is shown.
+    """
+
+    ready: bool
+    reason: str
+    message: str
+    simulated: bool = False
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantView:
+    """What a plan needs to know of the tenant that owns the resource's namespace.
+
+    ``guaranteed`` names the resources for which the tenant, and every ancestor that has a guarantee, holds one:
+    a pod may be non-preemptible only within it.
+    """
+
+    name: str
+    guaranteed: frozenset[str] = frozenset()
+    suspended: bool = False
+    toleration_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The world as far as one resource is concerned, read at the start of a reconciliation.
+
+    ``children`` are the live objects that carry the resource's instance label, Secrets included.
+    """
+
+    children: Mapping[ObjectRef, Manifest] = field(default_factory=dict)
+    tenant: TenantView | None = None
+    health: Health | None = None
+
+    def get(self, ref: ObjectRef) -> Manifest | None:
+        """Return the live object, or None where there is none."""
+        return self.children.get(ref)
+
+    def of_kind(self, kind: str) -> list[Manifest]:
+        """Return the live children of one kind, by name."""
+        return [manifest for ref, manifest in sorted(self.children.items()) if ref.kind == kind]
+
+    def ready_pods(self) -> int:
+        """Count the pods whose Ready condition is true and that are not being deleted."""
+        return sum(1 for pod in self.of_kind("Pod") if pod_is_ready(pod))
+
+
+def pod_is_ready(pod: Manifest) -> bool:
+    """Say whether a pod serves: its Ready condition is true and nobody has deleted it."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions: Iterable[Manifest] = pod.get("status", {}).get("conditions", ())
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionFact:
+    """One condition as a plan sees it now; its transition time is kept by whoever writes the status."""
+
+    type: str
+    status: bool | None
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What to do now, what to say, and when to look again.
+
+    Actions are executed in order; the first that fails ends this round, its error becomes the condition
+    ``Reconciled=False``, and the next round starts from what is then observed.
+
+    ``requeue_after`` is in seconds; None leaves it to the next event and the regular resynchronisation.
+    """
+
+    actions: tuple[Action, ...] = ()
+    conditions: tuple[ConditionFact, ...] = ()
+    status: Mapping[str, Any] = field(default_factory=dict)
+    requeue_after: float | None = None

@@ -1,0 +1,82 @@
+"""Whose an object is: the labels and owner references that every child carries.
+
+Labels are how children are found again (one list call per kind) and how their events find their owner. Owner
+references let Kubernetes' own garbage collector finish what a deleted operator could not. Both are set here only.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from allotment_operator.plans.actions import Delete, Manifest, ObjectRef
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "allotment"
+INSTANCE = "allotment.dev/instance"
+SERVICE_KIND = "allotment.dev/kind"
+INSTANCE_NAMESPACE = "allotment.dev/instance-namespace"
+"""Set on objects outside the instance's namespace: its authority's Secret in the operator's own namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The custom resource on whose behalf objects are made."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """Return the labels that find this owner's children."""
+        return {MANAGED_BY: MANAGER, SERVICE_KIND: self.kind, INSTANCE: self.name}
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """Return the owner reference for a child in the owner's namespace."""
+        return {
+            "apiVersion": self.api_version,
+            "kind": self.kind,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+
+    def metadata(
+        self, name: str, *, labels: Mapping[str, str] | None = None, annotations: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Return the metadata of a child in the owner's namespace."""
+        return {
+            "name": name,
+            "namespace": self.namespace,
+            "labels": {**self.selector, **(labels or {})},
+            "ownerReferences": [self.reference],
+            **({"annotations": dict(annotations)} if annotations else {}),
+        }
+
+    def foreign_metadata(self, namespace: str, name: str) -> dict[str, Any]:
+        """Return the metadata of a child elsewhere: owner references do not cross namespaces, labels do."""
+        return {
+            "name": name,
+            "namespace": namespace,
+            "labels": {**self.selector, INSTANCE_NAMESPACE: self.namespace},
+        }
+
+
+def prune(
+    observed: Mapping[ObjectRef, Manifest], wanted: Iterable[ObjectRef], *, kinds: frozenset[str]
+) -> list[Delete]:
+    """Return deletions of the children of these kinds that the plan no longer wants.
+
+    ``kinds`` is an allow-list, so that what others made under our labels (pods of a StatefulSet, claims with data)
+    is never swept away.
+    """
+    keep = set(wanted)
+    return [
+        Delete(ref, manifest["metadata"].get("uid"))
+        for ref, manifest in sorted(observed.items())
+        if ref.kind in kinds and ref not in keep and not manifest["metadata"].get("deletionTimestamp")
+    ]

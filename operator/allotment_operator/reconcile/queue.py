@@ -1,0 +1,105 @@
+"""A work queue of keys: each key once, never two workers on the same key, later when asked, slower after failures.
+
+Events only say *which* object to look at; what to do follows from looking. So a hundred events for one object are one
+piece of work, and an event that arrives while its object is being worked on makes one more round afterwards.
+This is client-go's rate-limited work queue, reduced to what one event loop needs.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class WorkQueue(Generic[Key]):
+    """Keys to be worked on, by the time at which they are due.
+
+    Invariants: a key is in ``_due`` exactly while it waits; a key in ``_active`` is never handed out; a key added while
+    active is handed out again once it is done.
+
+    Args:
+        clock: seconds, monotonic; the event loop's own by default.
+        base: first delay after a failure, in seconds; doubles with each further one.
+        ceiling: largest such delay, in seconds.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] | None = None, base: float = 0.5, ceiling: float = 120.0) -> None:
+        self._clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._base, self._ceiling = base, ceiling
+        self._due: dict[Key, float] = {}
+        self._heap: list[tuple[float, int, Key]] = []
+        self._sequence = 0
+        self._active: set[Key] = set()
+        self._again: dict[Key, float] = {}
+        self._failures: dict[Key, int] = {}
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._due) + len(self._again)
+
+    def add(self, key: Key, *, after: float = 0.0) -> None:
+        """Ask for the key to be worked on, ``after`` seconds from now at the latest."""
+        due = self._clock() + after
+        if key in self._active:
+            self._again[key] = min(due, self._again.get(key, due))
+            return
+        if due >= self._due.get(key, float("inf")):
+            return
+        self._due[key] = due
+        self._sequence += 1
+        heapq.heappush(self._heap, (due, self._sequence, key))
+        self._changed.set()
+
+    async def take(self) -> Key:
+        """Wait for the next key that is due; the caller must end its work with done or failed."""
+        while True:
+            delay = self._pop_stale()
+            if delay is not None and delay <= 0:
+                key = heapq.heappop(self._heap)[2]
+                del self._due[key]
+                self._active.add(key)
+                return key
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(delay):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    def done(self, key: Key, *, again_after: float | None = None) -> None:
+        """End the work on a key well; optionally look at it again after so many seconds."""
+        self._failures.pop(key, None)
+        self._finish(key, again_after)
+
+    def failed(self, key: Key) -> float:
+        """End the work on a key badly: it comes back after a delay, which is returned, in seconds.
+
+        An event shortens the delay, as in client-go: a user who has mended a spec does not wait for the backoff.
+        """
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = min(self._ceiling, self._base * 2.0**failures)
+        self._finish(key, delay)
+        return delay
+
+    def forget(self, key: Key) -> None:
+        """Drop a key that is gone: no more rounds, no memory of failures."""
+        self._due.pop(key, None)
+        self._again.pop(key, None)
+        self._failures.pop(key, None)
+
+    def _finish(self, key: Key, after: float | None) -> None:
+        self._active.discard(key)
+        asked = self._again.pop(key, None)
+        if asked is not None:
+            self.add(key, after=max(0.0, asked - self._clock()))
+        if after is not None:
+            self.add(key, after=after)
+
+    def _pop_stale(self) -> float | None:
+        """Drop heap entries that were superseded; return seconds until the first due key, None when there is none."""
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] - self._clock() if self._heap else None

@@ -1,0 +1,109 @@
+"""The work queue: one round per key at a time, later when asked, slower after failures."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allotment_operator.reconcile.queue import WorkQueue
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_many_events_for_one_object_are_one_piece_of_work() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for _ in range(100):
+        queue.add("a")
+
+    assert await queue.take() == "a"
+    queue.done("a")
+    assert len(queue) == 0
+
+
+async def test_an_event_during_the_work_makes_one_more_round() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    await queue.take()
+    queue.add("a")
+    queue.add("a")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.take(), 10)
+
+    queue.done("a")
+
+    assert await queue.take() == "a"
+    assert len(queue) == 0
+
+
+async def test_failures_back_off_up_to_the_ceiling_and_success_forgets_them() -> None:
+    queue: WorkQueue[str] = WorkQueue(base=1, ceiling=5)
+    queue.add("a")
+    delays = []
+    for _ in range(4):
+        await queue.take()
+        delays.append(queue.failed("a"))
+    await queue.take()
+    queue.done("a", again_after=0)
+    await queue.take()
+
+    assert delays == [1, 2, 4, 5]
+    assert queue.failed("a") == 1
+
+
+async def test_a_mended_object_does_not_wait_for_its_backoff() -> None:
+    queue: WorkQueue[str] = WorkQueue(base=60)
+    loop = asyncio.get_running_loop()
+    queue.add("a")
+    await queue.take()
+    queue.failed("a")
+    start = loop.time()
+
+    queue.add("a")
+    await queue.take()
+
+    assert loop.time() - start == 0
+
+
+async def test_an_earlier_wish_wins_over_a_later_one() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    queue.add("a", after=30)
+    queue.add("a", after=10)
+    queue.add("a", after=20)
+
+    await queue.take()
+
+    assert loop.time() - start == pytest.approx(10)
+
+
+async def test_a_forgotten_key_never_comes_back() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a", after=1)
+    queue.forget("a")
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.take(), 10)
+
+
+@given(events=st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 3)), max_size=30))
+async def test_no_key_is_ever_lost_or_worked_on_twice_at_once(events: list[tuple[str, float]]) -> None:
+    """Two workers, keys arriving in any order: every key is worked on after its last event."""
+    now = 0.0
+    queue: WorkQueue[str] = WorkQueue(clock=lambda: now)
+    active: Counter[str] = Counter()
+    last_round: dict[str, float] = {}
+    for key, after in events:
+        queue.add(key, after=after)
+    now = 10.0
+    while len(queue):
+        key = await queue.take()
+        active[key] += 1
+        assert active[key] == 1
+        last_round[key] = now
+        active[key] -= 1
+        queue.done(key)
+
+    assert set(last_round) == {key for key, _ in events}
