@@ -1,0 +1,117 @@
+"""Every name that Allotment gives to things in the Kubernetes API: labels, annotations, finalizers, field managers.
+
+One table (`NAMES`) carries the meaning of each; the reference page is generated from it. Programs import the
+constants and never spell a name themselves.
+
+It must never change a name without a migration: names are what running objects carry.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+GROUP: Final = "allotment.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+CATEGORY: Final = "allotment"
+
+SCHEDULER_NAME: Final = "allotment"
+TENANT_POLICY_NAME: Final = "allotment"
+DEFAULT_POOL: Final = "default"
+
+TENANT_LABEL: Final = f"{GROUP}/tenant"
+POD_GROUP_LABEL: Final = f"{GROUP}/pod-group"
+GANG_LABEL: Final = f"{GROUP}/gang"
+PREEMPTIBLE_LABEL: Final = f"{GROUP}/preemptible"
+INSTANCE_LABEL: Final = f"{GROUP}/instance"
+KIND_LABEL: Final = f"{GROUP}/kind"
+COMPONENT_LABEL: Final = f"{GROUP}/component"
+POOL_LABEL: Final = f"{GROUP}/pool"
+
+MAX_RUNTIME_ANNOTATION: Final = f"{GROUP}/max-runtime"
+CHECKPOINTED_AT_ANNOTATION: Final = f"{GROUP}/checkpointed-at"
+
+FINALIZER: Final = f"{GROUP}/operator"
+
+OPERATOR_FIELD_MANAGER: Final = "allotment-operator"
+SCHEDULER_FIELD_MANAGER: Final = "allotment-scheduler"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """One name, with what reads and writes it."""
+
+    sort: Literal["label", "annotation", "finalizer", "field manager", "name"]
+    name: str
+    carried_by: str
+    set_by: str
+    meaning: str
+
+
+NAMES: Final[tuple[Name, ...]] = (
+    Name(
+        "label",
+        TENANT_LABEL,
+        "Namespace",
+        "operator",
+        "The leaf tenant that owns the namespace and all its pods. The operator sets it from Tenant.spec.namespaces, "
+        "which wins over a value set by hand.",
+    ),
+    Name(
+        "label",
+        POD_GROUP_LABEL,
+        "Pod",
+        "you or the operator",
+        "Makes the pod a member of the PodGroup of that name in its namespace.",
+    ),
+    Name(
+        "label",
+        GANG_LABEL,
+        "Job",
+        "you",
+        'With the value "true" the Job\'s pods start together or not at all. The gang has '
+        "min(parallelism, completions - succeeded) members, recomputed as pods finish.",
+    ),
+    Name(
+        "label",
+        PREEMPTIBLE_LABEL,
+        "Pod",
+        "you or the operator",
+        'With the value "false" the pod is never evicted; it starts only within its tenant\'s guarantee.',
+    ),
+    Name("label", INSTANCE_LABEL, "everything made for a service", "operator", "Name of the service's own resource."),
+    Name("label", KIND_LABEL, "everything made for a service", "operator", "Kind of the service's own resource."),
+    Name(
+        "label",
+        COMPONENT_LABEL,
+        "everything made for a service",
+        "operator",
+        "Part of the service: broker, controller, node, driver, executor, master, worker, agent.",
+    ),
+    Name("label", POOL_LABEL, "pods of a KafkaCluster", "operator", "Pool of spec.pools that the pod belongs to."),
+    Name(
+        "annotation",
+        MAX_RUNTIME_ANNOTATION,
+        "Pod",
+        "you",
+        "Seconds after which the pod is over. Lets shorter pods run on nodes that are reserved for a larger one.",
+    ),
+    Name(
+        "annotation",
+        CHECKPOINTED_AT_ANNOTATION,
+        "Pod",
+        "your program",
+        "Time (RFC 3339) of the pod's last checkpoint. Work since then is what an eviction would lose.",
+    ),
+    Name(
+        "finalizer",
+        FINALIZER,
+        "Tenant and every service",
+        "operator",
+        "Holds the resource until the operator has taken down what belongs to it.",
+    ),
+    Name("field manager", OPERATOR_FIELD_MANAGER, "", "operator", "Owner of the fields that the operator applies."),
+    Name("field manager", SCHEDULER_FIELD_MANAGER, "", "scheduler", "Owner of the fields that the scheduler applies."),
+    Name("name", SCHEDULER_NAME, "Pod", "admission policy", "The spec.schedulerName of every pod of a tenant."),
+    Name("name", TENANT_POLICY_NAME, "TenantPolicy", "operator", "Name of the one TenantPolicy in each tenant namespace."),
+    Name("name", DEFAULT_POOL, "NodePool", "you", "Name of the pool that holds every node no other pool selects."),
+)
