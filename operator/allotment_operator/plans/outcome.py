@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from allotment_api.conditions import Condition
 from allotment_operator.plans.actions import Action, Manifest, ObjectRef
 
 
@@ -69,16 +70,6 @@ def pod_is_ready(pod: Manifest) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ConditionFact:
-    """One condition as a plan sees it now; its transition time is kept by whoever writes the status."""
-
-    type: str
-    status: bool | None
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What to do now, what to say, and when to look again.
 
@@ -89,6 +80,6 @@ class Outcome:
     """
 
     actions: tuple[Action, ...] = ()
-    conditions: tuple[ConditionFact, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
     requeue_after: float | None = None

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from allotment_api.labels import GROUP, INSTANCE_LABEL, KIND_LABEL
 from allotment_operator.plans.actions import Delete, Manifest, ObjectRef
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGER = "allotment"
-INSTANCE = "allotment.dev/instance"
-SERVICE_KIND = "allotment.dev/kind"
-INSTANCE_NAMESPACE = "allotment.dev/instance-namespace"
+INSTANCE_NAMESPACE_LABEL = f"{GROUP}/instance-namespace"
 """Set on objects outside the instance's namespace: its authority's Secret in the operator's own namespace."""
 
 
@@ -31,7 +30,7 @@ class Owner:
     @property
     def selector(self) -> dict[str, str]:
         """Return the labels that find this owner's children."""
-        return {MANAGED_BY: MANAGER, SERVICE_KIND: self.kind, INSTANCE: self.name}
+        return {MANAGED_BY_LABEL: MANAGER, KIND_LABEL: self.kind, INSTANCE_LABEL: self.name}
 
     @property
     def reference(self) -> dict[str, Any]:
@@ -62,7 +61,7 @@ class Owner:
         return {
             "name": name,
             "namespace": namespace,
-            "labels": {**self.selector, INSTANCE_NAMESPACE: self.namespace},
+            "labels": {**self.selector, INSTANCE_NAMESPACE_LABEL: self.namespace},
         }
 
 
