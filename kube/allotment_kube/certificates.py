@@ -6,7 +6,7 @@ is an argument; keys and serial numbers are random, as they must be.
 The local cluster's certificates and those of tenants' services are both made here.
 """
 
-import datetime
+import datetime as dt
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-AUTHORITY_LIFETIME = datetime.timedelta(days=3650)
-LEAF_LIFETIME = datetime.timedelta(days=365)
+AUTHORITY_LIFETIME = dt.timedelta(days=3650)
+LEAF_LIFETIME = dt.timedelta(days=365)
 
-_CLOCK_SKEW = datetime.timedelta(minutes=5)
+_CLOCK_SKEW = dt.timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,7 @@ class KeyPair:
         return cls(certificate, key)
 
 
-def authority(
-    common_name: str, *, now: datetime.datetime, lifetime: datetime.timedelta = AUTHORITY_LIFETIME
-) -> KeyPair:
+def authority(common_name: str, *, now: dt.datetime, lifetime: dt.timedelta = AUTHORITY_LIFETIME) -> KeyPair:
     """Make a self-signed authority that may sign leaves only."""
     key = new_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -75,11 +73,11 @@ def issue(
     signer: KeyPair,
     common_name: str,
     *,
-    now: datetime.datetime,
+    now: dt.datetime,
     organizations: Sequence[str] = (),
     hosts: Sequence[str] = (),
     client: bool = False,
-    lifetime: datetime.timedelta = LEAF_LIFETIME,
+    lifetime: dt.timedelta = LEAF_LIFETIME,
 ) -> KeyPair:
     """Sign a leaf certificate.
 
@@ -129,7 +127,7 @@ def public_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def renew_at(certificate: x509.Certificate) -> datetime.datetime:
+def renew_at(certificate: x509.Certificate) -> dt.datetime:
     """When two thirds of a certificate's life are over: late enough to be rare, early enough to be noticed."""
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     return certificate.not_valid_before_utc + life * 2 / 3
@@ -159,8 +157,8 @@ def _builder(
     issuer: x509.Name,
     public_key: ec.EllipticCurvePublicKey,
     *,
-    now: datetime.datetime,
-    lifetime: datetime.timedelta,
+    now: dt.datetime,
+    lifetime: dt.timedelta,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

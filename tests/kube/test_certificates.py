@@ -1,6 +1,6 @@
 """Certificates: what an authority signs verifies, says what it was asked to say, and is renewed in time."""
 
-import datetime
+import datetime as dt
 import ssl
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 from allotment_kube import certificates
 from allotment_kube.certificates import KeyPair
 
-NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 AUTHORITY = certificates.authority("test authority", now=NOW)
 OTHER = certificates.authority("test authority", now=NOW)
 
@@ -23,11 +23,9 @@ def test_a_leaf_is_signed_by_its_authority_and_by_no_namesake() -> None:
 
 
 def test_renewal_is_due_after_two_thirds_of_the_life() -> None:
-    leaf = certificates.issue(AUTHORITY, "kafka", now=NOW, client=True, lifetime=datetime.timedelta(days=90))
+    leaf = certificates.issue(AUTHORITY, "kafka", now=NOW, client=True, lifetime=dt.timedelta(days=90))
 
-    assert abs(certificates.renew_at(leaf.certificate) - (NOW + datetime.timedelta(days=60))) < datetime.timedelta(
-        hours=1
-    )
+    assert abs(certificates.renew_at(leaf.certificate) - (NOW + dt.timedelta(days=60))) < dt.timedelta(hours=1)
 
 
 def test_a_pair_survives_being_written_and_read() -> None:
@@ -42,7 +40,7 @@ def test_a_key_that_belongs_to_another_certificate_is_refused() -> None:
 
 
 def test_openssl_accepts_a_server_with_such_a_certificate(tmp_path: Path) -> None:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     authority = certificates.authority("authority", now=now)
     leaf = certificates.issue(authority, "localhost", now=now, hosts=["localhost"])
     chain = tmp_path / "server.pem"
