@@ -1,12 +1,23 @@
-"""Fixtures every test may use: a real control plane, shared by the whole run."""
+"""Fixtures every test may use: a real control plane, shared by the whole run.
+
+ALLOTMENT_TEST_KUBECONFIG names one that runs already; otherwise the run starts its own under a temporary folder and takes
+it down at its end, however it ends.
+"""
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from allotment_local.binaries import choose
+from allotment_local.cluster import LocalCluster
+from allotment_local.layout import Layout
+from allotment_local.progress import reporter
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,32 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """Yield the control plane that ALLOTMENT_TEST_KUBECONFIG names."""
-    kubeconfig = Path(os.environ["ALLOTMENT_TEST_KUBECONFIG"])
-    yield Cluster(kubeconfig, ("/tmp/gobuild/allotment-controlplane", "kubectl"))  # noqa: PT022 - replaced soon
+def cluster_state() -> Iterator[Path]:
+    """A temporary folder for clusters; pytest's own would keep the last three runs' logs and data."""
+    path = Path(tempfile.mkdtemp(prefix="allotment-test-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def local_cluster(cluster_state: Path) -> Iterator[LocalCluster]:
+    """The run's own local cluster; down again when the run ends, also by kill -9."""
+    with reporter() as progress:
+        running = LocalCluster("test", state=cluster_state, progress=progress)
+        running.up(tied_to_us=True)
+    try:
+        yield running
+    finally:
+        running.down()
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The control plane that tests share: unique namespaces, and nothing cluster-wide left behind."""
+    given = os.environ.get("ALLOTMENT_TEST_KUBECONFIG")
+    if given:
+        with reporter() as progress:
+            binaries = choose(layout=Layout.from_environment(), progress=progress)
+        return Cluster(Path(given), tuple(binaries["kubectl"]))
+    running: LocalCluster = request.getfixturevalue("local_cluster")
+    return Cluster(running.kubeconfig, tuple(running.specification.binaries["kubectl"]))

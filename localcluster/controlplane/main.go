@@ -30,9 +30,6 @@ import (
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
-	nodefast "sigs.k8s.io/kwok/kustomize/stage/node/fast"
-	nodelease "sigs.k8s.io/kwok/kustomize/stage/node/heartbeat-with-lease"
-	podfast "sigs.k8s.io/kwok/kustomize/stage/pod/fast"
 	kwokconfig "sigs.k8s.io/kwok/pkg/config"
 	kwokcmd "sigs.k8s.io/kwok/pkg/kwok/cmd"
 	kwoklog "sigs.k8s.io/kwok/pkg/log"
@@ -48,7 +45,6 @@ var components = map[string]func() int{
 	"kube-scheduler":          func() int { return runCobra(scheduler.NewSchedulerCommand()) },
 	"kubectl":                 runKubectl,
 	"kwok":                    runKwok,
-	"kwok-stages":             printStages,
 }
 
 func main() {
@@ -87,7 +83,14 @@ func runEtcd() int {
 	return 0
 }
 
+// forgetFlags empties the flag set that all packages of this program share: the Kubernetes components register a
+// --version there that is no boolean, which cobra would give to kubectl and kwok too, and kwok refuses.
+func forgetFlags() {
+	pflag.CommandLine = pflag.NewFlagSet(os.Args[0], pflag.ExitOnError)
+}
+
 func runKubectl() int {
+	forgetFlags()
 	// kubectl reads -v while its commands are being built, before flags are parsed.
 	if _, err := logs.GlogSetter(kubectl.GetLogVerbosity(os.Args)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -100,6 +103,7 @@ func runKubectl() int {
 }
 
 func runKwok() int {
+	forgetFlags()
 	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
 	flags.ParseErrorsAllowlist.UnknownFlags = true // this first pass sees the command's flags too
 	flags.Usage = func() {}
@@ -114,22 +118,6 @@ func runKwok() int {
 	if err := command.ExecuteContext(ctx); err != nil {
 		logger.Error("Run kwok", "err", err)
 		return 1
-	}
-	return 0
-}
-
-// printStages writes kwok's own stages for nodes and pods as one YAML stream. kwok does nothing without
-// stages, and ships them only inside its packages.
-func printStages() int {
-	for _, stage := range []string{
-		nodefast.DefaultNodeInit,
-		nodelease.DefaultNodeHeartbeatWithLease,
-		podfast.DefaultPodReady,
-		podfast.DefaultPodComplete,
-		podfast.DefaultPodDelete,
-	} {
-		fmt.Println("---")
-		fmt.Println(strings.TrimSpace(stage))
 	}
 	return 0
 }

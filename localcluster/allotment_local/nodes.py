@@ -1,0 +1,181 @@
+"""Turns pools into Node objects and keeps the cluster's simulated nodes as the pool file says.
+
+Nodes are created whole, with their capacity, and wait for kwok to make them Ready. Applying a pool file again creates
+what is missing, deletes what is no longer there, and replaces a node whose pool changed; nodes that did not come from a
+pool file are left alone. Every simulated node carries the label `allotment.dev/simulated: "true"`, so that nobody takes
+what runs on it for real.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import local
+from typing import Any
+
+from allotment_local.api import Connection
+from allotment_local.pools import Pool, PoolFile
+
+SIMULATED_LABEL = "allotment.dev/simulated"
+POOL_LABEL = "allotment.dev/local-pool"
+TEMPLATE_ANNOTATION = "allotment.dev/local-template"
+KWOK_ANNOTATION = "kwok.x-k8s.io/node"
+
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanges:
+    """What applying a pool file did."""
+
+    created: int
+    deleted: int
+
+
+def node_object(pool: Pool, index: int, *, version: str) -> dict[str, Any]:
+    """The Node object number `index` of a pool.
+
+    Args:
+        pool: its pool.
+        index: counts from 0; the node is called `POOL-INDEX`.
+        version: the Kubernetes version that its kubelet would have.
+    """
+    name = f"{pool.name}-{index}"
+    resources: dict[str, str] = {
+        "cpu": pool.cpu,
+        "memory": pool.memory,
+        "pods": str(pool.pods),
+        "ephemeral-storage": pool.storage,
+        **pool.resources,
+    }
+    if pool.gpu:
+        resources["nvidia.com/gpu"] = str(pool.gpu)
+    labels = {
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+        SIMULATED_LABEL: "true",
+        POOL_LABEL: pool.name,
+        **({"topology.kubernetes.io/zone": pool.zones[index % len(pool.zones)]} if pool.zones else {}),
+        **pool.labels,
+    }
+    node: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels, "annotations": {KWOK_ANNOTATION: "fake"}},
+        "spec": {"taints": [taint.model_dump(exclude_defaults=True) for taint in pool.taints]},
+        "status": {
+            "capacity": resources,
+            "allocatable": resources,
+            "addresses": [{"type": "Hostname", "address": name}, {"type": "InternalIP", "address": _address(name)}],
+            "nodeInfo": _node_info(version),
+        },
+    }
+    node["metadata"]["annotations"][TEMPLATE_ANNOTATION] = _digest(node)
+    return node
+
+
+def apply_pools(
+    kubeconfig: Path, pools: PoolFile, *, version: str, on_progress: Callable[[int, int], None]
+) -> NodeChanges:
+    """Make the cluster's pool nodes what the file says.
+
+    Args:
+        kubeconfig: of an administrator.
+        pools: the file's content.
+        version: see `node_object`.
+        on_progress: called with requests done and in all; from several threads.
+    """
+    nodes = [node_object(pool, index, version=version) for pool in pools.pools for index in range(pool.count)]
+    wanted = {str(node["metadata"]["name"]): node for node in nodes}
+    with Connection(kubeconfig) as connection:
+        present = {
+            item["metadata"]["name"]: item["metadata"].get("annotations", {}).get(TEMPLATE_ANNOTATION, "")
+            for item in connection.get(f"/api/v1/nodes?labelSelector={POOL_LABEL}")["items"]
+        }
+    stale = [name for name, digest in present.items() if name not in wanted or _template(wanted[name]) != digest]
+    missing = [node for name, node in wanted.items() if name not in present or name in set(stale)]
+    _Requests(kubeconfig, total=len(stale) + len(missing), on_progress=on_progress).run(stale, missing)
+    return NodeChanges(created=len(missing), deleted=len(stale))
+
+
+class _Requests:
+    """Sends deletions, then creations, over a few connections, one per thread."""
+
+    def __init__(self, kubeconfig: Path, *, total: int, on_progress: Callable[[int, int], None]) -> None:
+        self._kubeconfig = kubeconfig
+        self._total = total
+        self._on_progress = on_progress
+        self._done = 0
+        self._thread = local()
+        self._connections: list[Connection] = []
+
+    def run(self, stale: list[str], missing: list[dict[str, Any]]) -> None:
+        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+            try:
+                # Exhausting the maps waits for all and raises the first error.
+                for _ in pool.map(lambda name: self._connection().delete(f"/api/v1/nodes/{name}"), stale):
+                    self._count()
+                for _ in pool.map(lambda node: self._connection().post("/api/v1/nodes", node), missing):
+                    self._count()
+            finally:
+                pool.shutdown(cancel_futures=True)
+                for connection in self._connections:
+                    connection.__exit__(None, None, None)
+
+    def _connection(self) -> Connection:
+        connection: Connection | None = getattr(self._thread, "connection", None)
+        if connection is None:
+            connection = self._thread.connection = Connection(self._kubeconfig)
+            self._connections.append(connection)
+        return connection
+
+    def _count(self) -> None:
+        self._done += 1
+        self._on_progress(self._done, self._total)
+
+
+def ready_count(connection: Connection) -> tuple[int, int]:
+    """How many pool nodes are Ready and free of the not-ready taint, and how many there are."""
+    items = connection.get(f"/api/v1/nodes?labelSelector={POOL_LABEL}&resourceVersion=0")["items"]
+    return sum(is_usable(node) for node in items), len(items)
+
+
+def is_usable(node: Mapping[str, Any]) -> bool:
+    """Whether pods can be bound to the node: Ready, and the taint of new nodes taken away."""
+    conditions = node["status"].get("conditions", [])
+    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    taints = node["spec"].get("taints") or []
+    return ready and not any(taint["key"] == "node.kubernetes.io/not-ready" for taint in taints)
+
+
+def _template(node: Mapping[str, Any]) -> str:
+    return str(node["metadata"]["annotations"][TEMPLATE_ANNOTATION])
+
+
+def _digest(node: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(node, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _address(name: str) -> str:
+    """A made-up address from 100.64.0.0/10, which no network routes; the same for the same name."""
+    number = zlib.crc32(name.encode()) % (1 << 22)
+    return f"100.{64 + (number >> 16)}.{(number >> 8) & 255}.{number & 255}"
+
+
+def _node_info(version: str) -> dict[str, str]:
+    return {
+        "architecture": "amd64",
+        "operatingSystem": "linux",
+        "kubeletVersion": version,
+        "kubeProxyVersion": "",
+        "containerRuntimeVersion": "simulated://kwok",
+        "kernelVersion": "simulated",
+        "osImage": "simulated",
+        "bootID": "",
+        "machineID": "",
+        "systemUUID": "",
+    }
