@@ -1,0 +1,64 @@
+"""What the engine asks of a kind: the seam between the loop, which is the same for all, and a service, which is not.
+
+A kind is stateless. `plan` and `release` are pure and know no I/O; `probe` is the one door to the service itself.
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from allotment_api.resource import Resource as ApiResource
+from allotment_operator.plans.outcome import Health, Observed, Outcome
+
+R = TypeVar("R", bound=ApiResource)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """One custom resource: its kind and name; ``namespace`` is empty for cluster-scoped kinds."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where to look for a resource's children.
+
+    Attributes:
+        kinds: kinds of children in the resource's own namespace (or cluster-scoped ones), as apiVersion → kinds.
+        operator_namespace: kinds of children that live in the operator's namespace, such as an authority's Secret.
+    """
+
+    kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    operator_namespace: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Kind(Protocol[R]):
+    """One kind of custom resource that the operator looks after."""
+
+    @property
+    def model(self) -> type[R]:
+        """The API's model of the resource."""
+
+    @property
+    def scope(self) -> Scope:
+        """Where its children are."""
+
+    @property
+    def status_fields(self) -> frozenset[str]:
+        """Fields of the status, in the API's spelling, that its plans write; conditions aside."""
+
+    def plan(self, resource: R, observed: Observed, *, now: dt.datetime) -> Outcome:
+        """Say what to do next for a resource that should exist."""
+
+    def release(self, resource: R, observed: Observed, *, now: dt.datetime) -> Outcome | None:
+        """Say what to take down next for a resource that is being deleted; None when nothing of it is left."""
+
+    async def probe(self, resource: R, observed: Observed) -> Health | None:
+        """Ask the running service whether clients can use it; None where there is nothing to ask."""
