@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from allotment_api.resource import Resource as ApiResource
+from allotment_operator.plans.actions import Invoke
 from allotment_operator.plans.outcome import Health, Observed, Outcome
 
 R = TypeVar("R", bound=ApiResource)
@@ -39,6 +40,14 @@ class Scope:
     operator_namespace: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+class ServiceUnavailableError(Exception):
+    """The service itself could not be reached, or did not answer in time."""
+
+
+class ServiceRefusedError(Exception):
+    """The service itself refused what it was asked; repeating the call alone will not help."""
+
+
 class Kind(Protocol[R]):
     """One kind of custom resource that the operator looks after."""
 
@@ -59,6 +68,14 @@ class Kind(Protocol[R]):
 
     def release(self, resource: R, observed: Observed, *, now: dt.datetime) -> Outcome | None:
         """Say what to take down next for a resource that is being deleted; None when nothing of it is left."""
+
+    async def perform(self, resource: R, observed: Observed, action: Invoke) -> None:
+        """Carry out one call to the service itself; a kind that never plans an Invoke need not do anything.
+
+        Raises:
+            ServiceUnavailableError: the service does not answer; the round ends and is repeated.
+            ServiceRefusedError: it answered no, and will do so again.
+        """
 
     async def probe(self, resource: R, observed: Observed) -> Health | None:
         """Ask the running service whether clients can use it; None where there is nothing to ask."""

@@ -100,9 +100,22 @@ class EnsureCertificate:
     days: int = 365
 
 
-Action: TypeAlias = Apply | Delete | EnsureCredential | EnsureAuthority | EnsureCertificate
+@dataclass(frozen=True, slots=True)
+class Invoke:
+    """The service itself is told something, in its own protocol, by the kind's `perform`.
+
+    Whoever performs it must make it idempotent: it is repeated after a crash that came between the call and the note
+    of its success.
+
+    Attributes:
+        operation: what is to be true, such as ``create-topic``.
+        subject: what it is about, such as the topic's name.
+        arguments: whatever the operation needs besides; plain data.
+    """
+
+    operation: str
+    subject: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def target(action: Action) -> ObjectRef:
-    """Return which object an action is about."""
-    return action.ref
+Action: TypeAlias = Apply | Delete | EnsureCredential | EnsureAuthority | EnsureCertificate | Invoke

@@ -25,7 +25,7 @@ from allotment_api.resource import Resource as ApiResource
 from allotment_kube.client import Client
 from allotment_kube.errors import ApiError, DeniedError, RejectedError
 from allotment_kube.resources import Resource
-from allotment_operator.kind import Key, Kind
+from allotment_operator.kind import Key, Kind, ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.plans.outcome import Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner
 from allotment_operator.reconcile.credentials import AuthorityMissingError
@@ -111,11 +111,11 @@ class Engine:
             return None
         try:
             outcome = await self._round(kind, resource, manifest)
-        except (RejectedError, DeniedError, AuthorityMissingError) as error:
+        except (RejectedError, DeniedError, AuthorityMissingError, ServiceRefusedError) as error:
             # Waiting alone will not mend it: somebody must change the spec, a policy or a right.
             await self._report(key, manifest, self._failure(error))
             return WAITING_SECONDS
-        except ApiError as error:
+        except (ApiError, ServiceUnavailableError) as error:
             await self._report(key, manifest, self._failure(error))
             raise
         return outcome.requeue_after if outcome.requeue_after is not None else RESYNC_SECONDS
@@ -136,14 +136,14 @@ class Engine:
         outcome = kind.release(resource, observed, now=self._ports.clock())
         if outcome is None:
             return None
-        await self._ports.executor.execute(outcome.actions)
+        await self._execute(kind, resource, observed, outcome)
         await self._report(key, manifest, outcome.conditions, outcome.status)
         return "; ".join(each.message for each in outcome.conditions) or "its objects are being deleted"
 
     async def _round(self, kind: Kind[Any], resource: ApiResource, manifest: dict[str, Any]) -> Outcome:
         observed = await self._observe(kind, resource, manifest)
         outcome = kind.plan(resource, observed, now=self._ports.clock())
-        await self._ports.executor.execute(outcome.actions)
+        await self._execute(kind, resource, observed, outcome)
         key = Key(kind.model.definition.kind, manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"])
         healthy = (
             self._says(ConditionType.VALID, True, Reason.AS_EXPECTED, "The spec is valid."),
@@ -152,6 +152,11 @@ class Engine:
         )
         await self._report(key, manifest, (*healthy, *outcome.conditions), outcome.status)
         return outcome
+
+    async def _execute(self, kind: Kind[Any], resource: ApiResource, observed: Observed, outcome: Outcome) -> None:
+        await self._ports.executor.execute(
+            outcome.actions, perform=lambda action: kind.perform(resource, observed, action)
+        )
 
     async def _observe(self, kind: Kind[Any], resource: ApiResource, manifest: dict[str, Any]) -> Observed:
         owner = owner_of(kind, manifest)

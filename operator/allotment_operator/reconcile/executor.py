@@ -6,7 +6,7 @@ round and is raised as it came; its class says what the engine does next (`allot
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from allotment_api.labels import OPERATOR_FIELD_MANAGER
@@ -20,6 +20,7 @@ from allotment_operator.plans.actions import (
     EnsureAuthority,
     EnsureCertificate,
     EnsureCredential,
+    Invoke,
     Manifest,
     ObjectRef,
 )
@@ -40,8 +41,8 @@ class Executor:
         self._client = client
         self._clock = clock
 
-    async def execute(self, actions: Iterable[Action]) -> None:
-        """Carry out all actions, in order.
+    async def execute(self, actions: Iterable[Action], *, perform: Callable[[Invoke], Awaitable[None]]) -> None:
+        """Carry out all actions, in order; calls to the service itself through ``perform``.
 
         Raises:
             ApiError: the first action that failed; those after it were not tried.
@@ -53,6 +54,8 @@ class Executor:
                     await self._apply(action.manifest)
                 case Delete():
                     await self._delete(action)
+                case Invoke():
+                    await perform(action)
                 case EnsureCredential():
                     await self._write(credentials.credential(action, await self._secret(action.ref)))
                 case EnsureAuthority():
