@@ -1,0 +1,287 @@
+"""The transport over aiohttp: pooled connections, one request in flight on each.
+
+Two pools. Calls share `connections` kept-alive connections, which is also the bound on requests in flight; streams and
+WebSockets, which hold a connection for minutes, have a pool without a limit, so that watches never starve bindings.
+
+What is fixed per identity is built once: headers per content type and the TLS context. A call then costs one URL and
+one aiohttp request. Answers are asked for uncompressed: inside a cluster network gzip costs both sides more time than
+it saves.
+
+Exceptions of aiohttp end here: their `repr` may hold headers or a proxy's password, so they are not chained.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import lru_cache
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from .configuration import Configuration
+from .credentials import Identity
+from .errors import ConfigurationError, OutcomeUnknownError, UnreachableError, error_from_response
+from .tls import TlsContexts
+from .transport import Observer, Request, Response, Stream, WebSocket
+
+DEFAULT_CONNECTIONS: Final = 64
+_STREAM_BUFFER: Final = 1 << 18  # bytes read ahead of a watch's consumer before TCP pushes back
+
+
+class AiohttpTransport:
+    """Carries requests to the API server of a `Configuration`."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        connections: int = DEFAULT_CONNECTIONS,
+        user_agent: str = "allotment",
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._base = configuration.server
+        self._secure = configuration.server.startswith("https://")
+        self._credentials = configuration.credentials
+        self._tls = TlsContexts(configuration.tls) if self._secure else None
+        self._server_name = configuration.tls.server_name or None
+        self._proxy = configuration.proxy_url or None
+        self._observer = observer
+        self._clock = clock
+        self._fixed_headers = [
+            ("Accept", "application/json"),
+            ("Accept-Encoding", "identity"),
+            ("User-Agent", user_agent),
+            *configuration.impersonation.headers(),
+        ]
+        self._headers: dict[str, CIMultiDict[str]] = {}
+        self._headers_identity: Identity | None = None
+        self._connections = connections
+        self._sessions: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
+
+    async def send(self, request: Request) -> Response:
+        """Exchange one request for one whole answer; on 401 once more with fresh credentials."""
+        identity = self._credentials.current() or await self._credentials.obtain(rejected=None)
+        response = await self._exchange(request, identity)
+        if response.code == 401:
+            fresh = await self._renew(identity)
+            if fresh is not None:
+                response = await self._exchange(request, fresh)
+        return response
+
+    def stream(self, request: Request) -> AbstractAsyncContextManager[Stream]:
+        """Open an answer to be read as it comes; on 401 once more with fresh credentials."""
+        return self._open_stream(request)
+
+    def websocket(self, request: Request, subprotocols: Sequence[str]) -> AbstractAsyncContextManager[WebSocket]:
+        """Upgrade to a WebSocket."""
+        return self._open_websocket(request, subprotocols)
+
+    async def close(self) -> None:
+        """Close all connections; requests in flight fail."""
+        if self._sessions is not None:
+            for session in self._sessions:
+                await session.close()
+            self._sessions = None
+
+    async def _exchange(self, request: Request, identity: Identity) -> Response:
+        started = self._clock()
+        code = 0
+        try:
+            async with self._request(self._pools()[0], request, identity, _call_timeout(request.timeout)) as answer:
+                body = await answer.read()
+                code = answer.status
+                return Response(code, answer.headers, body)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._translated(error, request) from None
+        finally:
+            if self._observer is not None:
+                self._observer.observe(
+                    method=request.method, label=request.label, code=code, seconds=self._clock() - started
+                )
+
+    @asynccontextmanager
+    async def _open_stream(self, request: Request) -> AsyncIterator[Stream]:
+        identity = self._credentials.current() or await self._credentials.obtain(rejected=None)
+        started = self._clock()
+        answer = await self._begin_stream(request, identity)
+        try:
+            if answer.status == 401:
+                fresh = await self._renew(identity)
+                if fresh is not None:
+                    answer.close()
+                    answer = await self._begin_stream(request, fresh)
+            if self._observer is not None:
+                self._observer.observe(
+                    method="WATCH", label=request.label, code=answer.status, seconds=self._clock() - started
+                )
+            yield _AiohttpStream(answer, request)
+        finally:
+            answer.close()
+
+    async def _begin_stream(self, request: Request, identity: Identity) -> aiohttp.ClientResponse:
+        # The timeout covers connecting and the headers; silence afterwards is the watcher's to judge.
+        try:
+            async with asyncio.timeout(request.timeout):
+                return await self._request(self._pools()[1], request, identity, _UNLIMITED)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._translated(error, request) from None
+
+    def _request(
+        self,
+        session: aiohttp.ClientSession,
+        request: Request,
+        identity: Identity,
+        timeout: aiohttp.ClientTimeout,
+    ) -> "aiohttp.client._RequestContextManager":
+        target = f"{self._base}{request.path}?{request.query}" if request.query else self._base + request.path
+        return session.request(
+            request.method,
+            URL(target, encoded=True),
+            data=request.body,
+            headers=self._headers_for(identity, request.content_type if request.body is not None else ""),
+            ssl=self._tls.context(identity.key_pair) if self._tls is not None else True,
+            server_hostname=self._server_name,
+            proxy=self._proxy,
+            timeout=timeout,
+            allow_redirects=False,
+        )
+
+    def _headers_for(self, identity: Identity, content_type: str) -> CIMultiDict[str]:
+        if identity is not self._headers_identity:
+            self._headers = {}
+            self._headers_identity = identity
+        headers = self._headers.get(content_type)
+        if headers is None:
+            headers = CIMultiDict(self._fixed_headers)
+            if identity.authorization:
+                headers["Authorization"] = identity.authorization
+            if content_type:
+                headers["Content-Type"] = content_type
+            self._headers[content_type] = headers
+        return headers
+
+    async def _renew(self, rejected: Identity) -> Identity | None:
+        """Better credentials after a 401, None if there are none to be had."""
+        fresh = await self._credentials.obtain(rejected=rejected)
+        rotated = self._tls is not None and self._tls.refresh()
+        return fresh if rotated or fresh is not rejected else None
+
+    def _pools(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
+        # Built on first use: a session belongs to the running loop.
+        if self._sessions is None:
+            self._sessions = (self._session(self._connections), self._session(0))
+        return self._sessions
+
+    def _session(self, limit: int) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=limit, keepalive_timeout=60.0)
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=_STREAM_BUFFER
+        )
+
+    def _translated(
+        self, error: Exception, request: Request
+    ) -> UnreachableError | OutcomeUnknownError | ConfigurationError:
+        if isinstance(error, aiohttp.InvalidURL):
+            return ConfigurationError(f"the server's address {self._base!r} is not a URL")
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+            if self._tls is not None:
+                self._tls.refresh()  # the next attempt sees a rotated CA or certificate
+            return UnreachableError(f"TLS to {self._base} failed: {_plain(error)}", request=request.line)
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            reason = "no answer in time" if isinstance(error, TimeoutError) else _plain(error)
+            return UnreachableError(f"no connection to {self._base}: {reason}", request=request.line)
+        if isinstance(error, TimeoutError):
+            return OutcomeUnknownError(f"no answer within {request.timeout:g} s", request=request.line)
+        return OutcomeUnknownError(f"the connection broke: {_plain(error)}", request=request.line)
+
+    @asynccontextmanager
+    async def _open_websocket(self, request: Request, subprotocols: Sequence[str]) -> AsyncIterator[WebSocket]:
+        identity = self._credentials.current() or await self._credentials.obtain(rejected=None)
+        target = f"{self._base}{request.path}?{request.query}" if request.query else self._base + request.path
+        try:
+            async with asyncio.timeout(request.timeout):
+                socket = await self._pools()[1].ws_connect(
+                    URL(target, encoded=True),
+                    protocols=subprotocols,
+                    headers=self._headers_for(identity, ""),
+                    ssl=self._tls.context(identity.key_pair) if self._tls is not None else True,
+                    server_hostname=self._server_name,
+                    proxy=self._proxy,
+                    max_msg_size=0,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            # Its repr holds our Authorization header. The handshake's error body is not given to us by aiohttp.
+            headers: Mapping[str, str] = error.headers or CIMultiDict()
+            raise error_from_response(error.status, b"", headers, request.line) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._translated(error, request) from None
+        try:
+            yield _AiohttpWebSocket(socket, request)
+        finally:
+            await socket.close()
+
+
+class _AiohttpStream:
+    """An aiohttp response as a `Stream`."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, request: Request) -> None:
+        self._answer = answer
+        self._request = request
+
+    @property
+    def code(self) -> int:
+        return self._answer.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._answer.headers
+
+    async def read(self) -> bytes:
+        try:
+            return await self._answer.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise OutcomeUnknownError(f"the stream broke: {_plain(error)}", request=self._request.line) from None
+
+
+class _AiohttpWebSocket:
+    """An aiohttp WebSocket as a `WebSocket`."""
+
+    def __init__(self, socket: "aiohttp.ClientWebSocketResponse[bool]", request: Request) -> None:
+        self._socket = socket
+        self._request = request
+
+    @property
+    def subprotocol(self) -> str:
+        return self._socket.protocol or ""
+
+    async def send(self, message: bytes) -> None:
+        try:
+            await self._socket.send_bytes(message)
+        except (aiohttp.ClientError, OSError) as error:
+            raise OutcomeUnknownError(f"the stream broke: {_plain(error)}", request=self._request.line) from None
+
+    async def receive(self) -> bytes | None:
+        message = await self._socket.receive()
+        if message.type is aiohttp.WSMsgType.BINARY:
+            return bytes(message.data)
+        if message.type is aiohttp.WSMsgType.TEXT:
+            return str(message.data).encode()
+        if message.type is aiohttp.WSMsgType.ERROR:
+            raise OutcomeUnknownError("the stream broke", request=self._request.line)
+        return None
+
+
+_UNLIMITED: Final = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
+
+
+@lru_cache(maxsize=256)
+def _call_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=min(10.0, seconds))
+
+
+def _plain(error: Exception) -> str:
+    return str(error) or type(error).__name__

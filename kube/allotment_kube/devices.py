@@ -1,0 +1,142 @@
+"""Devices by dynamic resource allocation (resource.k8s.io/v1), reduced to counting whole devices.
+
+Selectors are CEL expressions over device attributes; they are kept as text so that a reader can tell a claim it
+understands (a class and a count) from one it must refuse.
+"""
+
+import msgspec
+
+from .models import Model, Object, Resourced
+from .pods import NodeSelector
+
+
+class CelSelector(Model, frozen=True):
+    """A CEL expression that a device must satisfy."""
+
+    expression: str = ""
+
+
+class DeviceSelector(Model, frozen=True):
+    """One selector; only CEL exists."""
+
+    cel: CelSelector | None = None
+
+
+class DeviceClassSpec(Model, frozen=True):
+    """Which devices belong to a class."""
+
+    selectors: tuple[DeviceSelector, ...] = ()
+    extended_resource_name: str | None = None
+
+
+class DeviceClass(Resourced, frozen=True):
+    """resource.k8s.io/v1 DeviceClass."""
+
+    spec: DeviceClassSpec = DeviceClassSpec()
+
+
+class ExactRequest(Model, frozen=True):
+    """A number of devices of one class."""
+
+    device_class_name: str = ""
+    selectors: tuple[DeviceSelector, ...] = ()
+    allocation_mode: str = "ExactCount"
+    count: int = 1
+    admin_access: bool | None = None
+
+
+class DeviceRequest(Model, frozen=True):
+    """A named request; `first_available` alternatives are kept untyped."""
+
+    name: str
+    exactly: ExactRequest | None = None
+    first_available: tuple[Object, ...] = ()
+
+
+class DeviceClaim(Model, frozen=True):
+    """All device requests of a claim."""
+
+    requests: tuple[DeviceRequest, ...] = ()
+
+
+class ResourceClaimSpec(Model, frozen=True):
+    """What a claim asks for."""
+
+    devices: DeviceClaim = DeviceClaim()
+
+
+class AllocatedDevice(Model, frozen=True):
+    """A device given to a request."""
+
+    request: str
+    driver: str
+    pool: str
+    device: str
+
+
+class DeviceAllocation(Model, frozen=True):
+    """All devices given to a claim."""
+
+    results: tuple[AllocatedDevice, ...] = ()
+
+
+class Allocation(Model, frozen=True):
+    """A claim's devices and the nodes they can be used from."""
+
+    devices: DeviceAllocation = DeviceAllocation()
+    node_selector: NodeSelector | None = None
+
+
+class ClaimConsumer(Model, frozen=True):
+    """A pod that the claim is reserved for."""
+
+    resource: str
+    name: str
+    uid: str
+
+
+class ResourceClaimStatus(Model, frozen=True):
+    """What a claim was given, and for whom it is reserved."""
+
+    allocation: Allocation | None = None
+    reserved_for: tuple[ClaimConsumer, ...] = ()
+
+
+class ResourceClaim(Resourced, frozen=True):
+    """resource.k8s.io/v1 ResourceClaim."""
+
+    spec: ResourceClaimSpec = ResourceClaimSpec()
+    status: ResourceClaimStatus = ResourceClaimStatus()
+
+
+class Device(Model, frozen=True):
+    """A device of a slice with its attributes, untyped."""
+
+    name: str
+    attributes: dict[str, Object] = msgspec.field(default_factory=dict)
+    capacity: dict[str, Object] = msgspec.field(default_factory=dict)
+
+
+class DevicePool(Model, frozen=True):
+    """The pool a slice is part of; only slices of the highest generation count."""
+
+    name: str
+    generation: int = 0
+    resource_slice_count: int = 1
+
+
+class ResourceSliceSpec(Model, frozen=True):
+    """Devices of one driver on one node, a set of nodes, or all."""
+
+    driver: str = ""
+    pool: DevicePool | None = None
+    node_name: str | None = None
+    all_nodes: bool | None = None
+    node_selector: NodeSelector | None = None
+    devices: tuple[Device, ...] = ()
+
+
+class ResourceSlice(Resourced, frozen=True):
+    """resource.k8s.io/v1 ResourceSlice."""
+
+    spec: ResourceSliceSpec = ResourceSliceSpec()

@@ -1,0 +1,86 @@
+"""Kinds around pods: Jobs, disruption budgets, priority classes and Leases."""
+
+from .models import Condition, LabelSelector, Model, Resourced
+
+
+class JobSpec(Model, frozen=True):
+    """A Job's size. None of `parallelism` means 1; None of `completions` a work queue."""
+
+    parallelism: int | None = None
+    completions: int | None = None
+    suspend: bool | None = None
+    backoff_limit: int | None = None
+    active_deadline_seconds: int | None = None
+    selector: LabelSelector | None = None
+
+
+class JobStatus(Model, frozen=True):
+    """A Job's progress, in pods."""
+
+    active: int = 0
+    ready: int | None = None
+    succeeded: int = 0
+    failed: int = 0
+    terminating: int | None = None
+    conditions: tuple[Condition, ...] = ()
+    start_time: str | None = None
+    completion_time: str | None = None
+
+
+class Job(Resourced, frozen=True):
+    """batch/v1 Job."""
+
+    spec: JobSpec = JobSpec()
+    status: JobStatus = JobStatus()
+
+
+class DisruptionBudgetSpec(Model, frozen=True):
+    """How many pods must stay, as a number or a percentage. A missing selector matches nothing."""
+
+    selector: LabelSelector | None = None
+    min_available: int | str | None = None
+    max_unavailable: int | str | None = None
+    unhealthy_pod_eviction_policy: str | None = None
+
+
+class DisruptionBudgetStatus(Model, frozen=True):
+    """What the disruption controller allows now; valid only while `observed_generation` is the current one."""
+
+    disruptions_allowed: int = 0
+    current_healthy: int = 0
+    desired_healthy: int = 0
+    expected_pods: int = 0
+    observed_generation: int = 0
+    disrupted_pods: dict[str, str] | None = None
+
+
+class PodDisruptionBudget(Resourced, frozen=True):
+    """policy/v1 PodDisruptionBudget."""
+
+    spec: DisruptionBudgetSpec = DisruptionBudgetSpec()
+    status: DisruptionBudgetStatus = DisruptionBudgetStatus()
+
+
+class PriorityClass(Resourced, frozen=True):
+    """scheduling.k8s.io/v1 PriorityClass."""
+
+    value: int = 0
+    global_default: bool = False
+    preemption_policy: str = "PreemptLowerPriority"
+    description: str = ""
+
+
+class LeaseSpec(Model, frozen=True):
+    """Who holds a lease and since when; times are RFC 3339 with microseconds, by the holder's wall clock."""
+
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    acquire_time: str | None = None
+    renew_time: str | None = None
+    lease_transitions: int | None = None
+
+
+class LeaseObject(Resourced, frozen=True):
+    """coordination.k8s.io/v1 Lease."""
+
+    spec: LeaseSpec = LeaseSpec()
