@@ -100,4 +100,3 @@ def _scale(scale: Scale) -> dict[str, str]:
         "statusReplicasPath": scale.status_path,
         "labelSelectorPath": scale.selector_path,
     }
-

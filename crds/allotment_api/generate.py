@@ -50,9 +50,7 @@ def crd_file(kind: type[Resource]) -> str:
 
 def files() -> dict[Path, str]:
     """Everything that is generated: path relative to the repository → text."""
-    return {
-        folder / crd_file(kind): crd_text(kind) for folder in CRD_FOLDERS for kind in KINDS.values()
-    }
+    return {folder / crd_file(kind): crd_text(kind) for folder in CRD_FOLDERS for kind in KINDS.values()}
 
 
 def stale(root: Path, wanted: Mapping[Path, str]) -> Iterator[Path]:
@@ -94,7 +92,9 @@ def differences(root: Path) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the return value is the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m allotment_api.generate", description="Write CRDs and reference pages.")
+    parser = argparse.ArgumentParser(
+        prog="python -m allotment_api.generate", description="Write CRDs and reference pages."
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; fail where a file is out of date")
     parser.add_argument("--root", type=Path, default=ROOT, help="repository to work on (default: the one this is in)")
     options = parser.parse_args(arguments)

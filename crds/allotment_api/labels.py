@@ -112,6 +112,8 @@ NAMES: Final[tuple[Name, ...]] = (
     Name("field manager", OPERATOR_FIELD_MANAGER, "", "operator", "Owner of the fields that the operator applies."),
     Name("field manager", SCHEDULER_FIELD_MANAGER, "", "scheduler", "Owner of the fields that the scheduler applies."),
     Name("name", SCHEDULER_NAME, "Pod", "admission policy", "The spec.schedulerName of every pod of a tenant."),
-    Name("name", TENANT_POLICY_NAME, "TenantPolicy", "operator", "Name of the one TenantPolicy in each tenant namespace."),
+    Name(
+        "name", TENANT_POLICY_NAME, "TenantPolicy", "operator", "Name of the one TenantPolicy in each tenant namespace."
+    ),
     Name("name", DEFAULT_POOL, "NodePool", "you", "Name of the pool that holds every node no other pool selects."),
 )

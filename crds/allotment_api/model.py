@@ -10,6 +10,7 @@ spelled in camelCase outside and snake_case inside. Models are frozen.
 It must never coerce: ``"3"`` is no integer and ``1`` no boolean, as for the API server.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +24,9 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     Strict,
+    model_serializer,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -40,7 +43,8 @@ class Rule:
     cel: str
     message: str
     holds: Callable[[Any], bool] | None = None
-    message_expression: str | None = None
+    field_path: str | None = None
+    """Field to report instead of the one the rule stands at, such as .spec.parent."""
 
     def check(self, value: Any) -> Any:
         """Give the value back, or raise ValueError with the rule's message."""
@@ -54,9 +58,20 @@ class Rule:
     def document(self) -> dict[str, str]:
         """The rule as an entry of x-kubernetes-validations."""
         out = {"rule": self.cel, "message": self.message}
-        if self.message_expression:
-            out["messageExpression"] = self.message_expression
+        if self.field_path:
+            out["fieldPath"] = self.field_path
         return out
+
+
+def no_keys_like(pattern: str, message: str, *, but: tuple[str, ...] = ()) -> Rule:
+    """A rule for maps: no key matches the regular expression (one that RE2 and Python read alike)."""
+    compiled = re.compile(pattern)
+    spared = f" && !(k in {list(but)})" if but else ""
+    return Rule(
+        f"!self.exists(k, k.matches('{pattern}'){spared})",
+        message,
+        lambda entries: not any(compiled.search(key) and key not in but for key in entries),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +112,13 @@ class Unique:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
+@dataclass(frozen=True, slots=True)
+class MaxText:
+    """Bounds the text of an integer-or-string in the schema; its validator does so in Python."""
+
+    characters: int
+
+
 class Model(BaseModel):
     """Base of every object in the API."""
 
@@ -129,6 +151,16 @@ class Model(BaseModel):
             rule.check(self)
         return self
 
+    @model_serializer(mode="wrap")
+    def _leave_out_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        out: dict[str, Any] = handler(self)
+        if not self.shows_empty:
+            for name, field in type(self).model_fields.items():
+                if getattr(self, name) in ((), {}) and field.default is not None:
+                    out.pop(field.alias or name, None)
+                    out.pop(name, None)
+        return out
+
     def manifest(self) -> dict[str, Any]:
         """The object as it stands in a manifest: camelCase, JSON types, without what is unset."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -158,8 +190,10 @@ def _text(written: object) -> object:
 
 
 def _rfc3339(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds" if value.microsecond else "seconds").replace(
-        "+00:00", "Z"
+    return (
+        value.astimezone(UTC)
+        .isoformat(timespec="microseconds" if value.microsecond else "seconds")
+        .replace("+00:00", "Z")
     )
 
 

@@ -215,4 +215,3 @@ Tolerations = Annotated[tuple[Toleration, ...], Field(max_length=16)]
 
 Taints = Annotated[tuple[Taint, ...], Field(max_length=16), KeyedBy("key", "effect")]
 """Taints of a node."""
-

@@ -108,5 +108,6 @@ class NodePool(Resource):
             "spec.selector is required, except for the pool named default: that one takes the nodes no other pool "
             "selects, so remove its selector",
             lambda it: (it.spec.selector is not None) != (it.metadata.name == DEFAULT_POOL),
+            field_path=".spec.selector",
         ),
     )

@@ -14,8 +14,16 @@ from pydantic import Field
 
 from allotment_api.conditions import Conditions
 from allotment_api.model import Bool, Count, Int, KeyedBy, Model, Rule, Seconds, Timestamp
-from allotment_api.names import DnsLabel, DnsName, LabelKey, Message, NodeLabels, PriorityClassName, ResourceList
-from allotment_api.names import Tolerations
+from allotment_api.names import (
+    DnsLabel,
+    DnsName,
+    LabelKey,
+    Message,
+    NodeLabels,
+    PriorityClassName,
+    ResourceList,
+    Tolerations,
+)
 from allotment_api.resource import AGE, LABEL_NAME, Column, Definition, Resource, reason_column
 
 _Members = Annotated[Int, Field(ge=1, le=100_000)]
@@ -163,6 +171,4 @@ class PodGroup(Resource):
     status: PodGroupStatus | None = None
     """What the scheduler observes."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        LABEL_NAME,
-    )
+    rules: ClassVar[tuple[Rule, ...]] = (LABEL_NAME,)

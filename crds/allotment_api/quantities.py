@@ -51,7 +51,9 @@ _BINARY: Final[Mapping[str, Fraction]] = {
     suffix: Fraction(1024**power) for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)
 }
 _NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
-_QUANTITY = re.compile(rf"(?P<number>{_NUMBER})(?:[eE](?P<exponent>[+-]?[0-9]{{1,2}})|(?P<suffix>[numkMGTPE]|[KMGTPE]i|))")
+_QUANTITY = re.compile(
+    rf"(?P<number>{_NUMBER})(?:[eE](?P<exponent>[+-]?[0-9]{{1,2}})|(?P<suffix>[numkMGTPE]|[KMGTPE]i|))"
+)
 _NUMBER_THEN_REST = re.compile(rf"(?P<number>{_NUMBER})(?P<rest>.*)", re.DOTALL)
 
 # What people write for a suffix, and what Kubernetes calls it.

@@ -6,11 +6,15 @@ The one list that generation, documentation, tests and readers of manifests go b
 from collections.abc import Mapping
 from typing import Any, Final
 
+from allotment_api.cassandra import CassandraCluster
 from allotment_api.errors import Fault, InvalidManifestError
+from allotment_api.jenkins import JenkinsAgentPool
+from allotment_api.kafka import KafkaCluster, KafkaTopic, KafkaUser
 from allotment_api.labels import API_VERSION
 from allotment_api.node_pool import NodePool
 from allotment_api.pod_group import PodGroup
 from allotment_api.resource import Resource
+from allotment_api.spark import SparkApplication, SparkCluster
 from allotment_api.tenant import Tenant
 from allotment_api.tenant_policy import TenantPolicy
 
@@ -21,6 +25,13 @@ KINDS: Final[Mapping[str, type[Resource]]] = {
         NodePool,
         TenantPolicy,
         PodGroup,
+        KafkaCluster,
+        KafkaTopic,
+        KafkaUser,
+        CassandraCluster,
+        SparkApplication,
+        SparkCluster,
+        JenkinsAgentPool,
     )
 }
 
@@ -40,5 +51,7 @@ def parse(manifest: Mapping[str, Any], *, strict: bool = True) -> Resource:
     if kind is None or not is_ours(manifest):
         said = f"{manifest.get('apiVersion')} {manifest.get('kind')}"
         known = ", ".join(KINDS)
-        raise InvalidManifestError(said, (Fault("kind", f"is not known: write apiVersion {API_VERSION} and one of {known}"),))
+        raise InvalidManifestError(
+            said, (Fault("kind", f"is not known: write apiVersion {API_VERSION} and one of {known}"),)
+        )
     return kind.parse(manifest, strict=strict)

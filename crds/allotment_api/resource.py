@@ -78,9 +78,18 @@ LABEL_NAME = Rule(
     "!self.metadata.name.contains('.')",
     "metadata.name becomes the value of a label and part of other names: write it without dots",
     lambda it: "." not in it.metadata.name,
+    field_path=".metadata.name",
 )
 """For kinds whose name must be a DNS label. That it is a DNS name at all is the API server's own rule, as is its
 length (`Definition.longest_name`)."""
+
+STARTS_WITH_LETTER = Rule(
+    "self.metadata.name.matches('^[a-z]')",
+    "metadata.name becomes the name of a Service: begin it with a letter",
+    lambda it: it.metadata.name[:1].isalpha() or not it.metadata.name,
+    field_path=".metadata.name",
+)
+"""For kinds that make Services."""
 
 
 class ObjectMeta(BaseModel):

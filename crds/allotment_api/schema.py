@@ -21,7 +21,7 @@ import annotated_types
 from pydantic import BaseModel, Strict
 from pydantic.fields import FieldInfo
 
-from allotment_api.model import KeyedBy, Model, Rule, Unique
+from allotment_api.model import KeyedBy, MaxText, Model, Rule, Unique
 from allotment_api.quantities import MAX_LENGTH, Quantity
 
 Schema = dict[str, Any]
@@ -150,6 +150,8 @@ def _constrain(schema: Schema, item: Any) -> None:
         case KeyedBy(keys=keys):
             schema["x-kubernetes-list-type"] = "map"
             schema["x-kubernetes-list-map-keys"] = [_camel(schema, key) for key in keys]
+        case MaxText(characters=bound):
+            schema["maxLength"] = bound
         case Unique():
             schema["x-kubernetes-list-type"] = "set"
         case _:
@@ -167,7 +169,11 @@ def _bound(schema: Schema, end: str) -> str:
 
 
 def _default(field: FieldInfo, *, shows_empty: bool) -> Any:
-    """The default as JSON, or None where the field has none or it is not worth writing out."""
+    """The default as JSON, or None where the field has none or it is not worth writing out.
+
+    Whole objects are written out in full: the API server judges a default by the rules before it fills in what is
+    below.
+    """
     if field.is_required():
         return None
     value = field.get_default(call_default_factory=True, validated_data={})
@@ -181,7 +187,7 @@ def _default(field: FieldInfo, *, shows_empty: bool) -> Any:
 
 def _json(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(value, Quantity):
         return value.text
     if isinstance(value, Decimal):

@@ -102,7 +102,9 @@ class NetworkPolicy(Model):
             Annotated[
                 str,
                 Field(min_length=1, max_length=43),
-                Rule("isCIDR(self)", "must be a network such as 10.20.0.0/16 or 2001:db8::/32", lambda net: _is_net(net)),
+                Rule(
+                    "isCIDR(self)", "must be a network such as 10.20.0.0/16 or 2001:db8::/32", lambda net: _is_net(net)
+                ),
             ],
             ...,
         ],
@@ -145,9 +147,11 @@ class Policy(Model):
             "!has(self.defaultRuntimeSeconds) || !has(self.maxRuntimeSeconds) || "
             "self.defaultRuntimeSeconds <= self.maxRuntimeSeconds",
             "defaultRuntimeSeconds must not exceed maxRuntimeSeconds: lower the default or raise the maximum",
-            lambda it: it.default_runtime_seconds is None
-            or it.max_runtime_seconds is None
-            or it.default_runtime_seconds <= it.max_runtime_seconds,
+            lambda it: (
+                it.default_runtime_seconds is None
+                or it.max_runtime_seconds is None
+                or it.default_runtime_seconds <= it.max_runtime_seconds
+            ),
         ),
     )
 
@@ -338,5 +342,6 @@ class Tenant(Resource):
             "!has(self.spec.parent) || self.spec.parent != self.metadata.name",
             "a tenant cannot be its own parent: name another one in spec.parent, or remove it",
             lambda it: it.spec.parent is None or it.spec.parent != it.metadata.name,
+            field_path=".spec.parent",
         ),
     )

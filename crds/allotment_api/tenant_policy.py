@@ -57,9 +57,11 @@ class TenantPolicySpec(Model):
             "!has(self.defaultRuntimeSeconds) || !has(self.maxRuntimeSeconds) || "
             "self.defaultRuntimeSeconds <= self.maxRuntimeSeconds",
             "defaultRuntimeSeconds must not exceed maxRuntimeSeconds: lower the default or raise the maximum",
-            lambda it: it.default_runtime_seconds is None
-            or it.max_runtime_seconds is None
-            or it.default_runtime_seconds <= it.max_runtime_seconds,
+            lambda it: (
+                it.default_runtime_seconds is None
+                or it.max_runtime_seconds is None
+                or it.default_runtime_seconds <= it.max_runtime_seconds
+            ),
         ),
         Rule(
             "self.tenant == oldSelf.tenant",

@@ -1,0 +1,608 @@
+"""KafkaCluster, KafkaTopic, KafkaUser: Kafka in KRaft mode, with its topics and users as resources.
+
+How it thinks: a bare cluster is fit for production. Three combined nodes form the quorum and hold the data, three
+copies of everything with two in sync, TLS on every port, every client authenticated, authorisation on. Larger ones
+list pools of controllers and brokers. What the operator derives from the spec (listeners, ids, disks, TLS,
+authorizer, replication) cannot be set in `config`, so that no two fields say different things.
+
+Invariants: an odd number of controllers; never more copies than brokers; a node id is never used twice, for its disk
+may hold another node's data. TLS cannot be turned off.
+
+Sources: KIP-853 (quorum), Kafka's broker configuration; names follow Strimzi where it has one.
+"""
+
+import re
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from allotment_api.conditions import Conditions
+from allotment_api.model import Bool, Count, Int, KeyedBy, Model, Rule, Unique, Weight, no_keys_like
+from allotment_api.names import DnsLabel
+from allotment_api.resource import (
+    AGE,
+    LABEL_NAME,
+    STARTS_WITH_LETTER,
+    Column,
+    Definition,
+    Resource,
+    ready_column,
+    reason_column,
+)
+from allotment_api.service import (
+    Binding,
+    Config,
+    Jvm,
+    Placement,
+    ReplicatedStatus,
+    Resources,
+    ServiceSpec,
+    Storage,
+    service_columns,
+)
+
+DEFAULT_VERSION: Final = "4.3.1"
+
+IDS_PER_POOL: Final = 1000
+"""Node ids reserved for each pool, from its firstNodeId on."""
+
+_OWNED: Final = (
+    no_keys_like(
+        "^(listeners$|listener[.]|advertised[.]|inter[.]broker[.]|control[.]plane|controller[.]listener|early[.]start)",
+        "config must not set listeners, the operator derives them: remove the key and use spec.listeners",
+    ),
+    no_keys_like(
+        "^(node[.]id|broker[.](id|rack)|process[.]roles|log[.]dirs?$|metadata[.]log[.]dir|zookeeper[.]|"
+        "controller[.]quorum[.](voters|bootstrap))",
+        "config must not set ids, roles, racks, disks or the quorum, the operator derives them: remove the key and use "
+        "spec.pools",
+    ),
+    no_keys_like(
+        "^(ssl[.]|sasl[.]|security[.]inter|authorizer[.]|super[.]users|allow[.]everyone|principal[.]builder|"
+        "delegation[.]token)",
+        "config must not set TLS, SASL or the authorizer, the operator derives them: remove the key and use "
+        "spec.listeners and spec.authorization",
+        but=("ssl.cipher.suites", "ssl.protocol", "ssl.enabled.protocols"),
+    ),
+    no_keys_like(
+        "^(default[.]replication[.]factor|min[.]insync[.]replicas|offsets[.]topic[.]replication|"
+        "transaction[.]state[.]log[.](replication|min)|share[.]coordinator[.]state[.]topic[.](replication|min))",
+        "config must not set replication, the operator derives it: remove the key and use spec.replication",
+    ),
+)
+"""Broker settings that other fields stand for."""
+
+
+class KafkaResources(Resources):
+    """What one Kafka node requests, and what it may use at most."""
+
+
+class KafkaPool(Model):
+    """Kafka nodes that are alike."""
+
+    name: Annotated[DnsLabel, Field(max_length=16)]
+    """Name of the pool; part of its pods' names."""
+
+    roles: Annotated[
+        tuple[Literal["controller", "broker"], ...],
+        Field(min_length=1, max_length=2),
+        Unique(),
+        Rule(
+            "self.all(r, r in oldSelf) && oldSelf.all(r, r in self)",
+            "roles of a pool cannot change: add a pool with the new roles, then remove this one",
+        ),
+    ] = ("controller", "broker")
+    """What the nodes do: controllers keep the metadata, brokers the data."""
+
+    replicas: Annotated[Int, Field(ge=1, le=IDS_PER_POOL)] = 3
+    """Number of nodes."""
+
+    first_node_id: Annotated[Int, Field(ge=0, le=1_000_000)] | None = None
+    """First node id of the pool, a multiple of 1000: it owns that and the 999 after it. Absent: the operator takes the
+    next free range and keeps it in the status. Cannot change."""
+
+    storage: Storage = Field(default_factory=Storage)
+    """Disk of each node."""
+
+    resources: KafkaResources = Field(default_factory=KafkaResources)
+    """What each node requests."""
+
+    jvm: Jvm = Field(default_factory=Jvm)
+    """Settings of the Java virtual machine."""
+
+    placement: Placement = Field(default_factory=Placement)
+    """Where the nodes run. The topology key's value becomes Kafka's rack."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"!has(self.firstNodeId) || self.firstNodeId % {IDS_PER_POOL} == 0",
+            f"firstNodeId must be a multiple of {IDS_PER_POOL}: write 0, 1000, 2000 or so on",
+            lambda it: (it.first_node_id or 0) % IDS_PER_POOL == 0,
+            field_path=".firstNodeId",
+        ),
+        Rule(
+            "has(self.firstNodeId) == has(oldSelf.firstNodeId) && "
+            "(!has(self.firstNodeId) || self.firstNodeId == oldSelf.firstNodeId)",
+            "firstNodeId cannot change, the nodes' disks carry their ids: restore the old value",
+            field_path=".firstNodeId",
+        ),
+    )
+
+
+class Replication(Model):
+    """Copies of the data, for topics that do not say otherwise and for Kafka's own."""
+
+    factor: Annotated[Int, Field(ge=1, le=16)] = 3
+    """Number of copies."""
+
+    min_in_sync: Annotated[Int, Field(ge=1, le=16)] = 2
+    """Copies that must have a record before a producer with acks=all is told so."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.minInSync <= self.factor",
+            "minInSync must not exceed factor, or nothing could ever be written: lower minInSync or raise factor",
+            lambda it: it.min_in_sync <= it.factor,
+        ),
+    )
+
+
+class ListenerAuthentication(Model):
+    """How clients prove who they are."""
+
+    type: Literal["scram-sha-512", "tls"]
+    """scram-sha-512: user and password. tls: client certificate."""
+
+
+class Listener(Model):
+    """A port for clients. It always speaks TLS."""
+
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=11),
+        Rule(
+            "self.matches('^[a-z][a-z0-9]*$')",
+            "must be lower-case letters and digits, beginning with a letter",
+            lambda name: re.fullmatch("[a-z][a-z0-9]*", name) is not None,
+        ),
+    ]
+    """Name of the listener."""
+
+    port: Annotated[
+        Int,
+        Field(ge=9092, le=65535),
+        Rule(
+            "!(self in [9404, 9999])",
+            "ports 9404 and 9999 are for metrics: write another one",
+            lambda p: p not in (9404, 9999),
+        ),
+    ]
+    """Port, from 9092 on; 9090 and 9091 are for the nodes among themselves."""
+
+    type: Literal["internal", "nodePort", "loadBalancer"] = "internal"
+    """Who can reach it: pods of the cluster, anyone who reaches a node, or anyone who reaches a load balancer. The
+    last two need the tenant's policy to allow them."""
+
+    authentication: ListenerAuthentication
+    """How clients prove who they are."""
+
+
+def _default_listeners() -> tuple[Listener, ...]:
+    scram = ListenerAuthentication(type="scram-sha-512")
+    certificate = ListenerAuthentication(type="tls")
+    return (
+        Listener(name="scram", port=9092, authentication=scram),
+        Listener(name="tls", port=9093, authentication=certificate),
+    )
+
+
+class Authorization(Model):
+    """Who may do what. It is always on: what no KafkaUser is granted is denied."""
+
+    super_users: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=253)], ...], Field(max_length=32), Unique()
+    ] = ()
+    """Names of users that may do everything."""
+
+
+class KafkaClusterSpec(ServiceSpec):
+    """A Kafka cluster. Empty means three combined nodes, three copies, TLS, authentication, authorisation."""
+
+    version: Annotated[
+        str,
+        Field(max_length=32),
+        Rule(
+            "self.matches('^[0-9]+[.][0-9]+[.][0-9]+$')",
+            "must be a full version such as 4.3.1",
+            lambda version: re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", version) is not None,
+        ),
+    ] = DEFAULT_VERSION
+    """Version of Kafka."""
+
+    preemptible: Bool = False
+    """Whether its pods may be evicted in favour of others. Otherwise they start only within the tenant's guarantee."""
+
+    pools: Annotated[tuple[KafkaPool, ...], Field(min_length=1, max_length=16), KeyedBy("name")] = Field(
+        default=(KafkaPool(name="main"),)
+    )
+    """Groups of nodes that are alike."""
+
+    replication: Replication = Field(default_factory=Replication)
+    """Copies of the data."""
+
+    listeners: Annotated[tuple[Listener, ...], Field(min_length=1, max_length=16), KeyedBy("name")] = Field(
+        default_factory=_default_listeners
+    )
+    """Ports for clients."""
+
+    authorization: Authorization = Field(default_factory=Authorization)
+    """Who may do what."""
+
+    config: Annotated[Config, _OWNED[0], _OWNED[1], _OWNED[2], _OWNED[3]] = Field(default_factory=dict)
+    """Further settings of the brokers and controllers, by Kafka's own names. Listeners, ids, disks, TLS, SASL, the
+    authorizer and replication have fields of their own."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.pools.filter(p, 'controller' in p.roles).map(p, p.replicas).sum() % 2 == 1",
+            "the number of controllers over all pools must be odd, so that a majority decides: write 1, 3 or 5",
+            lambda it: _nodes(it, "controller") % 2 == 1,
+            field_path=".pools",
+        ),
+        Rule(
+            "self.pools.filter(p, 'controller' in p.roles).map(p, p.replicas).sum() <= 9",
+            "more than 9 controllers only slow every decision down: write 3 or 5, and give further pools the role broker",
+            lambda it: _nodes(it, "controller") <= 9,
+            field_path=".pools",
+        ),
+        Rule(
+            "self.pools.filter(p, 'broker' in p.roles).map(p, p.replicas).sum() >= self.replication.factor",
+            "replication.factor exceeds the number of brokers: add brokers to pools, or lower replication.factor (and "
+            "replication.minInSync with it)",
+            lambda it: _nodes(it, "broker") >= it.replication.factor,
+            field_path=".replication.factor",
+        ),
+        Rule(
+            "self.pools.filter(p, has(p.firstNodeId)).all(p, self.pools.filter(q, has(q.firstNodeId) && "
+            "q.firstNodeId == p.firstNodeId).size() == 1)",
+            "two pools have the same firstNodeId: give each a range of its own",
+            lambda it: _all_different([p.first_node_id for p in it.pools if p.first_node_id is not None]),
+            field_path=".pools",
+        ),
+        Rule(
+            "self.listeners.all(l, self.listeners.filter(o, o.port == l.port).size() == 1)",
+            "two listeners have the same port: give each its own",
+            lambda it: _all_different([listener.port for listener in it.listeners]),
+            field_path=".listeners",
+        ),
+    )
+
+
+def _nodes(spec: KafkaClusterSpec, role: str) -> int:
+    return sum(pool.replicas for pool in spec.pools if role in pool.roles)
+
+
+def _all_different(values: list[int]) -> bool:
+    return len(set(values)) == len(values)
+
+
+class KafkaPoolState(Model):
+    """One pool as the operator sees it."""
+
+    name: DnsLabel
+    """Name of the pool."""
+
+    first_node_id: Count
+    """First node id of the pool."""
+
+    node_ids: Annotated[tuple[Count, ...], Field(max_length=1000), Unique()] = ()
+    """Ids of the nodes that exist."""
+
+    ready: Count = 0
+    """Nodes that serve."""
+
+
+class KafkaClusterStatus(ReplicatedStatus):
+    """What the operator observes."""
+
+    cluster_id: Annotated[str, Field(max_length=64)] | None = None
+    """Kafka's own id of the cluster, chosen once."""
+
+    pools: Annotated[tuple[KafkaPoolState, ...], Field(max_length=32), KeyedBy("name")] = ()
+    """State of the pools; ranges of removed pools stay, so that no id is used twice."""
+
+
+class KafkaCluster(Resource):
+    """A Kafka cluster: replicated, encrypted, authenticated and authorised from the first minute."""
+
+    definition: ClassVar[Definition] = Definition(
+        kind="KafkaCluster",
+        plural="kafkaclusters",
+        short_names=("kc",),
+        scope="Namespaced",
+        columns=service_columns(Column("Nodes", ".status.replicas", "integer", "Nodes that exist.")),
+        longest_name=32,
+    )
+
+    kind: Literal["KafkaCluster"] = "KafkaCluster"
+    """Kind of the object: KafkaCluster."""
+
+    spec: KafkaClusterSpec = Field(default_factory=KafkaClusterSpec)
+    """What the cluster should be."""
+
+    status: KafkaClusterStatus | None = None
+    """What the operator observes."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (LABEL_NAME, STARTS_WITH_LETTER)
+
+
+ClusterName = Annotated[
+    DnsLabel,
+    Rule("self == oldSelf", "cluster cannot change: make a new resource for the other cluster, then delete this one"),
+]
+
+TopicName = Annotated[
+    str,
+    Field(min_length=1, max_length=249),
+    Rule(
+        "self.matches('^[a-zA-Z0-9._-]+$') && !(self in ['.', '..'])",
+        "must be a topic's name: letters, digits, '.', '_' and '-'",
+        lambda name: re.fullmatch("[a-zA-Z0-9._-]+", name) is not None and name not in (".", ".."),
+    ),
+    Rule(
+        "self == oldSelf",
+        "topicName cannot change, for Kafka cannot rename: make a new resource, then delete this one",
+    ),
+]
+
+
+class KafkaTopicSpec(Model):
+    """A topic of a KafkaCluster in the same namespace."""
+
+    cluster: ClusterName
+    """Name of the KafkaCluster. Cannot change."""
+
+    paused: Bool = False
+    """Stops the operator from changing the topic."""
+
+    topic_name: TopicName | None = None
+    """Name in Kafka; absent: metadata.name. Cannot change."""
+
+    partitions: Annotated[
+        Int,
+        Field(ge=1, le=100_000),
+        Rule("self >= oldSelf", "partitions cannot shrink, for Kafka cannot: keep the number or write a larger one"),
+    ] = 3
+    """Number of partitions. It can grow, never shrink; growing moves keys to other partitions."""
+
+    replicas: Annotated[Int, Field(ge=1, le=16)] | None = None
+    """Number of copies; absent: the cluster's replication.factor."""
+
+    config: Config = Field(default_factory=dict)
+    """Settings of the topic, by Kafka's own names, such as retention.ms."""
+
+    deletion_policy: Literal["Delete", "Retain"] = "Delete"
+    """What becomes of the topic and its data when this resource is deleted."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.topicName) == has(oldSelf.topicName)",
+            "topicName cannot change, for Kafka cannot rename: make a new resource, then delete this one",
+            field_path=".topicName",
+        ),
+        Rule(
+            "!has(self.replicas) || !has(self.config) || !('min.insync.replicas' in self.config) || "
+            "int(self.config['min.insync.replicas']) <= self.replicas",
+            "config min.insync.replicas must be a number that does not exceed replicas, or nothing could ever be written",
+            lambda it: _in_sync_within(it),
+            field_path=".config",
+        ),
+    )
+
+
+def _in_sync_within(spec: KafkaTopicSpec) -> bool:
+    wanted = str(spec.config.get("min.insync.replicas", "0"))
+    if spec.replicas is None:
+        return True
+    return re.fullmatch("[+-]?[0-9]+", wanted) is not None and int(wanted) <= spec.replicas
+
+
+class KafkaTopicStatus(Model):
+    """What the operator observes."""
+
+    observed_generation: Count | None = None
+    """Generation that the operator has acted on."""
+
+    conditions: Conditions = ()
+    """Standing answers: Ready, Paused."""
+
+    topic_name: Annotated[str, Field(max_length=249)] | None = None
+    """Name in Kafka."""
+
+    partitions: Count | None = None
+    """Partitions that exist."""
+
+    replicas: Count | None = None
+    """Copies that exist."""
+
+
+class KafkaTopic(Resource):
+    """A topic of a KafkaCluster."""
+
+    definition: ClassVar[Definition] = Definition(
+        kind="KafkaTopic",
+        plural="kafkatopics",
+        short_names=("kt",),
+        scope="Namespaced",
+        columns=(
+            ready_column(),
+            Column("Cluster", ".spec.cluster", "string", "KafkaCluster that the topic is in."),
+            Column("Partitions", ".spec.partitions", "integer", "Partitions asked for."),
+            Column("Copies", ".status.replicas", "integer", "Copies that exist."),
+            Column("Topic", ".status.topicName", "string", "Name in Kafka.", wide=True),
+            reason_column(),
+            AGE,
+        ),
+        longest_name=249,
+    )
+
+    kind: Literal["KafkaTopic"] = "KafkaTopic"
+    """Kind of the object: KafkaTopic."""
+
+    spec: KafkaTopicSpec
+    """What the topic should be."""
+
+    status: KafkaTopicStatus | None = None
+    """What the operator observes."""
+
+
+class AclResource(Model):
+    """What a rule of access is about."""
+
+    type: Literal["topic", "group", "transactionalId", "cluster"]
+    """Kind of thing in Kafka."""
+
+    name: Annotated[str, Field(min_length=1, max_length=249)] | None = None
+    """Its name, or the beginning of it; none for the cluster."""
+
+    pattern_type: Literal["literal", "prefix"] = "literal"
+    """literal: exactly this name, or '*' for all. prefix: every name that begins so."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(self.type == 'cluster') != has(self.name)",
+            "topics, groups and transactional ids need a name; the cluster has none",
+            lambda it: (it.type == "cluster") != (it.name is not None),
+        ),
+    )
+
+
+class Acl(Model):
+    """One rule of access: these operations on that resource are allowed, or denied."""
+
+    type: Literal["allow", "deny"] = "allow"
+    """Whether it allows or denies. A denial wins."""
+
+    resource: AclResource
+    """What it is about."""
+
+    operations: Annotated[
+        tuple[
+            Literal[
+                "All",
+                "Read",
+                "Write",
+                "Create",
+                "Delete",
+                "Alter",
+                "Describe",
+                "ClusterAction",
+                "AlterConfigs",
+                "DescribeConfigs",
+                "IdempotentWrite",
+            ],
+            ...,
+        ],
+        Field(min_length=1, max_length=11),
+        Unique(),
+    ]
+    """Operations, by Kafka's own names."""
+
+    host: Annotated[str, Field(min_length=1, max_length=253)] = "*"
+    """Address that the client must come from; '*' for any."""
+
+
+class UserAuthentication(Model):
+    """How the user proves who it is."""
+
+    type: Literal["scram-sha-512", "tls"] = "scram-sha-512"
+    """scram-sha-512: a password. tls: a client certificate. Either is made by the operator and kept in a Secret with
+    the name of the user."""
+
+
+class UserAuthorization(Model):
+    """What the user may do."""
+
+    acls: Annotated[tuple[Acl, ...], Field(max_length=256)] = ()
+    """Rules of access. Without any the user may do nothing."""
+
+
+class UserQuotas(Model):
+    """How much of the brokers the user may use."""
+
+    producer_byte_rate: Annotated[Int, Field(ge=1)] | None = None
+    """Bytes per second and broker that it may produce."""
+
+    consumer_byte_rate: Annotated[Int, Field(ge=1)] | None = None
+    """Bytes per second and broker that it may consume."""
+
+    request_percentage: Annotated[Int, Field(ge=1)] | None = None
+    """Percent of one thread's time that its requests may take on each broker; 200 is two threads."""
+
+    controller_mutation_rate: Weight | None = None
+    """Partitions per second that it may create, delete or add."""
+
+
+class KafkaUserSpec(Model):
+    """A user of a KafkaCluster in the same namespace."""
+
+    cluster: ClusterName
+    """Name of the KafkaCluster. Cannot change."""
+
+    paused: Bool = False
+    """Stops the operator from changing the user."""
+
+    authentication: UserAuthentication = Field(default_factory=UserAuthentication)
+    """How the user proves who it is."""
+
+    authorization: UserAuthorization = Field(default_factory=UserAuthorization)
+    """What the user may do."""
+
+    quotas: UserQuotas = Field(default_factory=UserQuotas)
+    """How much of the brokers the user may use; what is absent is not bounded."""
+
+
+class KafkaUserStatus(Model):
+    """What the operator observes."""
+
+    observed_generation: Count | None = None
+    """Generation that the operator has acted on."""
+
+    conditions: Conditions = ()
+    """Standing answers: Ready, Paused."""
+
+    username: Annotated[str, Field(max_length=253)] | None = None
+    """Name of the principal in Kafka."""
+
+    binding: Binding | None = None
+    """Secret with everything that the user needs to connect."""
+
+
+class KafkaUser(Resource):
+    """A user of a KafkaCluster: how it proves who it is, and what it may do."""
+
+    definition: ClassVar[Definition] = Definition(
+        kind="KafkaUser",
+        plural="kafkausers",
+        short_names=("ku",),
+        scope="Namespaced",
+        columns=(
+            ready_column(),
+            Column("Cluster", ".spec.cluster", "string", "KafkaCluster that the user is of."),
+            Column("Authentication", ".spec.authentication.type", "string", "How the user proves who it is."),
+            Column("Secret", ".status.binding.name", "string", "Secret with everything needed to connect."),
+            reason_column(),
+            AGE,
+        ),
+    )
+
+    kind: Literal["KafkaUser"] = "KafkaUser"
+    """Kind of the object: KafkaUser."""
+
+    spec: KafkaUserSpec
+    """Who the user is and what it may do."""
+
+    status: KafkaUserStatus | None = None
+    """What the operator observes."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (LABEL_NAME,)
