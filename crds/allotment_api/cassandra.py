@@ -33,8 +33,8 @@ DEFAULT_VERSION: Final = "5.0.5"
 _OWNED: Final = (
     no_keys_like(
         "^(cluster_name|endpoint_snitch|node_proximity|initial_location|initial_token|partitioner|auto_bootstrap)",
-        "config must not set names, racks or tokens, the operator derives them: remove the key and use spec.clusterName, "
-        "spec.datacenterName and spec.racks",
+        "config must not set names, racks or tokens, the operator derives them: remove the key and use "
+        "spec.clusterName, spec.datacenterName and spec.racks",
     ),
     no_keys_like(
         "^(listen_|broadcast_|rpc_|native_transport_port|storage_port|ssl_storage_port|seed_provider)",

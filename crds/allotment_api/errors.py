@@ -8,7 +8,7 @@ It must never show Python: no type names, no class paths, no links to another pr
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -64,38 +64,32 @@ def _path(location: tuple[int | str, ...]) -> str:
     return out
 
 
+_MESSAGES: Final[Mapping[str, str]] = {
+    "value_error": "{error}",
+    "missing": "is required: add it",
+    "extra_forbidden": "is no field of this kind: remove it, or check its spelling",
+    "literal_error": "{input!r} is not one of {expected}: write one of these",
+    "int_type": "{input!r} is no whole number: write a number without quotes",
+    "int_parsing": "{input!r} is no whole number: write a number without quotes",
+    "int_from_float": "{input!r} is no whole number: write a number without quotes",
+    "bool_type": "{input!r} is no boolean: write true or false without quotes",
+    "bool_parsing": "{input!r} is no boolean: write true or false without quotes",
+    "string_type": "{input!r} is no text: put it in quotes",
+    "tuple_type": "must be a list: write each entry on a line of its own, beginning with '- '",
+    "dict_type": "must be a mapping of fields, not a single value or a list",
+    "model_type": "must be a mapping of fields, not a single value or a list",
+    "model_attributes_type": "must be a mapping of fields, not a single value or a list",
+    "greater_than_equal": "{input} is too small: write {ge} or more",
+    "less_than_equal": "{input} is too large: write {le} or less",
+    "too_short": "has too few entries: give {min_length} or more",
+    "too_long": "has too many entries: give {max_length} or fewer",
+    "string_too_short": "is too short: write {min_length} or more characters",
+    "string_too_long": "is too long: write {max_length} or fewer characters",
+}
+"""Pydantic's type of error → our words, filled in with the input and pydantic's own context."""
+
+
 def _message(details: ErrorDetails) -> str:
+    known = _MESSAGES.get(details["type"])
     context: dict[str, Any] = details.get("ctx", {})
-    match details["type"]:
-        case "value_error":
-            return str(context["error"])
-        case "missing":
-            return "is required: add it"
-        case "extra_forbidden":
-            return "is no field of this kind: remove it, or check its spelling"
-        case "literal_error":
-            return f"{details['input']!r} is not one of {context['expected']}: write one of these"
-        case "int_type" | "int_parsing" | "int_from_float":
-            return f"{details['input']!r} is no whole number: write a number without quotes"
-        case "bool_type" | "bool_parsing":
-            return f"{details['input']!r} is no boolean: write true or false without quotes"
-        case "string_type":
-            return f"{details['input']!r} is no text: put it in quotes"
-        case "tuple_type":
-            return "must be a list: write each entry on a line of its own, beginning with '- '"
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return "must be a mapping of fields, not a single value or a list"
-        case "greater_than_equal":
-            return f"{details['input']} is too small: write {context['ge']} or more"
-        case "less_than_equal":
-            return f"{details['input']} is too large: write {context['le']} or less"
-        case "too_short":
-            return f"has too few entries: give {context['min_length']} or more"
-        case "too_long":
-            return f"has too many entries: give {context['max_length']} or fewer"
-        case "string_too_short":
-            return f"is too short: write {context['min_length']} or more characters"
-        case "string_too_long":
-            return f"is too long: write {context['max_length']} or fewer characters"
-        case _:
-            return details["msg"]
+    return known.format(input=details["input"], **context) if known else details["msg"]

@@ -12,7 +12,7 @@ import difflib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -31,7 +31,7 @@ _HEADER = "# Generated from the models in crds/allotment_api by `make generate`;
 class _Dumper(yaml.SafeDumper):
     """Block style with indented lists and no anchors, so that differences stay readable."""
 
-    def ignore_aliases(self, _data: Any) -> bool:
+    def ignore_aliases(self, _data: object) -> bool:
         return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - PyYAML's signature

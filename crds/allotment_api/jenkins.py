@@ -29,6 +29,15 @@ from allotment_api.service import Placement, Resources, ServiceSpec, ServiceStat
 from allotment_api.spark import EnvVar
 
 
+def _is_url(text: str) -> bool:
+    return (
+        re.fullmatch(
+            r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/?#:@\[\]%^<>\"\\{}|`]+)(:[0-9]+)?([/?#][^\s\x00-\x1f\x7f%]*)?", text
+        )
+        is not None
+    )
+
+
 class JenkinsController(Model):
     """The Jenkins controller that the agents serve."""
 
@@ -38,7 +47,7 @@ class JenkinsController(Model):
         Rule(
             "isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",
             "must be the controller's address, such as https://jenkins.example.com/",
-            lambda url: _is_url(url),
+            _is_url,
         ),
     ]
     """Address of the controller."""
@@ -49,15 +58,6 @@ class JenkinsController(Model):
     ca_secret: DnsName | None = None
     """Name of the Secret, in the same namespace, whose key ca.crt signs the controller's certificate; absent: a public
     authority."""
-
-
-def _is_url(text: str) -> bool:
-    return (
-        re.fullmatch(
-            r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/?#:@\[\]%^<>\"\\{}|`]+)(:[0-9]+)?([/?#][^\s\x00-\x1f\x7f%]*)?", text
-        )
-        is not None
-    )
 
 
 class AgentResources(Resources):

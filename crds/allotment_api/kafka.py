@@ -54,7 +54,7 @@ _OWNED: Final = (
     no_keys_like(
         "^(node[.]id|broker[.](id|rack)|process[.]roles|log[.]dirs?$|metadata[.]log[.]dir|zookeeper[.]|"
         "controller[.]quorum[.](voters|bootstrap))",
-        "config must not set ids, roles, racks, disks or the quorum, the operator derives them: remove the key and use "
+        "config must not set ids, roles, racks, disks or the quorum, the operator derives them: remove the key, use "
         "spec.pools",
     ),
     no_keys_like(
@@ -251,7 +251,7 @@ class KafkaClusterSpec(ServiceSpec):
         ),
         Rule(
             "self.pools.filter(p, 'controller' in p.roles).map(p, p.replicas).sum() <= 9",
-            "more than 9 controllers only slow every decision down: write 3 or 5, and give further pools the role broker",
+            "more than 9 controllers only slow every decision down: write 3 or 5, and make further pools brokers only",
             lambda it: _nodes(it, "controller") <= 9,
             field_path=".pools",
         ),
@@ -356,6 +356,13 @@ TopicName = Annotated[
 ]
 
 
+def _in_sync_within(spec: "KafkaTopicSpec") -> bool:
+    wanted = str(spec.config.get("min.insync.replicas", "0"))
+    if spec.replicas is None:
+        return True
+    return re.fullmatch("[+-]?[0-9]+", wanted) is not None and int(wanted) <= spec.replicas
+
+
 class KafkaTopicSpec(Model):
     """A topic of a KafkaCluster in the same namespace."""
 
@@ -394,17 +401,10 @@ class KafkaTopicSpec(Model):
             "!has(self.replicas) || !has(self.config) || !('min.insync.replicas' in self.config) || "
             "int(self.config['min.insync.replicas']) <= self.replicas",
             "config min.insync.replicas must be a number that does not exceed replicas, or nothing could ever be written",
-            lambda it: _in_sync_within(it),
+            _in_sync_within,
             field_path=".config",
         ),
     )
-
-
-def _in_sync_within(spec: KafkaTopicSpec) -> bool:
-    wanted = str(spec.config.get("min.insync.replicas", "0"))
-    if spec.replicas is None:
-        return True
-    return re.fullmatch("[+-]?[0-9]+", wanted) is not None and int(wanted) <= spec.replicas
 
 
 class KafkaTopicStatus(Model):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,9 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
+Checked = TypeVar("Checked")
+Entries = TypeVar("Entries", bound=tuple[Any, ...])
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -46,13 +49,13 @@ class Rule:
     field_path: str | None = None
     """Field to report instead of the one the rule stands at, such as .spec.parent."""
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: Checked) -> Checked:
         """Give the value back, or raise ValueError with the rule's message."""
         if self.holds is not None and not self.holds(value):
             raise ValueError(self.message)
         return value
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def document(self) -> dict[str, str]:
@@ -83,7 +86,7 @@ class KeyedBy:
     def __init__(self, *keys: str) -> None:
         object.__setattr__(self, "keys", keys)
 
-    def check(self, entries: Any) -> Any:
+    def check(self, entries: Entries) -> Entries:
         """Refuse two entries with the same key, as the API server does."""
         seen = set()
         for entry in entries:
@@ -93,7 +96,7 @@ class KeyedBy:
             seen.add(key)
         return entries
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
@@ -101,14 +104,14 @@ class KeyedBy:
 class Unique:
     """Marks a list of scalars as a set."""
 
-    def check(self, entries: Any) -> Any:
+    def check(self, entries: Entries) -> Entries:
         """Refuse duplicates, as the API server does."""
         for index, entry in enumerate(entries):
             if entry in entries[:index]:
                 raise ValueError(f"Duplicate value: {entry}")
         return entries
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
@@ -140,7 +143,7 @@ class Model(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_means_absent(cls, data: Any) -> Any:
+    def _null_means_absent(cls, data: object) -> object:
         if isinstance(data, Mapping):
             return {key: value for key, value in data.items() if value is not None}
         return data
@@ -167,9 +170,9 @@ class Model(BaseModel):
 
 
 def _decimal(written: object) -> object:
-    """Read a JSON number by its shortest decimal, never by its binary value; text is read too, for other tools' YAML."""
+    """Read a JSON number by its shortest decimal, never by its binary value; text is read too."""
     if isinstance(written, bool) or not isinstance(written, int | float | str | Decimal):
-        raise ValueError("must be a number such as 1 or 0.5")
+        raise ValueError("must be a number such as 1 or 0.5")  # noqa: TRY004 - pydantic collects only ValueError
     try:
         value = Decimal(str(written))
     except InvalidOperation:
@@ -185,7 +188,7 @@ def _number(value: Decimal) -> int | float:
 
 def _text(written: object) -> object:
     if not isinstance(written, str | datetime):
-        raise ValueError("must be a time in RFC 3339, such as 2026-01-31T12:00:00Z")
+        raise ValueError("must be a time, as 2026-01-31T12:00:00Z")  # noqa: TRY004 - pydantic collects only ValueError
     return written
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field
 
 from allotment_api.model import KeyedBy, Model, Rule, Seconds
-from allotment_api.quantities import Quantity
+from allotment_api.quantities import Quantity, exceeding
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
@@ -215,3 +215,15 @@ Tolerations = Annotated[tuple[Toleration, ...], Field(max_length=16)]
 
 Taints = Annotated[tuple[Taint, ...], Field(max_length=16), KeyedBy("key", "effect")]
 """Taints of a node."""
+
+
+def within(small: str, large: str, message: str) -> Rule:
+    """A rule for two resource lists of one object: what both name is no more in `small` than in `large`."""
+    return Rule(
+        f"!has(self.{small}) || !has(self.{large}) || self.{small}.all(r, !(r in self.{large}) || "
+        f"!isQuantity(string(self.{small}[r])) || !isQuantity(string(self.{large}[r])) || "
+        f"quantity(string(self.{small}[r])).compareTo(quantity(string(self.{large}[r]))) <= 0)",
+        message,
+        lambda it: not list(exceeding(getattr(it, small), getattr(it, large))),
+        field_path=f".{small}",
+    )

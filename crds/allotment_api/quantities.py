@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -180,7 +180,7 @@ def format_units(resource: str, amount: int) -> str:
     if resource == CPU:
         whole, rest = divmod(amount, 1000)
         return f"{amount}m" if rest else str(whole)
-    if resource == MEMORY or resource == EPHEMERAL_STORAGE or resource.startswith("hugepages-"):
+    if resource in (MEMORY, EPHEMERAL_STORAGE) or resource.startswith("hugepages-"):
         return _binary(amount)
     return str(amount)
 
@@ -211,14 +211,14 @@ def spark_memory_bytes(text: str) -> int:
     return int(match[1]) * _SPARK_UNITS[match[2].lower()]
 
 
-def _round_up(amount: Any) -> int:
+def _round_up(amount: Fraction) -> int:
     """The integer next to `amount`, away from zero."""
     whole = -((-abs(amount)) // 1)
     return int(whole if amount >= 0 else -whole)
 
 
 def _binary(amount: int) -> str:
-    for suffix, factor in reversed(_BINARY.items()):
+    for suffix, factor in reversed(tuple(_BINARY.items())):
         if amount and amount % factor.numerator == 0:
             return f"{amount // factor.numerator}{suffix}"
     return str(amount)

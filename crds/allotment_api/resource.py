@@ -14,7 +14,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 
 from allotment_api.errors import InvalidManifestError
-from allotment_api.labels import API_VERSION
 from allotment_api.model import Model, Rule
 
 
@@ -115,7 +114,7 @@ class Resource(Model):
 
     definition: ClassVar[Definition]
 
-    api_version: Literal["allotment.dev/v1alpha1"] = API_VERSION
+    api_version: Literal["allotment.dev/v1alpha1"] = "allotment.dev/v1alpha1"
     """Group and version: allotment.dev/v1alpha1."""
 
     kind: str

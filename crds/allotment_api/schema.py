@@ -52,7 +52,7 @@ def object_schema(model: type[Model], *, where: str = "", leave_out: frozenset[s
     return out
 
 
-def _schema(annotation: Any, metadata: list[Any], where: str) -> Schema:
+def _schema(annotation: object, metadata: list[Any], where: str) -> Schema:
     annotation, inner = _unwrap(annotation)
     metadata = [*inner, *metadata]
     schema = _bare(annotation, where)
@@ -68,7 +68,7 @@ def _schema(annotation: Any, metadata: list[Any], where: str) -> Schema:
     return schema
 
 
-def _unwrap(annotation: Any) -> tuple[Any, list[Any]]:
+def _unwrap(annotation: object) -> tuple[Any, list[Any]]:
     """Strip Annotated and ``| None``, collecting the metadata on the way from the inside out."""
     metadata: list[Any] = []
     while True:
@@ -93,7 +93,7 @@ def _flat(metadata: list[Any]) -> Iterator[Any]:
             yield item
 
 
-def _bare(annotation: Any, where: str) -> Schema:
+def _bare(annotation: object, where: str) -> Schema:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return {"type": "string", "enum": list(arguments)}
@@ -116,8 +116,8 @@ _INT_OR_STRING: Mapping[str, Any] = {
     "x-kubernetes-int-or-string": True,
 }
 _QUANTITY_RULE = Rule(
-    cel="type(self) == int ? self >= 0 : self.matches('[0-9]') && isQuantity(self) && !quantity(self).isLessThan(quantity('0')) "
-    "&& quantity(self).compareTo(quantity('8Ei')) <= 0",
+    cel="type(self) == int ? self >= 0 : self.matches('[0-9]') && isQuantity(self) && "
+    "!quantity(self).isLessThan(quantity('0')) && quantity(self).compareTo(quantity('8Ei')) <= 0",
     message="must be a quantity of 0 or more, such as 500m, 4 or 16Gi: no space, and Gi or G where you mean GB",
 )
 _SCALARS: Mapping[type, Mapping[str, Any]] = {
@@ -134,7 +134,7 @@ _SCALARS: Mapping[type, Mapping[str, Any]] = {
 }
 
 
-def _constrain(schema: Schema, item: Any) -> None:
+def _constrain(schema: Schema, item: object) -> None:
     match item:
         case annotated_types.Ge(ge=bound):
             schema["minimum"] = bound
@@ -149,7 +149,7 @@ def _constrain(schema: Schema, item: Any) -> None:
             schema["x-kubernetes-validations"] = [*schema["x-kubernetes-validations"], item.document()]
         case KeyedBy(keys=keys):
             schema["x-kubernetes-list-type"] = "map"
-            schema["x-kubernetes-list-map-keys"] = [_camel(schema, key) for key in keys]
+            schema["x-kubernetes-list-map-keys"] = [_outside_name(schema, key) for key in keys]
         case MaxText(characters=bound):
             schema["maxLength"] = bound
         case Unique():
@@ -158,9 +158,9 @@ def _constrain(schema: Schema, item: Any) -> None:
             pass  # validators and serializers of Python's side
 
 
-def _camel(schema: Schema, key: str) -> str:
-    wanted = key.replace("_", "")
-    return next(name for name in schema["items"]["properties"] if name.lower() == wanted)
+def _outside_name(schema: Schema, key: str) -> str:
+    properties: Schema = schema["items"]["properties"]
+    return next(name for name in properties if name.lower() == key.replace("_", ""))
 
 
 def _bound(schema: Schema, end: str) -> str:
@@ -168,7 +168,7 @@ def _bound(schema: Schema, end: str) -> str:
     return end + {"string": "Length", "array": "Items", "object": "Properties"}[kind]
 
 
-def _default(field: FieldInfo, *, shows_empty: bool) -> Any:
+def _default(field: FieldInfo, *, shows_empty: bool) -> Any:  # noqa: ANN401 - JSON is what it is
     """The default as JSON, or None where the field has none or it is not worth writing out.
 
     Whole objects are written out in full: the API server judges a default by the rules before it fills in what is
@@ -185,7 +185,7 @@ def _default(field: FieldInfo, *, shows_empty: bool) -> Any:
     return written
 
 
-def _json(value: Any) -> Any:
+def _json(value: object) -> Any:  # noqa: ANN401 - JSON is what it is
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(value, Quantity):

@@ -14,8 +14,8 @@ from pydantic import Field, PlainValidator
 
 from allotment_api.conditions import Conditions
 from allotment_api.model import Bool, Count, KeyedBy, MaxText, Model, Rule, Timestamp, Unique
-from allotment_api.names import DnsLabel, DnsName, Image, LabelKey, Message, PriorityClassName, ResourceList
-from allotment_api.quantities import CPU, MEMORY, Quantity, exceeding, quantity
+from allotment_api.names import DnsLabel, DnsName, Image, LabelKey, Message, PriorityClassName, ResourceList, within
+from allotment_api.quantities import CPU, MEMORY, Quantity, quantity
 from allotment_api.resource import AGE, Column, ready_column, reason_column
 
 _LONGEST_VALUE: Final = 1024
@@ -24,7 +24,7 @@ _SMALLEST_DISK: Final = quantity("1Gi")
 
 def _scalar(written: object) -> object:
     if isinstance(written, bool) or not isinstance(written, int | str):
-        raise ValueError(f"{written!r} must be text or a whole number: put it in quotes")
+        raise ValueError(f"{written!r} must be text: put it in quotes")  # noqa: TRY004 - pydantic collects only ValueError
     if len(str(written)) > _LONGEST_VALUE:
         raise ValueError(f"is too long: write {_LONGEST_VALUE} or fewer characters")
     return written
@@ -51,11 +51,10 @@ class Resources(Model):
             "requests must name cpu and memory: add the missing one, the service is sized by them",
             lambda it: CPU in it.requests and MEMORY in it.requests,
         ),
-        Rule(
-            "!has(self.requests) || !has(self.limits) || self.requests.all(r, !(r in self.limits) || "
-            "quantity(string(self.requests[r])).compareTo(quantity(string(self.limits[r]))) <= 0)",
+        within(
+            "requests",
+            "limits",
             "requests must not exceed limits: raise the limit or lower the request of that resource",
-            lambda it: not list(exceeding(it.requests, it.limits)),
         ),
     )
 
@@ -66,12 +65,12 @@ class Storage(Model):
     size: Annotated[
         Quantity,
         Rule(
-            "quantity(string(self)).compareTo(quantity('1Gi')) >= 0",
+            "!isQuantity(string(self)) || quantity(string(self)).compareTo(quantity('1Gi')) >= 0",
             "must be 1Gi or more",
             lambda size: size >= _SMALLEST_DISK,
         ),
         Rule(
-            "quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",
+            "!isQuantity(string(self)) || quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",
             "storage cannot shrink: keep the size or write a larger one",
         ),
     ] = Field(default=quantity("100Gi"))

@@ -76,8 +76,8 @@ SparkConf = Annotated[
     no_keys_like(
         "^spark[.]((driver|executor)[.](cores|memory|memoryOverhead|instances)|dynamicAllocation[.](enabled|"
         "minExecutors|maxExecutors|initialExecutors))$",
-        "sparkConf must not size driver or executors: remove the key and use the fields of driver, executor (or workers) "
-        "and dynamicAllocation",
+        "sparkConf must not size driver or executors: remove the key and use the fields of driver, executor "
+        "(or workers) and dynamicAllocation",
     ),
     no_keys_like(
         "^spark[.](master|submit[.]deployMode|authenticate|driver[.](host|port|bindAddress|blockManager[.]port)|"

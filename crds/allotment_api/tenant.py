@@ -15,18 +15,16 @@ from pydantic import Field
 
 from allotment_api.conditions import Conditions
 from allotment_api.model import Bool, Count, Int, KeyedBy, Model, Ratio, Rule, Seconds, Timestamp, Unique, Weight
-from allotment_api.names import DnsLabel, Image, Message, ResourceList, is_label
-from allotment_api.quantities import exceeding
+from allotment_api.names import DnsLabel, Image, Message, ResourceList, is_label, within
 from allotment_api.resource import AGE, LABEL_NAME, Column, Definition, Resource, ready_column, reason_column
 
 HIGHEST_USER_PRIORITY = 1_000_000_000
 """The highest priority value Kubernetes lets a user-defined PriorityClass have; system classes lie above."""
 
-_GUARANTEE_WITHIN_LIMIT = Rule(
-    "!has(self.guaranteed) || !has(self.limits) || self.guaranteed.all(r, !(r in self.limits) || "
-    "quantity(string(self.guaranteed[r])).compareTo(quantity(string(self.limits[r]))) <= 0)",
+_GUARANTEE_WITHIN_LIMIT = within(
+    "guaranteed",
+    "limits",
     "guaranteed must not exceed limits: raise the limit or lower the guarantee of that resource",
-    lambda it: not list(exceeding(it.guaranteed, it.limits)),
 )
 
 ServiceKind = Literal[
@@ -88,6 +86,16 @@ class ServiceAllowance(Model):
     """How many the tenant may have at once, over all its namespaces; empty for no limit."""
 
 
+def _is_net(text: str) -> bool:
+    address, slash, prefix = text.partition("/")
+    try:
+        parsed = ipaddress.ip_interface(text)
+    except ValueError:
+        return False
+    canonical = str(int(prefix)) == prefix if prefix.isdigit() else False
+    return bool(slash) and canonical and "%" not in address and str(parsed.network.prefixlen) == prefix
+
+
 class NetworkPolicy(Model):
     """What the tenant's network may do beyond its own namespaces."""
 
@@ -102,9 +110,7 @@ class NetworkPolicy(Model):
             Annotated[
                 str,
                 Field(min_length=1, max_length=43),
-                Rule(
-                    "isCIDR(self)", "must be a network such as 10.20.0.0/16 or 2001:db8::/32", lambda net: _is_net(net)
-                ),
+                Rule("isCIDR(self)", "must be a network such as 10.20.0.0/16 or 2001:db8::/32", _is_net),
             ],
             ...,
         ],
@@ -112,16 +118,6 @@ class NetworkPolicy(Model):
         Unique(),
     ] = ()
     """Networks outside the cluster that pods may reach. Everything else outside is closed."""
-
-
-def _is_net(text: str) -> bool:
-    address, slash, prefix = text.partition("/")
-    try:
-        parsed = ipaddress.ip_interface(text)
-    except ValueError:
-        return False
-    canonical = str(int(prefix)) == prefix if prefix.isdigit() else False
-    return bool(slash) and canonical and "%" not in address and str(parsed.network.prefixlen) == prefix
 
 
 class Policy(Model):

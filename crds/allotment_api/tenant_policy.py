@@ -71,7 +71,7 @@ class TenantPolicySpec(Model):
 
 
 class TenantPolicy(Resource):
-    """Parameters of the admission policies in one tenant namespace, written by the operator under the name allotment."""
+    """Parameters of the admission policies in one tenant namespace, written by the operator as `allotment`."""
 
     definition: ClassVar[Definition] = Definition(
         kind="TenantPolicy",
