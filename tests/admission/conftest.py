@@ -1,0 +1,110 @@
+"""The chart on the test cluster, and tenants' namespaces to try its policies in."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from builders.api_server import Actor, ApiServer
+from builders.helm_chart import NAMESPACE, Release
+from builders.tenant_objects import await_default_service_account, expect, make_tenant_namespace, namespace_object
+
+STRICT = {
+    "allowedRegistries": ["registry.bank/retail", "mirror.bank/"],
+    "maxPriority": 1000,
+    "allowedTolerationKeys": ["nvidia.com/gpu"],
+    "maxRuntimeSeconds": 3600,
+}
+
+
+class ClusterLike(Protocol):
+    """What these fixtures need of the shared fixture `cluster`."""
+
+    @property
+    def kubeconfig(self) -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def only_release(cluster: ClusterLike) -> Iterator[Release]:
+    """The cluster's one release, taken away when the run is over."""
+    release = Release(cluster.kubeconfig)
+    yield release
+    release.uninstall()
+
+
+@pytest.fixture(scope="module")
+def release(only_release: Release) -> Release:
+    """The release, there and enforced."""
+    only_release.ensure()
+    return only_release
+
+
+@pytest.fixture(scope="session")
+def api(cluster: ClusterLike) -> Iterator[ApiServer]:
+    api = ApiServer(cluster.kubeconfig)
+    yield api
+    api.close()
+
+
+@pytest.fixture(scope="session")
+def admin(api: ApiServer) -> Actor:
+    return api.admin()
+
+
+@pytest.fixture(scope="module")
+def new_namespace(admin: Actor, release: Release) -> Iterator[Callable[..., str]]:
+    """Makes tenants' namespaces, and takes them away when the module is done."""
+    assert release
+    made: list[str] = []
+
+    def make(name: str, **policy: Any) -> str:
+        made.append(name)
+        make_tenant_namespace(admin, name, **policy)
+        return name
+
+    yield make
+    for name in made:
+        admin.delete(namespace_object(name))
+
+
+@pytest.fixture(scope="module")
+def unbounded(new_namespace: Callable[..., str], request: pytest.FixtureRequest) -> str:
+    """Namespace of a tenant whose TenantPolicy bounds nothing."""
+    return new_namespace(_unique(request, "unbounded"))
+
+
+@pytest.fixture(scope="module")
+def strict(new_namespace: Callable[..., str], request: pytest.FixtureRequest) -> str:
+    """Namespace of a tenant whose TenantPolicy bounds everything."""
+    return new_namespace(_unique(request, "strict"), **STRICT)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(admin: Actor, release: Release, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Namespace that belongs to no tenant."""
+    assert release
+    name = _unique(request, "elsewhere")
+    expect(admin, namespace_object(name))
+    await_default_service_account(admin, name)
+    yield name
+    admin.delete(namespace_object(name))
+
+
+@pytest.fixture(scope="session")
+def operator(api: ApiServer) -> Actor:
+    return api.service_account(NAMESPACE, "allotment-operator")
+
+
+@pytest.fixture(scope="session")
+def scheduler(api: ApiServer) -> Actor:
+    return api.service_account(NAMESPACE, "allotment-scheduler")
+
+
+@pytest.fixture(scope="session")
+def member(api: ApiServer) -> Callable[[str, str], Actor]:
+    """A member of a namespace's tenant in one of the four roles."""
+    return lambda namespace, role: api.user(f"{role}@bank", [f"{namespace}-{role}"])
+
+
+def _unique(request: pytest.FixtureRequest, word: str) -> str:
+    return f"{request.module.__name__.rpartition('.')[2].removeprefix('test_').replace('_', '-')}-{word}"
