@@ -81,10 +81,16 @@ class Engine:
         self._live: dict[Key, dict[str, Any]] = {}
 
     def saw(self, key: Key, manifest: dict[str, Any] | None) -> None:
-        """Take note of a resource as the watch shows it; None when it is gone."""
+        """Take note of a resource as the watch shows it; None when it is gone.
+
+        A round reads what the last round wrote: an event that is older than our own status write is dropped.
+        """
         if manifest is None:
             self._live.pop(key, None)
-        else:
+            return
+        known = self._live.get(key)
+        same = known is not None and known["metadata"]["uid"] == manifest["metadata"]["uid"]
+        if not same or _version(manifest) >= _version(self._live[key]):
             self._live[key] = manifest
 
     def resources(self, kind: str) -> list[dict[str, Any]]:
@@ -185,7 +191,10 @@ class Engine:
             for entry in before.get("conditions") or []
             if entry["type"] not in types and entry["type"] in ConditionType
         ]
-        await self._ports.statuses.write(resource, manifest, conditions=said, fields={**kept, **(fields or {})})
+        fields = {**kept, **(fields or {})}
+        written = await self._ports.statuses.write(resource, manifest, conditions=said, fields=fields)
+        if written is not None and key in self._live:
+            self.saw(key, written)
 
     async def _resource(self, kind: str) -> Resource[dict[str, Any]]:
         return await self._ports.client.discover(API_VERSION, kind)
@@ -207,3 +216,8 @@ def owner_of(kind: Kind[Any], manifest: Mapping[str, Any]) -> Owner:
     return Owner(
         API_VERSION, kind.model.definition.kind, metadata.get("namespace", ""), metadata["name"], metadata["uid"]
     )
+
+
+def _version(manifest: Mapping[str, Any]) -> int:
+    """Resource versions of one kind are ordered integers (KEP-5504)."""
+    return int(manifest["metadata"]["resourceVersion"])

@@ -59,11 +59,15 @@ class StatusWriter:
         *,
         conditions: Iterable[Condition],
         fields: Mapping[str, Any],
-    ) -> bool:
-        """Apply the status if it says something new; return whether it did. A resource that is gone is no error."""
+    ) -> dict[str, Any] | None:
+        """Apply the status if it says something new.
+
+        Returns:
+            The resource with its new status; None if nothing was to be said, or if the resource is gone.
+        """
         status = status_of(manifest, conditions, fields)
         if not differs(status, manifest.get("status")):
-            return False
+            return None
         metadata = manifest["metadata"]
         body = {
             "metadata": {"name": metadata["name"], "namespace": metadata.get("namespace"), "uid": metadata["uid"]},
