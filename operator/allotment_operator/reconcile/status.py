@@ -76,7 +76,8 @@ class StatusWriter:
         if not metadata.get("namespace"):
             del body["metadata"]["namespace"]
         try:
-            await self._client.apply(resource, body, manager=OPERATOR_FIELD_MANAGER, force=True, subresource="status")
+            return await self._client.apply(
+                resource, body, manager=OPERATOR_FIELD_MANAGER, force=True, subresource="status"
+            )
         except NotFoundError:
-            return False
-        return True
+            return None
