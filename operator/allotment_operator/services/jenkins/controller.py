@@ -1,0 +1,209 @@
+"""The Jenkins controller's remote access API, as far as a pool of agents needs it.
+
+Every call is idempotent: registering a node that exists, or removing one that does not, is success. Requests carry an
+API token, which needs no crumb, and ask for English, because the reasons for waiting are translated.
+
+Source: Jenkins core, ``ComputerSet.doCreateItem`` (XML form), ``Computer.doDoDelete``, ``Computer.doToggleOffline``,
+``SlaveComputer`` (``jenkins-agent.jnlp``). Node names are ours and are path-safe DNS labels.
+"""
+
+import asyncio
+import json
+import re
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+from xml.sax.saxutils import escape
+
+import aiohttp
+
+from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
+from allotment_operator.services.jenkins.snapshot import NODES_TREE, QUEUE_TREE, Snapshot, read_nodes, read_queue
+
+TIMEOUT_SECONDS = 10.0
+LARGEST_ANSWER = 16 << 20
+"""Bytes; a queue of ten thousand builds has about 4 MiB."""
+REMOTE_FOLDER = "/home/jenkins/agent"
+HELD = "Allotment: takes no further build"
+"""The cause that a held node shows; it must not look like a lost connection."""
+
+_FIRST_ARGUMENT = re.compile(rb"<argument>\s*([0-9a-fA-F]{16,128})\s*</argument>")
+
+
+@dataclass(frozen=True, slots=True)
+class NewNode:
+    """A node to be registered: one executor, only for builds that ask for its labels."""
+
+    name: str
+    labels: Sequence[str]
+    description: str
+    web_socket: bool
+
+    def xml(self) -> str:
+        """Return the node as the controller's XML has it (alias ``slave`` of ``hudson.slaves.DumbSlave``)."""
+        return (
+            f"<slave><name>{escape(self.name)}</name><description>{escape(self.description)}</description>"
+            f"<remoteFS>{REMOTE_FOLDER}</remoteFS><numExecutors>1</numExecutors><mode>EXCLUSIVE</mode>"
+            '<retentionStrategy class="hudson.slaves.RetentionStrategy$Always"/>'
+            '<launcher class="hudson.slaves.JNLPLauncher">'
+            f"<webSocket>{str(self.web_socket).lower()}</webSocket></launcher>"
+            f"<label>{escape(' '.join(self.labels))}</label></slave>"
+        )
+
+
+class Controller(Protocol):
+    """A Jenkins controller.
+
+    Raises, in every call:
+        ServiceUnavailableError: it cannot be reached, or fails.
+        ServiceRefusedError: it refuses the credentials or the request.
+    """
+
+    async def snapshot(self) -> Snapshot:
+        """Return its queue and its nodes."""
+
+    async def register(self, node: NewNode) -> str:
+        """Make sure that the node exists; return the secret that its agent connects with."""
+
+    async def hold(self, name: str) -> None:
+        """Make sure that the node takes no further build; a build that runs goes on."""
+
+    async def remove(self, name: str) -> None:
+        """Make sure that the node does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a controller is and how to speak to it; ``ca`` is PEM, empty for the public authorities."""
+
+    url: str
+    username: str
+    token: str
+    ca: str = ""
+
+
+class HttpController:
+    """A controller over HTTP; an async context, one session for its calls."""
+
+    def __init__(self, address: Address) -> None:
+        self._root = address.url.rstrip("/")
+        context: ssl.SSLContext | bool = True
+        if address.ca and self._root.startswith("https:"):
+            context = ssl.create_default_context(cadata=address.ca)
+        self._session = aiohttp.ClientSession(
+            headers={
+                "Accept-Language": "en",
+                "Authorization": aiohttp.encode_basic_auth(address.username, address.token),
+            },
+            connector=aiohttp.TCPConnector(ssl=context, limit=8),
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def snapshot(self) -> Snapshot:
+        """Return its queue and its nodes."""
+        queue, nodes = await asyncio.gather(
+            self._json("/queue/api/json", QUEUE_TREE), self._json("/computer/api/json", NODES_TREE)
+        )
+        return Snapshot(read_queue(queue), read_nodes(nodes))
+
+    async def register(self, node: NewNode) -> str:
+        """Make sure that the node exists; return the secret that its agent connects with."""
+        exists, _ = await self._call("GET", f"/computer/{node.name}/api/json", accept=(404,))
+        if exists == 404:
+            await self._call(
+                "POST",
+                "/computer/createItem",
+                params={"name": node.name},
+                data=node.xml().encode(),
+                headers={"Content-Type": "application/xml"},
+            )
+        _, descriptor = await self._call("GET", f"/computer/{node.name}/jenkins-agent.jnlp")
+        return _secret(descriptor)
+
+    async def hold(self, name: str) -> None:
+        """Make sure that the node takes no further build; a build that runs goes on."""
+        # The call toggles, so it is made only after a look; two operators never work at once.
+        node = (await self.snapshot()).nodes.get(name)
+        if node is not None and not node.held:
+            await self._call("POST", f"/computer/{name}/toggleOffline", params={"offlineMessage": HELD})
+
+    async def remove(self, name: str) -> None:
+        """Make sure that the node does not exist."""
+        await self._call("POST", f"/computer/{name}/doDelete", accept=(404,))
+
+    async def _json(self, path: str, tree: str) -> dict[str, Any]:
+        _, body = await self._call("GET", path, params={"tree": tree})
+        try:
+            answer = json.loads(body)
+        except ValueError as error:
+            raise ServiceRefusedError(
+                f"{self._root}{path} answered no JSON: is this the address of Jenkins?"
+            ) from error
+        if not isinstance(answer, dict):
+            raise ServiceRefusedError(f"{self._root}{path} answered no object: is this the address of Jenkins?")
+        return answer
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        data: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        accept: tuple[int, ...] = (),
+    ) -> tuple[int, bytes]:
+        try:
+            async with self._session.request(
+                method, self._root + path, params=params, data=data, headers=headers, allow_redirects=False
+            ) as response:
+                body = await _read(response)
+                code = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ServiceUnavailableError(f"{self._root} does not answer: {type(error).__name__}") from None
+        if code < 400 or code in accept:
+            return code, body
+        if code in (401, 403):
+            raise ServiceRefusedError(
+                f"{self._root} refused {method} {path} ({code}): check the credentials Secret; its user needs "
+                "Overall/Read, Agent/Create, Agent/Connect, Agent/Delete and Agent/Disconnect"
+            )
+        if code >= 500:
+            raise ServiceUnavailableError(f"{self._root} failed at {method} {path} ({code})")
+        raise ServiceRefusedError(f"{self._root} refused {method} {path} ({code})")
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body of bounded size: the address is a tenant's, and so is whatever answers there."""
+    chunks, size = [], 0
+    async for chunk in response.content.iter_chunked(65_536):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > LARGEST_ANSWER:
+            raise ServiceRefusedError(f"{response.url.path} answered more than {LARGEST_ANSWER >> 20} MiB")
+    return b"".join(chunks)
+
+
+def _secret(descriptor: bytes) -> str:
+    """Read the secret out of an agent's launch descriptor: its first argument, in hexadecimal.
+
+    By a pattern and not by an XML parser, because the document is a tenant's and may be built to exhaust one.
+    """
+    argument = _FIRST_ARGUMENT.search(descriptor)
+    if argument is None:
+        raise ServiceRefusedError("the controller's launch descriptor holds no secret: the user lacks Agent/Connect")
+    return argument[1].decode()

@@ -1,0 +1,106 @@
+"""The controller's client against the stand-in, on Jenkins' own paths."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
+from allotment_operator.services.jenkins.controller import Address, HttpController, NewNode
+from allotment_operator.services.jenkins.snapshot import demand
+from allotment_simulations.jenkins_controller import StandInJenkins, application
+
+
+@pytest.fixture
+def jenkins() -> StandInJenkins:
+    return StandInJenkins(clock=lambda: 0.0)
+
+
+@pytest.fixture
+async def url(jenkins: StandInJenkins) -> AsyncIterator[str]:
+    async with TestServer(application(jenkins)) as server:
+        yield str(server.make_url("/"))
+
+
+@pytest.fixture
+async def controller(jenkins: StandInJenkins, url: str) -> AsyncIterator[HttpController]:
+    async with HttpController(Address(url, jenkins.username, jenkins.token)) as controller:
+        yield controller
+
+
+def agent(name: str = "a") -> NewNode:
+    return NewNode(name, ["linux", "mark"], "an agent <of> payments & co", web_socket=True)
+
+
+@pytest.mark.parametrize("pipeline", [False, True], ids=["freestyle", "pipeline"])
+async def test_queued_builds_are_counted_by_their_labels(
+    jenkins: StandInJenkins, controller: HttpController, pipeline: bool
+) -> None:
+    for label in ("linux", "linux && jdk", "windows"):
+        jenkins.enqueue(label, seconds=1, pipeline=pipeline)
+
+    seen = await controller.snapshot()
+
+    assert demand(seen.builds, frozenset({"linux"})) == 1
+    assert demand(seen.builds, frozenset({"linux", "jdk"})) == 2
+
+
+async def test_registering_twice_is_registering_once(jenkins: StandInJenkins, controller: HttpController) -> None:
+    first = await controller.register(agent())
+    second = await controller.register(agent())
+
+    assert first == second == jenkins.secret("a")
+    assert jenkins.nodes["a"].labels == {"linux", "mark", "a"}
+    assert jenkins.requests.count("POST /computer/createItem") == 1
+
+
+async def test_a_held_node_finishes_its_build_and_takes_no_other(
+    jenkins: StandInJenkins, controller: HttpController
+) -> None:
+    jenkins.enqueue("linux", seconds=10)
+    jenkins.enqueue("linux", seconds=10)
+    jenkins.connect("a", await controller.register(agent()))
+    await controller.hold("a")
+    await controller.hold("a")
+
+    node = (await controller.snapshot()).nodes["a"]
+
+    assert (node.online, node.idle, node.held) == (True, False, True)
+    jenkins.clock = lambda: 11.0
+    node = (await controller.snapshot()).nodes["a"]
+    assert (node.online, node.idle, node.held) == (True, True, True)
+    assert len(jenkins.queue()) == 1
+
+
+async def test_a_held_node_that_lost_its_connection_is_offline(
+    jenkins: StandInJenkins, controller: HttpController
+) -> None:
+    jenkins.connect("a", await controller.register(agent()))
+    await controller.hold("a")
+    jenkins.disconnect("a")
+
+    assert not (await controller.snapshot()).nodes["a"].online
+
+
+async def test_removing_what_is_gone_is_success(jenkins: StandInJenkins, controller: HttpController) -> None:
+    await controller.register(agent())
+    await controller.remove("a")
+    await controller.remove("a")
+
+    assert jenkins.nodes == {}
+
+
+async def test_wrong_credentials_name_the_rights_that_are_needed(jenkins: StandInJenkins, url: str) -> None:
+    async with HttpController(Address(url, jenkins.username, "wrong")) as stranger:
+        with pytest.raises(ServiceRefusedError, match=r"credentials Secret.*Agent/Create"):
+            await stranger.snapshot()
+
+
+async def test_a_controller_that_fails_or_is_gone_is_unavailable(
+    jenkins: StandInJenkins, controller: HttpController
+) -> None:
+    with jenkins.down(), pytest.raises(ServiceUnavailableError, match="503"):
+        await controller.snapshot()
+    async with HttpController(Address("http://127.0.0.1:9", "a", "b")) as nobody:
+        with pytest.raises(ServiceUnavailableError, match="does not answer"):
+            await nobody.snapshot()
