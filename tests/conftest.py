@@ -1,7 +1,7 @@
 """Fixtures every test may use: a real control plane, shared by the whole run.
 
-ALLOTMENT_TEST_KUBECONFIG names one that runs already; otherwise the run starts its own under a temporary folder and takes
-it down at its end, however it ends.
+ALLOTMENT_TEST_KUBECONFIG names one that runs already; otherwise the run starts its own under a temporary folder and
+takes it down at its end, however it ends.
 """
 
 import os

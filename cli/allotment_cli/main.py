@@ -2,12 +2,17 @@
 
 import typer
 
+from allotment_cli import local
+
 app = typer.Typer(
     name="allot",
     help="One Kubernetes cluster, shared fairly: tenants, services, shares, and why a pod waits.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(local.app)
 
 
 @app.callback()

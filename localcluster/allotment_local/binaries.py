@@ -1,9 +1,9 @@
 """Decides which programs a cluster runs: those we build, or those of the machine.
 
-ALLOTMENT_BINARIES chooses: `build` (the default), `system` (KUBEBUILDER_ASSETS, then PATH), or a folder. Where nothing is
-asked for and building is impossible, the machine's own are taken if they suffice. kube-apiserver, etcd and kubectl make
-the least cluster; without kube-controller-manager no Job runs and no node is ever untainted, without kwok there are no
-simulated nodes.
+ALLOTMENT_BINARIES chooses: `build` (the default), `system` (KUBEBUILDER_ASSETS, then PATH), or a folder. Where nothing
+is asked for and building is impossible, the machine's own are taken if they suffice. kube-apiserver, etcd and kubectl
+are the least cluster; without kube-controller-manager no Job runs and no node is ever untainted, without kwok there are
+no simulated nodes.
 """
 
 import os
@@ -66,7 +66,7 @@ def found_in(path: str) -> Binaries:
     if missing:
         raise BuildError(
             f"{', '.join(missing)} not found in {path}.",
-            hint="Set KUBEBUILDER_ASSETS or ALLOTMENT_BINARIES to a folder that holds them, or unset ALLOTMENT_BINARIES.",
+            hint="Set KUBEBUILDER_ASSETS or ALLOTMENT_BINARIES to a folder with them, or unset ALLOTMENT_BINARIES.",
         )
     binaries = {name: (program,) for name, program in found.items() if program is not None}
     _check_version(binaries["kube-apiserver"][0])
@@ -79,7 +79,10 @@ def _system_path(environment: Mapping[str, str]) -> str:
 
 
 def _check_version(apiserver: str) -> None:
-    done = subprocess.run([apiserver, "--version"], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([apiserver, "--version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise BuildError(f"{apiserver} cannot be run: {error.strerror}.") from error
     match = re.search(r"v(\d+)\.(\d+)", done.stdout)
     if match is None:
         raise BuildError(f"{apiserver} --version says nothing useful: {(done.stderr or done.stdout)[:200]}")

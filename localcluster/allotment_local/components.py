@@ -104,6 +104,8 @@ def _controllers(spec: Specification) -> tuple[str, ...]:
         f"--cluster-signing-cert-file={pki}/ca.crt",
         f"--cluster-signing-key-file={pki}/ca.key",
         f"--service-cluster-ip-range={spec.service_range}",
+        # It only tells kubelets how long to cache Secrets, and would patch every node as the cluster grows.
+        "--controllers=*,-ttl-controller",
         # Longer than the simulated nodes' 30 s between two heartbeats, also on a machine that is busy.
         "--node-monitor-grace-period=100s",
         # The default of 20 requests a second would take a minute to untaint 1,000 new nodes.

@@ -13,8 +13,10 @@ _MAX_LINE = 300
 _CAUSES: tuple[tuple[str, str], ...] = (
     (
         r"address already in use",
-        "One of its ports is taken by another program. `allot local status -o json` lists this cluster's ports; end\n"
-        "that program, or take this cluster down and up again: it picks free ones.",
+        (
+            "One of its ports is taken by another program. `allot local status -o json` lists this cluster's ports;\n"
+            "end that program, or take this cluster down and up again: it picks free ones."
+        ),
     ),
     (
         r"no space left on device",
@@ -29,10 +31,11 @@ _CAUSES: tuple[tuple[str, str], ...] = (
         "It may not read or write a file of its own. Was the cluster started by another user?",
     ),
     (
-        r"(?:wal: crc mismatch|mvcc: database file|failed to recover|unexpected EOF|invalid database|snap: |"
-        r"no such snapshot|database corrupt)",
-        "etcd's data is damaged, most likely by a power cut (this cluster does not wait for the disk).\n"
-        "Only a new cluster helps: `allot local down`, then `allot local up`.",
+        r"wal: crc mismatch|failed to recover|invalid database|no such snapshot|database corrupt|freepages",
+        (
+            "etcd's data is damaged, most likely by a power cut (this cluster does not wait for the disk).\n"
+            "Only a new cluster helps: `allot local down`, then `allot local up`."
+        ),
     ),
     (
         r"unknown (?:shorthand )?flag|flag provided but not defined",

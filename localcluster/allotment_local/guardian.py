@@ -1,7 +1,7 @@
 """Takes a cluster down when the program that started it has ended, however it ended.
 
 Its standard input is a pipe that only that program holds open. The kernel closes it at the program's end, kill -9
-included; reading it returns, and the cluster goes down. Tests start their clusters so: an interrupted run leaves nothing.
+included; reading it returns, and the cluster goes down. Tests start theirs so: an interrupted run leaves nothing.
 """
 
 import sys

@@ -52,7 +52,7 @@ class PlainProgress:
 
     def say(self, message: str) -> None:
         """Print the message."""
-        print(message, file=self._stream, flush=True)  # noqa: T201 - this is the printer
+        print(message, file=self._stream, flush=True)
 
     def step(self, what: str, done: int = 0, total: int = 0) -> None:
         """Print the step if it is new or the last line is old."""

@@ -5,8 +5,9 @@ once, all containers ready. It ends as a kubelet would end it, with containers t
 terminal phase, also before a deletion (a Job with `podReplacementPolicy: Failed` waits for that phase):
 
 - `allotment.dev/simulated-duration` (seconds, or a Go duration such as 1h30m or 500ms) ends a pod of a Job, and any pod
-  whose restartPolicy is not Always, that long after its start: never sooner, at most a second later (the API keeps times
-  in whole seconds). It counts from `status.startTime`, so that updates of the pod and restarts of kwok do not prolong it.
+  whose restartPolicy is not Always, that long after its start: never sooner, at most a second later (the API keeps
+  times in whole seconds). It counts from `status.startTime`, so that updates of the pod and restarts of kwok do not
+  prolong it.
 - `allotment.dev/simulated-exit-code`: at its end the pod fails with this code if it is not 0.
 - `allotment.dev/simulated-shutdown`: how long a deleted pod takes to stop, at most its grace period; default at once.
 
@@ -116,7 +117,8 @@ hostIPs:
 - ip: {{ . | Quote }}
 {{ end }}
 {{ end }}
-{{ with PodIPsWith .spec.nodeName (or .spec.hostNetwork false) (or .metadata.uid "") .metadata.name .metadata.namespace }}
+{{ $hostNetwork := or .spec.hostNetwork false }}
+{{ with PodIPsWith .spec.nodeName $hostNetwork .metadata.uid .metadata.name .metadata.namespace }}
 podIP: {{ index . 0 | Quote }}
 podIPs:
 {{ range . }}

@@ -1,0 +1,307 @@
+"""`allot local`: a real Kubernetes control plane on this machine, without a container engine.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done; 1 it failed; 2 the command line or a file is
+wrong, and nothing was changed; 3 the cluster does not exist or does not run as it should. `kubectl` passes on its own.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from allotment_local.cluster import ClusterStatus, LocalCluster
+from allotment_local.errors import ExitCode, InvalidInputError, LocalClusterError
+from allotment_local.kubeconfig import users_kubeconfig
+from allotment_local.layout import DEFAULT_CLUSTER, Layout
+from allotment_local.pools import read_pools
+from allotment_local.progress import Progress, reporter
+from allotment_local.prune import prune as prune_cache
+
+_EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 not running."
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="local",
+    help="A real Kubernetes control plane with simulated nodes on this machine; no container engine, no root.",
+    no_args_is_help=True,
+    epilog=_EPILOG,
+)
+
+
+class Output(StrEnum):
+    """How a command shows data."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+def _known_names(incomplete: str) -> list[str]:
+    """Complete --name with the clusters that exist."""
+    return [name for name in Layout.from_environment().cluster_names() if name.startswith(incomplete)]
+
+
+NameOption = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        envvar="ALLOTMENT_CLUSTER",
+        autocompletion=_known_names,
+        help="Which cluster; several run side by side.",
+    ),
+]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to show the result.")]
+
+
+@app.command(epilog=_EPILOG)
+def up(  # noqa: PLR0917 - typer makes options of them; nobody calls it by position
+    name: NameOption = DEFAULT_CLUSTER,
+    nodes: Annotated[
+        Path | None, typer.Option("--nodes", help="Node pool file (YAML); examples/local/ holds some.", dir_okay=False)
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Also add the context to your own kubeconfig and make it current.")
+    ] = False,
+    with_kube_scheduler: Annotated[
+        bool, typer.Option("--with-kube-scheduler", help="Run kube-scheduler too, to compare.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="Port of a new cluster's API server; default a free one."),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Start a cluster, or what is missing of it, and wait until it is ready."""
+    with _reported() as progress:
+        pools = read_pools(nodes) if nodes else None
+        cluster = LocalCluster(name, progress=progress)
+        started = time.monotonic()
+        spec = cluster.up(
+            pools=pools,
+            merge_into=users_kubeconfig() if merge else None,
+            with_scheduler=with_kube_scheduler,
+            api_port=port,
+        )
+        seconds = time.monotonic() - started
+        status = cluster.status()
+    if output is not Output.TABLE:
+        _print_data(_status_data(status), output)
+        return
+    typer.echo(f"Cluster {name} is ready at {spec.server} after {seconds:.1f} s, with {status.nodes} nodes.")
+    option = "" if name == DEFAULT_CLUSTER else f" --name {name}"
+    if merge:
+        typer.echo(f"kubectl uses it by the context {spec.context} in {spec.merged_into}.")
+    else:
+        typer.echo(f"Use it:   allot local kubectl{option} get nodes\nor:       export KUBECONFIG={spec.kubeconfig}")
+    typer.echo(f"End it:   allot local down{option}")
+
+
+@app.command(epilog=_EPILOG)
+def down(
+    name: NameOption = DEFAULT_CLUSTER,
+    every: Annotated[bool, typer.Option("--all", help="Every cluster of this user.")] = False,
+) -> None:
+    """End a cluster and remove all of it: processes, data, logs, merged context.
+
+    Works on whatever is left of it, also after a crash or a reboot. A cluster that is not there is no error.
+    """
+    with _reported() as progress:
+        names = Layout.from_environment().cluster_names() if every else [name]
+        for each in names:
+            there = LocalCluster(each, progress=progress).down()
+            typer.echo(f"Cluster {each} is gone." if there else f"There is no cluster {each}.")
+        if not names:
+            typer.echo("There are no clusters.")
+
+
+@app.command(epilog=_EPILOG)
+def status(
+    name: Annotated[str | None, typer.Option("--name", autocompletion=_known_names, help="Only this cluster.")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show every cluster: components, nodes, and what a dead component said last.
+
+    Ends with 3 if a cluster does not run as it should, or if there is none.
+    """
+    with _reported():
+        names = [name] if name else Layout.from_environment().cluster_names()
+        states = [LocalCluster(each).status() for each in names]
+    if output is not Output.TABLE:
+        data = [_status_data(state) for state in states]
+        _print_data(data[0] if name else data, output)
+    else:
+        _print_status(states)
+    if not states or not all(state.healthy for state in states):
+        raise typer.Exit(ExitCode.NOT_RUNNING)
+
+
+@app.command(epilog=_EPILOG)
+def logs(
+    component: Annotated[str | None, typer.Argument(help="etcd, kube-apiserver, …, or audit; default all.")] = None,
+    name: NameOption = DEFAULT_CLUSTER,
+    lines: Annotated[int, typer.Option("--lines", min=0, help="How many of the last lines; 0 for all.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until interrupted.")] = False,
+) -> None:
+    """Print the components' logs, each line with its component where there are several."""
+    with _reported():
+        folder = LocalCluster(name).specification.logs
+        known = {path.stem: path for path in sorted(folder.glob("*.log"))}
+        if component is not None and component not in known:
+            raise InvalidInputError(f"There is no log of {component!r}.", hint=f"There are: {', '.join(known)}.")
+        chosen = {component: known[component]} if component else known
+        _print_logs(chosen, lines=lines, follow=follow)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def kubectl(context: typer.Context, name: NameOption = DEFAULT_CLUSTER) -> None:
+    """Run kubectl on a cluster as its administrator: `allot local kubectl get pods -A`.
+
+    Everything after the first word is kubectl's, and so is the exit code.
+    """
+    with _reported():
+        cluster = LocalCluster(name)
+        command = cluster.specification.binaries["kubectl"]
+        environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    os.execve(command[0], [*command, *context.args], environment)  # noqa: S606 - kubectl takes our place and terminal
+
+
+@app.command(epilog=_EPILOG)
+def prune(
+    every: Annotated[
+        bool, typer.Option("--all", help="Also the current binaries: the next `up` builds again, minutes long.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Remove old binaries and the build's caches, and say how much room that gives.
+
+    Running clusters and their binaries stay.
+    """
+    with _reported() as progress:
+        removed = prune_cache(Layout.from_environment(), everything=every, dry_run=dry_run, progress=progress)
+    if output is not Output.TABLE:
+        _print_data([{"path": str(item.path), "bytes": item.size} for item in removed], output)
+        return
+    for item in removed:
+        typer.echo(f"{_megabytes(item.size):>9}  {item.path}")
+    total = _megabytes(sum(item.size for item in removed))
+    typer.echo(f"{total:>9}  {'would be' if dry_run else 'are'} free again.")
+
+
+@contextmanager
+def _reported() -> Iterator[Progress]:
+    """Give a command its progress; print a LocalClusterError without traceback and end with its exit code."""
+    try:
+        with reporter() as progress:
+            yield progress
+    except LocalClusterError as error:
+        _show_error(error)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("Interrupted.", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def _show_error(error: LocalClusterError) -> None:
+    console = Console(stderr=True)
+    first, *rest = error.message.splitlines()
+    console.print(f"[bold red]Error:[/] {escape(first)}", highlight=False, soft_wrap=True)
+    for line in rest:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    if error.hint:
+        console.print(f"[bold]What to do:[/] {escape(error.hint)}", highlight=False, soft_wrap=True)
+
+
+def _status_data(state: ClusterStatus) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "phase": state.phase,
+        "server": state.server,
+        "kubeconfig": str(state.kubeconfig),
+        "apiReady": state.api_ready,
+        "nodes": state.nodes,
+        "nodesReady": state.nodes_ready,
+        "ports": dict(state.ports),
+        "components": [
+            {
+                "name": component.name,
+                "running": component.running,
+                "pid": component.pid,
+                "log": str(component.log),
+                "lastLines": list(component.last_lines),
+            }
+            for component in state.components
+        ],
+    }
+
+
+def _print_data(data: object, output: Output) -> None:
+    text = json.dumps(data, indent=2) if output is Output.JSON else yaml.safe_dump(data, sort_keys=False).rstrip()
+    typer.echo(text)
+
+
+def _print_status(states: list[ClusterStatus]) -> None:
+    console = Console()
+    if not states:
+        console.print("There are no clusters. `allot local up` starts one.", highlight=False)
+        return
+    table = Table("CLUSTER", "PHASE", "SERVER", "NODES READY", "COMPONENTS", box=None, header_style="bold")
+    for state in states:
+        running = sum(component.running for component in state.components)
+        colour = {"Running": "green", "Degraded": "red", "Stopped": "yellow"}[state.phase]
+        table.add_row(
+            state.name,
+            f"[{colour}]{state.phase}[/]",
+            state.server,
+            f"{state.nodes_ready}/{state.nodes}" if state.api_ready else "?",
+            f"{running}/{len(state.components)} running",
+        )
+    console.print(table)
+    for state in states:
+        for component in state.components:
+            if not component.running:
+                console.print(f"\n{state.name}: {component.name} is dead; the end of {component.log}:", highlight=False)
+                for line in component.last_lines:
+                    console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+
+
+def _print_logs(chosen: dict[str, Path], *, lines: int, follow: bool) -> None:
+    """Print the ends of logs, then on request what is appended to them."""
+    files: dict[str, TextIO] = {}
+    width = max((len(name) for name in chosen), default=0) if len(chosen) > 1 else 0
+
+    def show(name: str, line: str) -> None:
+        typer.echo(f"{name:{width}} | {line.rstrip()}" if width else line.rstrip())
+
+    try:
+        for name, path in chosen.items():
+            files[name] = path.open(encoding="utf-8", errors="replace")
+            content = files[name].readlines()
+            for line in content[-lines:] if lines else content:
+                show(name, line)
+        while follow:
+            fresh = [(name, line) for name, file in files.items() for line in file.readlines()]
+            for name, line in fresh:
+                show(name, line)
+            if not fresh:
+                time.sleep(0.3)
+    finally:
+        for file in files.values():
+            file.close()
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -1,0 +1,105 @@
+"""Gives disk space back: old binaries, Go's caches, and on request everything that a build made.
+
+Binaries of the current sources stay unless all is asked for; so do those that a cluster was started with, because its
+`kubectl` and its next `up` need them. Go writes its module cache read-only; that is undone before removing.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from allotment_local import build
+from allotment_local.errors import LocalClusterError
+from allotment_local.layout import Layout, module_source
+from allotment_local.progress import Progress, Silent
+from allotment_local.specification import Specification
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """One thing that was removed, or would be."""
+
+    path: Path
+    size: int
+    """Bytes on disk."""
+
+
+def prune(
+    layout: Layout, *, everything: bool, dry_run: bool = False, progress: Progress | None = None
+) -> list[Removed]:
+    """Remove what is not needed to start clusters.
+
+    Args:
+        layout: where the cache is.
+        everything: also binaries of the current sources and a Go toolchain that we installed.
+        dry_run: only say what would be removed.
+        progress: told when a running build is waited for.
+
+    Returns:
+        What was removed, largest first.
+    """
+    if not layout.binaries.is_dir():
+        return []
+    with contextlib.ExitStack() as stack:
+        for target in build.TARGETS:
+            stack.enter_context(build.lock(target, layout, progress or Silent()))
+        doomed = _doomed(layout, everything=everything)
+        removed = sorted((Removed(path, _size(path)) for path in doomed), key=lambda item: -item.size)
+        if not dry_run:
+            for item in removed:
+                _remove(item.path)
+    return removed
+
+
+def _doomed(layout: Layout, *, everything: bool) -> list[Path]:
+    in_use = _in_use(layout)
+    doomed = [path for path in (layout.go_build, layout.go_modules) if path.is_dir()]
+    if everything and layout.toolchain.is_dir():
+        doomed.append(layout.toolchain)
+    current = () if everything else _current()
+    return doomed + [
+        path
+        for path in layout.binaries.iterdir()
+        if path.is_dir() and path not in in_use and not path.name.startswith(current)
+    ]
+
+
+def _current() -> tuple[str, ...]:
+    """Name prefixes of the binaries that today's sources make."""
+    return tuple(
+        f"{target.module}-{build.source_digest(target, module_source(target.module))}-" for target in build.TARGETS
+    )
+
+
+def _in_use(layout: Layout) -> set[Path]:
+    """Folders of binaries that existing clusters name."""
+    folders = set()
+    for name in layout.cluster_names():
+        try:
+            spec = Specification.load(layout.cluster(name))
+        except LocalClusterError:
+            continue
+        if spec is not None:
+            folders |= {Path(command[0]).parent for command in spec.binaries.values()}
+    return folders
+
+
+def _size(path: Path) -> int:
+    total = 0
+    for folder, _, files in os.walk(path):
+        for file in files:
+            try:
+                total += Path(folder, file).lstat().st_blocks * 512
+            except OSError:
+                continue  # gone meanwhile
+    return total
+
+
+def _remove(path: Path) -> None:
+    """Remove a tree, read-only folders included; what cannot be removed is left to the next prune."""
+    for folder, _, _ in os.walk(path):
+        Path(folder).chmod(stat.S_IRWXU)
+    shutil.rmtree(path, ignore_errors=True)
