@@ -98,6 +98,9 @@ class EnsureCertificate:
     dns_names: tuple[str, ...] = ()
     usages: tuple[Literal["server", "client"], ...] = ("server", "client")
     days: int = 365
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    """Further keys of the Secret, known beforehand (user name, host): they are always brought up to date."""
+    secret_type: str = "kubernetes.io/tls"  # noqa: S105 - a Secret's type, not a secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from allotment_api.conditions import Condition
+from allotment_api.names import LabelSelector
 from allotment_operator.plans.actions import Action, Manifest, ObjectRef
 
 
@@ -24,17 +25,27 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePoolView:
+    """A node pool as far as a pod must know it: how to find its nodes, and what they repel."""
+
+    selector: LabelSelector | None
+    toleration_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TenantView:
     """What a plan needs to know of the tenant that owns the resource's namespace.
 
     ``guaranteed`` names the resources for which the tenant, and every ancestor that has a guarantee, holds one:
-    a pod may be non-preemptible only within it.
+    a pod may be non-preemptible only within it. ``toleration_keys`` are those of the taints on every pool that the
+    tenant may use; ``pools`` are these pools by name.
     """
 
     name: str
     guaranteed: frozenset[str] = frozenset()
     suspended: bool = False
     toleration_keys: tuple[str, ...] = ()
+    pools: Mapping[str, NodePoolView] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

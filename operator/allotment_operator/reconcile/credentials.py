@@ -22,6 +22,9 @@ from allotment_operator.plans.actions import EnsureAuthority, EnsureCertificate,
 ALPHABET = string.ascii_letters + string.digits
 """Passwords go into property files, JAAS lines and URLs: no character in them ever needs quoting."""
 
+CERTIFICATE_KEYS = ("tls.crt", "tls.key", "tls.pem", "ca.crt")
+"""Keys of a certificate's Secret: leaf and chain, PKCS#8 key, both in one as Java services read them, authority."""
+
 AUTHORITY_FINGERPRINT_ANNOTATION = "allotment.dev/authority"
 """Which authority signed the certificate, so that a new authority is noticed without its key."""
 
@@ -67,8 +70,12 @@ def certificate(
     ca = load_authority(signer)
     if ca is None:
         raise AuthorityMissingError(f"{action.authority} holds no certificate authority yet")
+    metadata = {**action.metadata}
+    metadata["annotations"] = {**metadata.get("annotations", {}), AUTHORITY_FINGERPRINT_ANNOTATION: fingerprint(ca)}
+    fixed = {key: encode(value.encode()) for key, value in action.fixed.items()}
     if live is not None and _still_good(action, live, ca, now=now):
-        return None
+        data = {key: live["data"][key] for key in CERTIFICATE_KEYS} | fixed
+        return _secret(metadata, data, live, secret_type=action.secret_type)
     leaf = certificates.issue(
         ca,
         action.common_name,
@@ -78,15 +85,9 @@ def certificate(
         client="client" in action.usages,
         lifetime=dt.timedelta(days=action.days),
     )
-    data = {
-        "tls.crt": leaf.certificate_pem,
-        "tls.key": leaf.key_pem,
-        "tls.pem": leaf.key_pem + leaf.certificate_pem,
-        "ca.crt": ca.certificate_pem,
-    }
-    metadata = {**action.metadata}
-    metadata["annotations"] = {**metadata.get("annotations", {}), AUTHORITY_FINGERPRINT_ANNOTATION: fingerprint(ca)}
-    return _secret(metadata, {key: encode(value) for key, value in data.items()}, live, secret_type="kubernetes.io/tls")  # noqa: S106 - a type
+    parts = (leaf.certificate_pem, leaf.key_pem, leaf.key_pem + leaf.certificate_pem, ca.certificate_pem)
+    data = dict(zip(CERTIFICATE_KEYS, map(encode, parts), strict=True)) | fixed
+    return _secret(metadata, data, live, secret_type=action.secret_type)
 
 
 def load_authority(secret: Manifest | None) -> KeyPair | None:
@@ -124,7 +125,7 @@ def _still_good(action: EnsureCertificate, live: Manifest, ca: KeyPair, *, now: 
         certificates.signed_by(leaf, ca.certificate)
         and certificates.hosts_of(leaf) == wanted
         and certificates.renew_at(leaf) > now
-        and "tls.pem" in data
+        and all(key in data for key in CERTIFICATE_KEYS)
     )
 
 
