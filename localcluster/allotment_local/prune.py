@@ -59,18 +59,20 @@ def _doomed(layout: Layout, *, everything: bool) -> list[Path]:
     doomed = [path for path in (layout.go_build, layout.go_modules) if path.is_dir()]
     if everything and layout.toolchain.is_dir():
         doomed.append(layout.toolchain)
+    # Binaries of targets that only some machines need (real nodes) have their keys elsewhere; they go with `everything`.
+    ours = "" if everything else tuple(f"{target.label}-" for target in build.TARGETS)
     current = () if everything else _current()
     return doomed + [
         path
         for path in layout.binaries.iterdir()
-        if path.is_dir() and path not in in_use and not path.name.startswith(current)
+        if path.is_dir() and path not in in_use and path.name.startswith(ours) and not path.name.startswith(current)
     ]
 
 
 def _current() -> tuple[str, ...]:
     """Name prefixes of the binaries that today's sources make."""
     return tuple(
-        f"{target.module}-{build.source_digest(target, module_source(target.module))}-" for target in build.TARGETS
+        f"{target.label}-{build.source_digest(target, module_source(target.module))}-" for target in build.TARGETS
     )
 
 

@@ -125,7 +125,7 @@ def test_nodes_of_a_changed_pool_are_told_apart_from_the_old_ones() -> None:
         ("True", [{"key": "gpu", "effect": "NoSchedule"}], True),
     ],
 )
-def test_a_node_is_usable_when_ready_and_untainted(ready: str, taints: list[dict[str, str]], want: bool) -> None:  # noqa: FBT001 - a table's column
+def test_a_node_is_usable_when_ready_and_untainted(ready: str, taints: list[dict[str, str]], want: bool) -> None:
     made = {"status": {"conditions": [{"type": "Ready", "status": ready}]}, "spec": {"taints": taints}}
 
     assert nodes.is_usable(made) is want

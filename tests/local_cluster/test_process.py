@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,15 +42,15 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"started": "1"}, id="another process took the id"),
-        pytest.param({"boot": "an earlier boot"}, id="the machine was booted meanwhile"),
-        pytest.param({"started": ""}, id="the process ended before its start was read"),
+        pytest.param(lambda record: replace(record, started="1"), id="another process took the id"),
+        pytest.param(lambda record: replace(record, boot="earlier"), id="the machine was booted meanwhile"),
+        pytest.param(lambda record: replace(record, started=""), id="it ended before its start was read"),
     ],
 )
 def test_a_stale_record_never_harms_the_process_that_has_its_id_now(
-    sleeper: ProcessRecord, change: dict[str, str]
+    sleeper: ProcessRecord, change: Callable[[ProcessRecord], ProcessRecord]
 ) -> None:
-    stale = replace(sleeper, **change)
+    stale = change(sleeper)
 
     assert not stale.is_running()
     assert process.terminate(stale, grace=0)
