@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import NAMESPACE, Release
 from builders.tenant_objects import await_default_service_account, expect, make_tenant_namespace, namespace_object
@@ -32,11 +33,10 @@ def only_release(cluster: ClusterLike) -> Iterator[Release]:
     release.uninstall()
 
 
-@pytest.fixture(scope="module")
-def release(only_release: Release) -> Release:
-    """The release, there and enforced."""
+@pytest.fixture(scope="module", autouse=True)
+def release(only_release: Release) -> None:
+    """The release is there and enforced before anything else of a module."""
     only_release.ensure()
-    return only_release
 
 
 @pytest.fixture(scope="session")
@@ -52,19 +52,18 @@ def admin(api: ApiServer) -> Actor:
 
 
 @pytest.fixture(scope="module")
-def new_namespace(admin: Actor, release: Release) -> Iterator[Callable[..., str]]:
+def new_namespace(api: ApiServer) -> Iterator[Callable[..., str]]:
     """Makes tenants' namespaces, and takes them away when the module is done."""
-    assert release
     made: list[str] = []
 
     def make(name: str, **policy: Any) -> str:
         made.append(name)
-        make_tenant_namespace(admin, name, **policy)
+        make_tenant_namespace(api, name, **policy)
         return name
 
     yield make
     for name in made:
-        admin.delete(namespace_object(name))
+        api.admin().delete(namespace_object(name))
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +79,8 @@ def strict(new_namespace: Callable[..., str], request: pytest.FixtureRequest) ->
 
 
 @pytest.fixture(scope="module")
-def elsewhere(admin: Actor, release: Release, request: pytest.FixtureRequest) -> Iterator[str]:
+def elsewhere(admin: Actor, request: pytest.FixtureRequest) -> Iterator[str]:
     """Namespace that belongs to no tenant."""
-    assert release
     name = _unique(request, "elsewhere")
     expect(admin, namespace_object(name))
     await_default_service_account(admin, name)

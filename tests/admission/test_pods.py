@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from builders.api_server import Actor, ApiServer
 from builders.tenant_objects import IMAGE, expect, pod
 
@@ -36,9 +37,7 @@ def container(image: str) -> dict[str, str]:
             {"labels": {"allotment.dev/preemptible": "no"}},
             id="preemptible no is not",
         ),
-        pytest.param(
-            "", {}, {"annotations": {"allotment.dev/max-runtime": "3600"}}, id="a runtime in seconds is understood"
-        ),
+        pytest.param("", {}, {"annotations": {"allotment.dev/max-runtime": "3600"}}, id="seconds are understood"),
         *(
             pytest.param(
                 f'whole number of seconds, at least 1, such as "3600"; it is "{text}"',
@@ -95,7 +94,7 @@ def test_a_tenant_without_bounds(
             id="a prefix may be a whole image, by digest",
         ),
         pytest.param(
-            "tenant retail may not pull nginx: use an image whose name begins with registry.bank/retail or mirror.bank/",
+            "may not pull nginx: use an image whose name begins with registry.bank/retail or mirror.bank/",
             {"containers": [container("nginx")]},
             {},
             id="a short name is refused",
@@ -168,9 +167,7 @@ def test_a_tenant_without_bounds(
             {},
             id="starting on a cordoned node is refused",
         ),
-        pytest.param(
-            "", {}, {"annotations": {"allotment.dev/max-runtime": "3600"}}, id="the longest runtime is admitted"
-        ),
+        pytest.param("", {}, {"annotations": {"allotment.dev/max-runtime": "3600"}}, id="the longest run is admitted"),
         pytest.param(
             "at most 3600 seconds: lower the annotation allotment.dev/max-runtime, which is 3601",
             {},

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from builders.api_server import Actor
 from builders.tenant_objects import cron_job, deployment, job
 

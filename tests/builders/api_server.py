@@ -20,6 +20,8 @@ Manifest = Mapping[str, Any]
 
 PLURALS = {
     "Binding": "bindings",
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
     "ConfigMap": "configmaps",
     "CronJob": "cronjobs",
     "DaemonSet": "daemonsets",

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from allotment_local import build
 from allotment_local.layout import Layout
 from allotment_local.progress import reporter
-
 from builders.api_server import Answer, ApiServer
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "allotment"

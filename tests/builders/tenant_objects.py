@@ -4,9 +4,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from builders.api_server import Actor, Manifest
+from builders.api_server import Actor, ApiServer, Manifest
 from builders.helm_chart import tenant_policy
 
+ROLES = ("owner", "developer", "ci", "viewer")
 IMAGE = "registry.bank/retail/app:1"
 
 
@@ -111,20 +112,36 @@ def service_account(namespace: str, name: str) -> dict[str, str]:
     return {"kind": "ServiceAccount", "namespace": namespace, "name": name}
 
 
-def make_tenant_namespace(admin: Actor, name: str, **policy: Any) -> None:
+def make_tenant_namespace(api: ApiServer, name: str, **policy: Any) -> None:
     """A tenant's namespace as the operator leaves it: label, TenantPolicy, and the members' seats.
 
     Members are the groups `<namespace>-owner`, `-developer`, `-ci` and `-viewer`.
     """
+    admin = api.admin()
     managed = {"app.kubernetes.io/managed-by": "allotment"}
     expect(admin, namespace_object(name, "retail", **managed))
     expect(admin, tenant_policy(name, **policy))
-    for role in ("owner", "developer", "ci", "viewer"):
+    for role in ROLES:
         expect(
             admin,
             role_binding(name, f"allotment-{role}", f"allotment-tenant-{role}", group(f"{name}-{role}"), **managed),
         )
+    members = {role: api.user(role, [f"{name}-{role}"]) for role in ROLES}
+    await_allowed(members["owner"], "create", "serviceaccounts", name)
+    await_allowed(members["developer"], "create", "deployments", name, group="apps")
+    await_allowed(members["ci"], "create", "jobs", name, group="batch")
+    await_allowed(members["viewer"], "list", "pods", name)
     await_default_service_account(admin, name)
+
+
+def await_allowed(
+    actor: Actor, verb: str, resource: str, namespace: str, *, group: str = "", timeout: float = 30
+) -> None:
+    """Wait until the authorizer knows of a right: roles are aggregated, and watched, with some delay."""
+    deadline = time.monotonic() + timeout
+    while not actor.allowed(verb, resource, group=group, namespace=namespace):
+        assert time.monotonic() < deadline, f"still no right to {verb} {resource} in {namespace} after {timeout:.0f} s"
+        time.sleep(0.05)
 
 
 def expect(actor: Actor, manifest: Manifest) -> None:

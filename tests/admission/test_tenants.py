@@ -1,0 +1,190 @@
+"""Who may hang which Tenant where: platform admins anywhere, others below the tenants they manage."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from builders.api_server import Actor, ApiServer
+from builders.helm_chart import NAMESPACE
+from builders.tenant_objects import expect, group, meta, tenant
+
+MANAGERS = "markets-heads"
+PLATFORM = "platform-team"
+
+
+def cluster_role(name: str, *rules: dict[str, list[str]]) -> dict[str, Any]:
+    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": meta(name), "rules": rules}
+
+
+def cluster_role_binding(name: str, role: str, group_name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": meta(name),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [group(group_name)],
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def estate(admin: Actor) -> Iterator[None]:
+    """Tenants markets {markets-risk} and retail; a group that manages markets, and one that runs the platform."""
+    manage_markets = {
+        "apiGroups": ["allotment.dev"],
+        "resources": ["tenants"],
+        "verbs": ["manage"],
+        "resourceNames": ["markets"],
+    }
+    claim = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["claim"], "resourceNames": ["quant-lab"]}
+    objects = [
+        tenant("markets"),
+        tenant("retail"),
+        tenant("markets-risk", parent="markets", namespaces=["markets-risk"]),
+        cluster_role("test-manage-markets", manage_markets, claim),
+        cluster_role_binding("test-manage-markets", "test-manage-markets", MANAGERS),
+        cluster_role_binding("test-delegates", "allotment-tenant-delegate", MANAGERS),
+        cluster_role_binding("test-platform", "allotment-platform-admin", PLATFORM),
+    ]
+    for manifest in objects:
+        expect(admin, manifest)
+    yield
+    for manifest in reversed(objects):
+        admin.delete(manifest)
+
+
+@pytest.fixture
+def head(api: ApiServer) -> Actor:
+    """Head of the unit markets."""
+    return api.user("ada@bank", [MANAGERS])
+
+
+@pytest.mark.parametrize(
+    ("want", "manifest"),
+    [
+        pytest.param("", tenant("research", parent="markets"), id="below the own tenant"),
+        pytest.param(
+            "ada@bank may not hang a tenant below retail: it takes the verb manage on that tenant",
+            tenant("research", parent="retail"),
+            id="below another tenant",
+        ),
+        pytest.param(
+            "may not hang a tenant at the top: it takes the verb manage on all tenants; name a parent that you manage",
+            tenant("research"),
+            id="at the top",
+        ),
+        pytest.param(
+            "", tenant("research", parent="markets", namespaces=["markets-lab"]), id="with a namespace of its name"
+        ),
+        pytest.param("", tenant("research", parent="markets", namespaces=["quant-lab"]), id="with one given by name"),
+        pytest.param(
+            "may not claim the namespaces monitoring: use names that begin with markets-, or ask a platform admin",
+            tenant("research", parent="markets", namespaces=["markets-lab", "monitoring"]),
+            id="with somebody's namespace",
+        ),
+        pytest.param(
+            "kube-system", tenant("research", parent="markets", namespaces=["kube-system"]), id="with kube-system"
+        ),
+    ],
+)
+def test_a_units_head_creates(want: str, manifest: dict[str, Any], head: Actor) -> None:
+    answer = head.create(manifest, dry_run=True)
+
+    assert want in answer.message
+    assert answer.accepted == (not want)
+
+
+@pytest.mark.parametrize(
+    ("want", "name", "change"),
+    [
+        pytest.param("", "markets-risk", {"spec": {"weight": 2}}, id="a child's weight"),
+        pytest.param(
+            "may not change or delete this tenant: it takes the verb manage on all tenants, because this one has no",
+            "markets",
+            {"spec": {"weight": 100}},
+            id="the own weight",
+        ),
+        pytest.param(
+            "ada@bank may not hang a tenant below retail",
+            "markets-risk",
+            {"spec": {"parent": "retail"}},
+            id="a child's move to another unit",
+        ),
+        pytest.param(
+            "ada@bank may not hang a tenant at the top",
+            "markets-risk",
+            {"spec": {"parent": None}},
+            id="a child's move to the top",
+        ),
+        pytest.param(
+            "because this one has no parent",
+            "retail",
+            {"spec": {"parent": "markets"}},
+            id="a take-over of another unit",
+        ),
+        pytest.param(
+            "because this one has no parent", "retail", {"metadata": {"labels": {"x": "y"}}}, id="another unit's labels"
+        ),
+    ],
+)
+def test_a_units_head_changes(want: str, name: str, change: dict[str, Any], head: Actor) -> None:
+    answer = head.patch(tenant(name), change, dry_run=True)
+
+    assert want in answer.message
+    assert answer.accepted == (not want)
+
+
+@pytest.mark.parametrize(
+    ("want", "name"),
+    [("", "markets-risk"), ("may not change or delete this tenant", "markets"), ("may not change or delete", "retail")],
+)
+def test_a_units_head_deletes(want: str, name: str, head: Actor) -> None:
+    answer = head.delete(tenant(name), dry_run=True)
+
+    assert want in answer.message
+    assert answer.accepted == (not want)
+
+
+def test_the_platform_team_needs_no_cluster_rights(api: ApiServer) -> None:
+    platform = api.user("grace@bank", [PLATFORM])
+
+    created = platform.create(tenant("insurance", namespaces=["anything"]), dry_run=True)
+    changed = platform.patch(tenant("markets"), {"spec": {"weight": 3}}, dry_run=True)
+    deleted = platform.delete(tenant("retail"), dry_run=True)
+
+    assert [answer.message for answer in (created, changed, deleted)] == ["", "", ""]
+    assert not platform.allowed("get", "secrets", namespace="default")
+
+
+@pytest.mark.parametrize("name", ["kube-system", "default", NAMESPACE])
+def test_nobody_claims_the_clusters_namespaces(name: str, admin: Actor) -> None:
+    answer = admin.create(tenant("greedy", namespaces=[name]), dry_run=True)
+
+    assert not answer.accepted
+    assert "belong to the cluster" in answer.message
+
+
+def test_tenants_members_have_no_say_over_tenants(member: Callable[[str, str], Actor], unbounded: str) -> None:
+    owner = member(unbounded, "owner")
+
+    assert "cannot create resource" in owner.create(tenant("mine"), dry_run=True).message
+
+
+class TestTheOperator:
+    def test_keeps_its_books_on_a_tenant(self, operator: Actor) -> None:
+        answer = operator.patch(
+            tenant("markets"), {"metadata": {"finalizers": ["allotment.dev/operator"]}}, dry_run=True
+        )
+
+        assert answer.accepted, answer.message
+
+    def test_may_not_touch_its_spec(self, operator: Actor) -> None:
+        answer = operator.patch(tenant("markets"), {"spec": {"weight": 9}}, dry_run=True)
+
+        assert "may not change or delete this tenant" in answer.message
+
+    def test_writes_its_status(self, operator: Actor, scheduler: Actor) -> None:
+        for program in (operator, scheduler):
+            answer = program.patch(tenant("markets"), {"status": {}}, subresource="status", dry_run=True)
+
+            assert answer.accepted, answer.message
