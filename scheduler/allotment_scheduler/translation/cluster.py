@@ -1,0 +1,159 @@
+"""The ground and its order: nodes, pools, tenants, namespaces, gangs, disruption budgets."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, Literal
+
+from allotment_api.labels import GANG_LABEL, TENANT_LABEL
+from allotment_api.node_pool import NodePool
+from allotment_api.pod_group import ExpectedMember as ApiExpectedMember
+from allotment_api.pod_group import PodGroup
+from allotment_api.quantities import total
+from allotment_api.tenant import Tenant
+from allotment_api.tenant import TenantSpec as ApiTenantSpec
+from allotment_kube.nodes import Namespace, Node
+from allotment_kube.storage import CSINode
+from allotment_kube.workloads import Job, PodDisruptionBudget
+from allotment_scheduler.core.events import BudgetSpec, NamespaceSeen
+from allotment_scheduler.core.nodes import NodeSpec, PoolSpec
+from allotment_scheduler.core.pods import PodSpec, SchedulingSpec
+from allotment_scheduler.core.selectors import LabelSelector, Requirement, Toleration
+from allotment_scheduler.core.tenants import Bounds, TenantSpec
+from allotment_scheduler.core.units import ExpectedMember, GroupSpec
+from allotment_scheduler.translation.scalars import amounts, seconds
+from allotment_scheduler.translation.selectors import label_selector, requirements_of, taints
+
+_NOTHING = LabelSelector((Requirement("", "Exists"), Requirement("", "DoesNotExist")))
+"""What a budget without a selector selects, said by requirements that exclude each other."""
+
+
+def node_spec(node: Node, csi: CSINode | None = None) -> NodeSpec:
+    """A node; without a Ready condition (as in hand-written manifests) it is taken to be ready."""
+    ready = next((each.status for each in node.status.conditions if each.type == "Ready"), "True")
+    drivers = (csi.spec.drivers or ()) if csi else ()
+    return NodeSpec(
+        name=node.metadata.name,
+        allocatable=amounts(node.status.allocatable or node.status.capacity),
+        labels=node.metadata.labels,
+        taints=taints(node.spec.taints),
+        unschedulable=node.spec.unschedulable,
+        ready=ready == "True" and node.metadata.deletion_timestamp is None,
+        volume_limits={
+            each.name: each.allocatable.count
+            for each in drivers
+            if each.allocatable is not None and each.allocatable.count is not None
+        },
+    )
+
+
+def pool_spec(pool: NodePool) -> PoolSpec:
+    """A node pool."""
+    selector = pool.spec.selector
+    return PoolSpec(
+        name=pool.metadata.name,
+        selector=_api_selector(selector.manifest()) if selector is not None else LabelSelector(),
+        placement=pool.spec.placement,
+        cost={name: Fraction(weight) for name, weight in pool.spec.cost.items()},
+        tenants=pool.spec.tenants,
+    )
+
+
+def tenant_spec(tenant: Tenant) -> TenantSpec:
+    """A tenant."""
+    spec = tenant.spec
+    return TenantSpec(
+        name=tenant.metadata.name,
+        parent=spec.parent or "",
+        weight=Fraction(spec.weight),
+        guaranteed=Bounds(total(spec.guaranteed), _by_pool(spec, "guaranteed")),
+        limits=Bounds(total(spec.limits), _by_pool(spec, "limits")),
+        suspended=spec.suspended,
+        namespaces=spec.namespaces,
+        node_pools=spec.node_pools,
+        default_runtime=spec.policy.default_runtime_seconds,
+    )
+
+
+def _by_pool(spec: ApiTenantSpec, field: Literal["guaranteed", "limits"]) -> dict[str, dict[str, int]]:
+    amounts_of = {name: getattr(pool, field) for name, pool in spec.pools.items()}
+    return {name: total(listed) for name, listed in amounts_of.items() if listed}
+
+
+def namespace_seen(namespace: Namespace) -> NamespaceSeen:
+    """A namespace with its labels and its tenant."""
+    labels = namespace.metadata.labels
+    return NamespaceSeen(namespace.metadata.name, labels, labels.get(TENANT_LABEL))
+
+
+def group_spec(group: PodGroup, *, priority: int | None = None) -> GroupSpec:
+    """A PodGroup; `priority` is the value of its priority class."""
+    spec = group.spec
+    namespace = group.metadata.namespace or "default"
+    created = group.metadata.creation_timestamp
+    return GroupSpec(
+        namespace=namespace,
+        name=group.metadata.name,
+        min_member=spec.min_member,
+        expected=tuple(expected_member(namespace, group.metadata.name, each) for each in spec.expected),
+        expected_timeout=float(spec.expected_timeout_seconds),
+        max_runtime=float(spec.max_runtime_seconds) if spec.max_runtime_seconds else None,
+        priority=priority,
+        topology_key=spec.topology.key if spec.topology else None,
+        created=created.timestamp() if created else None,
+    )
+
+
+def expected_member(namespace: str, group: str, member: ApiExpectedMember) -> ExpectedMember:
+    """Members that are announced, with what each of them will need."""
+    scheduling = SchedulingSpec(
+        requests=tuple(sorted(total(member.requests).items())),
+        node_selector=tuple(sorted(member.node_selector.items())),
+        tolerations=tuple(
+            Toleration(it.key or "", it.operator, it.value or "", it.effect or "") for it in member.tolerations
+        ),
+    )
+    template = PodSpec(namespace, f"{group}/{member.name}", scheduling, group=group)
+    return ExpectedMember(member.name, member.count, template)
+
+
+def gang_of_job(job: Job) -> GroupSpec | None:
+    """The gang that a Job with the gang label is: as many as may still run at once; None where it is none."""
+    if job.metadata.labels.get(GANG_LABEL) != "true":
+        return None
+    parallelism = 1 if job.spec.parallelism is None else job.spec.parallelism
+    left = parallelism if job.spec.completions is None else job.spec.completions - job.status.succeeded
+    return GroupSpec(
+        namespace=job.metadata.namespace or "default",
+        name=gang_name(job.metadata.name),
+        min_member=max(1, min(parallelism, left)),
+        max_runtime=float(job.spec.active_deadline_seconds) if job.spec.active_deadline_seconds else None,
+        created=seconds(job.metadata.creation_timestamp) or None,
+    )
+
+
+def gang_name(job: str) -> str:
+    """The group that a Job's pods are members of; the slash keeps it apart from every PodGroup's name."""
+    return f"job/{job}"
+
+
+def budget_spec(budget: PodDisruptionBudget) -> BudgetSpec:
+    """A disruption budget; what the controller allows counts only if it has seen the present spec."""
+    metadata, spec, status = budget.metadata, budget.spec, budget.status
+    selector = label_selector(spec.selector)
+    current = status.observed_generation and status.observed_generation >= metadata.generation
+    return BudgetSpec(
+        namespace=metadata.namespace or "default",
+        name=metadata.name,
+        selector=_NOTHING if selector is None else selector,
+        allowed=status.disruptions_allowed if current else None,
+        min_available=spec.min_available,
+        max_unavailable=spec.max_unavailable,
+    )
+
+
+def _api_selector(selector: Mapping[str, Any]) -> LabelSelector:
+    expressions = tuple(
+        Requirement(each["key"], each["operator"], tuple(each.get("values", ())))
+        for each in selector.get("matchExpressions", ())
+    )
+    return LabelSelector(requirements_of(selector.get("matchLabels", {})) + expressions)

@@ -1,0 +1,183 @@
+"""Pods: what of a pod decides where it may run, whose it is, and how it may be treated.
+
+Field meanings are those of kube-scheduler; where the API server fills in defaults (a request from a limit), offline
+manifests may lack them, so the same defaults are taken here.
+"""
+
+from collections.abc import Mapping
+
+from allotment_api.labels import (
+    CHECKPOINTED_AT_ANNOTATION,
+    MAX_RUNTIME_ANNOTATION,
+    POD_GROUP_LABEL,
+    PREEMPTIBLE_LABEL,
+    SCHEDULER_NAME,
+)
+from allotment_kube import pods as kube
+from allotment_scheduler.core.pods import DeviceRequest, PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
+from allotment_scheduler.core.requests import ContainerNeeds, pod_requests
+from allotment_scheduler.translation.scalars import amounts, positive, seconds
+from allotment_scheduler.translation.selectors import label_selector, node_term, node_terms, toleration
+
+FINISHED = frozenset({"Succeeded", "Failed"})
+"""Phases in which a pod holds nothing any more."""
+
+
+def has_finished(pod: kube.Pod) -> bool:
+    """Whether the pod has ended: it still exists, but takes no room."""
+    return pod.status.phase in FINISHED
+
+
+def pod_spec(
+    pod: kube.Pod,
+    *,
+    gang: str | None = None,
+    fragile: bool = False,
+    templates: Mapping[str, tuple[DeviceRequest, ...]] | None = None,
+) -> PodSpec:
+    """A pod as the core takes it.
+
+    Args:
+        pod: as the API server has it.
+        gang: the group that its Job makes it a member of; a pod-group label on the pod itself comes first.
+        fragile: whether its Job would die of an eviction.
+        templates: devices by the name of the claim template that asks for them.
+
+    Raises:
+        QuantityError: a request is no quantity.
+    """
+    metadata, spec = pod.metadata, pod.spec
+    controller = metadata.controller
+    checkpointed = metadata.annotations.get(CHECKPOINTED_AT_ANNOTATION)
+    declared = positive(metadata.annotations.get(MAX_RUNTIME_ANNOTATION))
+    deadline = spec.active_deadline_seconds
+    return PodSpec(
+        namespace=metadata.namespace or "default",
+        name=metadata.name,
+        scheduling=scheduling_spec(pod, templates or {}),
+        uid=metadata.uid,
+        labels=tuple(sorted(metadata.labels.items())),
+        priority=spec.priority or 0,
+        created=seconds(metadata.creation_timestamp),
+        started=seconds(pod.status.start_time) if pod.status.start_time else None,
+        node=spec.node_name or None,
+        nominated=pod.status.nominated_node_name or None,
+        deleting=metadata.deletion_timestamp is not None,
+        gated=bool(spec.scheduling_gates),
+        group=metadata.labels.get(POD_GROUP_LABEL) or gang,
+        owner=controller.uid if controller else "",
+        owner_kind=controller.kind if controller else "",
+        recreated=controller is not None,
+        fragile=fragile,
+        preemptible=metadata.labels.get(PREEMPTIBLE_LABEL) != "false",
+        never_preempts=spec.preemption_policy == "Never",
+        max_runtime=min((each for each in (declared, deadline) if each), default=None),
+        checkpointed=_time(checkpointed),
+        ours=spec.scheduler_name == SCHEDULER_NAME,
+    )
+
+
+def scheduling_spec(pod: kube.Pod, templates: Mapping[str, tuple[DeviceRequest, ...]]) -> SchedulingSpec:
+    """The part of a pod that pods of one controller share."""
+    spec = pod.spec
+    affinity = spec.affinity or kube.Affinity()
+    nodes = affinity.node_affinity or kube.NodeAffinity()
+    near, apart = affinity.pod_affinity or kube.PodAffinity(), affinity.pod_anti_affinity or kube.PodAffinity()
+    devices = tuple(
+        request
+        for claim in spec.resource_claims
+        if claim.resource_claim_template_name
+        for request in templates.get(claim.resource_claim_template_name, ())
+    )
+    return SchedulingSpec(
+        requests=tuple(sorted(requests_of(spec).items())),
+        node_selector=tuple(sorted(spec.node_selector.items())),
+        required_nodes=node_terms(nodes.required),
+        preferred_nodes=tuple((term.weight, node_term(term.preference)) for term in nodes.preferred if term.weight),
+        tolerations=tuple(map(toleration, spec.tolerations)),
+        host_ports=host_ports(spec),
+        affinity=tuple(affinity_term(term) for term in near.required),
+        anti_affinity=tuple(affinity_term(term) for term in apart.required),
+        preferred_affinity=tuple(affinity_term(term.pod_affinity_term, term.weight) for term in near.preferred),
+        preferred_anti_affinity=tuple(affinity_term(term.pod_affinity_term, term.weight) for term in apart.preferred),
+        spread=tuple(map(spread_constraint, spec.topology_spread_constraints)),
+        claims=claims_of(pod),
+        devices=devices,
+        device_claims=tuple(
+            sorted(claim.resource_claim_name for claim in spec.resource_claims if claim.resource_claim_name)
+        ),
+    )
+
+
+def requests_of(spec: kube.PodSpec) -> dict[str, int]:
+    """What the pod requests in all, by Kubernetes' arithmetic."""
+    pod_level = spec.resources.requests if spec.resources else {}
+    return pod_requests(
+        [_needs(container) for container in spec.containers],
+        [_needs(container) for container in spec.init_containers],
+        overhead=amounts(spec.overhead),
+        pod_level=amounts(pod_level),
+    )
+
+
+def host_ports(spec: kube.PodSpec) -> tuple[tuple[str, str, int], ...]:
+    """The ports of the node that the pod takes, as (address, protocol, port); "" and 0.0.0.0 are every address."""
+    everyone = [*spec.containers, *(each for each in spec.init_containers if each.restart_policy == "Always")]
+    taken = {
+        (port.host_ip or "0.0.0.0", port.protocol or "TCP", port.host_port or port.container_port)  # noqa: S104 - means all
+        for container in everyone
+        for port in container.ports
+        if port.host_port or (spec.host_network and port.container_port)
+    }
+    return tuple(sorted(taken))
+
+
+def claims_of(pod: kube.Pod) -> tuple[str, ...]:
+    """Names of the volume claims that the pod mounts, generic ephemeral ones included."""
+    names = set()
+    for volume in pod.spec.volumes:
+        if volume.persistent_volume_claim is not None:
+            names.add(volume.persistent_volume_claim.claim_name)
+        elif volume.ephemeral is not None:
+            names.add(f"{pod.metadata.name}-{volume.name}")
+    return tuple(sorted(names))
+
+
+def affinity_term(term: kube.PodAffinityTerm, weight: int = 0) -> PodAffinityTerm:
+    """One affinity or anti-affinity term."""
+    return PodAffinityTerm(
+        topology_key=term.topology_key,
+        selector=label_selector(term.label_selector),
+        namespaces=frozenset(term.namespaces),
+        namespace_selector=label_selector(term.namespace_selector),
+        match_label_keys=tuple(term.match_label_keys),
+        mismatch_label_keys=tuple(term.mismatch_label_keys),
+        weight=weight,
+    )
+
+
+def spread_constraint(each: kube.TopologySpreadConstraint) -> SpreadConstraint:
+    """One topology spread constraint."""
+    return SpreadConstraint(
+        topology_key=each.topology_key,
+        max_skew=each.max_skew,
+        hard=each.when_unsatisfiable == "DoNotSchedule",
+        selector=label_selector(each.label_selector),
+        min_domains=each.min_domains or 1,
+        honor_affinity=each.node_affinity_policy != "Ignore",
+        honor_taints=each.node_taints_policy == "Honor",
+        match_label_keys=tuple(each.match_label_keys),
+    )
+
+
+def _needs(container: kube.Container) -> ContainerNeeds:
+    resources = container.resources
+    merged = {**resources.limits, **resources.requests} if resources.limits else resources.requests
+    return ContainerNeeds(amounts(merged), sidecar=container.restart_policy == "Always")
+
+
+def _time(text: str | None) -> float | None:
+    try:
+        return seconds(text) or None
+    except ValueError:
+        return None
