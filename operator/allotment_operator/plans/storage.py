@@ -1,0 +1,104 @@
+"""Volumes of a service's pods: how they are claimed, and how they grow.
+
+A StatefulSet's claim templates cannot change once it exists. So a larger size is written to the claims themselves,
+pod by pod, whether the pod runs or not (a full disk is why one grows it), and the template keeps its first size. A
+pod added later gets the template's size, and its claim grows in the next round.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from allotment_api.quantities import Quantity, quantity
+from allotment_api.service import Storage
+from allotment_operator.plans.actions import Apply, Manifest, ObjectRef
+from allotment_operator.plans.outcome import Observed
+from allotment_operator.plans.ownership import Owner
+
+DATA = "data"
+"""Name of the claim template and of the volume: claims are then called ``data-<pod>``."""
+
+
+def claim_template(
+    owner: Owner,
+    storage: Storage,
+    *,
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str] | None = None,
+    existing: Manifest | None = None,
+) -> dict[str, Any]:
+    """Return the template of the data volume's claims.
+
+    Claims have no owner: they must outlive their StatefulSet, and are deleted only by a plan that says so.
+
+    Args:
+        owner: by whose labels the claims are found.
+        storage: size and class.
+        labels: further labels.
+        annotations: what the data on the volume is, for whoever takes it over.
+        existing: the live StatefulSet, whose template is kept as it is.
+    """
+    kept = _template_of(existing)
+    if kept is not None:
+        return kept
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": DATA,
+            "labels": {**owner.selector, **labels},
+            **({"annotations": dict(annotations)} if annotations else {}),
+        },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "volumeMode": "Filesystem",
+            "resources": {"requests": {"storage": str(storage.size)}},
+            **({"storageClassName": storage.storage_class} if storage.storage_class else {}),
+        },
+    }
+
+
+def growth(observed: Observed, *, labels: Mapping[str, str], size: Quantity) -> list[Apply]:
+    """Return what makes every claim with these labels at least this large."""
+    return [
+        Apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": claim["metadata"]["name"], "namespace": claim["metadata"]["namespace"]},
+                "spec": {"resources": {"requests": {"storage": str(size)}}},
+            }
+        )
+        for claim in claims(observed, labels=labels)
+        if requested(claim) < size
+    ]
+
+
+def claims(observed: Observed, *, labels: Mapping[str, str]) -> list[Manifest]:
+    """Return the live claims with these labels."""
+    return [
+        claim
+        for claim in observed.of_kind("PersistentVolumeClaim")
+        if labels.items() <= (claim["metadata"].get("labels") or {}).items()
+    ]
+
+
+def requested(claim: Manifest) -> Quantity:
+    """Return the size that a claim asks for."""
+    return quantity(claim["spec"]["resources"]["requests"]["storage"])
+
+
+def claim_ref(namespace: str, pod: str) -> ObjectRef:
+    """Return the claim of a pod's data volume."""
+    return ObjectRef("v1", "PersistentVolumeClaim", namespace, f"{DATA}-{pod}")
+
+
+def _template_of(stateful_set: Manifest | None) -> dict[str, Any] | None:
+    """Return the live claim template without what the server added: an apply must not claim that."""
+    for template in (stateful_set or {}).get("spec", {}).get("volumeClaimTemplates") or []:
+        metadata = template["metadata"]
+        if metadata["name"] != DATA:
+            continue
+        kept = {key: metadata[key] for key in ("name", "labels", "annotations") if metadata.get(key)}
+        spec = {key: value for key, value in template["spec"].items() if key != "dataSourceRef" or value}
+        return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": kept, "spec": spec}
+    return None

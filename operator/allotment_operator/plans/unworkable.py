@@ -1,0 +1,37 @@
+"""A spec that is valid by itself but cannot be carried out where it is: a pool that is not the tenant's, a heap that
+does not fit. The service that runs is left as it is; the conditions say what to change.
+"""
+
+import datetime as dt
+from typing import Final
+
+from allotment_api.conditions import ConditionType, Reason, condition
+from allotment_operator.plans.outcome import Health, Outcome
+
+LOOK_AGAIN_SECONDS: Final = 30.0
+
+
+class UnworkableError(ValueError):
+    """The message says what to change, and where."""
+
+
+NO_TENANT: Final = (
+    "this namespace belongs to no tenant: ask a platform admin to name it in a Tenant's spec.namespaces, or make the "
+    "service in a namespace of your tenant"
+)
+
+
+def unworkable(error: UnworkableError, *, health: Health | None, now: dt.datetime) -> Outcome:
+    """Return the outcome that changes nothing and says why; Ready stays what the running service itself says."""
+    message = str(error)
+    ready = health is not None and health.ready
+    reason = health.reason if health is not None and ready else Reason.INVALID_SPEC
+    return Outcome(
+        conditions=(
+            condition(ConditionType.VALID, False, Reason.INVALID_SPEC, message, now=now),
+            condition(
+                ConditionType.READY, ready, reason, health.message if health and ready else message, now=now
+            ),
+        ),
+        requeue_after=LOOK_AGAIN_SECONDS,
+    )

@@ -1,0 +1,120 @@
+"""Pods that hold data, as StatefulSets: the skeleton that every service of several pods shares.
+
+How it thinks: what differs between services is the container and its files; what must not differ is written here once:
+the restricted security context, no service account token, placement by our scheduler, resources as the tenant asked
+for them, and pods that are restarted only by the operator, one at a time (`rollout`), never by the StatefulSet itself.
+
+Invariants: a pod passes the Pod Security profile `restricted` with a read-only root file system. The selector of a
+StatefulSet never changes: it is made of names that cannot change.
+
+A container needs writable folders as volumes; there is no other place to write to.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from allotment_api.labels import COMPONENT_LABEL, SCHEDULER_NAME
+from allotment_api.quantities import MEMORY
+from allotment_api.service import Resources
+from allotment_operator.plans.ownership import Owner
+
+CONTENT_ANNOTATION: Final = "allotment.dev/content"
+"""Fingerprint of everything outside the pod's spec that a running process has read: configuration and certificates."""
+
+CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def pod_security(user: int) -> dict[str, Any]:
+    """Return the security context of a pod whose processes run as this user and group, and own its volumes."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "fsGroup": user,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_resources(resources: Resources) -> dict[str, Any]:
+    """Return a container's requests and limits: where memory has no limit, its request is the limit."""
+    requests = {name: str(amount) for name, amount in sorted(resources.requests.items())}
+    limits = {name: str(amount) for name, amount in sorted(resources.limits.items())}
+    # Kubernetes refuses extended resources, huge pages among them, whose limit is not their request.
+    for name, amount in requests.items():
+        if name == MEMORY or "/" in name or name.startswith("hugepages-"):
+            limits.setdefault(name, amount)
+    return {"requests": requests, "limits": dict(sorted(limits.items()))}
+
+
+def fingerprint(*content: object) -> str:
+    """Return a short hash of plain data; equal content has an equal hash, in any order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodGroup:
+    """Pods that are alike: one StatefulSet.
+
+    Attributes:
+        labels: what tells these pods from others of the instance; part of the selector, so never to change.
+        pod_labels: further labels of the pods; they may change, at the price of a restart.
+        content: fingerprint of the configuration and certificates that the pods read when they start.
+        claims: templates of the pods' volume claims.
+    """
+
+    owner: Owner
+    name: str
+    component: str
+    replicas: int
+    service: str
+    pod: Mapping[str, Any]
+    content: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    pod_labels: Mapping[str, str] = field(default_factory=dict)
+    claims: Sequence[Mapping[str, Any]] = ()
+    min_ready_seconds: int = 0
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """Return the labels by which the StatefulSet knows its pods."""
+        return {**self.owner.selector, COMPONENT_LABEL: self.component, **self.labels}
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the StatefulSet."""
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": self.owner.metadata(self.name, labels={COMPONENT_LABEL: self.component, **self.labels}),
+            "spec": {
+                "replicas": self.replicas,
+                "serviceName": self.service,
+                "podManagementPolicy": "Parallel",
+                "updateStrategy": {"type": "OnDelete"},
+                "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+                "minReadySeconds": self.min_ready_seconds,
+                "selector": {"matchLabels": self.selector},
+                "template": {
+                    "metadata": {
+                        "labels": {**self.selector, **self.pod_labels},
+                        "annotations": {CONTENT_ANNOTATION: self.content},
+                    },
+                    "spec": {
+                        "schedulerName": SCHEDULER_NAME,
+                        "automountServiceAccountToken": False,
+                        "enableServiceLinks": False,
+                        **self.pod,
+                    },
+                },
+                **({"volumeClaimTemplates": [dict(claim) for claim in self.claims]} if self.claims else {}),
+            },
+        }
