@@ -1,0 +1,287 @@
+"""The two programs' own ServiceAccounts: they can do exactly their work, and nothing that a thief would like."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from builders.api_server import Actor, ApiServer
+from builders.helm_chart import NAMESPACE, named, of_kind, render
+from builders.tenant_objects import await_allowed, expect, meta, pod, role_binding, service_account
+
+ALLOTMENT = "allotment.dev"
+MANAGED = {"app.kubernetes.io/managed-by": "allotment"}
+
+Right = tuple[str, str, str]  # verb, API group, resource[/subresource]
+
+
+def rights_of(rules: list[dict[str, Any]]) -> Iterator[Right]:
+    """Every right of a role, one by one; those limited by name aside."""
+    for rule in rules:
+        if "resourceNames" not in rule:
+            yield from (
+                (verb, api_group, resource)
+                for verb in rule["verbs"]
+                for api_group in rule["apiGroups"]
+                for resource in rule["resources"]
+            )
+
+
+def allowed(actor: Actor, right: Right, namespace: str = "", name: str = "") -> bool:
+    verb, api_group, resource = right
+    resource, _, subresource = resource.partition("/")
+    return actor.allowed(verb, resource, group=api_group, subresource=subresource, namespace=namespace, name=name)
+
+
+@pytest.fixture(scope="module")
+def seat(unbounded: str, operator: Actor) -> str:
+    """A tenant's namespace in which the operator has taken its seat."""
+    itself = service_account(NAMESPACE, "allotment-operator")
+    expect(operator, role_binding(unbounded, "allotment-operator", "allotment-operator-tenant", itself, **MANAGED))
+    await_allowed(operator, "get", "secrets", unbounded)
+    return unbounded
+
+
+@pytest.mark.parametrize("program", ["operator", "scheduler"])
+def test_a_program_has_every_right_of_its_role(program: str, api: ApiServer) -> None:
+    actor = api.service_account(NAMESPACE, f"allotment-{program}")
+    role = named(render(), "ClusterRole", f"allotment-{program}")
+
+    missing = [right for right in rights_of(role["rules"]) if not allowed(actor, right)]
+
+    assert missing == []
+
+
+def test_the_operator_has_the_rights_of_its_seat_there_and_nowhere_else(
+    seat: str, elsewhere: str, operator: Actor
+) -> None:
+    objects = render()
+    of_seat = set(rights_of(named(objects, "ClusterRole", "allotment-operator-tenant")["rules"]))
+    everywhere = set(rights_of(named(objects, "ClusterRole", "allotment-operator")["rules"]))
+
+    missing = [right for right in of_seat if not allowed(operator, right, seat)]
+    stray = [right for right in of_seat - everywhere if allowed(operator, right, elsewhere)]
+
+    assert missing == []
+    assert stray == []
+
+
+FORBIDDEN_TO_BOTH: list[tuple[Right, str]] = [
+    (("get", "", "secrets"), "kube-system"),
+    (("list", "", "secrets"), "kube-system"),
+    (("list", "", "secrets"), ""),
+    (("get", "", "secrets"), "default"),
+    (("create", "", "pods/exec"), "kube-system"),
+    (("get", "", "pods/exec"), "default"),
+    (("create", "", "pods/exec"), ""),
+    (("create", "", "pods/attach"), "kube-system"),
+    (("create", "", "pods/portforward"), ""),
+    (("get", "", "pods/log"), "kube-system"),
+    (("create", "", "pods"), "kube-system"),
+    (("create", "", "pods"), NAMESPACE),
+    (("delete", "", "pods"), "kube-system"),
+    (("create", "", "serviceaccounts/token"), "kube-system"),
+    (("create", "", "serviceaccounts"), "kube-system"),
+    (("impersonate", "", "users"), ""),
+    (("impersonate", "", "serviceaccounts"), "kube-system"),
+    (("impersonate", "", "groups"), ""),
+    (("get", "", "configmaps"), "kube-system"),
+    (("patch", "", "nodes"), ""),
+    (("delete", "", "nodes"), ""),
+    (("get", "", "nodes/proxy"), ""),
+    (("create", "", "nodes/proxy"), ""),
+    (("create", "rbac.authorization.k8s.io", "clusterroles"), ""),
+    (("patch", "rbac.authorization.k8s.io", "clusterroles"), ""),
+    (("escalate", "rbac.authorization.k8s.io", "clusterroles"), ""),
+    (("bind", "rbac.authorization.k8s.io", "clusterroles"), ""),
+    (("create", "rbac.authorization.k8s.io", "clusterrolebindings"), ""),
+    (("patch", "rbac.authorization.k8s.io", "clusterrolebindings"), ""),
+    (("create", "rbac.authorization.k8s.io", "roles"), ""),
+    (("patch", "apps", "deployments"), "kube-system"),
+    (("patch", "apps", "daemonsets"), "kube-system"),
+    (("create", "batch", "jobs"), "kube-system"),
+    (("create", "admissionregistration.k8s.io", "validatingadmissionpolicies"), ""),
+    (("delete", "admissionregistration.k8s.io", "validatingadmissionpolicybindings"), ""),
+    (("patch", "admissionregistration.k8s.io", "mutatingadmissionpolicies"), ""),
+    (("create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations"), ""),
+    (("patch", "apiextensions.k8s.io", "customresourcedefinitions"), ""),
+    (("create", "certificates.k8s.io", "certificatesigningrequests"), ""),
+    (("approve", "certificates.k8s.io", "signers"), ""),
+    (("create", ALLOTMENT, "tenants"), ""),
+    (("delete", ALLOTMENT, "tenants"), ""),
+    (("manage", ALLOTMENT, "tenants"), ""),
+    (("create", ALLOTMENT, "nodepools"), ""),
+    (("patch", "coordination.k8s.io", "leases"), "kube-system"),
+    (("get", "coordination.k8s.io", "leases"), "kube-node-lease"),
+]
+
+
+@pytest.mark.parametrize("program", ["operator", "scheduler"])
+def test_what_neither_program_may_do(program: str, api: ApiServer) -> None:
+    actor = api.service_account(NAMESPACE, f"allotment-{program}")
+
+    assert [case for case in FORBIDDEN_TO_BOTH if allowed(actor, *case)] == []
+
+
+def test_what_the_operator_may_not_do_even_in_a_tenants_namespace(seat: str, operator: Actor) -> None:
+    forbidden: list[Right] = [
+        ("create", "", "pods/binding"),
+        ("create", "", "serviceaccounts/token"),
+        ("patch", "", "pods/status"),
+        ("create", "rbac.authorization.k8s.io", "roles"),
+        ("create", ALLOTMENT, "kafkaclusters"),
+        ("patch", ALLOTMENT, "podgroups/status"),
+        ("deletecollection", "", "secrets"),
+    ]
+
+    assert [right for right in forbidden if allowed(operator, right, seat)] == []
+
+
+def test_what_the_scheduler_may_not_do_even_in_a_tenants_namespace(seat: str, scheduler: Actor) -> None:
+    forbidden: list[Right] = [
+        ("get", "", "secrets"),
+        ("get", "", "configmaps"),
+        ("create", "", "pods"),
+        ("patch", "", "pods"),
+        ("delete", "", "pods"),
+        ("create", "", "pods/exec"),
+        ("create", "rbac.authorization.k8s.io", "rolebindings"),
+        ("patch", ALLOTMENT, "tenants"),
+        ("patch", ALLOTMENT, "tenantpolicies"),
+        ("patch", ALLOTMENT, "kafkaclusters"),
+        ("patch", "batch", "jobs"),
+    ]
+
+    assert [right for right in forbidden if allowed(scheduler, right, seat)] == []
+
+
+@pytest.mark.parametrize("role", ["cluster-admin", "admin", "edit", "system:node", "allotment-operator"])
+def test_the_operator_binds_only_the_roles_it_is_given(role: str, operator: Actor) -> None:
+    right = ("bind", "rbac.authorization.k8s.io", "clusterroles")
+
+    assert not allowed(operator, right, name=role)
+    assert allowed(operator, right, name="allotment-tenant-viewer")
+
+
+def test_each_program_has_its_own_lease(operator: Actor, scheduler: Actor) -> None:
+    for program, own, other in (
+        (operator, "allotment-operator", "allotment-scheduler"),
+        (scheduler, "allotment-scheduler", "allotment-operator"),
+    ):
+        lease = ("update", "coordination.k8s.io", "leases")
+
+        assert allowed(program, lease, NAMESPACE, own)
+        assert not allowed(program, lease, NAMESPACE, other)
+
+
+def test_ca_keys_are_the_operators_alone(operator: Actor, scheduler: Actor) -> None:
+    assert allowed(operator, ("get", "", "secrets"), NAMESPACE)
+    assert not allowed(scheduler, ("get", "", "secrets"), NAMESPACE)
+
+
+def test_no_other_subject_is_bound_to_the_programs_roles() -> None:
+    objects = render()
+    subjects = {
+        binding["roleRef"]["name"]: [subject["name"] for subject in binding["subjects"]]
+        for binding in of_kind(objects, "ClusterRoleBinding", "RoleBinding")
+    }
+
+    assert subjects == {
+        "allotment-operator": ["allotment-operator"],
+        "allotment-scheduler": ["allotment-scheduler"],
+    }
+
+
+class TestTheScheduler:
+    @pytest.fixture
+    def pending(self, seat: str, admin: Actor) -> Iterator[dict[str, Any]]:
+        manifest = pod(seat, "pending")
+        expect(admin, manifest)
+        yield manifest
+        admin.request("DELETE", f"/api/v1/namespaces/{seat}/pods/pending?gracePeriodSeconds=0")
+
+    @staticmethod
+    def binding(target: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": target["metadata"],
+            "target": {"kind": "Node", "name": "node-1"},
+        }
+
+    @staticmethod
+    def bind(actor: Actor, target: dict[str, Any], *, dry_run: bool = True) -> str:
+        namespace, name = target["metadata"]["namespace"], target["metadata"]["name"]
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/binding" + ("?dryRun=All" if dry_run else "")
+        return actor.request("POST", path, TestTheScheduler.binding(target)).message
+
+    def test_binds_a_tenants_pod(self, pending: dict[str, Any], scheduler: Actor, admin: Actor) -> None:
+        message = self.bind(scheduler, pending, dry_run=False)
+
+        assert message == ""
+        assert admin.get(pending).body["spec"]["nodeName"] == "node-1"
+
+    def test_is_alone_in_that(self, pending: dict[str, Any], api: ApiServer, admin: Actor) -> None:
+        others = {"admin": admin, "kube-scheduler": api.user("system:kube-scheduler")}
+        path = f"/api/v1/namespaces/{pending['metadata']['namespace']}/bindings?dryRun=All"
+
+        for actor in others.values():
+            old_path = actor.request("POST", path, self.binding({"metadata": {**pending["metadata"]}}))
+
+            assert "only the scheduler allotment binds pods of a tenant" in self.bind(actor, pending)
+            assert "only the scheduler allotment binds pods of a tenant" in old_path.message
+
+    def test_binds_no_pod_of_anybody_else(self, elsewhere: str, scheduler: Actor, admin: Actor, api: ApiServer) -> None:
+        manifest = pod(elsewhere, "theirs")
+        expect(admin, manifest)
+
+        assert "the scheduler decides only about tenants' namespaces" in self.bind(scheduler, manifest)
+        assert self.bind(api.user("system:kube-scheduler"), manifest) == ""
+
+    def test_evicts_tenants_pods_only(
+        self, pending: dict[str, Any], elsewhere: str, scheduler: Actor, admin: Actor
+    ) -> None:
+        theirs = pod(elsewhere, "protected")
+        expect(admin, theirs)
+
+        def evict(target: dict[str, Any]) -> str:
+            namespace, name = target["metadata"]["namespace"], target["metadata"]["name"]
+            eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": target["metadata"]}
+            path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction?dryRun=All"
+            return scheduler.request("POST", path, {**eviction, "deleteOptions": {"dryRun": ["All"]}}).message
+
+        assert evict(pending) == ""
+        assert "the scheduler decides only about tenants' namespaces" in evict(theirs)
+
+    def test_says_on_any_pod_why_it_waits(
+        self, pending: dict[str, Any], elsewhere: str, scheduler: Actor, admin: Actor
+    ) -> None:
+        stray = pod(elsewhere, "stray", spec={"schedulerName": "allotment"})
+        expect(admin, stray)
+        waits = {"status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "UnknownTenant"}]}}
+
+        for target in (pending, stray):
+            answer = scheduler.patch(target, waits, subresource="status", dry_run=True)
+
+            assert answer.accepted, answer.message
+
+    def test_chooses_the_node_of_a_claim_and_no_more(
+        self, seat: str, elsewhere: str, scheduler: Actor, admin: Actor
+    ) -> None:
+        def claim(namespace: str) -> dict[str, Any]:
+            return {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": meta("data", namespace),
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+            }
+
+        for namespace in (seat, elsewhere):
+            expect(admin, claim(namespace))
+        node = {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "node-1"}}}
+        chosen = scheduler.patch(claim(seat), node, dry_run=True)
+        renamed = scheduler.patch(claim(seat), {"spec": {"volumeName": "stolen"}}, dry_run=True)
+        theirs = scheduler.patch(claim(elsewhere), node, dry_run=True)
+
+        assert chosen.accepted, chosen.message
+        assert "leaves its spec alone" in renamed.message
+        assert "decides only about tenants' namespaces" in theirs.message
