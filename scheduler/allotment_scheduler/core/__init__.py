@@ -1,1 +1,1 @@
-"""The pure engine: state and time in, decisions out; the same code live, offline and in simulations."""
+"""The pure core: who is served next, where pods go, who makes room. No I/O, no clock, no randomness."""

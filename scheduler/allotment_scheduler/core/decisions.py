@@ -1,0 +1,45 @@
+"""What a cycle decides: plain values for whoever carries them out."""
+
+from dataclasses import dataclass, field
+
+from allotment_scheduler.core.pods import PodKey
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Bind a pod to a node. `unit` is the first pod of the unit it starts with."""
+
+    pod: PodKey
+    node: str
+    unit: PodKey
+    phantom: bool = False
+    """Room held for an expected member: nothing to bind yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Evict a pod so that a claimant can start."""
+
+    pod: PodKey
+    claimant: PodKey
+    rule: str
+
+
+@dataclass(slots=True)
+class Round:
+    """One cycle's decisions, in order: every eviction stands before the starts it makes room for."""
+
+    decisions: list[Start | Evict] = field(default_factory=list)
+
+    @property
+    def starts(self) -> list[Start]:
+        """The starts among them."""
+        return [decision for decision in self.decisions if isinstance(decision, Start)]
+
+    @property
+    def evictions(self) -> list[Evict]:
+        """The evictions among them."""
+        return [decision for decision in self.decisions if isinstance(decision, Evict)]
+
+    def __bool__(self) -> bool:
+        return bool(self.decisions)

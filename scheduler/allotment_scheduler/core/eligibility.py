@@ -1,0 +1,160 @@
+"""Which unit of a leaf can start now: within limits, within the guarantee if it may not be preempted, and on nodes.
+
+A lane whose front cannot start is parked with the reason, and the leaf looks further: a misfit never blocks others.
+Lanes are unparked by what could have changed the answer: a row that gained a node, or less use under a limit.
+"""
+
+from collections.abc import Callable, Mapping
+
+from allotment_scheduler.core.placement import Placer, Row
+from allotment_scheduler.core.resources import PODS, Column
+from allotment_scheduler.core.shares import within
+from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.units import Lane, Shape, Unit
+
+LIMIT = "limit"
+ROOM = "room"
+GUARANTEE = "guarantee"
+HELD_BACK = "held back"
+
+
+class Eligibility:
+    """Finds each leaf's first unit that can start. `place` tells whether a gang fits, `hold_back` vetoes units."""
+
+    def __init__(
+        self, state: ClusterState, placer: Placer, gang_fits: Callable[[Unit, tuple[str, ...]], bool],
+        hold_back: Callable[[Unit], bool] = lambda _unit: False,
+    ) -> None:  # fmt: skip
+        self.state = state
+        self.placer = placer
+        self.gang_fits = gang_fits
+        self.hold_back = hold_back
+        self.parked_on: dict[Row, list[Lane]] = {}
+        self.parked_near: dict[Row, int] = {}
+        """Rows among them whose neighbours matter, with the version of those neighbours."""
+        self.watching: dict[Row, set[Tenant]] = {}
+        """Leaves whose candidate stands on this row."""
+        self.gang_leaves: dict[Tenant, None] = {}
+        """Leaves whose candidate needs more than one row's word: asked again after every change."""
+        self.by_limit: dict[Tenant, list[Lane]] = {}
+
+    def propose(self, leaf: Tenant) -> Unit | None:
+        """The leaf's first unit that can start now."""
+        self.gang_leaves.pop(leaf, None)
+        queue = self.state.queues.get(leaf.name)
+        if queue is None:
+            return None
+        while True:
+            front = queue.front()
+            if front is None:
+                return None
+            lane, unit = front
+            if self._can_start(lane, unit):
+                return unit
+
+    def _can_start(self, lane: Lane, unit: Unit) -> bool:
+        shape = lane.shape
+        if self.hold_back(unit):
+            return self._park(lane, HELD_BACK, None)
+        if shape.fixed and beyond_guarantee(self.state, lane.leaf, shape) is not None:
+            return self._park(lane, GUARANTEE, None)
+        pools = shape.pools
+        if lane.leaf.limited_path:
+            blocker, pools = limits_met(lane.leaf, shape)
+            if blocker is not None:
+                self.by_limit.setdefault(blocker, []).append(lane)
+                return self._park(lane, LIMIT, blocker)
+        if shape.size == 1:
+            klass_id, seen, _ = shape.parts[0][0]
+            row = self.placer.row((klass_id, seen, pools))
+            if self.placer.feasible(row):
+                if row.neighbours:
+                    self.gang_leaves[lane.leaf] = None
+                self.watching.setdefault(row, set()).add(lane.leaf)
+                return True
+            if row.neighbours:
+                self.parked_near[row] = row.neighbours.version
+            self.parked_on.setdefault(row, []).append(lane)
+            return self._park(lane, ROOM, None)
+        if self.gang_fits(unit, pools):
+            self.gang_leaves[lane.leaf] = None
+            return True
+        return self._park(lane, ROOM, None)
+
+    def _park(self, lane: Lane, why: str, by: Tenant | None) -> bool:
+        lane.parked, lane.parked_by = why, by
+        return False
+
+    def leaves_to_ask(self) -> set[Tenant]:
+        """Leaves whose candidate may have changed through others' starts: rows that came or went, gangs in doubt."""
+        leaves: set[Tenant] = set()
+        changed = self.placer.take_changes()
+        changed |= {row for row, version in self.parked_near.items() if row.neighbours.version != version}
+        for row in changed:
+            self.parked_near.pop(row, None)
+            leaves |= self.watching.pop(row, set())
+            for lane in self.parked_on.pop(row, ()):
+                if lane.parked == ROOM and self.state.queue(lane.leaf).unpark(lane):
+                    leaves.add(lane.leaf)
+        leaves.update(self.gang_leaves)
+        return leaves
+
+    def unpark_all(self) -> set[Tenant]:
+        """Let every lane compete again: room was made, or a new cycle begins."""
+        self.parked_on.clear()
+        self.parked_near.clear()
+        self.by_limit.clear()
+        leaves = set()
+        for queue in self.state.queues.values():
+            for lane in queue.lanes.values():
+                if queue.unpark(lane):
+                    leaves.add(queue.leaf)
+        return leaves
+
+
+def limits_met(leaf: Tenant, shape: Shape) -> tuple[Tenant | None, tuple[str, ...]]:
+    """The tenant whose limit is in the way of one more such unit, and the pools that limits leave open."""
+    pools = shape.pools
+    for tenant in leaf.limited_path:
+        if tenant.limits and _exceeds(tenant.limits, tenant.used, shape):
+            return tenant, pools
+        if tenant.limits_in:
+            open_pools = tuple(
+                pool for pool in pools
+                if not _exceeds(tenant.limits_in.get(pool, {}), tenant.used_at(pool), shape)
+            )  # fmt: skip
+            if not open_pools:
+                return tenant, pools
+            pools = open_pools
+    return None, pools
+
+
+def _exceeds(caps: Mapping[Column, int], used: list[int], shape: Shape) -> bool:
+    return any(column in caps and used[column] + amount > caps[column] for column, amount in shape.amounts)
+
+
+def beyond_guarantee(state: ClusterState, leaf: Tenant, shape: Shape) -> tuple[Tenant, Column | None] | None:
+    """Why a unit that may not be preempted may not start: the tenant, and the resource its guarantee does not cover.
+
+    Such use must stay within the guarantee at every level that has one, and some level must have one.
+    """
+    guaranteed = False
+    asks = shape.fixed_asks
+    for tenant in leaf.path:
+        if tenant.guaranteed is not None:
+            guaranteed = True
+            for column, amount in asks:
+                if tenant.fixed[column] + amount > tenant.guaranteed.get(column, 0):
+                    return tenant, column
+        elif tenant.guaranteed_in:
+            guaranteed = True
+            caps = [tenant.guaranteed_in[pool] for pool in shape.pools if pool in tenant.guaranteed_in]
+            if not any(within(cap, tenant.fixed, asks) for cap in caps):
+                return tenant, None
+    return None if guaranteed else (leaf, None)
+
+
+def pods_asked(shape: Shape) -> int:
+    """How many pods a unit counts against limits on pods."""
+    return dict(shape.amounts).get(PODS, 0)

@@ -1,0 +1,168 @@
+"""What can happen to the state: the only values `ClusterState.apply` accepts.
+
+Events from outside say what the API server holds now; each is the whole object, so applying one twice changes nothing.
+Events of our own (`PodStarted`, `PodEvicted`, `RoundEnded`) record decisions; they do not change demand.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from allotment_scheduler.core.attachments import Claim, Slice, StorageClass, Volume
+from allotment_scheduler.core.nodes import NodeSpec, PoolSpec
+from allotment_scheduler.core.pods import PodKey, PodSpec
+from allotment_scheduler.core.selectors import LabelSelector
+from allotment_scheduler.core.tenants import TenantSpec
+from allotment_scheduler.core.units import GroupSpec
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node exists and looks like this."""
+
+    spec: NodeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGone:
+    """A node exists no longer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSeen:
+    """A node pool exists and looks like this."""
+
+    spec: PoolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PoolGone:
+    """A node pool exists no longer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSeen:
+    """A tenant exists and looks like this."""
+
+    spec: TenantSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TenantGone:
+    """A tenant exists no longer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceSeen:
+    """A namespace exists with these labels; `tenant` is its tenant label."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceGone:
+    """A namespace exists no longer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen:
+    """A pod exists, has not finished, and looks like this."""
+
+    spec: PodSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PodGone:
+    """A pod has finished or exists no longer."""
+
+    key: PodKey
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSeen:
+    """A gang is described: by a PodGroup or by a Job with the gang label."""
+
+    spec: GroupSpec
+
+
+@dataclass(frozen=True, slots=True)
+class GroupGone:
+    """A gang's description exists no longer."""
+
+    key: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpec:
+    """A PodDisruptionBudget. `allowed` is the controller's figure; without it the rest decides."""
+
+    namespace: str
+    name: str
+    selector: LabelSelector
+    allowed: int | None = None
+    min_available: int | str | None = None
+    max_unavailable: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSeen:
+    """A disruption budget exists and looks like this."""
+
+    spec: BudgetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetGone:
+    """A disruption budget exists no longer."""
+
+    key: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSeen:
+    """Something pods attach to exists: a volume claim, a volume, a storage class, a device claim or slice."""
+
+    item: Claim | Volume | StorageClass | Slice
+
+
+@dataclass(frozen=True, slots=True)
+class StorageGone:
+    """Something pods attach to exists no longer; the value is what was seen last."""
+
+    item: Claim | Volume | StorageClass | Slice
+
+
+@dataclass(frozen=True, slots=True)
+class PodStarted:
+    """We start a pod on a node (or hold the room for an expected member)."""
+
+    key: PodKey
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodEvicted:
+    """We evict a pod; it waits again, behind its peers, from the next round on."""
+
+    key: PodKey
+
+
+@dataclass(frozen=True, slots=True)
+class RoundEnded:
+    """A cycle is over: what it evicted may wait again."""
+
+
+Event = (
+    NodeSeen | NodeGone | PoolSeen | PoolGone | TenantSeen | TenantGone | NamespaceSeen | NamespaceGone | PodSeen
+    | PodGone | GroupSeen | GroupGone | BudgetSeen | BudgetGone | StorageSeen | StorageGone | PodStarted | PodEvicted
+    | RoundEnded
+)

@@ -1,0 +1,1 @@
+"""Evictions: who may make room for whom, and the plans that prove it worthwhile."""

@@ -1,0 +1,75 @@
+"""Disruption budgets: how many pods of each PodDisruptionBudget may still go.
+
+The controller's figure (`status.disruptionsAllowed`) counts where there is one, less what we evicted since; without it
+the budget is reckoned from the pods we know. A pod under an exhausted budget is no victim, under any rule.
+"""
+
+from dataclasses import dataclass, field
+from math import ceil
+
+from allotment_scheduler.core.events import BudgetSpec
+from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.state import ClusterState
+
+
+@dataclass(slots=True)
+class Budgets:
+    """Budgets of one plan. `spend` may be undone with `refund`."""
+
+    state: ClusterState
+    left: dict[tuple[str, str], int] = field(default_factory=dict)
+    _covering: dict[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+
+    def allows(self, pods: list[Pod]) -> bool:
+        """Whether all of these pods may go."""
+        if not self.state.budgets:
+            return True
+        needed: dict[tuple[str, str], int] = {}
+        for pod in pods:
+            for key in self.covering(pod):
+                needed[key] = needed.get(key, 0) + 1
+        return all(self._left(key) >= count for key, count in needed.items())
+
+    def spend(self, pods: list[Pod], sign: int = 1) -> None:
+        """Count pods as gone (1) or back (−1)."""
+        if self.state.budgets:
+            for pod in pods:
+                for key in self.covering(pod):
+                    self.left[key] = self._left(key) - sign
+
+    def covering(self, pod: Pod) -> tuple[tuple[str, str], ...]:
+        """The budgets that cover a pod."""
+        found = self._covering.get(pod.labels.id)
+        if found is None:
+            found = self._covering[pod.labels.id] = tuple(
+                key for key, budget in self.state.budgets.items()
+                if budget.namespace == pod.labels.namespace and budget.selector.matches(pod.labels.labels)
+            )  # fmt: skip
+        return found
+
+    def _left(self, key: tuple[str, str]) -> int:
+        found = self.left.get(key)
+        if found is None:
+            found = self.left[key] = self._allowed(self.state.budgets[key])
+        return found
+
+    def _allowed(self, budget: BudgetSpec) -> int:
+        if budget.allowed is not None:
+            return budget.allowed
+        pods = [
+            pod for pod in self.state.pods.values()
+            if pod.spec.namespace == budget.namespace and budget.selector.matches(pod.labels.labels)
+        ]  # fmt: skip
+        running = sum(pod.node is not None and not pod.spec.deleting for pod in pods)
+        if budget.max_unavailable is not None:
+            return running - (len(pods) - _scaled(budget.max_unavailable, len(pods)))
+        if budget.min_available is not None:
+            return running - _scaled(budget.min_available, len(pods))
+        return 0
+
+
+def _scaled(bound: int | str, count: int) -> int:
+    """A number, or a percentage of the pods, rounded up as the controller does."""
+    if isinstance(bound, str):
+        return ceil(int(bound.rstrip("%")) * count / 100)
+    return bound

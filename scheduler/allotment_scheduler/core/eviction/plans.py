@@ -1,0 +1,413 @@
+"""Plans: which victims make room for a claimant, proven before anyone is touched.
+
+A plan is all or nothing. Everything happens in a trial on the real state, so every filter, limit and budget that binds
+a start binds the plan too. Three kinds of plan are made, and the one with the fewest pods wins, then the one with the
+least work lost:
+
+- one per candidate node: victims on that node only;
+- one over all nodes, victims in the order of the rules alone;
+- for a claimant of several pods, node by node: room for one pod after the other, each where it costs fewest pods.
+
+Afterwards needless victims are dropped, last chosen first, where every remaining step still obeys its rule.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from allotment_scheduler.core.demand import Demand
+from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.eviction.budgets import Budgets
+from allotment_scheduler.core.eviction.rules import Claim, rule, sides
+from allotment_scheduler.core.eviction.victims import Offers, Step, Victim, victim_of
+from allotment_scheduler.core.gangs import GangPlacer
+from allotment_scheduler.core.nodes import BoolVector, IntVector
+from allotment_scheduler.core.placement import Placer, Row
+from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.trial import Trial
+from allotment_scheduler.core.units import Unit
+
+NODES_TRIED = 64
+"""Per-node plans that are worked out in full, after those that cannot be better are left out."""
+STEPS_ALL = 512
+"""Victims up to which the plan over all nodes is made although another plan was found."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """Who goes, by which rule, and where the claimant's pods then start."""
+
+    unit: Unit
+    steps: list[Step]
+    starts: list[tuple[Pod, str]]
+
+    @property
+    def cost(self) -> tuple[int, float]:
+        """Pods evicted, then work lost."""
+        return (sum(len(step.victim.pods) for step in self.steps), sum(step.victim.work for step in self.steps))
+
+
+class Planner:
+    """Makes plans for claimants."""
+
+    def __init__(
+        self, state: ClusterState, placer: Placer, gangs: GangPlacer, demand: Demand,
+        spare: Callable[[Pod, str], bool] = lambda _pod, _rule: True,
+    ) -> None:  # fmt: skip
+        self.state = state
+        self.placer = placer
+        self.gangs = gangs
+        self.demand = demand
+        self.may_go = spare
+        """Brakes: whether a pod may be a victim by a rule now."""
+
+    def plan(self, unit: Unit) -> Plan | None:
+        """The best plan for a claimant, None if there is none. The state is as before."""
+        if any(pod.spec.never_preempts for pod in unit.pods) or unit.shape.amounts == ():
+            return None
+        if unit.shape.fixed and beyond_guarantee(self.state, unit.leaf, unit.shape) is not None:
+            return None
+        claim = self._claim(unit)
+        leaves = self._victim_leaves(claim)
+        if not leaves:
+            return None
+        attempt = Attempt(self, unit, claim, leaves)
+        return attempt.best()
+
+    def _claim(self, unit: Unit) -> Claim:
+        only_p = any(pod.spent for pod in unit.pods)
+        several = len(self.state.measure.capacity) > 1 and any(t.used_in for t in (self.state.forest.root,))
+        return Claim(
+            unit.leaf, unit.asks, unit.priority, self.demand.scope(unit), several, self.demand.entitlement, only_p
+        )
+
+    def _victim_leaves(self, claim: Claim) -> list[Tenant]:
+        """Leaves from which someone might go: a necessary condition, cheap to decide."""
+        running, size = self.state.running, self.state.running.size
+        rows = running.used[:size] & running.evictable[:size] & (running.leaf[:size] == claim.leaf.rank)
+        own = bool((rows & (running.priority[:size] < claim.priority)).any())
+        out = [claim.leaf] if own else []
+        if claim.only_p:
+            return out
+        columns = frozenset(column for column, _ in claim.asks)
+        path = claim.leaf.path
+        for mine in path:
+            by_guarantee, by_entitlement = claim.side(mine)
+            if not (by_guarantee or by_entitlement or own) or mine.parent is None:
+                continue
+            for theirs in mine.parent.children:
+                if theirs is mine or not claim.above_guarantee(theirs, columns):
+                    continue
+                if by_guarantee or claim.above_entitlement(theirs, columns):
+                    out += [leaf for leaf in theirs.leaves() if leaf.running]
+        return out
+
+
+class Attempt:
+    """The search for one claimant's plan."""
+
+    def __init__(self, planner: Planner, unit: Unit, claim: Claim, leaves: list[Tenant]) -> None:
+        self.planner = planner
+        self.state = planner.state
+        self.unit = unit
+        self.claim = claim
+        self.leaves = {leaf.rank for leaf in leaves}
+        self.rows = self._rows(unit.shape.pools)
+        self.usable = self._usable()
+
+    def _rows(self, pools: tuple[str, ...]) -> list[tuple[Row, int]]:
+        placer = self.planner.placer
+        return [(placer.row((klass, seen, pools)), count) for (klass, seen, _), count in self.unit.shape.parts]
+
+    def _usable(self) -> BoolVector:
+        """Nodes that the claimant could use if they were empty."""
+        mask = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
+        for row, _ in self.rows:
+            fits = row.allowed.copy()
+            for column, amount in row.klass.amounts:
+                fits &= self.state.nodes.allocatable[column] >= amount
+            mask |= fits
+        return mask
+
+    def best(self) -> Plan | None:
+        """The cheapest of the plans there are."""
+        plans: list[Plan] = []
+        blocked, _ = limits_met(self.unit.leaf, self.unit.shape)
+        if len(self.unit.pods) == 1:
+            plans += self._single(blocked)
+        else:
+            plans += filter(None, [self._node_by_node()]) if blocked is None else []
+        pods = self._candidates(blocked)
+        minds = any(row.neighbours for row, _ in self.rows)
+        cheap = min((plan.cost[0] for plan in plans), default=0)
+        if not plans or (cheap > 1 and (minds or len(self.unit.pods) > 1) and len(pods) <= STEPS_ALL):
+            plans += filter(None, [self._over(pods)])
+        return min(plans, key=lambda plan: plan.cost, default=None)
+
+    # --- candidates ----------------------------------------------------------------------------------------------
+
+    def _mask(self) -> BoolVector:
+        """Rows of running pods that may be victims, as far as arrays can tell."""
+        running, size = self.state.running, self.state.running.size
+        allowed = np.zeros(len(self.state.forest.by_name) + 1, dtype=np.bool_)
+        allowed[list(self.leaves)] = True
+        mask = running.used[:size] & running.evictable[:size] & allowed[running.leaf[:size]]
+        own = running.leaf[:size] == self.unit.leaf.rank
+        mask &= ~own | (running.priority[:size] < self.claim.priority)
+        result: BoolVector = mask
+        return result
+
+    def _candidates(self, blocked: Tenant | None) -> list[Pod]:
+        """Pods that help: below the limit in the way, or on nodes the claimant could use."""
+        running, size = self.state.running, self.state.running.size
+        mask = self._mask()
+        helps = self.usable[running.node[:size]] & (running.node[:size] >= 0)
+        if blocked is not None:
+            below = np.zeros(len(self.state.forest.by_name) + 1, dtype=np.bool_)
+            below[[leaf.rank for leaf in blocked.leaves()]] = True
+            helps |= below[running.leaf[:size]]
+        rows = np.flatnonzero(mask & helps)
+        return [pod for pod in map(running.pods.__getitem__, rows.tolist()) if pod is not None]
+
+    def _victims(self, pods: Iterable[Pod]) -> Iterator[Victim]:
+        """Distinct victims among some pods; a gang counts once."""
+        seen: set[int] = set()
+        for pod in pods:
+            if pod.gang is not None and pod.gang.running <= pod.gang.min_member:
+                if id(pod.gang) in seen:
+                    continue
+                seen.add(id(pod.gang))
+            victim = victim_of(pod, self.state)
+            if victim is not None:
+                yield victim
+
+    # --- one node ------------------------------------------------------------------------------------------------
+
+    def _single(self, blocked: Tenant | None) -> list[Plan]:
+        """Plans on one node each, for a claimant of one pod."""
+        if blocked is not None:
+            return []
+        row = self.rows[0][0]
+        plans: list[Plan] = []
+        fewest, tried = None, 0
+        for least, index in self._nodes_by_bound(row):
+            if fewest is not None and (least > fewest or tried >= NODES_TRIED):
+                break
+            tried += 1
+            plan = self._on_node(index)
+            if plan is not None:
+                plans.append(plan)
+                fewest = min(plan.cost[0], fewest or plan.cost[0])
+        return plans
+
+    def _on_node(self, index: int) -> Plan | None:
+        node = self.state.nodes.ordered[index]
+        only = np.zeros(len(self.usable), dtype=np.bool_)
+        only[index] = True
+        pods = [pod for pod in node.pods.values() if self._candidate(pod)]
+        return self._over(pods, only)
+
+    def _candidate(self, pod: Pod) -> bool:
+        leaf = pod.leaf
+        if leaf is None or leaf.rank not in self.leaves:
+            return False
+        return leaf is not self.unit.leaf or pod.spec.priority < self.claim.priority
+
+    def _nodes_by_bound(self, row: Row) -> list[tuple[int, int]]:
+        """Nodes where evictions could make room for one pod of a row, by a lower bound of the pods it takes."""
+        running, size, free = self.state.running, self.state.running.size, self.state.nodes.free
+        rows = np.flatnonzero(self._mask() & (running.node[:size] >= 0))
+        where = running.node[rows]
+        count = free.shape[1]
+        most = np.bincount(where, minlength=count)
+        bound: IntVector = np.zeros(count, dtype=np.int64)
+        possible = row.allowed & self.usable
+        amounts = self._amounts_matrix()
+        gangs = self._gang_nodes()
+        for column, asked in row.klass.amounts:
+            held = amounts[running.klass[rows], column]
+            lacking = np.maximum(asked - free[column], 0)
+            largest = np.zeros(count, dtype=np.int64)
+            np.maximum.at(largest, where, held)
+            summed = np.zeros(count, dtype=np.int64)
+            np.add.at(summed, where, held)
+            possible &= (lacking <= summed) | (gangs & (lacking > 0) & (largest > 0))
+            bound = np.maximum(bound, -(-lacking // np.maximum(largest, 1)))
+        possible &= most > 0
+        bound = np.where(gangs, 1, np.maximum(bound, 1))
+        indexes = np.flatnonzero(possible)
+        order = np.argsort(bound[indexes], kind="stable")
+        return [(int(bound[i]), int(i)) for i in indexes[order]]
+
+    def _gang_nodes(self) -> BoolVector:
+        """Nodes where a gang stands several of whose pods may leave at once: their bound is one step."""
+        mask = np.zeros(len(self.usable), dtype=np.bool_)
+        for gang in self.state.gangs.values():
+            if 1 < gang.running <= gang.min_member:
+                for pod in gang.members.values():
+                    if pod.slot >= 0:
+                        mask[self.state.running.node[pod.slot]] = True
+        return mask
+
+    def _amounts_matrix(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+        classes = self.state.classes
+        matrix = np.zeros((len(classes), self.state.resources.width), dtype=np.int64)
+        for klass in classes:
+            for column, amount in klass.amounts:
+                matrix[klass.id, column] = amount
+        return matrix
+
+    # --- many nodes ----------------------------------------------------------------------------------------------
+
+    def _node_by_node(self) -> Plan | None:
+        """Room for one pod of the gang after the other, each where it costs the fewest pods."""
+        steps: list[Step] = []
+        state = self.state
+        with state.trial() as trial:
+            for row, count in self.rows:
+                heap = [(least, index) for least, index in self._nodes_by_bound(row)]
+                heapq.heapify(heap)
+                members = [pod for pod in self.unit.pods if pod.klass is row.klass][:count]
+                for pod in members:
+                    if not self._seat(pod, row, heap, trial, steps):
+                        return None
+            trial.rollback()
+        return self._finish(steps, None)
+
+    def _seat(
+        self, pod: Pod, row: Row, heap: list[tuple[int, int]], trial: Trial, steps: list[Step]
+    ) -> bool:
+        index = self.planner.placer.best(row)
+        if index >= 0:
+            trial.start(pod, index)
+            return True
+        while heap:
+            _, index = heapq.heappop(heap)
+            mark, before = trial.mark(), len(steps)
+            if self._clear(row, index, trial, steps):
+                cost = sum(len(step.victim.pods) for step in steps[before:])
+                if heap and cost > heap[0][0]:
+                    trial.rollback(mark)
+                    del steps[before:]
+                    heapq.heappush(heap, (cost, index))
+                    continue
+                trial.start(pod, index)
+                heapq.heappush(heap, (1, index))
+                return True
+            trial.rollback(mark)
+            del steps[before:]
+        return False
+
+    def _clear(self, row: Row, index: int, trial: Trial, steps: list[Step]) -> bool:
+        """Evict on one node until a pod of the row fits there."""
+        node = self.state.nodes.ordered[index]
+        budgets = Budgets(self.state)
+        for step in steps:
+            budgets.spend(step.victim.pods)
+        pods = [pod for pod in node.pods.values() if self._candidate(pod)]
+        offers = Offers(self.state, self.claim, self._braked(self._victims(pods)), budgets)
+        only = np.zeros(len(self.usable), dtype=np.bool_)
+        only[index] = True
+        while not self._fits_on(row, index, only):
+            step = offers.choose()
+            if step is None:
+                return False
+            for pod in step.victim.pods:
+                trial.evict(pod)
+            budgets.spend(step.victim.pods)
+            steps.append(step)
+        return True
+
+    def _fits_on(self, row: Row, index: int, only: BoolVector) -> bool:
+        free = self.state.nodes.free
+        if any(free[column, index] < amount for column, amount in row.klass.amounts):
+            return False
+        return not row.neighbours or self.planner.placer.best(row, only) >= 0
+
+    # --- choosing in order, then dropping what is needless --------------------------------------------------------
+
+    def _braked(self, victims: Iterable[Victim]) -> Iterator[Victim]:
+        may_go = self.planner.may_go
+        for victim in victims:
+            pair = sides(self.claim.leaf, victim.leaf)
+            by = "P" if pair is None else ("R1" if self.claim.side(pair[0])[0] else "R2")
+            if all(may_go(pod, by) for pod in victim.pods):
+                yield victim
+
+    def _over(self, pods: list[Pod], only: BoolVector | None = None) -> Plan | None:
+        """Evict in the order of the rules until the claimant fits."""
+        budgets = Budgets(self.state)
+        offers = Offers(self.state, self.claim, self._braked(self._victims(pods)), budgets)
+        steps: list[Step] = []
+        with self.state.trial() as trial:
+            while not self._claimant_fits(trial, only):
+                step = offers.choose()
+                if step is None:
+                    return None
+                for pod in step.victim.pods:
+                    trial.evict(pod)
+                budgets.spend(step.victim.pods)
+                steps.append(step)
+            trial.rollback()
+        return self._finish(steps, only)
+
+    def _claimant_fits(self, trial: Trial, only: BoolVector | None) -> bool:
+        """Whether limits and nodes now take the claimant; the trial is left as it was."""
+        blocked, pools = limits_met(self.unit.leaf, self.unit.shape)
+        if blocked is not None:
+            return False
+        if len(self.unit.pods) == 1:
+            row = self._rows(pools)[0][0]
+            return self.planner.placer.best(row, only) >= 0
+        slots = self.planner.placer.slots
+        if any(slots(row) < count for row, count in self._rows(pools)):
+            return False
+        mark = trial.mark()
+        fits = self.planner.gangs.place(self.unit, pools, trial)
+        trial.rollback(mark)
+        return fits
+
+    def _finish(self, steps: list[Step], only: BoolVector | None) -> Plan | None:
+        """Drop needless victims, then fix where the claimant starts."""
+        kept = list(steps)
+        with self.state.trial() as trial:
+            self._replay(kept, trial)
+            for step in reversed(steps):
+                fewer = [other for other in kept if other is not step]
+                trial.rollback()
+                if self._replay(fewer, trial) and self._claimant_fits(trial, only):
+                    kept = fewer
+            trial.rollback()
+            self._replay(kept, trial)
+            starts = self._starts(trial, only)
+        return None if starts is None or not kept else Plan(self.unit, kept, starts)
+
+    def _replay(self, steps: list[Step], trial: Trial) -> bool:
+        """Evict again from the start; whether every step obeys a rule."""
+        for step in steps:
+            by = rule(self.claim, step.victim.leaf, step.victim.priority, step.victim.held)
+            if by is None:
+                return False
+            step.rule = by
+            for pod in step.victim.pods:
+                trial.evict(pod)
+        return True
+
+    def _starts(self, trial: Trial, only: BoolVector | None) -> list[tuple[Pod, str]] | None:
+        blocked, pools = limits_met(self.unit.leaf, self.unit.shape)
+        if blocked is not None:
+            return None
+        mark = trial.mark()
+        if len(self.unit.pods) == 1:
+            index = self.planner.placer.best(self._rows(pools)[0][0], only)
+            if index < 0:
+                return None
+            trial.start(self.unit.first, index)
+        elif not self.planner.gangs.place(self.unit, pools, trial):
+            return None
+        starts = [(pod, name) for pod, name, _ in trial.log[mark:]]
+        return starts

@@ -1,0 +1,112 @@
+"""Who may go for whom: the rules P, R1 and R2.
+
+Between claimant leaf x and victim leaf y, X and Y are the children of their lowest common ancestor on each side. D is
+what the claimant requests. u counts the evictions planned so far.
+
+- P (same leaf): the victim's priority is lower than the claimant's.
+- otherwise Y must be above its guarantee, before this step, on some resource of D that the victim holds; and
+  - R1: u(X) + request ≤ g(X) on all of D; or
+  - R2: u(X) + request ≤ e(X) on all of D, and u(Y) > e(Y), before this step, on some resource of D that the victim
+    holds. A claimant side of weight 0 has no R2.
+
+With several pools, R2 (and R1 for guarantees per pool) compare on the pools where the claimant may run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from allotment_scheduler.core.entitlement import Entitlement
+from allotment_scheduler.core.resources import Amounts, Column
+from allotment_scheduler.core.tenants import Tenant
+
+P, R1, R2 = "P", "R1", "R2"
+
+
+@dataclass(slots=True)
+class Claim:
+    """A claimant before its rules: whose it is, what it requests, and where it may run."""
+
+    leaf: Tenant
+    asks: Amounts
+    priority: int
+    scope: tuple[str, ...]
+    several_pools: bool
+    entitlement: Callable[[], Entitlement]
+    """Asked only when R2 is: it may have to be computed."""
+    only_p: bool = False
+    """It was evicted before and demand has not changed: no R1, no R2."""
+    _entitled: dict[tuple[str, Column], Fraction] = field(default_factory=dict)
+
+    def used(self, tenant: Tenant, column: Column) -> int:
+        """u on the pools where the claimant may run."""
+        if not self.several_pools:
+            return tenant.used[column]
+        return sum(inside[column] for pool, inside in tenant.used_in.items() if pool in self.scope)
+
+    def entitled(self, tenant: Tenant, column: Column) -> Fraction:
+        """e on the pools where the claimant may run."""
+        found = self._entitled.get((tenant.name, column))
+        if found is None:
+            pools = self.scope if self.several_pools else None
+            found = self._entitled[tenant.name, column] = self.entitlement().of(tenant, column, pools)
+        return found
+
+    def side(self, mine: Tenant) -> tuple[bool, bool]:
+        """Whether the claimant's side X has a right by R1, and by R2, before it is asked from whom."""
+        if self.only_p:
+            return False, False
+        return self.guaranteed(mine), self.is_entitled(mine)
+
+    def guaranteed(self, mine: Tenant) -> bool:
+        """R1's half of the claimant: use plus request within the guarantee."""
+        caps = mine.guaranteed
+        if caps is not None and all(mine.used[c] + amount <= caps.get(c, 0) for c, amount in self.asks):
+            return True
+        return any(
+            pool in self.scope and all(mine.used_at(pool)[c] + amount <= inside.get(c, 0) for c, amount in self.asks)
+            for pool, inside in mine.guaranteed_in.items()
+        )
+
+    def is_entitled(self, mine: Tenant) -> bool:
+        """R2's half of the claimant: use plus request within the entitlement."""
+        return not mine.weightless and all(self.used(mine, c) + amount <= self.entitled(mine, c) for c, amount in self.asks)
+
+    def above_guarantee(self, theirs: Tenant, held: frozenset[Column]) -> bool:
+        """Whether Y is above its guarantee on some resource of D that the victim holds."""
+        for column, _ in self.asks:
+            if column in held:
+                total = (theirs.guaranteed or {}).get(column, 0)
+                pooled = sum(caps.get(column, 0) for pool, caps in theirs.guaranteed_in.items() if pool in self.scope)
+                if theirs.used[column] > total and self.used(theirs, column) > pooled:
+                    return True
+        return False
+
+    def above_entitlement(self, theirs: Tenant, held: frozenset[Column]) -> bool:
+        """Whether Y is above its entitlement on some resource of D that the victim holds."""
+        return any(c in held and self.used(theirs, c) > self.entitled(theirs, c) for c, _ in self.asks)
+
+
+def sides(claimant: Tenant, victim: Tenant) -> tuple[Tenant, Tenant] | None:
+    """X and Y: the children of the lowest common ancestor on either side; None within one leaf."""
+    if claimant is victim:
+        return None
+    ours, theirs = claimant.path[::-1], victim.path[::-1]
+    for mine, other in zip(ours, theirs, strict=False):
+        if mine is not other:
+            return mine, other
+    raise ValueError(f"{claimant} and {victim}: one is above the other, but pods belong to leaves only")
+
+
+def rule(claim: Claim, victim_leaf: Tenant, victim_priority: int, held: frozenset[Column]) -> str | None:
+    """The rule by which a victim may go now, None if there is none."""
+    pair = sides(claim.leaf, victim_leaf)
+    if pair is None:
+        return P if victim_priority < claim.priority else None
+    mine, theirs = pair
+    by_guarantee, by_entitlement = claim.side(mine)
+    if not (by_guarantee or by_entitlement) or not claim.above_guarantee(theirs, held):
+        return None
+    if by_guarantee:
+        return R1
+    return R2 if claim.above_entitlement(theirs, held) else None

@@ -1,0 +1,1 @@
+"""Filters: which nodes could take a pod, with kube-scheduler's semantics."""

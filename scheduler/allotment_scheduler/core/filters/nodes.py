@@ -1,0 +1,73 @@
+"""Filters that depend on the node alone: schedulable, name, taints, node selector, node affinity.
+
+Computed once per class over all nodes, vectorised: labels are compared as codes, taints once per distinct set. The
+order of the filters is kube-scheduler's, and each node is charged to the first filter that refuses it.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from allotment_scheduler.core.nodes import BoolVector, Nodes
+from allotment_scheduler.core.pods import SchedulingSpec
+from allotment_scheduler.core.selectors import NAME_FIELD, NodeSelectorTerm, Requirement, Taint, untolerated
+
+UNSCHEDULABLE_TAINT: Final = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
+REFUSING_EFFECTS: Final = ("NoSchedule", "NoExecute")
+
+
+def node_filters(spec: SchedulingSpec, nodes: Nodes) -> Iterator[tuple[str, BoolVector]]:
+    """Each filter's name, in words that follow "n nodes", with the nodes that pass it."""
+    yield "are not ready", np.array([node.spec.ready for node in nodes.ordered], dtype=np.bool_)
+    tolerated = any(toleration.tolerates(UNSCHEDULABLE_TAINT) for toleration in spec.tolerations)
+    if not tolerated:
+        yield "are unschedulable", np.array([not node.spec.unschedulable for node in nodes.ordered], dtype=np.bool_)
+    if spec.node_name is not None:
+        yield "are not the node it names", np.array([n.spec.name == spec.node_name for n in nodes.ordered], np.bool_)
+    yield "have a taint it does not tolerate", _tolerable(spec, nodes)
+    if spec.node_selector or spec.required_nodes is not None:
+        yield "do not match its node selector or affinity", selected(spec, nodes)
+
+
+def selected(spec: SchedulingSpec, nodes: Nodes) -> BoolVector:
+    """Nodes that match the node selector and the required node affinity."""
+    mask = np.ones(len(nodes.ordered), dtype=np.bool_)
+    for key, value in spec.node_selector:
+        mask &= nodes.matching(Requirement(key, "In", (value,)))
+    if spec.required_nodes is not None:
+        any_term = np.zeros(len(nodes.ordered), dtype=np.bool_)
+        for term in spec.required_nodes:
+            any_term |= term_mask(term, nodes)
+        mask &= any_term
+    return mask
+
+
+def term_mask(term: NodeSelectorTerm, nodes: Nodes) -> BoolVector:
+    """Nodes that match one node selector term."""
+    if not term.labels and not term.fields:
+        return np.zeros(len(nodes.ordered), dtype=np.bool_)
+    mask = np.ones(len(nodes.ordered), dtype=np.bool_)
+    for requirement in term.labels:
+        mask &= nodes.matching(requirement)
+    for requirement in term.fields:
+        mask &= np.array([requirement.holds({NAME_FIELD: node.spec.name}) for node in nodes.ordered], dtype=np.bool_)
+    return mask
+
+
+def tolerated_taints(spec: SchedulingSpec, nodes: Nodes, effects: tuple[str, ...]) -> BoolVector:
+    """Nodes all of whose taints of the given effects are tolerated."""
+    verdicts: dict[tuple[Taint, ...], bool] = {}
+    mask = np.ones(len(nodes.ordered), dtype=np.bool_)
+    for index, node in enumerate(nodes.ordered):
+        taints = node.spec.taints
+        if taints:
+            verdict = verdicts.get(taints)
+            if verdict is None:
+                verdict = verdicts[taints] = untolerated(taints, spec.tolerations, effects) is None
+            mask[index] = verdict
+    return mask
+
+
+def _tolerable(spec: SchedulingSpec, nodes: Nodes) -> BoolVector:
+    return tolerated_taints(spec, nodes, REFUSING_EFFECTS)

@@ -1,0 +1,203 @@
+"""Filters that depend on other pods: inter-pod affinity and anti-affinity, topology spread, host ports.
+
+A `Neighbourhood` is what one class of pods, seen by certain counters, demands of the pods around it. It is made once
+per class and layout and then evaluated from the counters' arrays: one gather over nodes per term.
+
+Semantics as kube-scheduler's plugins `InterPodAffinity`, `PodTopologySpread` and `NodePorts`:
+
+- required affinity: every term needs a pod that matches *all* terms in the node's domain; if no such pod runs anywhere
+  and the newcomer matches its own terms, any node that has the keys will do;
+- anti-affinity works both ways: the newcomer's terms against running pods, and running pods' terms against it;
+- spread: count in the domain + 1 (if it counts itself) − the smallest count over eligible domains ≤ maxSkew; fewer
+  domains than minDomains make the smallest count 0; nodes without the key fail;
+- a host port on the wildcard address conflicts with the same port on every address.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from allotment_scheduler.core.filters.counters import Counter, CounterKey, Counters, Match, merged, pack, with_keys
+from allotment_scheduler.core.filters.nodes import REFUSING_EFFECTS, selected, tolerated_taints
+from allotment_scheduler.core.nodes import BoolVector, IntVector, Nodes
+from allotment_scheduler.core.pods import LabelSet, PodClass, SpreadConstraint
+
+WILDCARD = "0.0.0.0"  # noqa: S104 - the address a host port without hostIP is bound to, nothing is bound here
+
+
+@dataclass(slots=True, eq=False)
+class SpreadRule:
+    """A spread constraint with its counter. `domains` are the eligible domains' codes."""
+
+    counter: Counter
+    judged: npt.NDArray[np.int32]
+    """Domain of every node, also of those that do not count."""
+    constraint: SpreadConstraint
+    counts_itself: int
+    domains: IntVector
+
+    def allowed(self) -> BoolVector:
+        """Nodes where one more pod keeps the skew."""
+        has_key = self.judged >= 0
+        if not len(self.domains):
+            return has_key & False
+        eligible = self.counter.counts[self.domains]
+        least = 0 if len(self.domains) < self.constraint.min_domains else int(eligible.min())
+        limit = self.constraint.max_skew + least - self.counts_itself
+        good = self.counter.counts <= limit
+        verdict: BoolVector = has_key & good[self.judged]
+        return verdict
+
+
+@dataclass(slots=True, eq=False)
+class Neighbourhood:
+    """What a class of pods demands of its neighbours."""
+
+    affinity: list[Counter]
+    joins_itself: bool
+    """It matches its own affinity terms: the first of its kind may start anywhere."""
+    repelled_by: list[Counter]
+    """Counters that must be zero in the node's domain: own anti-affinity, others' terms, ports."""
+    port_conflicts: list[Counter]
+    spread: list[SpreadRule]
+    preferences: list[tuple[int, Counter]]
+    """Preferred terms, as (weight, counter): negative weights repel."""
+    soft_spread: list[SpreadRule]
+
+    def __bool__(self) -> bool:
+        return bool(self.affinity or self.repelled_by or self.spread or self.port_conflicts)
+
+    @property
+    def version(self) -> int:
+        """Moves whenever an answer may have changed."""
+        counters = [*self.affinity, *self.repelled_by, *self.port_conflicts]
+        return (
+            sum(c.version for c in counters)
+            + sum(rule.counter.version for rule in [*self.spread, *self.soft_spread])
+            + sum(c.version for _, c in self.preferences)
+        )
+
+    def filters(self) -> Iterator[tuple[str, BoolVector]]:
+        """Each filter's name, in words that follow "n nodes", with the nodes that pass it."""
+        if self.port_conflicts:
+            yield "have its host port in use", _none_of(self.port_conflicts)
+        for rule in self.spread:
+            yield f"would break its topology spread by {rule.constraint.topology_key}", rule.allowed()
+        if self.affinity:
+            yield "do not satisfy its pod affinity", self._near()
+        if self.repelled_by:
+            yield "are refused by pod anti-affinity", _none_of(self.repelled_by)
+
+    def mask(self) -> BoolVector | None:
+        """Nodes that pass every filter, None if there is none to pass."""
+        result: BoolVector | None = None
+        for _, passing in self.filters():
+            result = passing if result is None else result & passing
+        return result
+
+    def _near(self) -> BoolVector:
+        mask = np.ones(len(self.affinity[0].domain), dtype=np.bool_)
+        alone = self.joins_itself and all(counter.total == 0 for counter in self.affinity)
+        for counter in self.affinity:
+            mask &= (counter.domain >= 0) if alone else (counter.at_nodes() > 0)
+        return mask
+
+    def score(self, feasible: BoolVector) -> IntVector | None:
+        """Preferred inter-pod terms and soft spread, each normalised to 0–100 and weighted by 2, as kube-scheduler."""
+        if not self.preferences and not self.soft_spread:
+            return None
+        total = np.zeros(len(feasible), dtype=np.int64)
+        if self.preferences:
+            raw = np.zeros(len(feasible), dtype=np.int64)
+            for weight, counter in self.preferences:
+                raw += weight * counter.at_nodes()
+            total += 2 * normalised(raw, feasible)
+        if self.soft_spread:
+            crowd = np.zeros(len(feasible), dtype=np.float64)
+            for rule in self.soft_spread:
+                domains = max(len(rule.domains), 1)
+                crowd += np.where(rule.judged >= 0, rule.counter.counts[rule.judged], 0) * np.log(domains + 2) + (rule.constraint.max_skew - 1)
+            total += 2 * normalised(-np.rint(crowd).astype(np.int64), feasible)
+        return total
+
+
+def normalised(raw: IntVector, feasible: BoolVector) -> IntVector:
+    """Scores scaled so that over feasible nodes the smallest is 0 and the largest 100."""
+    if not feasible.any():
+        return np.zeros(len(raw), dtype=np.int64)
+    low, high = int(raw[feasible].min()), int(raw[feasible].max())
+    if high == low:
+        return np.zeros(len(raw), dtype=np.int64)
+    scaled: IntVector = 100 * (raw - low) // (high - low)
+    return scaled
+
+
+def neighbourhood(klass: PodClass, labels: LabelSet, counters: Counters, nodes: Nodes) -> Neighbourhood:
+    """What pods of a class with these labels demand of their neighbours, with every counter it takes."""
+    spec, namespace = klass.spec, klass.namespace
+    near = tuple(Match.of(merged(term, labels), namespace) for term in spec.affinity)
+    affinity = [counters.counter(CounterKey(term.topology_key, near)) for term in spec.affinity]
+    repelled = []
+    for term in spec.anti_affinity:
+        match = Match.of(merged(term, labels), namespace)
+        repelled.append(counters.counter(CounterKey(term.topology_key, (match,))))
+    repelled += [c for c in map(counters.all.__getitem__, counters.seen_by(labels)) if c.key.held is not None]
+    counters.fed_by(klass, labels)
+    conflicts = [c for c in counters.all if c.key.port is not None and _conflict(c.key.port, spec.host_ports)]
+    return Neighbourhood(
+        affinity,
+        all(match.sees(labels, counters.namespaces) for match in near),
+        repelled,
+        conflicts,
+        [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if c.hard],
+        _preferences(klass, labels, counters),
+        [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if not c.hard],
+    )
+
+
+def _conflict(taken: tuple[str, str, int], wanted: tuple[tuple[str, str, int], ...]) -> bool:
+    address, protocol, number = taken
+    return any(
+        number == port and protocol == kind and (address == host or WILDCARD in (address, host))
+        for host, kind, port in wanted
+    )
+
+
+def _none_of(counters: list[Counter]) -> BoolVector:
+    mask = counters[0].at_nodes() == 0
+    for counter in counters[1:]:
+        mask &= counter.at_nodes() == 0
+    return mask
+
+
+def _spread_rule(
+    constraint: SpreadConstraint, klass: PodClass, labels: LabelSet, counters: Counters, nodes: Nodes
+) -> SpreadRule:
+    included = np.ones(len(nodes.ordered), dtype=np.bool_)
+    if constraint.honor_affinity:
+        included &= selected(klass.spec, nodes)
+    if constraint.honor_taints:
+        included &= tolerated_taints(klass.spec, nodes, REFUSING_EFFECTS)
+    for other in klass.spec.spread:
+        if other.hard == constraint.hard:
+            included &= nodes.label_codes(other.topology_key)[0] >= 0
+    selector = constraint.selector
+    if selector is not None:
+        selector = with_keys(selector, labels, constraint.match_label_keys)
+    match = Match(frozenset({klass.namespace}), None, selector)
+    counter = counters.counter(CounterKey(constraint.topology_key, (match,), nodes=pack(included)))
+    codes = nodes.label_codes(constraint.topology_key)[0]
+    domains = np.unique(codes[included & (codes >= 0)]).astype(np.int64)
+    # The counter counts on included nodes only, but every node that has the key is judged by its domain.
+    return SpreadRule(counter, codes, constraint, int(match.sees(labels, counters.namespaces)), domains)
+
+
+def _preferences(klass: PodClass, labels: LabelSet, counters: Counters) -> list[tuple[int, Counter]]:
+    out = []
+    for sign, terms in ((1, klass.spec.preferred_affinity), (-1, klass.spec.preferred_anti_affinity)):
+        for term in terms:
+            key = CounterKey(term.topology_key, (Match.of(merged(term, labels), klass.namespace),))
+            out.append((sign * term.weight, counters.counter(key)))
+    return out

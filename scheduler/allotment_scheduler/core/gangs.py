@@ -1,0 +1,81 @@
+"""Placing the pods of one unit together: all of them or none.
+
+A gang whose pods are all alike and do not mind their neighbours fits exactly if enough slots are free, which is a
+count. Any other gang is placed in a trial, largest pods first, then in its given order, and counts as fitting if one
+of these orders succeeds. A gang with a `topology_key` is tried in one domain after the other.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from allotment_scheduler.core.nodes import BoolVector
+from allotment_scheduler.core.placement import Placer
+from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.trial import Trial
+from allotment_scheduler.core.units import Unit
+
+
+class GangPlacer:
+    """Places units in trials, and remembers for which shapes that failed since room last grew."""
+
+    def __init__(self, state: ClusterState, placer: Placer) -> None:
+        self.state = state
+        self.placer = placer
+
+    def fits(self, unit: Unit, pools: tuple[str, ...]) -> bool:
+        """Whether the whole unit fits now."""
+        shape = unit.shape
+        if len(shape.parts) == 1 and self._topology(unit) is None:
+            (klass_id, seen, _), count = shape.parts[0]
+            row = self.placer.row((klass_id, seen, pools))
+            if not row.neighbours:
+                return self.placer.slots(row) >= count
+        with self.state.trial() as trial:
+            return self.place(unit, pools, trial)
+
+    def place(self, unit: Unit, pools: tuple[str, ...], trial: Trial) -> bool:
+        """Start every pod of the unit within a trial; on failure the trial is as before."""
+        mark = trial.mark()
+        for only in self._domains(unit):
+            for pods in self._orders(unit):
+                if self._place_in_order(pods, pools, trial, only):
+                    return True
+                trial.rollback(mark)
+        return False
+
+    def _place_in_order(
+        self, pods: Sequence[Pod], pools: tuple[str, ...], trial: Trial, only: BoolVector | None
+    ) -> bool:
+        for pod in pods:
+            klass_id, seen, _ = self.state.row_key(pod)
+            index = self.placer.best(self.placer.row((klass_id, seen, pools)), only)
+            if index < 0:
+                return False
+            trial.start(pod, index)
+        return True
+
+    def _orders(self, unit: Unit) -> Iterator[Sequence[Pod]]:
+        if len(unit.shape.parts) == 1:
+            yield unit.pods
+            return
+        scale = self.state.measure.scale
+        yield sorted(unit.pods, key=lambda pod: -max((a * scale[c] for c, a in pod.klass.asks), default=0))
+        yield unit.pods
+
+    def _topology(self, unit: Unit) -> str | None:
+        return unit.gang.spec.topology_key if unit.gang and unit.gang.spec and len(unit.pods) > 1 else None
+
+    def _domains(self, unit: Unit) -> Iterator[BoolVector | None]:
+        key = self._topology(unit)
+        if key is None:
+            yield None
+            return
+        codes, values = self.state.nodes.label_codes(key)
+        fullest = np.zeros(len(values), dtype=np.float64)
+        columns = [column for column, _ in unit.asks]
+        for column in columns:
+            np.add.at(fullest, codes[codes >= 0], self.state.nodes.free[column][codes >= 0].astype(np.float64))
+        for domain in np.argsort(fullest, kind="stable"):
+            yield codes == domain

@@ -1,0 +1,185 @@
+"""Nodes and pools: what there is, what of it is free, and who may stand where.
+
+Nodes are rows of objects for names, labels and taints, and columns of int64 matrices [resource × node] for amounts, in
+the order of names, so that the first of equal scores is the first by name. Free room may be negative on a node that
+others have overcommitted: then nothing more fits, and nothing breaks.
+
+Adding or removing nodes only marks the layout as stale; it is rebuilt once, when it is next needed. A change of one
+node's labels, taints or size is made in place.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final, NewType
+
+import numpy as np
+import numpy.typing as npt
+
+from allotment_scheduler.core.resources import PODS, Amounts, Resources
+from allotment_scheduler.core.selectors import LabelSelector, Requirement, Taint
+
+if TYPE_CHECKING:
+    from allotment_scheduler.core.pods import Pod
+
+NodeIdx = NewType("NodeIdx", int)
+IntMatrix = npt.NDArray[np.int64]
+IntVector = npt.NDArray[np.int64]
+BoolVector = npt.NDArray[np.bool_]
+
+DEFAULT_POOL: Final = "default"
+DEFAULT_PODS: Final = 110
+"""What a node without ``pods`` among its allocatable resources takes, as the kubelet does."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """A node from outside. `allocatable` in units."""
+
+    name: str
+    allocatable: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+    ready: bool = True
+    volume_limits: Mapping[str, int] = field(default_factory=dict)
+    """How many volumes of each CSI driver it may attach."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """A node pool from outside. `placement` is Pack, Spread or None (Pack where there is a GPU)."""
+
+    name: str
+    selector: LabelSelector = field(default_factory=LabelSelector)
+    placement: str | None = None
+    cost: Mapping[str, Fraction] = field(default_factory=dict)
+    tenants: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """The core's record of a node."""
+
+    spec: NodeSpec
+    index: int = -1
+    pool: str = DEFAULT_POOL
+    pods: dict[int, "Pod"] = field(default_factory=dict)
+    """Pods that occupy it, by their row in the table of running pods."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether its room counts and new pods may start on it."""
+        return self.spec.ready and not self.spec.unschedulable
+
+
+class Nodes:
+    """All nodes, as objects by name and as matrices by index."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self.by_name: dict[str, Node] = {}
+        self.ordered: list[Node] = []
+        self.pools: dict[str, PoolSpec] = {}
+        self.allocatable: IntMatrix = np.zeros((resources.width, 0), dtype=np.int64)
+        self.free: IntMatrix = np.zeros((resources.width, 0), dtype=np.int64)
+        self.pool_names: list[str] = []
+        self.pool_index: npt.NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        self.layout_version = 0
+        """Moves when indexes, labels, taints or sizes change: whatever was computed per node is stale."""
+        self.touched: list[int] = []
+        """Indexes whose free room changed, in order; readers keep a cursor into it."""
+        self._stale = True
+        self._label_codes: dict[str, tuple[npt.NDArray[np.int32], dict[str, int]]] = {}
+
+    def upsert(self, spec: NodeSpec) -> Node:
+        """Add a node or replace what is known of it."""
+        node = self.by_name.get(spec.name)
+        if node is None:
+            node = self.by_name[spec.name] = Node(spec)
+        node.spec = spec
+        self._stale = True
+        return node
+
+    def remove(self, name: str) -> None:
+        """Forget a node; its pods must have gone before."""
+        self.by_name.pop(name, None)
+        self._stale = True
+
+    def mark_stale(self) -> None:
+        """Pools or resources have changed: lay out anew."""
+        self._stale = True
+
+    @property
+    def stale(self) -> bool:
+        """Whether `lay_out` has anything to do."""
+        return self._stale or self.allocatable.shape[0] != self.resources.width
+
+    def lay_out(self, held: Iterable[tuple[str, Amounts]]) -> None:
+        """Rebuild indexes and matrices; `held` gives (node name, amounts) of everything that occupies room."""
+        self.ordered = [self.by_name[name] for name in sorted(self.by_name)]
+        width, count = self.resources.width, len(self.ordered)
+        allocatable: IntMatrix = np.zeros((width, count), dtype=np.int64)
+        for index, node in enumerate(self.ordered):
+            node.index = index
+            node.pool = self._pool_of(node.spec)
+            for name, amount in node.spec.allocatable.items():
+                column = self.resources.columns.get(name)
+                if column is not None:
+                    allocatable[column, index] = amount
+            if "pods" not in node.spec.allocatable:
+                allocatable[PODS, index] = DEFAULT_PODS
+        self.allocatable = allocatable
+        self.free = allocatable.copy()
+        for name, amounts in held:
+            node_here = self.by_name.get(name)
+            if node_here is not None:
+                for column, amount in amounts:
+                    self.free[column, node_here.index] -= amount
+        self.pool_names = sorted({node.pool for node in self.ordered} | set(self.pools) | {DEFAULT_POOL})
+        order = {name: i for i, name in enumerate(self.pool_names)}
+        self.pool_index = np.array([order[node.pool] for node in self.ordered], dtype=np.int32)
+        self._label_codes.clear()
+        self.layout_version += 1
+        self.touched.clear()
+        self._stale = False
+
+    def take(self, index: int, amounts: Amounts, sign: int) -> None:
+        """Take room from a node (sign 1) or give it back (-1)."""
+        free = self.free
+        for column, amount in amounts:
+            free[column, index] -= sign * amount
+        self.touched.append(index)
+
+    def _pool_of(self, spec: NodeSpec) -> str:
+        for name in sorted(self.pools):
+            if self.pools[name].selector.matches(spec.labels):
+                return name
+        return DEFAULT_POOL
+
+    def usable_mask(self) -> BoolVector:
+        """Nodes whose room counts."""
+        return np.array([node.usable for node in self.ordered], dtype=np.bool_)
+
+    def label_codes(self, key: str) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
+        """The values of one label over all nodes as codes (−1: absent), and the code of each value."""
+        found = self._label_codes.get(key)
+        if found is None:
+            values: dict[str, int] = {}
+            codes = np.full(len(self.ordered), -1, dtype=np.int32)
+            for index, node in enumerate(self.ordered):
+                value = node.spec.labels.get(key)
+                if value is not None:
+                    codes[index] = values.setdefault(value, len(values))
+            found = self._label_codes[key] = (codes, values)
+        return found
+
+    def matching(self, requirement: Requirement) -> BoolVector:
+        """Which nodes meet a requirement on their labels."""
+        codes, values = self.label_codes(requirement.key)
+        good = np.zeros(len(values) + 1, dtype=np.bool_)
+        for value, code in values.items():
+            good[code] = requirement.holds({requirement.key: value})
+        good[-1] = requirement.holds({})
+        matched: BoolVector = good[codes]
+        return matched

@@ -1,0 +1,284 @@
+"""Placement: the best node for a pod, from a matrix of scores [row × node] that is updated one column at a time.
+
+A `Row` stands for pods that may stand on the same nodes: one class, seen by the same counters, in the same pools. Its
+scores are −∞ where the pod cannot start now. A start or an eviction changes the free room of one node, hence one column
+of the matrix, recomputed for all rows at once; the best node of a row is an argmax. Rows whose neighbours matter
+(affinity, spread, ports) are masked once more when they are asked for, from counters that are up to date anyway.
+
+Every row remembers a *witness*: a node where one pod fits. As long as the witness stands the row is feasible; only when
+it falls is another searched. Rows that lose their last node, or gain a first one, are reported (`take_changes`), so that
+who is served next is always decided among what really fits.
+
+Exactness: whether a pod fits is decided in int64; floats only rank nodes that do.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from allotment_scheduler.core.filters.nodes import node_filters
+from allotment_scheduler.core.filters.topology import Neighbourhood, neighbourhood
+from allotment_scheduler.core.nodes import BoolVector, IntVector
+from allotment_scheduler.core.pods import LabelSet, PodClass
+from allotment_scheduler.core.resources import PODS
+from allotment_scheduler.core.scores import Floats, ScoreBasis, tiers
+from allotment_scheduler.core.units import RowKey
+
+if TYPE_CHECKING:
+    from allotment_scheduler.core.state import ClusterState
+
+NEVER: Final = -np.inf
+_UNASKED: Final = np.int64(-(2**62))
+"""Stands for "not requested" in the request matrix: less than any free room, negative room included."""
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """Pods that may stand on the same nodes."""
+
+    key: RowKey
+    index: int
+    klass: PodClass
+    labels: LabelSet
+    allowed: BoolVector
+    """Nodes that pass every filter that room and neighbours do not change."""
+    points: Floats
+    """Static score as points, for rows with preferences about neighbours."""
+    neighbours: Neighbourhood
+    seen_version: int = -1
+    mask: BoolVector | None = None
+    bonus: IntVector | None = None
+    witness: int = -1
+    asked: int = 0
+    """When it was last asked for, to drop the rows nobody needs."""
+
+
+class Placer:
+    """The score matrix over the state's nodes."""
+
+    def __init__(self, state: "ClusterState") -> None:
+        self.state = state
+        self.rows: dict[RowKey, Row] = {}
+        self.by_index: list[Row | None] = []
+        self.layout = -1
+        self.cursor = 0
+        self.basis: ScoreBasis | None = None
+        self.changed: set[Row] = set()
+        self._allocate(0)
+
+    def _allocate(self, capacity: int) -> None:
+        count, width = len(self.state.nodes.ordered), self.state.resources.width
+        shared = len(self.basis.columns) if self.basis else 0
+        self.score: Floats = np.full((capacity, count), NEVER)
+        self.static: Floats = np.zeros((capacity, count))
+        self.requests = np.full((capacity, width), _UNASKED, dtype=np.int64)
+        self.shapes: Floats = np.zeros((capacity, shared))
+        self.witness = np.full(capacity, -1, dtype=np.int64)
+
+    def row(self, key: RowKey) -> Row:
+        """The row of a key, up to date."""
+        self.sync()
+        row = self.rows.get(key)
+        return row if row is not None else self._add(key)
+
+    def best(self, row: Row, only: BoolVector | None = None) -> int:
+        """Index of the best node where one more pod of the row fits now, −1 if there is none."""
+        self.sync()
+        if not len(self.state.nodes.ordered):
+            return -1
+        score = self.score[row.index]
+        if row.neighbours or row.neighbours.preferences or row.neighbours.soft_spread:
+            self._look_around(row)
+            if row.bonus is not None:
+                score = score + row.bonus
+            if row.mask is not None:
+                score = np.where(row.mask, score, NEVER)
+        if only is not None:
+            score = np.where(only, score, NEVER)
+        index = int(score.argmax())
+        return index if score[index] > NEVER else -1
+
+    def feasible(self, row: Row) -> bool:
+        """Whether one pod of the row fits somewhere now."""
+        self.sync()
+        if row.neighbours:
+            row.witness = self.best(row)
+            return row.witness >= 0
+        return bool(self.witness[row.index] >= 0)
+
+    def slots(self, row: Row) -> int:
+        """How many pods of a row fit at once, for rows without neighbours in mind."""
+        self.sync()
+        return int(self.slots_by_node(row).sum())
+
+    def slots_by_node(self, row: Row, free: np.ndarray[tuple[int, int], np.dtype[np.int64]] | None = None) -> IntVector:
+        """How many pods of a row fit on each node."""
+        room = self.state.nodes.free if free is None else free
+        count: IntVector = np.where(row.allowed, np.int64(2**31), 0)
+        for column, amount in row.klass.amounts:
+            count = np.minimum(count, room[column] // amount)
+        return np.maximum(count, 0)
+
+    def take_changes(self) -> set[Row]:
+        """Rows that lost their last node or gained a first one since the last call."""
+        self.sync()
+        changed = self.changed
+        if changed:
+            self.changed = set()
+        return changed
+
+    def sync(self) -> None:
+        """Bring the matrix up to date with the nodes."""
+        nodes = self.state.nodes
+        if self.layout != nodes.layout_version:
+            self._rebuild()
+        touched = nodes.touched
+        end = len(touched)
+        if self.cursor == end:
+            return
+        if end - self.cursor == 1:
+            self._column(touched[self.cursor])
+        else:
+            for index in dict.fromkeys(touched[self.cursor : end]):
+                self._column(index)
+        self.cursor = end
+
+    def forget(self, keep: Iterable[RowKey]) -> None:
+        """Drop every row but those to keep: called when there are many more rows than shapes that wait."""
+        wanted = [self.rows[key] for key in keep if key in self.rows]
+        self.rows, self.by_index = {}, []
+        self._allocate(max(8, len(wanted)))
+        for row in wanted:
+            self._add(row.key)
+
+    def static_mask(self, klass: PodClass, pools: tuple[str, ...]) -> BoolVector:
+        """Nodes that pass every filter that neither room nor neighbours change."""
+        nodes = self.state.nodes
+        allowed = self.in_pools(pools)
+        for _, passing in node_filters(klass.spec, nodes):
+            allowed = allowed & passing
+        for _, passing in self.state.attachments.filters(klass):
+            allowed = allowed & passing
+        return allowed
+
+    def in_pools(self, pools: tuple[str, ...]) -> BoolVector:
+        """Nodes of some pools."""
+        nodes = self.state.nodes
+        good = np.array([name in pools for name in nodes.pool_names], dtype=np.bool_)
+        inside: BoolVector = good[nodes.pool_index] if len(nodes.ordered) else np.zeros(0, dtype=np.bool_)
+        return inside
+
+    def _rebuild(self) -> None:
+        nodes = self.state.nodes
+        self.layout = nodes.layout_version
+        self.cursor = len(nodes.touched)
+        self.basis = ScoreBasis.of(nodes, self.state.measure)
+        keys = list(self.rows)
+        self.rows, self.by_index = {}, []
+        self._allocate(max(8, len(keys)))
+        for key in keys:
+            self._add(key)
+        self.changed.update(self.rows.values())
+
+    def _add(self, key: RowKey) -> Row:
+        state, basis = self.state, self.basis
+        assert basis is not None, "sync() lays out first"  # noqa: S101 - for the type checker
+        klass_id, seen, pools = key
+        klass, labels = state.classes[klass_id], state.labels_seen_by(klass_id, seen)
+        allowed = self.static_mask(klass, pools)
+        points = basis.static(klass, allowed, state.nodes, state.measure)
+        around = neighbourhood(klass, labels, state.counters, state.nodes)
+        row = Row(key, len(self.by_index), klass, labels, allowed, points, around)
+        if row.index == len(self.score):
+            self._grow()
+        self.rows[key] = row
+        self.by_index.append(row)
+        for column, amount in klass.amounts:
+            self.requests[row.index, column] = amount
+        self.shapes[row.index] = basis.request_shape(klass.amounts)
+        ranked = points if around.preferences or around.soft_spread else tiers(points)
+        self.static[row.index] = np.where(allowed, ranked, NEVER)
+        self._fill(row)
+        return row
+
+    def _fill(self, row: Row) -> None:
+        basis, free = self.basis, self.state.nodes.free
+        assert basis is not None, "sync() lays out first"  # noqa: S101 - for the type checker
+        room = basis.room(self.shapes[row.index], free[basis.columns], basis.direction)
+        fits = self.fits(row)
+        self.score[row.index] = np.where(fits, self.static[row.index] + room, NEVER)
+        best = int(self.score[row.index].argmax()) if len(self.state.nodes.ordered) else -1
+        self.witness[row.index] = best if best >= 0 and self.score[row.index, best] > NEVER else -1
+
+    def fits(self, row: Row) -> BoolVector:
+        """Nodes with room for one pod of the row, whatever the filters say."""
+        free = self.state.nodes.free
+        fits = np.ones(free.shape[1], dtype=np.bool_)
+        for column, amount in row.klass.amounts:
+            fits &= free[column] >= amount
+        return fits
+
+    def _column(self, index: int) -> None:
+        """One node's room changed: its scores for every row."""
+        count = len(self.by_index)
+        if not count:
+            return
+        basis = self.basis
+        assert basis is not None, "sync() lays out first"  # noqa: S101 - for the type checker
+        free = self.state.nodes.free[:, index]
+        fits = (self.requests[:count] <= free).all(axis=1)
+        room = basis.room(self.shapes[:count], free[basis.columns], basis.direction[index])
+        column = np.where(fits, self.static[:count, index] + room, NEVER)
+        self.score[:count, index] = column
+        witness = self.witness[:count]
+        possible = column > NEVER
+        lost = (witness == index) & ~possible
+        if lost.any():
+            for position in np.flatnonzero(lost):
+                self._search_witness(int(position))
+        gained = (witness < 0) & possible
+        if gained.any():
+            for position in np.flatnonzero(gained):
+                witness[position] = index
+                self.changed.add(self._at(int(position)))
+
+    def _search_witness(self, position: int) -> None:
+        best = int(self.score[position].argmax())
+        if self.score[position, best] > NEVER:
+            self.witness[position] = best
+        else:
+            self.witness[position] = -1
+            self.changed.add(self._at(position))
+
+    def _at(self, position: int) -> Row:
+        row = self.by_index[position]
+        assert row is not None, "live rows only"  # noqa: S101 - for the type checker
+        return row
+
+    def _look_around(self, row: Row) -> None:
+        version = row.neighbours.version
+        if row.seen_version == version:
+            return
+        row.seen_version = version
+        row.mask = row.neighbours.mask()
+        row.bonus = row.neighbours.score(row.allowed if row.mask is None else row.allowed & row.mask)
+
+    def _grow(self) -> None:
+        more = max(8, len(self.score))
+        count = self.score.shape[1]
+        self.score = np.vstack([self.score, np.full((more, count), NEVER)])
+        self.static = np.vstack([self.static, np.zeros((more, count))])
+        self.requests = np.vstack([self.requests, np.full((more, self.requests.shape[1]), _UNASKED, dtype=np.int64)])
+        self.shapes = np.vstack([self.shapes, np.zeros((more, self.shapes.shape[1]))])
+        self.witness = np.concatenate([self.witness, np.full(more, -1, dtype=np.int64)])
+
+
+def never_fits(row: Row, allocatable: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> bool:
+    """Whether no allowed node could take the pod even when empty."""
+    mask = row.allowed.copy()
+    for column, amount in row.klass.amounts:
+        if column != PODS:
+            mask &= allocatable[column] >= amount
+    return not mask.any()

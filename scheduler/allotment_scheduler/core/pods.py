@@ -1,0 +1,193 @@
+"""Pods as the scheduler sees them: what they ask for, whose they are, and where they run.
+
+A pod's scheduling-relevant specification is interned into a `PodClass`: thousands of pods of one Job share one class,
+and every filter and score is computed once per class. What differs from pod to pod (name, priority, age, labels) stays
+on the pod. Labels are interned apart, as a `LabelSet`: they decide which selectors of *other* pods see this one.
+
+`PodSpec` is the value that comes from outside; `Pod` is the core's own record of it and is changed only by the state.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, NewType
+
+from allotment_scheduler.core.resources import Amounts
+from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Toleration
+
+if TYPE_CHECKING:
+    from allotment_scheduler.core.tenants import Tenant
+    from allotment_scheduler.core.units import Gang
+
+ClassId = NewType("ClassId", int)
+PodKey = tuple[str, str]
+"""(namespace, name)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodAffinityTerm:
+    """Pods this one wants near or far. `namespaces` and `namespace_selector` add up; neither: the pod's own."""
+
+    topology_key: str
+    selector: LabelSelector | None
+    namespaces: frozenset[str] = frozenset()
+    namespace_selector: LabelSelector | None = None
+    match_label_keys: tuple[str, ...] = ()
+    mismatch_label_keys: tuple[str, ...] = ()
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadConstraint:
+    """A topology spread constraint (KEP-895, 3022, 3094, 3243)."""
+
+    topology_key: str
+    max_skew: int
+    hard: bool
+    selector: LabelSelector | None
+    min_domains: int = 1
+    honor_affinity: bool = True
+    honor_taints: bool = False
+    match_label_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """One request of a ResourceClaim (`resource.k8s.io/v1`, structured parameters)."""
+
+    device_class: str
+    count: int
+    all_devices: bool = False
+    selectors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingSpec:
+    """Everything of a pod's spec that decides where it can run: equal specs are one equivalence class."""
+
+    requests: tuple[tuple[str, int], ...]
+    node_selector: tuple[tuple[str, str], ...] = ()
+    required_nodes: tuple[NodeSelectorTerm, ...] | None = None
+    preferred_nodes: tuple[tuple[int, NodeSelectorTerm], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+    host_ports: tuple[tuple[str, str, int], ...] = ()
+    affinity: tuple[PodAffinityTerm, ...] = ()
+    anti_affinity: tuple[PodAffinityTerm, ...] = ()
+    preferred_affinity: tuple[PodAffinityTerm, ...] = ()
+    preferred_anti_affinity: tuple[PodAffinityTerm, ...] = ()
+    spread: tuple[SpreadConstraint, ...] = ()
+    claims: tuple[str, ...] = ()
+    """Names of PersistentVolumeClaims in the pod's namespace."""
+    devices: tuple[DeviceRequest, ...] = ()
+    """Devices it asks for by claims made from templates."""
+    device_claims: tuple[str, ...] = ()
+    """Names of ResourceClaims in the pod's namespace."""
+    node_name: str | None = None
+    """A node the pod insists on (a DaemonSet's affinity aside)."""
+
+    @property
+    def minds_other_pods(self) -> bool:
+        """Whether its feasible nodes depend on the pods that run there."""
+        return bool(
+            self.affinity or self.anti_affinity or self.spread or self.host_ports
+            or self.preferred_affinity or self.preferred_anti_affinity
+        )
+
+
+class Phase(Enum):
+    """Where a pod stands."""
+
+    PENDING = "Pending"
+    GATED = "Gated"
+    RUNNING = "Running"
+
+
+@dataclass(frozen=True, slots=True)
+class PodSpec:
+    """A pod from outside. Times are seconds since the epoch; `owner` identifies who recreates it, "" nobody."""
+
+    namespace: str
+    name: str
+    scheduling: SchedulingSpec
+    uid: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    priority: int = 0
+    created: float = 0.0
+    started: float | None = None
+    node: str | None = None
+    nominated: str | None = None
+    deleting: bool = False
+    gated: bool = False
+    group: str | None = None
+    owner: str = ""
+    owner_kind: str = ""
+    recreated: bool = True
+    fragile: bool = False
+    """Its Job would die of an eviction."""
+    preemptible: bool = True
+    never_preempts: bool = False
+    max_runtime: float | None = None
+    checkpointed: float | None = None
+    ours: bool = True
+    """Whether it names our scheduler; others' pods count but are never started or evicted."""
+
+    @property
+    def key(self) -> PodKey:
+        """(namespace, name)."""
+        return (self.namespace, self.name)
+
+
+@dataclass(slots=True, eq=False)
+class PodClass:
+    """An equivalence class of pods: one scheduling spec within one namespace where the namespace matters."""
+
+    id: ClassId
+    spec: SchedulingSpec
+    namespace: str
+    amounts: Amounts
+    """The request with one pod counted."""
+    asks: Amounts
+    """The request without the pod count: what counts in shares and guarantees."""
+
+
+@dataclass(slots=True, eq=False)
+class LabelSet:
+    """The labels of pods in one namespace, interned; `seen_by` are the counters whose selector matches them."""
+
+    id: int
+    namespace: str
+    labels: Mapping[str, str]
+    version: int = -1
+    seen_by: tuple[int, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Pod:
+    """The core's record of a pod. Only `ClusterState` changes it."""
+
+    spec: PodSpec
+    klass: PodClass
+    labels: LabelSet
+    leaf: "Tenant | None"
+    arrival: tuple[int, float, int]
+    """Order of arrival: (evictions suffered, creation, order of first sight)."""
+    node: str | None = None
+    slot: int = -1
+    """Row in the table of running pods, -1 while it does not run."""
+    started: float = 0.0
+    gang: "Gang | None" = None
+    phantom: bool = False
+    """An expected member of a gang that does not exist yet: its room is held."""
+    evicted_in: int = -1
+    """The cycle that evicted it; it neither starts nor claims in that cycle."""
+    spent: bool = False
+    """It was evicted and demand has not changed since: no claims by R1 or R2."""
+    unit: object = field(default=None)
+
+    @property
+    def key(self) -> PodKey:
+        """(namespace, name)."""
+        return (self.spec.namespace, self.spec.name)
+
+    def __repr__(self) -> str:
+        return f"<Pod {self.spec.namespace}/{self.spec.name} on {self.node}>"

@@ -1,0 +1,154 @@
+"""Scores: which of the feasible nodes is best, as one float per class and node, the largest first.
+
+Lexicographic, by weights far apart:
+
+1. a pod that asks for no GPU keeps off nodes that have one;
+2. the cheaper pool first (by the cost of what the pod asks for), then pools by name, as entitlement fills them;
+3. preferred node affinity and PreferNoSchedule taints, normalised and weighted as kube-scheduler does (2 and 3);
+   preferred inter-pod terms and soft spread (2 each) join in where a class has them;
+4. the shape of the request against the shape of what is free: both as fractions of the cluster's totals, scaled to
+   maximum 1, sum of absolute differences (the best-fit heuristic of DRFH, Wang et al. 2014, section V). Differences are
+   taken in steps of a half: within a step, packing matters more;
+5. Pack: least left free; Spread: most left free. Ties go to the first node by name.
+
+Floats decide only between nodes that could both take the pod; whether one can is decided in integers.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from allotment_scheduler.core.filters.nodes import term_mask
+from allotment_scheduler.core.filters.topology import normalised
+from allotment_scheduler.core.nodes import BoolVector, Nodes
+from allotment_scheduler.core.pods import PodClass
+from allotment_scheduler.core.resources import Amounts, Column
+from allotment_scheduler.core.selectors import untolerated
+from allotment_scheduler.core.shares import Measure
+
+Floats = npt.NDArray[np.float64]
+
+TIER: Final = 32.0
+"""Distance between tiers: above the range of shape and room."""
+POOL: Final = 1e4
+GPU: Final = 1e7
+_STEPS: Final = 2.0
+
+
+@dataclass(slots=True)
+class ScoreBasis:
+    """What scores need of the cluster, for one version of its capacity."""
+
+    columns: npt.NDArray[np.intp]
+    inverse: Floats
+    """1/T(r) for the shared resources."""
+    direction: Floats
+    """Per node: −1 packs, +1 spreads."""
+    has_gpu: BoolVector
+    gpu_columns: frozenset[Column]
+
+    @classmethod
+    def of(cls, nodes: Nodes, measure: Measure) -> "ScoreBasis":
+        """Read totals, GPUs and the pools' placement."""
+        columns = np.array(measure.columns, dtype=np.intp)
+        totals = [float(measure.totals[column]) for column in measure.columns]
+        gpu_columns = frozenset(
+            Column(column) for column, name in enumerate(nodes.resources.names) if is_gpu(name)
+        )  # fmt: skip
+        has_gpu = np.zeros(len(nodes.ordered), dtype=np.bool_)
+        for column in gpu_columns:
+            has_gpu |= nodes.allocatable[column] > 0
+        direction = np.where(has_gpu, -1.0, 1.0)
+        for index, name in enumerate(nodes.pool_names):
+            pool = nodes.pools.get(name)
+            if pool is not None and pool.placement is not None:
+                direction[nodes.pool_index == index] = -1.0 if pool.placement == "Pack" else 1.0
+        return cls(columns, 1.0 / np.array(totals) if totals else np.zeros(0), direction, has_gpu, gpu_columns)
+
+    def request_shape(self, amounts: Amounts) -> Floats:
+        """A request as fractions of the totals, scaled to maximum 1."""
+        asked = dict(amounts)
+        parts = np.array([asked.get(Column(int(column)), 0) for column in self.columns], dtype=np.float64)
+        return scaled(parts * self.inverse)
+
+    def static(self, klass: PodClass, feasible: BoolVector, nodes: Nodes, measure: Measure) -> Floats:
+        """Points 1 to 3: the part of a class's score that room does not change."""
+        score = np.zeros(len(nodes.ordered), dtype=np.float64)
+        if not any(column in self.gpu_columns for column, _ in klass.asks):
+            score -= GPU * self.has_gpu
+        ranks = np.zeros(len(nodes.pool_names), dtype=np.float64)
+        for rank, name in enumerate(pools_by_price(nodes, klass.asks, measure)):
+            ranks[nodes.pool_names.index(name)] = rank
+        score -= POOL * ranks[nodes.pool_index]
+        preference = np.zeros(len(nodes.ordered), dtype=np.int64)
+        for weight, term in klass.spec.preferred_nodes:
+            preference += weight * term_mask(term, nodes)
+        disliked = _disliked_taints(klass, nodes)
+        score += 2 * normalised(preference, feasible)
+        if disliked.any():
+            score += 3 * normalised(-disliked, feasible)
+        return score
+
+    def room(self, shapes: Floats, free: npt.NDArray[np.int64], direction: Floats | float) -> Floats:
+        """The part that changes with every start.
+
+        Shapes: `shapes` [class × resource] or [resource], `free` [resource] or [resource × node], already restricted
+        to the shared columns. One of the two must be a single vector.
+        """
+        fractions = np.maximum(free, 0) * (self.inverse if free.ndim == 1 else self.inverse[:, None])
+        if free.ndim == 1:
+            distance = np.abs(shapes - scaled(fractions)).sum(axis=-1)
+        else:
+            distance = np.abs(shapes[:, None] - scaled(fractions)).sum(axis=0)
+        left = fractions.sum(axis=0) / max(len(self.inverse), 1)
+        score: Floats = direction * left - np.floor(distance * _STEPS)
+        return score
+
+
+def tiers(points: Floats) -> Floats:
+    """Points as tiers that shape and room cannot bridge: small numbers, so that room keeps its precision."""
+    _, rank = np.unique(points, return_inverse=True)
+    result: Floats = rank * TIER
+    return result
+
+
+def is_gpu(name: str) -> bool:
+    """Whether a resource is a GPU: ``nvidia.com/gpu``, ``amd.com/gpu``, MIG slices and the like."""
+    return name.endswith("/gpu") or "/mig-" in name or name.startswith("gpu.")
+
+
+def scaled(vector: Floats) -> Floats:
+    """Scale to maximum 1 along the first axis; zeros stay zeros."""
+    top = vector.max(axis=0, initial=0.0)
+    result: Floats = vector / np.where(top > 0, top, 1.0)
+    return result
+
+
+def pools_by_price(nodes: Nodes, asks: Amounts, measure: Measure) -> list[str]:
+    """Pools from the cheapest for this request, then by name."""
+    totals = measure.totals
+
+    def price(pool: str) -> float:
+        spec = nodes.pools.get(pool)
+        if spec is None or not spec.cost:
+            return sum(amount / float(totals[column]) for column, amount in asks if column in totals)
+        names = nodes.resources.names
+        return sum(
+            float(spec.cost.get(names[column], 1)) * amount / float(totals[column])
+            for column, amount in asks if column in totals
+        )  # fmt: skip
+
+    if not measure.cost:
+        return list(nodes.pool_names)
+    return sorted(nodes.pool_names, key=lambda pool: (price(pool), pool))
+
+
+def _disliked_taints(klass: PodClass, nodes: Nodes) -> npt.NDArray[np.int64]:
+    counts = np.zeros(len(nodes.ordered), dtype=np.int64)
+    for index, node in enumerate(nodes.ordered):
+        for taint in node.spec.taints:
+            if untolerated((taint,), klass.spec.tolerations, ("PreferNoSchedule",)) is not None:
+                counts[index] += 1
+    return counts

@@ -1,0 +1,129 @@
+"""Who is served next: the tenant tree as heaps that are kept up to date along one path per decision.
+
+Every leaf proposes its first eligible unit; every inner tenant the proposal of its best child; the root's best is served.
+Children are ordered by the serving key (shares.py): within the guarantee first, then the smallest weighted dominant
+share, then the fewest pods, then the name. At a leaf the share is over all resources. At an inner tenant it is over the
+resources that its own best leaf uses or its candidate requests: so complementary children do not starve each other,
+while a plain sum still counts everything that was used.
+
+A start changes the keys of one path only, so a decision costs O(depth · log(children)). Heaps hold stale entries, which
+are recognised by identity and dropped when they surface.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from allotment_scheduler.core.resources import Column
+from allotment_scheduler.core.shares import ServingKey
+from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.units import Unit
+
+
+@dataclass(slots=True, eq=False)
+class Stall:
+    """One tenant's place in its parent's order: the key, and the unit it proposes."""
+
+    key: ServingKey
+    tenant: Tenant
+    unit: Unit | None
+
+    def __lt__(self, other: "Stall") -> bool:
+        return self.key < other.key
+
+
+@dataclass(slots=True)
+class Serving:
+    """The serving order over all leaves. `propose` returns a leaf's first eligible unit, None if it has none."""
+
+    state: ClusterState
+    propose: Callable[[Tenant], Unit | None]
+    stalls: dict[str, Stall] = field(default_factory=dict)
+    heaps: dict[str, list[Stall]] = field(default_factory=dict)
+
+    def refresh_all(self, leaves: Iterable[Tenant]) -> None:
+        """Ask every one of these leaves anew, and order the tree from the bottom."""
+        pending: dict[Tenant, None] = {}
+        for leaf in leaves:
+            self._set(leaf, self.propose(leaf))
+            if leaf.parent is not None:
+                pending[leaf.parent] = None
+        while pending:
+            deepest = max(tenant.depth for tenant in pending)
+            above: dict[Tenant, None] = {}
+            for tenant in pending:
+                if tenant.depth < deepest:
+                    above[tenant] = None
+                elif tenant.parent is not None:
+                    self._set(tenant, self._best_unit(tenant))
+                    above[tenant.parent] = None
+            pending = above
+
+    def refresh(self, leaf: Tenant) -> None:
+        """A leaf's use or candidate has changed: put its path in order."""
+        self._set(leaf, self.propose(leaf))
+        tenant = leaf.parent
+        while tenant is not None and tenant.parent is not None:
+            self._set(tenant, self._best_unit(tenant))
+            tenant = tenant.parent
+
+    def next(self) -> Unit | None:
+        """The unit to serve next."""
+        return self._best_unit(self.state.forest.root)
+
+    def _best_unit(self, tenant: Tenant) -> Unit | None:
+        heap = self.heaps.get(tenant.name)
+        while heap:
+            stall = heap[0]
+            if self.stalls.get(stall.tenant.name) is stall:
+                return stall.unit
+            heapq.heappop(heap)
+        return None
+
+    def _set(self, tenant: Tenant, unit: Unit | None) -> None:
+        if unit is None:
+            self.stalls.pop(tenant.name, None)
+            return
+        stall = self.stalls[tenant.name] = Stall(self.key(tenant, unit), tenant, unit)
+        parent = tenant.parent
+        if parent is not None:
+            heap = self.heaps.get(parent.name)
+            if heap is None:
+                self.heaps[parent.name] = [stall]
+            else:
+                heapq.heappush(heap, stall)
+
+    def key(self, tenant: Tenant, unit: Unit) -> ServingKey:
+        """The serving key of a tenant with its candidate."""
+        measure = self.state.measure
+        asks = unit.shape.asks
+        columns: Iterable[Column] = (
+            measure.columns if tenant is unit.leaf else measure.used_or_asked(unit.leaf, asks)
+        )
+        return measure.key(tenant, columns, asks, unit.shape.pools)
+
+
+def listing(state: ClusterState, propose: Callable[[Tenant], Unit | None]) -> list[Tenant]:
+    """Leaves in the order in which they would be served next, suspended ones last: the tree walked depth first.
+
+    A leaf without an eligible candidate is ordered as if its candidate asked for every resource.
+    """
+    measure = state.measure
+    order: list[Tenant] = []
+
+    def visit(tenant: Tenant) -> tuple[ServingKey, Unit | None, list[Tenant]]:
+        if tenant.is_leaf:
+            unit = None if tenant.suspended else propose(tenant)
+            asks = unit.asks if unit else None
+            pools = unit.shape.pools if unit else ()
+            return measure.key(tenant, measure.columns, asks, pools), unit, [tenant]
+        children = sorted((visit(child) for child in tenant.children), key=lambda child: (child[1] is None, child[0]))
+        unit = children[0][1]
+        leaves = [leaf for _, _, below in children for leaf in below]
+        columns = measure.columns if unit is None else measure.used_or_asked(unit.leaf, unit.asks)
+        return measure.key(tenant, columns, unit.asks if unit else None, unit.shape.pools if unit else ()), unit, leaves
+
+    for child in sorted((visit(child) for child in state.forest.root.children), key=lambda child: child[0]):
+        order.extend(child[2])
+    return [leaf for leaf in order if not leaf.suspended] + [leaf for leaf in order if leaf.suspended]

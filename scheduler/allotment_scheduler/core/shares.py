@@ -1,0 +1,135 @@
+"""Exact dominant shares and the serving key.
+
+The dominant share of a tenant is the largest fraction it uses of any resource (NSDI 2011, section 4). All shares are
+kept over one common denominator L, the least common multiple of the totals: u/T becomes the integer u·(L/T), and a
+tenant's weighted share among its siblings the integer u·(L/T)·multiplier. So comparing shares is comparing integers,
+and a tie is a tie.
+
+A pool's `cost` weighs what is used there, and what there is: with cost 1/4 four GPUs of the pool count as one, in use
+and in the total. Guarantees and limits count plain units.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+
+from allotment_scheduler.core.resources import PODS, Amounts, Column
+from allotment_scheduler.core.tenants import Tenant
+
+ServingKey = tuple[bool, bool, int, int, str]
+"""(beyond its guarantee, weight 0, weighted share, pods running, name): the smallest is served next."""
+
+
+@dataclass(slots=True)
+class Measure:
+    """How use becomes share, for one version of the cluster's capacity."""
+
+    totals: dict[Column, Fraction]
+    """T(r), weighted by cost; resources with none are absent."""
+    columns: tuple[Column, ...]
+    denominator: int
+    scale: list[int]
+    """L/T(r) per column, 0 for what is not shared."""
+    cost: dict[str, dict[Column, int]]
+    """Per pool: integer cost of a resource there, where costs differ at all."""
+    capacity: dict[str, dict[Column, int]]
+    """Plain totals per pool."""
+
+    @classmethod
+    def of(
+        cls, capacity: Mapping[str, Mapping[Column, int]], costs: Mapping[str, Mapping[Column, Fraction]], width: int
+    ) -> "Measure":
+        """Measure a cluster: plain totals per pool, and the pools' costs."""
+        one = Fraction(1)
+        unit = lcm(*(cost.denominator for table in costs.values() for cost in table.values()))
+        totals: dict[Column, Fraction] = {}
+        for pool, table in capacity.items():
+            for column, amount in table.items():
+                if column != PODS and amount > 0:
+                    cost = costs.get(pool, {}).get(column, one)
+                    totals[column] = totals.get(column, Fraction(0)) + amount * cost * unit
+        totals = {column: total for column, total in totals.items() if total > 0}
+        denominator = lcm(*(total.numerator for total in totals.values()))
+        scale = [0] * width
+        for column, total in totals.items():
+            scale[column] = denominator // total.numerator
+        uniform = all(cost == 1 for table in costs.values() for cost in table.values())
+        weights = {} if uniform else {
+            pool: {column: (costs.get(pool, {}).get(column, one) * unit).numerator for column in totals}
+            for pool in capacity
+        }
+        return cls(
+            {column: total / unit for column, total in totals.items()},
+            tuple(sorted(totals)), denominator, scale, weights,
+            {pool: dict(table) for pool, table in capacity.items()},
+        )  # fmt: skip
+
+    def weighed(self, tenant: Tenant, column: Column) -> int:
+        """What a tenant uses of a resource, weighted by cost (in units of the finest cost)."""
+        if not self.cost:
+            return tenant.used[column]
+        return sum(inside[column] * self.cost[pool][column] for pool, inside in tenant.used_in.items())
+
+    def points(self, tenant: Tenant, columns: Iterable[Column]) -> int:
+        """The dominant share over some resources, times the denominator."""
+        best = 0
+        scale = self.scale
+        if self.cost:
+            return max((self.weighed(tenant, column) * scale[column] for column in columns), default=0)
+        used = tenant.used
+        for column in columns:
+            points = used[column] * scale[column]
+            best = max(best, points)
+        return best
+
+    def dominant_share(self, tenant: Tenant) -> tuple[Fraction, Column | None]:
+        """The share and the resource that makes it, the first by column of equals; None while nothing is used."""
+        best, dominant = 0, None
+        for column in self.columns:
+            points = self.weighed(tenant, column) * self.scale[column]
+            if points > best:
+                best, dominant = points, column
+        return Fraction(best, self.denominator), dominant
+
+    def used_or_asked(self, leaf: Tenant, asks: Amounts) -> tuple[Column, ...]:
+        """D of an inner tenant: what its own best leaf uses, and what that leaf's candidate requests."""
+        asked = {column for column, _ in asks}
+        used = leaf.used
+        return tuple(column for column in self.columns if used[column] or column in asked)
+
+    def key(self, tenant: Tenant, columns: Iterable[Column], asks: Amounts | None, pools: Iterable[str]) -> ServingKey:
+        """The serving key of a tenant whose candidate asks for `asks` (None: it has none) in one of `pools`."""
+        return (
+            asks is None or not within_guarantee(tenant, asks, pools),
+            tenant.weightless,
+            self.points(tenant, columns) * tenant.multiplier,
+            tenant.used[PODS],
+            tenant.name,
+        )
+
+
+def within_guarantee(tenant: Tenant, asks: Amounts, pools: Iterable[str]) -> bool:
+    """G: a guarantee is set, and use plus request stays within it on every requested resource.
+
+    A guarantee for a pool counts for a candidate that may run there.
+    """
+    guaranteed = tenant.guaranteed
+    if guaranteed is not None:
+        used = tenant.used
+        for column, amount in asks:
+            if used[column] + amount > guaranteed.get(column, 0):
+                break
+        else:
+            return True
+    if tenant.guaranteed_in:
+        return any(
+            pool in tenant.guaranteed_in and within(tenant.guaranteed_in[pool], tenant.used_at(pool), asks)
+            for pool in pools
+        )
+    return False
+
+
+def within(caps: Mapping[Column, int], used: list[int], asks: Amounts) -> bool:
+    """Whether use plus request stays within caps on every requested resource (an absent cap is 0)."""
+    return all(used[column] + amount <= caps.get(column, 0) for column, amount in asks)

@@ -1,0 +1,31 @@
+"""Simulation without time: cycles until nothing more is decided.
+
+Time does not pass: running pods count as older than any minimum runtime, and demand never changes. The rules of
+eviction guarantee a fixpoint; `MOST_ROUNDS` only turns a bug into an error instead of an endless loop.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.decisions import Round
+
+MOST_ROUNDS: Final = 10_000
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The rounds in which anything was decided."""
+
+    rounds: list[Round] = field(default_factory=list)
+
+
+def run_to_fixpoint(engine: Engine, now: float) -> Outcome:
+    """Run cycles until one decides nothing."""
+    outcome = Outcome()
+    for number in range(MOST_ROUNDS):
+        done = engine.cycle(now)
+        if not done:
+            return outcome
+        outcome.rounds.append(done)
+    raise AssertionError(f"no fixpoint after {MOST_ROUNDS} rounds: the eviction rules do not terminate; this is a bug")

@@ -1,0 +1,254 @@
+"""The tenant forest: who owns what share, what is guaranteed to whom, who may use how much.
+
+`TenantSpec` is what an admin wrote. `Forest` builds the tree of `Tenant` nodes from all of them, under one implicit
+root that stands for the cluster. A tenant that has children and also namespaces of its own gets a hidden leaf for its
+own pods, which competes with the children under weight 1: so pods are always in leaves.
+
+Use is kept as plain sums up the tree (`used`), per pool where there are several (`used_in`). Weights are exact: within
+siblings they are turned into integers (`multiplier`), so that comparing shares never rounds.
+
+A bad tenant never stops the others: an unknown parent or a cycle puts the tenant under `problems`, and what belongs to
+it stays out of the tree until it is mended.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import lcm
+from typing import Final
+
+from allotment_scheduler.core.resources import PODS, Amounts, Column, Resources
+
+ROOT: Final = ""
+OWN: Final = "/"
+"""Suffix of the hidden leaf that holds an inner tenant's own pods; no tenant's name may contain it."""
+
+Caps = dict[Column, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Amounts per resource name, for the whole cluster and per pool."""
+
+    total: Mapping[str, int] = field(default_factory=dict)
+    pools: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.total or any(self.pools.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSpec:
+    """A tenant from outside."""
+
+    name: str
+    parent: str = ROOT
+    weight: Fraction = Fraction(1)
+    guaranteed: Bounds = field(default_factory=Bounds)
+    limits: Bounds = field(default_factory=Bounds)
+    suspended: bool = False
+    namespaces: tuple[str, ...] = ()
+    node_pools: tuple[str, ...] = ()
+    default_runtime: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Tenant:
+    """A node of the forest. `used` and `fixed` (the part that may not be preempted) are sums over everything below."""
+
+    name: str
+    spec: TenantSpec
+    parent: "Tenant | None"
+    depth: int
+    rank: int = 0
+    """Position by name among all tenants; index in arrays."""
+    children: list["Tenant"] = field(default_factory=list)
+    path: tuple["Tenant", ...] = ()
+    """From this tenant up to, not including, the root."""
+    suspended: bool = False
+    """Itself or by an ancestor."""
+    multiplier: int = 1
+    """Share numerators times this compare like shares divided by weight, among siblings."""
+    guaranteed: Caps | None = None
+    guaranteed_in: dict[str, Caps] = field(default_factory=dict)
+    limits: Caps = field(default_factory=dict)
+    limits_in: dict[str, Caps] = field(default_factory=dict)
+    used: list[int] = field(default_factory=list)
+    fixed: list[int] = field(default_factory=list)
+    used_in: dict[str, list[int]] = field(default_factory=dict)
+    limited_path: tuple["Tenant", ...] = ()
+    """The tenants on the path that have a limit."""
+
+    @property
+    def weightless(self) -> bool:
+        """Weight 0: no claim beyond the guarantee."""
+        return self.spec.weight == 0
+
+    @property
+    def running(self) -> int:
+        """Pods running or reserved below this tenant."""
+        return self.used[PODS]
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether pods belong to it."""
+        return not self.children
+
+    @property
+    def shown_name(self) -> str:
+        """The name an admin knows."""
+        return self.name.removesuffix(OWN)
+
+    def used_at(self, pool: str) -> list[int]:
+        """What is used in one pool; use is kept per pool only where there are several."""
+        if pool in self.used_in or not self.used_in:
+            return self.used_in.get(pool, self.used)
+        return [0] * len(self.used)
+
+    def guarantees(self) -> bool:
+        """Whether it has any guarantee."""
+        return self.guaranteed is not None or bool(self.guaranteed_in)
+
+    def leaves(self) -> Iterable["Tenant"]:
+        """The leaves below it, itself if it is one, by name within each level."""
+        if not self.children:
+            yield self
+        for child in self.children:
+            yield from child.leaves()
+
+    def add(self, amounts: Amounts, pool: str | None, *, fixed: bool, sign: int) -> None:
+        """Count a pod in or out, here and in every ancestor; `pool` is None while there is only one pool."""
+        node: Tenant | None = self
+        while node is not None:
+            used = node.used
+            for column, amount in amounts:
+                used[column] += sign * amount
+            if fixed:
+                for column, amount in amounts:
+                    node.fixed[column] += sign * amount
+            if pool is not None:
+                inside = node.used_in.get(pool)
+                if inside is None:
+                    inside = node.used_in[pool] = [0] * len(used)
+                for column, amount in amounts:
+                    inside[column] += sign * amount
+            node = node.parent
+
+    def __repr__(self) -> str:
+        return f"<Tenant {self.name or 'root'}>"
+
+
+@dataclass(slots=True)
+class Forest:
+    """All tenants as one tree under an implicit root."""
+
+    root: Tenant
+    by_name: dict[str, Tenant]
+    leaf_of_namespace: dict[str, Tenant]
+    problems: dict[str, str]
+    """Tenants left out of the tree, with the reason in words."""
+
+    @property
+    def tenants(self) -> list[Tenant]:
+        """Every tenant but the root, by rank."""
+        return sorted(self.by_name.values(), key=lambda tenant: tenant.rank)
+
+    @property
+    def leaves(self) -> list[Tenant]:
+        """Every leaf, by name within each level."""
+        return [leaf for child in self.root.children for leaf in child.leaves()]
+
+
+def build_forest(
+    specs: Mapping[str, TenantSpec], resources: Resources, labelled: Mapping[str, str] | None = None
+) -> Forest:
+    """Build the tree. `labelled` maps namespaces to tenants by label; a tenant's own list of namespaces wins."""
+    problems = _problems(specs)
+    root = Tenant(ROOT, TenantSpec(ROOT), None, 0)
+    forest = Forest(root, {}, {}, problems)
+    sound = {name: spec for name, spec in specs.items() if name not in problems}
+    children: dict[str, list[str]] = {}
+    for name in sorted(sound):
+        children.setdefault(sound[name].parent, []).append(name)
+    owners = _namespace_owners(sound, labelled or {}, problems)
+    _grow(forest, root, sound, children, set(owners.values()))
+    for namespace, owner in owners.items():
+        tenant = forest.by_name[owner]
+        forest.leaf_of_namespace[namespace] = tenant if tenant.is_leaf else forest.by_name[owner + OWN]
+    for tenant in [root, *forest.by_name.values()]:
+        refresh(tenant, resources)
+    for rank, name in enumerate(sorted(forest.by_name)):
+        forest.by_name[name].rank = rank
+    return forest
+
+
+def refresh(tenant: Tenant, resources: Resources) -> None:
+    """Recompute what follows from the spec: bounds by column, weights among siblings, paths."""
+    spec = tenant.spec
+    tenant.guaranteed = resources.by_column(spec.guaranteed.total) if spec.guaranteed.total else None
+    tenant.guaranteed_in = {pool: resources.by_column(caps) for pool, caps in spec.guaranteed.pools.items() if caps}
+    tenant.limits = resources.by_column(spec.limits.total)
+    tenant.limits_in = {pool: resources.by_column(caps) for pool, caps in spec.limits.pools.items() if caps}
+    tenant.used = [0] * resources.width
+    tenant.fixed = [0] * resources.width
+    tenant.used_in = {}
+    tenant.path = () if tenant.parent is None else (tenant, *tenant.parent.path)
+    tenant.suspended = spec.suspended or bool(tenant.parent and tenant.parent.suspended)
+    tenant.limited_path = tuple(up for up in tenant.path if up.spec.limits)
+    numerators = lcm(*(child.spec.weight.numerator for child in tenant.children if child.spec.weight))
+    for child in tenant.children:
+        weight = child.spec.weight
+        child.multiplier = weight.denominator * (numerators // weight.numerator) if weight else 1
+
+
+def _grow(
+    forest: Forest, parent: Tenant, specs: Mapping[str, TenantSpec], children: Mapping[str, list[str]], owning: set[str]
+) -> None:
+    for name in children.get(parent.name, ()):
+        tenant = Tenant(name, specs[name], parent, parent.depth + 1)
+        tenant.suspended = specs[name].suspended or parent.suspended
+        parent.children.append(tenant)
+        forest.by_name[name] = tenant
+        _grow(forest, tenant, specs, children, owning)
+    if parent.children and parent.name in owning:
+        own = Tenant(parent.name + OWN, TenantSpec(parent.name + OWN, parent.name), parent, parent.depth + 1)
+        parent.children.append(own)
+        parent.children.sort(key=lambda child: child.name)
+        forest.by_name[own.name] = own
+
+
+def _problems(specs: Mapping[str, TenantSpec]) -> dict[str, str]:
+    """Why a tenant cannot stand in the tree: its parent is unknown, or its ancestors form a circle."""
+    problems: dict[str, str] = {}
+    for name in specs:
+        trail = [name]
+        while True:
+            parent = specs[trail[-1]].parent
+            if parent == ROOT:
+                break
+            if parent not in specs:
+                problems[name] = f"parent {parent!r} of {trail[-1]!r} does not exist: create it or change spec.parent"
+                break
+            if parent in trail:
+                circle = " -> ".join([*trail[trail.index(parent) :], parent])
+                problems[name] = f"the ancestors form a circle ({circle}): change spec.parent of one of them"
+                break
+            trail.append(parent)
+    return problems
+
+
+def _namespace_owners(
+    specs: Mapping[str, TenantSpec], labelled: Mapping[str, str], problems: dict[str, str]
+) -> dict[str, str]:
+    owners = {namespace: tenant for namespace, tenant in labelled.items() if tenant in specs}
+    claimed: dict[str, str] = {}
+    for name in sorted(specs):
+        for namespace in specs[name].namespaces:
+            if namespace in claimed:
+                problems.setdefault(
+                    f"{name}:{namespace}",
+                    f"namespace {namespace!r} belongs to {claimed[namespace]!r} already: list it under one tenant only",
+                )
+            else:
+                claimed[namespace] = name
+    return {**owners, **claimed}

@@ -1,0 +1,211 @@
+"""Units of scheduling: what starts together or not at all, and the queues they wait in.
+
+A unit is one pod, or a gang's missing pods up to `min_member` together with the room for its expected members. Pods of
+a running gang beyond `min_member` are units of their own (elastic).
+
+Units with the same needs share a `Shape`. In every leaf a `Lane` holds the waiting units of one shape in serving order
+(priority, then arrival). What does not fit is parked as a lane, not unit by unit: that is how a misfit never blocks
+others, at a cost that does not grow with the number of pods that wait.
+"""
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from allotment_scheduler.core.pods import Pod, PodSpec
+from allotment_scheduler.core.resources import Amounts, add
+from allotment_scheduler.core.tenants import Tenant
+
+RowKey = tuple[int, tuple[int, ...], tuple[str, ...]]
+"""What decides where a single pod may stand: (class, counters that see its labels, pools allowed to it)."""
+Order = tuple[int, tuple[int, float, int]]
+"""(−priority, arrival): the smaller is served first within a leaf."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedMember:
+    """Pods of a gang that are not created yet; `template` says what each of them will need."""
+
+    name: str
+    count: int
+    template: PodSpec
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """A gang from outside: a PodGroup, or a Job with the gang label."""
+
+    namespace: str
+    name: str
+    min_member: int = 1
+    expected: tuple[ExpectedMember, ...] = ()
+    expected_timeout: float = 600.0
+    max_runtime: float | None = None
+    priority: int | None = None
+    topology_key: str | None = None
+    created: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Gang:
+    """The core's record of a gang: its members by key, whether they run or wait."""
+
+    key: tuple[str, str]
+    spec: GroupSpec | None = None
+    """None while pods name a group that does not exist (yet): such pods wait."""
+    members: dict[tuple[str, str], Pod] = field(default_factory=dict)
+    phantoms: list[Pod] = field(default_factory=list)
+    """Rooms held for expected members."""
+    running: int = 0
+
+    @property
+    def min_member(self) -> int:
+        """How many pods must run at once."""
+        return self.spec.min_member if self.spec else 1
+
+    def waiting(self) -> list[Pod]:
+        """Members that do not run, in serving order."""
+        return sorted((pod for pod in self.members.values() if pod.node is None), key=order_of)
+
+
+def order_of(pod: Pod) -> Order:
+    """Serving order within a leaf: priority, then arrival."""
+    return (-pod.spec.priority, pod.arrival)
+
+
+@dataclass(slots=True, eq=False)
+class Shape:
+    """What equal units need. `parts` are the distinct pods in it with their number, largest first."""
+
+    parts: tuple[tuple[RowKey, int], ...]
+    amounts: Amounts
+    asks: Amounts
+    """The request without the pod count."""
+    fixed: bool
+    """Some of it may not be preempted: it must lie within the guarantee."""
+    fixed_asks: Amounts
+    size: int
+    lanes: "list[Lane]" = field(default_factory=list)
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Pools where all of it may run."""
+        return self.parts[0][0][2]
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """Pods that start together."""
+
+    leaf: Tenant
+    pods: tuple[Pod, ...]
+    shape: Shape
+    order: Order
+    gang: Gang | None = None
+    live: bool = True
+    """False once it has started, changed or gone: lanes drop it when they meet it."""
+
+    @property
+    def first(self) -> Pod:
+        """The pod that stands for the unit in messages."""
+        return self.pods[0]
+
+    @property
+    def priority(self) -> int:
+        """The priority it is served and claims with."""
+        return -self.order[0]
+
+    @property
+    def asks(self) -> Amounts:
+        """What it requests, without the pod count."""
+        return self.shape.asks
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """Waiting units of one shape in one leaf."""
+
+    leaf: Tenant
+    shape: Shape
+    number: int
+    heap: list[tuple[Order, int, Unit]] = field(default_factory=list)
+    parked: str | None = None
+    """Why none of it can start now, None while the front may."""
+    parked_by: Tenant | None = None
+    """The tenant whose limit is in the way."""
+
+    def head(self) -> Unit | None:
+        """The first live unit."""
+        heap = self.heap
+        while heap:
+            unit = heap[0][2]
+            if unit.live:
+                return unit
+            heapq.heappop(heap)
+        return None
+
+    def in_order(self) -> Iterable[Unit]:
+        """All live units in serving order."""
+        return (entry[2] for entry in sorted(self.heap) if entry[2].live)
+
+
+@dataclass(slots=True, eq=False)
+class LeafQueue:
+    """The lanes of one leaf; `open` is a heap of the lanes that are not parked, by the order of their heads."""
+
+    leaf: Tenant
+    lanes: dict[int, Lane] = field(default_factory=dict)
+    open: list[tuple[Order, int, Lane]] = field(default_factory=list)
+    pushed: int = 0
+
+    def push(self, unit: Unit) -> Lane:
+        """Add a unit to its lane."""
+        lane = self.lanes.get(id(unit.shape))
+        if lane is None:
+            lane = self.lanes[id(unit.shape)] = Lane(self.leaf, unit.shape, len(self.lanes))
+            unit.shape.lanes.append(lane)
+        self.pushed += 1
+        heapq.heappush(lane.heap, (unit.order, self.pushed, unit))
+        if lane.parked is None and lane.heap[0][2] is unit:
+            heapq.heappush(self.open, (unit.order, lane.number, lane))
+        return lane
+
+    def front(self) -> tuple[Lane, Unit] | None:
+        """The first unit in serving order among lanes that are not parked."""
+        heap = self.open
+        while heap:
+            order, _, lane = heap[0]
+            head = None if lane.parked is not None else lane.head()
+            if head is not None and head.order == order:
+                return lane, head
+            heapq.heappop(heap)
+            if head is not None:
+                heapq.heappush(heap, (head.order, lane.number, lane))
+        return None
+
+    def unpark(self, lane: Lane) -> bool:
+        """Let a lane compete again; true if that changes anything."""
+        if lane.parked is None:
+            return False
+        lane.parked = None
+        lane.parked_by = None
+        head = lane.head()
+        if head is None:
+            return False
+        heapq.heappush(self.open, (head.order, lane.number, lane))
+        return True
+
+    def waiting(self) -> Iterable[Unit]:
+        """Every live unit of the leaf, lane by lane."""
+        for lane in self.lanes.values():
+            for entry in lane.heap:
+                if entry[2].live:
+                    yield entry[2]
+
+
+def total(pods: Iterable[Pod]) -> Amounts:
+    """What some pods request together."""
+    amounts: Amounts = ()
+    for pod in pods:
+        amounts = add(amounts, pod.klass.amounts)
+    return amounts
