@@ -11,6 +11,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,7 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, indentless=False)
 
 
+@cache
 def crd_text(kind: type[Resource]) -> str:
     """The file of one kind."""
     return _HEADER + yaml.dump(document(kind), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)

@@ -400,7 +400,7 @@ class KafkaTopicSpec(Model):
         Rule(
             "!has(self.replicas) || !has(self.config) || !('min.insync.replicas' in self.config) || "
             "int(self.config['min.insync.replicas']) <= self.replicas",
-            "config min.insync.replicas must be a number that does not exceed replicas, or nothing could ever be written",
+            "config min.insync.replicas must be a number not above replicas, or nothing could ever be written",
             _in_sync_within,
             field_path=".config",
         ),

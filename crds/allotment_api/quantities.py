@@ -31,8 +31,8 @@ GPU: Final = "nvidia.com/gpu"
 MAX_LENGTH: Final = 32
 """Longest text accepted, in characters: room for every sensible quantity, a bound for the API server's rule costs."""
 
-MAX_AMOUNT: Final = Fraction(2**63)
-"""Largest amount accepted, 8Ei: beyond it Kubernetes itself caps binary quantities."""
+UNCOUNTABLE: Final = Fraction(2**63 - 1)
+"""Amounts from here on (8Ei) are refused: Kubernetes caps binary quantities at this and counts them as one."""
 
 _NANO = Fraction(1, 10**9)
 _DECIMAL: Final[Mapping[str, Fraction]] = {
@@ -130,7 +130,7 @@ def quantity(written: object) -> Quantity:
     """Read what stands in a manifest: text such as ``"500m"`` or an integer.
 
     Raises:
-        QuantityError: it is neither, it is negative, or it is larger than 8Ei.
+        QuantityError: it is neither, it is negative, or it is 8Ei or more.
     """
     if isinstance(written, Quantity):
         return written
@@ -142,8 +142,8 @@ def quantity(written: object) -> Quantity:
     amount = parse(text)
     if amount < 0:
         raise QuantityError(f"{text} must not be negative: write 0 or more")
-    if amount > MAX_AMOUNT:
-        raise QuantityError(f"{text} is beyond 8Ei, the most that Kubernetes can count: write less")
+    if amount >= UNCOUNTABLE:
+        raise QuantityError(f"{text} is more than Kubernetes can count: write less than 8Ei")
     return Quantity(amount, text)
 
 

@@ -92,7 +92,7 @@ STARTS_WITH_LETTER = Rule(
 
 
 class ObjectMeta(BaseModel):
-    """The part of an object's metadata that the programs read; the rest is kept as it came."""
+    """The part of an object's metadata that the programs read. The rest is the API server's to judge."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="allow", frozen=True
@@ -105,6 +105,7 @@ class ObjectMeta(BaseModel):
     resource_version: str | None = None
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
+    finalizers: tuple[str, ...] = ()
     labels: Annotated[dict[str, str], BeforeValidator(lambda given: given or {})] = Field(default_factory=dict)
     annotations: Annotated[dict[str, str], BeforeValidator(lambda given: given or {})] = Field(default_factory=dict)
 
@@ -141,7 +142,7 @@ class Resource(Model):
             InvalidManifestError: with one line per fault, each naming the field and what to write.
         """
         try:
-            return cls.model_validate(manifest, extra="forbid" if strict else "ignore")
+            return cls.model_validate(manifest, extra=None if strict else "ignore")
         except ValidationError as error:
             raise InvalidManifestError.of(cls.definition.kind, manifest, error) from error
 

@@ -116,8 +116,8 @@ _INT_OR_STRING: Mapping[str, Any] = {
     "x-kubernetes-int-or-string": True,
 }
 _QUANTITY_RULE = Rule(
-    cel="type(self) == int ? self >= 0 : self.matches('[0-9]') && isQuantity(self) && "
-    "!quantity(self).isLessThan(quantity('0')) && quantity(self).compareTo(quantity('8Ei')) <= 0",
+    cel="type(self) == int ? self >= 0 && self < 9223372036854775807 : self.matches('[0-9]') && isQuantity(self) && "
+    "!quantity(self).isLessThan(quantity('0')) && quantity(self).isLessThan(quantity('8Ei'))",
     message="must be a quantity of 0 or more, such as 500m, 4 or 16Gi: no space, and Gi or G where you mean GB",
 )
 _SCALARS: Mapping[type, Mapping[str, Any]] = {

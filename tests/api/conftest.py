@@ -55,7 +55,9 @@ class Api:
     pool: urllib3.PoolManager
     namespace: str
 
-    def request(self, method: str, path: str, body: Any = None, *, as_type: str = "application/json", **query: str) -> Answer:
+    def request(
+        self, method: str, path: str, body: Any = None, *, as_type: str = "application/json", **query: str
+    ) -> Answer:
         response = self.pool.request(
             method,
             f"{self.server}{path}?{urlencode(query)}",

@@ -1,0 +1,71 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from allotment_api.generate import ROOT
+from allotment_api.labels import API_VERSION
+from allotment_api.registry import KINDS, parse
+
+FOLDERS = ("tenancy", "gang", "kafka", "cassandra", "spark", "jenkins", "bank")
+
+
+def documents() -> Iterator[Any]:
+    for folder in FOLDERS:
+        for path in sorted((ROOT / "examples" / folder).glob("*.yaml")):
+            for document in yaml.safe_load_all(path.read_text()):
+                name = document["metadata"]["name"]
+                yield pytest.param(document, id=f"{path.relative_to(ROOT / 'examples')}:{document['kind']}/{name}")
+
+
+def fields(value: Any, path: str = "") -> Iterator[str]:
+    """Paths of everything that is set."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{path}.{key}"
+            yield from fields(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from fields(inner, f"{path}[{index}]")
+
+
+@pytest.mark.parametrize("document", list(documents()))
+def test_every_example_is_accepted_and_reads_back_defaulted(api: Any, document: dict[str, Any]) -> None:
+    if document["apiVersion"] != API_VERSION:
+        path = f"/apis/{document['apiVersion']}/namespaces/{api.namespace}/{document['kind'].lower()}s"
+        here = {**document, "metadata": {**document["metadata"], "namespace": api.namespace}}
+        answer = api.request("POST", path, here, fieldValidation="Strict", dryRun="All")
+        assert answer.accepted, answer.message
+        return
+
+    answer = api.create(document)
+
+    assert answer.accepted, answer.message
+    ours, theirs = parse(document), parse(answer.body)
+    assert theirs.manifest()["spec"] == ours.manifest()["spec"]
+    assert set(fields(ours.manifest()["spec"])) == set(fields(answer.body["spec"]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sort", ["bare", "full"])
+def test_every_kind_has_a_bare_and_a_full_example(kind: str, sort: str) -> None:
+    found = [
+        document.values[0]
+        for document in documents()
+        if "/" + sort in "/" + Path(str(document.id).split(":")[0]).name and document.values[0]["kind"] == kind
+    ]
+
+    assert found
+
+
+def test_the_bank_hangs_together() -> None:
+    bank = [d.values[0] for d in documents() if str(d.id).startswith("bank/")]
+    tenants = {d["metadata"]["name"]: d["spec"] for d in bank if d["kind"] == "Tenant"}
+    pools = {d["metadata"]["name"] for d in bank if d["kind"] == "NodePool"}
+    namespaces = {namespace for spec in tenants.values() for namespace in spec.get("namespaces", [])}
+
+    assert {spec["parent"] for spec in tenants.values() if "parent" in spec} <= tenants.keys()
+    assert {pool for spec in tenants.values() for pool in (*spec.get("nodePools", ()), *spec.get("pools", ()))} <= pools
+    assert {d["metadata"]["namespace"] for d in bank if "namespace" in d["metadata"]} == namespaces
