@@ -40,8 +40,20 @@ class InvalidManifestError(ValueError):
 
 
 def faults(error: ValidationError) -> tuple[Fault, ...]:
-    """One fault per finding, in the order of the fields."""
-    return tuple(Fault(_path(details["loc"]), _message(details)) for details in error.errors(include_url=False))
+    """One fault per finding, in the order of the fields.
+
+    A list counts as too short when pydantic has dropped its faulty entries: that is a consequence, not a fault.
+    """
+    found = error.errors(include_url=False)
+    return tuple(
+        Fault(_path(details["loc"]), _message(details))
+        for details in found
+        if details["type"] != "too_short" or not any(_lies_below(other["loc"], details["loc"]) for other in found)
+    )
+
+
+def _lies_below(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def _subject(kind: str, manifest: object) -> str:
