@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from builders.api_server import Actor
 from builders.tenant_objects import await_allowed
 
@@ -63,7 +64,7 @@ def may(actor: Actor, verb: str, api_group: str, resource: str, namespace: str) 
 
 
 @pytest.mark.parametrize(("verb", "api_group", "resource", "who"), TABLE, ids=[f"{it[0]} {it[2]}" for it in TABLE])
-def test_in_the_tenants_own_namespace(
+def test_in_the_tenants_own_namespace(  # noqa: PLR0917 - a row of the table, and two fixtures
     verb: str, api_group: str, resource: str, who: set[str], unbounded: str, member: Member
 ) -> None:
     allowed = {role for role in ROLES if may(member(unbounded, role), verb, api_group, resource, unbounded)}

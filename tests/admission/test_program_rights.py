@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import NAMESPACE, named, of_kind, render
 from builders.tenant_objects import await_allowed, expect, meta, pod, role_binding, service_account

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -47,8 +48,13 @@ def helm(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 
 
 def render(values: dict[str, Any] | None = None, *, namespace: str = NAMESPACE) -> list[Rendered]:
-    """Every object of the chart under the given values."""
-    done = helm("template", RELEASE, str(CHART), "--namespace", namespace, *_settings(values))
+    """Every object of the chart under the given values; callers share them and must not change them."""
+    return _render(tuple(_settings(values)), namespace)
+
+
+@cache
+def _render(settings: tuple[str, ...], namespace: str) -> list[Rendered]:
+    done = helm("template", RELEASE, str(CHART), "--namespace", namespace, *settings)
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
@@ -119,7 +125,7 @@ def _await_enforcement(api: ApiServer, timeout: float = 60) -> None:
     to wait for but the answer to a request that they refuse, and to one that they admit.
     """
     admin = api.admin()
-    name = "allotment-enforcement-canary"
+    name = f"allotment-canary-{uuid.uuid4().hex[:8]}"  # a namespace of the last time may still be on its way out
     namespace = {
         "apiVersion": "v1",
         "kind": "Namespace",
