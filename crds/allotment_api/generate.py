@@ -18,6 +18,7 @@ from typing import Final
 import yaml
 
 from allotment_api.crd import document
+from allotment_api.reference import pages
 from allotment_api.registry import KINDS
 from allotment_api.resource import Resource
 
@@ -25,6 +26,9 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 CRD_FOLDERS: Final = (Path("crds"), Path("helm/allotment/crds"))
 """Folders that each hold one identical file per kind."""
+
+REFERENCE: Final = Path("docs/reference")
+"""Folder of the reference pages."""
 
 _HEADER = "# Generated from the models in crds/allotment_api by `make generate`; do not edit.\n"
 
@@ -52,13 +56,14 @@ def crd_file(kind: type[Resource]) -> str:
 
 def files() -> dict[Path, str]:
     """Everything that is generated: path relative to the repository → text."""
-    return {folder / crd_file(kind): crd_text(kind) for folder in CRD_FOLDERS for kind in KINDS.values()}
+    out = {folder / crd_file(kind): crd_text(kind) for folder in CRD_FOLDERS for kind in KINDS.values()}
+    return out | {REFERENCE / name: text for name, text in pages().items()}
 
 
 def stale(root: Path, wanted: Mapping[Path, str]) -> Iterator[Path]:
     """Files that an earlier generation left in our folders."""
-    for folder in CRD_FOLDERS:
-        for path in sorted((root / folder).glob("*.yaml")):
+    for folder, pattern in (*((folder, "*.yaml") for folder in CRD_FOLDERS), (REFERENCE, "*.md")):
+        for path in sorted((root / folder).glob(pattern)):
             if path.relative_to(root) not in wanted:
                 yield path.relative_to(root)
 

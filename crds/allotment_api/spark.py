@@ -434,6 +434,9 @@ class SparkApplicationStatus(Model):
     execution_attempts: Count | None = None
     """Runs begun so far."""
 
+    failed_attempts: Count | None = None
+    """Runs that failed so far; one that was evicted has not failed."""
+
     submission_attempts: Count | None = None
     """Attempts to start the present run."""
 
