@@ -1,0 +1,214 @@
+"""The user's image cache: makes images from recipes once, and keeps containerd stores ready to be handed to nodes.
+
+    CACHE/images/blobs/sha256/…    layers, configurations, manifests (an OCI layout)
+    CACHE/images/made/KEY.json     what a recipe's key became
+    CACHE/images/downloads/        Debian packages, Maven's repository, wheels
+    CACHE/images/stores/KEY/       containerd's folder with a set of images imported and unpacked
+
+A node's containerd starts from a copy of a store: images need no import per node, and the copy shares its files with
+the store by hard links, so ten nodes take the room of one and are ready in the time it takes to link. Unpacked images
+are only ever lower layers of containers, which the kernel never writes to; only containerd's small databases are
+copied for real.
+
+Makers take turns by a lock, and everything appears under its name only when it is whole.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from allotment_local.errors import LocalClusterError
+from allotment_local.layout import Layout
+from allotment_local.progress import Progress
+from allotment_local.real_node.images.layout import Image, ImageLayout
+from allotment_local.real_node.images.recipes import Recipe, inherited
+from allotment_local.real_node.requirements import program
+from allotment_local.real_node.tools import run
+
+_FORMAT = "1"
+"""Part of every store's key: raised when stores of an older version must not be used any more."""
+
+_IMPORT_PATIENCE = 600.0
+_SOCKET = "/run/allotment-import/containerd.sock"
+
+
+class ImageCache:
+    """Images and stores in the user's cache folder."""
+
+    def __init__(self, layout: Layout, progress: Progress) -> None:
+        self._folder = layout.cache / "images"
+        self._progress = progress
+
+    @property
+    def stores(self) -> Path:
+        """One folder per store."""
+        return self._folder / "stores"
+
+    def image(self, recipe: Recipe) -> Image:
+        """The recipe's image, made if it is not there."""
+        with self._lock():
+            return self._image(recipe)
+
+    def _image(self, recipe: Recipe) -> Image:
+        layout = ImageLayout(self._folder)
+        made = self._folder / "made" / f"{recipe.key}.json"
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            image = msgspec.json.decode(made.read_bytes(), type=Image)
+            if layout.holds(image):
+                return image
+        below = self._image(recipe.base).layers if recipe.base else ()
+        self._progress.step(f"Making the image {recipe.reference}")
+        started = time.monotonic()
+        downloads = self._folder / "downloads"
+        downloads.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".root-") as root:
+            Path(root).chmod(0o755)
+            recipe.fill(Path(root), downloads)
+            layer = layout.add_layer(Path(root), owner=recipe.owner)
+        image = layout.add_image(recipe.reference, (*below, layer), inherited(recipe))
+        _write(made, msgspec.json.encode(image))
+        size, seconds = layer.size / 1e6, time.monotonic() - started
+        self._progress.say(f"Made the image {recipe.reference}: {size:.0f} MB in {seconds:.0f} s.")
+        return image
+
+    def store(self, recipes: Sequence[Recipe]) -> Path:
+        """A containerd folder that holds these images and those they stand on, made if it is not there."""
+        with self._lock():
+            wanted = {recipe.reference: recipe for given in recipes for recipe in _with_bases(given)}
+            images = [self._image(recipe) for recipe in wanted.values()]
+            names = sorted(f"{image.name}@{image.manifest.digest}" for image in images)
+            key = hashlib.sha256("\n".join([_FORMAT, *names]).encode()).hexdigest()[:16]
+            target = self.stores / key
+            if not target.is_dir():
+                self._progress.step(f"Unpacking {len(images)} images, once")
+                started = time.monotonic()
+                self._import(images, target)
+                self._progress.say(f"Unpacked {len(images)} images in {time.monotonic() - started:.0f} s.")
+            return target
+
+    def _import(self, images: Sequence[Image], target: Path) -> None:
+        """Let a containerd of our own import the images into a new folder."""
+        self.stores.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=self.stores, prefix=".new-"))
+        try:
+            with _containerd(temporary) as ctr:
+                self._feed((*ctr, "images", "import", "--snapshotter=overlayfs", "-"), images)
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def _feed(self, command: Sequence[str], images: Sequence[Image]) -> None:
+        """Run a command that reads an archive of images."""
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as importing:
+            assert importing.stdin is not None  # noqa: S101 - asked for above
+            with contextlib.suppress(BrokenPipeError), importing.stdin:
+                ImageLayout(self._folder).write_archive(images, importing.stdin)
+            words = importing.stderr.read().decode(errors="replace") if importing.stderr else ""
+        if importing.returncode:
+            raise LocalClusterError(f"containerd could not import the images: {words.strip()}")
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._progress.say("Another program makes images; waiting for it …")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _with_bases(recipe: Recipe) -> Iterator[Recipe]:
+    if recipe.base is not None:
+        yield from _with_bases(recipe.base)
+    yield recipe
+
+
+def copy_store(store: Path, target: Path) -> None:
+    """Give a node's containerd its own copy of a store, sharing the images' files where the disk is the same."""
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copytree(store, target, symlinks=True, dirs_exist_ok=True, copy_function=_link_or_copy)
+    for folder, _, _ in os.walk(store):
+        owner = Path(folder).stat()
+        os.chown(Path(target, Path(folder).relative_to(store)), owner.st_uid, owner.st_gid)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    if not source.endswith(".db"):  # containerd writes to its databases
+        with contextlib.suppress(OSError):
+            os.link(source, target, follow_symlinks=False)
+            return
+    shutil.copy2(source, target, follow_symlinks=False)
+    owner = os.lstat(source)
+    os.chown(target, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _containerd(root: Path) -> Iterator[tuple[str, ...]]:
+    """Run a containerd in namespaces of its own and yield the command of its client."""
+    with tempfile.TemporaryDirectory(prefix="allotment-import-") as folder:
+        configuration = Path(folder, "containerd.toml")
+        configuration.write_text(
+            f'version = 2\nroot = "{root}"\nstate = "/run/allotment-import/state"\n'
+            'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n'
+            f'[grpc]\n  address = "{_SOCKET}"\n',
+            encoding="utf-8",
+        )
+        script = 'mount -t tmpfs tmpfs /run && mkdir /run/allotment-import && exec "$0" --config "$1" --log-level warn'
+        command = [
+            *(program("unshare"), "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+            *("sh", "-c", script, program("containerd"), str(configuration)),
+        ]
+        with (
+            (Path(folder) / "log").open("wb") as log,
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as server,
+        ):
+            try:
+                inner = _await_child(server)
+                enter = (program("nsenter"), f"--target={inner}", "--mount", "--pid", "--")
+                ctr = (*enter, program("ctr"), f"--address={_SOCKET}", "--namespace=k8s.io")
+                _await_server(ctr, server, Path(folder) / "log")
+                yield ctr
+                run(*enter, "/bin/sh", "-c", "kill -TERM 1")  # its databases are closed in order
+                server.wait(30)
+            finally:
+                server.kill()
+
+
+def _await_child(server: subprocess.Popen[bytes]) -> int:
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            if found := children.read_text(encoding="ascii").split():
+                return int(found[0])
+        time.sleep(0.01)
+    raise LocalClusterError("containerd could not be started in namespaces of its own.")
+
+
+def _await_server(ctr: Sequence[str], server: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 30
+    while subprocess.run([*ctr, "version"], capture_output=True, check=False).returncode:
+        if server.poll() is not None or time.monotonic() > end:
+            raise LocalClusterError(f"containerd does not start:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.05)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
