@@ -117,7 +117,8 @@ def judged(drawn: dict[str, Any]) -> Any:
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(data=st.data())
 def test_models_and_server_judge_alike(api: Any, kind: str, data: st.DataObject) -> None:
-    drawn = {**manifest(kind), "spec": data.draw(SPECS[kind])}
+    bare = manifest(kind)
+    drawn = {**bare, "spec": {**bare["spec"], **data.draw(SPECS[kind])}}
 
     ours, theirs = judged(drawn), api.create(drawn)
 

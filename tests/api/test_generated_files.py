@@ -53,6 +53,12 @@ def test_files_of_kinds_that_are_gone_are_found_and_removed(repository: Path) ->
     assert not path.exists()
 
 
+def test_pages_of_kinds_that_are_gone_are_found_too(repository: Path) -> None:
+    (repository / "docs/reference/widgets.md").write_text("# Widget\n")
+
+    assert [hint.split(":")[0] for hint in differences(repository)] == ["docs/reference/widgets.md"]
+
+
 def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     write(tmp_path)
     shutil.rmtree(tmp_path / "helm")
