@@ -2,7 +2,7 @@
 
 import typer
 
-from allotment_cli import local
+from allotment_cli import local, simulate, tenants
 
 app = typer.Typer(
     name="allot",
@@ -13,6 +13,8 @@ app = typer.Typer(
 
 
 app.add_typer(local.app)
+app.command("simulate")(simulate.simulate)
+app.command("tenants")(tenants.tenants)
 
 
 @app.callback()

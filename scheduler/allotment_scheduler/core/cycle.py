@@ -10,7 +10,7 @@ Read `Engine.cycle` from top to bottom: it is the algorithm.
 The engine decides and records its decisions in the state as it goes; carrying them out is the caller's business.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from allotment_scheduler.core.claims import Claimants
 from allotment_scheduler.core.decisions import Evict, Round, Start
@@ -55,6 +55,13 @@ class Engine:
         # 4. What was evicted waits again.
         state.apply(RoundEnded())
         return done
+
+    def first_eligible(self) -> Callable[[Tenant], Unit | None]:
+        """What finds a leaf's first unit that could start now, for listings."""
+        self.state.settle()
+        eligibility = Eligibility(self.state, self.placer, self.gangs.fits)
+        eligibility.unpark_all()
+        return eligibility.propose
 
     def _open_serving(self) -> None:
         """Let every leaf compete anew."""
