@@ -23,7 +23,6 @@ from allotment_local.cluster import ClusterStatus, LocalCluster
 from allotment_local.errors import ExitCode, InvalidInputError, LocalClusterError
 from allotment_local.kubeconfig import users_kubeconfig
 from allotment_local.layout import DEFAULT_CLUSTER, Layout
-from allotment_local.pools import read_pools
 from allotment_local.progress import Progress, reporter
 from allotment_local.prune import prune as prune_cache
 
@@ -82,6 +81,8 @@ def up(  # noqa: PLR0917 - typer makes options of them; nobody calls it by posit
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Start a cluster, or what is missing of it, and wait until it is ready."""
+    from allotment_local.pools import read_pools  # noqa: PLC0415 - half a second that only this command pays
+
     with _reported() as progress:
         pools = read_pools(nodes) if nodes else None
         cluster = LocalCluster(name, progress=progress)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import yaml
 
@@ -38,20 +38,23 @@ from allotment_local.errors import (
     NotRunningError,
 )
 from allotment_local.layout import DEFAULT_CLUSTER, Layout, valid_name
-from allotment_local.pools import PoolFile
 from allotment_local.ports import free_ports
 from allotment_local.process import ProcessRecord
 from allotment_local.progress import Progress, Silent
+from allotment_local.real_node import takedown
 from allotment_local.specification import COMPONENTS, Specification
 from allotment_local.stages import stages_yaml
+
+if TYPE_CHECKING:  # see allotment_local.nodes
+    from allotment_local.pools import PoolFile
 
 GUARDIAN = "guardian"
 """The process that takes a cluster down when the program that started it has gone; not a component."""
 
 _API_TIMEOUT = 60.0
 _PORT_ATTEMPTS = 3
-_GRACE = {"kube-apiserver": 20.0}
-_DEFAULT_GRACE = 10.0
+_GRACE = 10.0
+_APISERVER_GRACE = 20.0
 _POLL = 0.1
 
 
@@ -183,12 +186,13 @@ class LocalCluster:
     def up(
         self,
         *,
-        pools: PoolFile | None = None,
+        pools: "PoolFile | None" = None,
         merge_into: Path | None = None,
         with_scheduler: bool = False,
         api_port: int | None = None,
         address: str = "127.0.0.1",
         hosts: Sequence[str] = (),
+        service_range: str = "10.96.0.0/16",
         extra_flags: Mapping[str, tuple[str, ...]] | None = None,
         tied_to_us: bool = False,
         environment: Mapping[str, str] = os.environ,
@@ -202,6 +206,7 @@ class LocalCluster:
             api_port: a certain port for the API server; default a free one. Of a new cluster only, as what follows.
             address: what the API server listens on.
             hosts: further names and addresses in its certificate.
+            service_range: cluster IPs of Services.
             extra_flags: component → flags.
             tied_to_us: take the cluster down when this process ends, however it ends.
             environment: see `Specification` and `binaries.choose`.
@@ -224,6 +229,7 @@ class LocalCluster:
                     binaries=binaries,
                     address=address,
                     hosts=tuple(hosts),
+                    service_range=service_range,
                     with_scheduler=with_scheduler,
                     extra_flags=dict(extra_flags or {}),
                 )
@@ -272,6 +278,9 @@ class LocalCluster:
 
     def _start_components(self, spec: Specification) -> None:
         wanted = spec.wanted()
+        for component in wanted:  # a record from here on means: started, and to be missed when it dies
+            if self._running(spec, component) is None:
+                spec.record(component).unlink(missing_ok=True)
         for component in wanted:
             if self._running(spec, component) is None:
                 self._progress.step(f"Starting {component}")
@@ -305,9 +314,10 @@ class LocalCluster:
         self._lifeline = write  # open, unused and not inherited, until this process ends: that is the signal
 
     def _await_api(self, spec: Specification) -> None:
-        self._wait(spec, "Waiting for the API server", _API_TIMEOUT, lambda connection: connection.is_ready())
+        # Each try is short: what listens there may be another program, and never answer.
+        self._wait(spec, "Waiting for the API server", _API_TIMEOUT, Connection.is_ready, timeout=2.0)
 
-    def _finish(self, spec: Specification, pools: PoolFile | None) -> None:
+    def _finish(self, spec: Specification, pools: "PoolFile | None") -> None:
         if "kwok" in spec.binaries:
             with Connection(spec.kubeconfig) as connection:
                 for item, kind in zip(KWOK_ROLE, ("clusterroles", "clusterrolebindings"), strict=True):
@@ -347,11 +357,13 @@ class LocalCluster:
         condition: Condition,
         *,
         pause: float = _POLL,
+        timeout: float = 30.0,
     ) -> None:
         """Poll the API server until the condition holds; notice at once when a component dies meanwhile."""
         self._progress.step(what)
         end = time.monotonic() + seconds
-        with Connection(spec.kubeconfig) as connection:
+        with Connection(spec.kubeconfig, timeout=timeout) as connection:
+            self._check_alive(spec)
             while not condition(connection):
                 self._check_alive(spec)
                 if time.monotonic() > end:
@@ -428,7 +440,9 @@ class LocalCluster:
         return True
 
     def _remove(self, spec: Specification | None) -> None:
+        takedown.end_nodes(self.folder)  # real nodes, if there are any
         self._stop(spec)
+        takedown.remove_network(self.folder)
         if spec is not None and spec.merged_into is not None:
             kubeconfig.unmerge(spec.context, spec.merged_into, previous=spec.previous_context)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -443,11 +457,19 @@ class LocalCluster:
             record = ProcessRecord.load(path)
             if record is not None and record.pid != os.getpid():
                 self._progress.step(f"Stopping {name}")
-                process.terminate(record, grace=_GRACE.get(name, _DEFAULT_GRACE))
+                process.terminate(record, grace=self._grace(run, name))
             path.unlink(missing_ok=True)
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
+
+    @staticmethod
+    def _grace(run: Path, name: str) -> float:
+        """Seconds a component gets to end by itself; without etcd the API server would not heed SIGTERM at all."""
+        if name != "kube-apiserver":
+            return _GRACE
+        etcd = ProcessRecord.load(run / "etcd.json")
+        return _APISERVER_GRACE if etcd is not None and etcd.is_running() else 0.0
 
     # ------------------------------------------------------------------ turns
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from allotment_local.errors import ComponentDiedError
 
 _TAIL_LINES = 12
+_SEARCHED_LINES = 200
 _TAIL_BYTES = 64_000
 _MAX_LINE = 300
 
+_ADDRESS_IN_USE = 0
 _CAUSES: tuple[tuple[str, str], ...] = (
     (
         r"address already in use",
@@ -67,15 +69,18 @@ def died(component: str, log: Path, *, how: str) -> ComponentDiedError:
         log: its log.
         how: exit status or signal, as far as known.
     """
-    last = tail(log)
-    address_in_use, hint = _cause("\n".join([*last, how]))
+    longer = tail(log, lines=_SEARCHED_LINES)
+    number, telling = _cause([*longer, how])
+    last = longer[-_TAIL_LINES:]
+    if telling in longer and telling not in last:
+        last = [telling, "…", *last]  # some print their whole usage after the one line that matters
     ending = f" ({how})" if how else ""
     shown = "".join(f"\n  {line}" for line in last) or "\n  (its log is empty)"
     return ComponentDiedError(
         f"{component} died{ending}. Its last log lines ({log}):{shown}",
-        hint=hint or f"The whole log: `allot local logs {component}`.",
+        hint=_CAUSES[number][1] if number is not None else f"The whole log: `allot local logs {component}`.",
         component=component,
-        address_in_use=address_in_use,
+        address_in_use=number == _ADDRESS_IN_USE,
     )
 
 
@@ -95,8 +100,10 @@ def not_executable(component: str, program: str, error: OSError) -> ComponentDie
     )
 
 
-def _cause(text: str) -> tuple[bool, str]:
-    for number, (pattern, hint) in enumerate(_CAUSES):
-        if re.search(pattern, text, re.IGNORECASE):
-            return number == 0, hint
-    return False, ""
+def _cause(lines: list[str]) -> tuple[int | None, str]:
+    """The number of the first cause that any line speaks of, and that line."""
+    for number, (pattern, _) in enumerate(_CAUSES):
+        for line in lines:
+            if re.search(pattern, line, re.IGNORECASE):
+                return number, line
+    return None, ""

@@ -14,10 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import local
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allotment_local.api import Connection
-from allotment_local.pools import Pool, PoolFile
+
+if TYPE_CHECKING:  # pydantic costs every command half a second; only `up --nodes` needs it
+    from allotment_local.pools import Pool, PoolFile
 
 SIMULATED_LABEL = "allotment.dev/simulated"
 POOL_LABEL = "allotment.dev/local-pool"
@@ -35,7 +37,7 @@ class NodeChanges:
     deleted: int
 
 
-def node_object(pool: Pool, index: int, *, version: str) -> dict[str, Any]:
+def node_object(pool: "Pool", index: int, *, version: str) -> dict[str, Any]:
     """The Node object number `index` of a pool.
 
     Args:
@@ -79,7 +81,7 @@ def node_object(pool: Pool, index: int, *, version: str) -> dict[str, Any]:
 
 
 def apply_pools(
-    kubeconfig: Path, pools: PoolFile, *, version: str, on_progress: Callable[[int, int], None]
+    kubeconfig: Path, pools: "PoolFile", *, version: str, on_progress: Callable[[int, int], None]
 ) -> NodeChanges:
     """Make the cluster's pool nodes what the file says.
 

@@ -73,7 +73,9 @@ def start_time(pid: int) -> str | None:
         return None
     # proc_pid_stat(5): the command, field 2, may hold spaces and parentheses; field 3 is the state, field 22 the start.
     fields = stat[stat.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else fields[19]
+    state, threads, started = fields[0], int(fields[17]), fields[19]
+    # The first thread may be a zombie while others still hold the process's ports.
+    return None if state in "ZX" and threads <= 1 else started
 
 
 def _start_time_by_ps(pid: int) -> str | None:

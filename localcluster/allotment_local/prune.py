@@ -59,7 +59,7 @@ def _doomed(layout: Layout, *, everything: bool) -> list[Path]:
     doomed = [path for path in (layout.go_build, layout.go_modules) if path.is_dir()]
     if everything and layout.toolchain.is_dir():
         doomed.append(layout.toolchain)
-    # Binaries of targets that only some machines need (real nodes) have their keys elsewhere; they go with `everything`.
+    # Binaries of other targets (real nodes) have their keys elsewhere; they go only with everything.
     ours = "" if everything else tuple(f"{target.label}-" for target in build.TARGETS)
     current = () if everything else _current()
     return doomed + [

@@ -29,7 +29,10 @@ def test_a_spawned_process_is_running_until_it_is_terminated(sleeper: ProcessRec
 
 
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+    program = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print('ready', flush=True); time.sleep(600)"
+    )
     log = tmp_path / "log"
     record = process.spawn([sys.executable, "-c", program], log=log, environment={})
     while not log.exists() or "ready" not in log.read_text():

@@ -144,6 +144,15 @@ def test_a_death_is_told_with_its_log_and_likely_cause(tmp_path: Path, log: str,
     assert error.address_in_use is (want == "port")
 
 
+def test_the_telling_line_is_shown_even_when_a_long_usage_follows_it(tmp_path: Path) -> None:
+    path = tmp_path / "etcd.log"
+    path.write_text("unknown flag: --nonsense\n" + "usage\n" * 50)
+
+    error = diagnosis.died("etcd", path, how="exit status 2")
+
+    assert error.message.splitlines()[1:3] == ["  unknown flag: --nonsense", "  …"]
+
+
 @pytest.mark.parametrize(
     ("number", "want"), [(errno.ENOEXEC, "broken"), (errno.EACCES, "may not be executed"), (errno.ENOENT, "missing")]
 )
