@@ -1,5 +1,6 @@
 """What a plan reads and what it returns."""
 
+import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +67,11 @@ class Observed:
     def of_kind(self, kind: str) -> list[Manifest]:
         """Return the live children of one kind, by name."""
         return [manifest for ref, manifest in sorted(self.children.items()) if ref.kind == kind]
+
+    def secret(self, ref: ObjectRef, key: str) -> str:
+        """Return one value of a Secret as text; empty where there is no such Secret or key."""
+        data = (self.get(ref) or {}).get("data") or {}
+        return base64.b64decode(data.get(key, "")).decode()
 
     def ready_pods(self) -> int:
         """Count the pods whose Ready condition is true and that are not being deleted."""

@@ -42,9 +42,9 @@ class Preemption:
         if self.missing and not self.wanted:
             resources = ", ".join(self.missing)
             message = (
-                f"The pods may be evicted: tenant {self.tenant} holds no guarantee for {resources}. Ask a platform "
-                f"admin to add {resources} to the Tenant's spec.guaranteed (and to that of every tenant above it that has a "
-                "guarantee), or set spec.preemptible: true to accept it."
+                f"The pods may be evicted: tenant {self.tenant} holds no guarantee for {resources}. "
+                f"Ask a platform admin to add {resources} to the Tenant's spec.guaranteed (and to that of every tenant "
+                "above it that has a guarantee), or set spec.preemptible: true to accept it."
             )
             return condition(ConditionType.GUARANTEE_INCOMPLETE, True, "NoGuarantee", message, now=now)
         message = (

@@ -5,7 +5,7 @@ it. A pod that is missing makes a service degraded, not unready; what keeps a po
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,7 +65,7 @@ class Standing:
         return (self._ready(now), self._progressing(now), self._degraded(now))
 
     def head(
-        self, owner: Owner, *, version: str, endpoints: list[Mapping[str, Any]], binding: Mapping[str, Any] | None
+        self, owner: Owner, *, version: str, endpoints: Sequence[Mapping[str, Any]], binding: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         """Return the common fields of the status."""
         return {
@@ -139,6 +139,12 @@ def _trouble(pod: Mapping[str, Any]) -> str:
             code = f" (its last exit code was {ended['exitCode']})" if "exitCode" in ended else ""
             return f"{waiting['reason']}{code} {waiting.get('message', '')}"[:400].strip()
     return ""
+
+
+def on_simulated_nodes(pods: Iterable[Mapping[str, Any]], simulated: Callable[[str], bool]) -> bool:
+    """Say whether pods run, and all of them on nodes that are simulated, by the node's name."""
+    nodes = {name for pod in pods if (name := pod["spec"].get("nodeName"))}
+    return bool(nodes) and all(map(simulated, nodes))
 
 
 def simulated_health(ready: int, wanted: int) -> Health:

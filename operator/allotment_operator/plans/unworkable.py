@@ -1,5 +1,7 @@
-"""A spec that is valid by itself but cannot be carried out where it is: a pool that is not the tenant's, a heap that
-does not fit. The service that runs is left as it is; the conditions say what to change.
+"""A spec that is valid by itself but cannot be carried out where it is.
+
+A node pool that is not the tenant's, a heap that does not fit its pod: the service that runs is left as it is, and
+the conditions say what to change.
 """
 
 import datetime as dt

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from allotment_api.labels import COMPONENT_LABEL, SCHEDULER_NAME
 from allotment_api.quantities import MEMORY
-from allotment_api.service import Resources
+from allotment_api.service import Resources, ServiceSpec
 from allotment_operator.plans.ownership import Owner
 
 CONTENT_ANNOTATION: Final = "allotment.dev/content"
@@ -54,6 +54,15 @@ def container_resources(resources: Resources) -> dict[str, Any]:
         if name == MEMORY or "/" in name or name.startswith("hugepages-"):
             limits.setdefault(name, amount)
     return {"requests": requests, "limits": dict(sorted(limits.items()))}
+
+
+def service_wide(spec: ServiceSpec) -> dict[str, Any]:
+    """Return the fields of a pod's spec that every service's spec has: priority, and Secrets to pull images with."""
+    secrets = [{"name": each} for each in spec.image_pull_secrets]
+    return {
+        **({"priorityClassName": spec.priority_class_name} if spec.priority_class_name else {}),
+        **({"imagePullSecrets": secrets} if secrets else {}),
+    }
 
 
 def fingerprint(*content: object) -> str:

@@ -1,0 +1,76 @@
+"""KafkaCluster: from the custom resource to running brokers. What a round does is in `plan`."""
+
+import datetime as dt
+
+from allotment_api.kafka import KafkaCluster
+from allotment_api.labels import POOL_LABEL
+from allotment_operator.kind import Scope
+from allotment_operator.plans.actions import Invoke
+from allotment_operator.plans.outcome import Health, Observed, Outcome
+from allotment_operator.plans.release import all_claims, release
+from allotment_operator.plans.service_status import HEAD_FIELDS
+from allotment_operator.plans.unworkable import NO_TENANT, UnworkableError, unworkable
+from allotment_operator.services.kafka.health import ClusterProbe
+from allotment_operator.services.kafka.names import Names
+from allotment_operator.services.kafka.plan import SET_ADMIN_PASSWORD, ClusterPlan
+from allotment_operator.services.kafka.topology import Topology
+
+
+class KafkaClusterKind:
+    """Looks after every KafkaCluster.
+
+    Args:
+        operator_namespace: where authorities and the operator's own certificates are kept.
+        probe: asks the brokers themselves.
+    """
+
+    model = KafkaCluster
+    scope = Scope(
+        kinds={
+            "v1": ("ConfigMap", "PersistentVolumeClaim", "Pod", "Secret", "Service"),
+            "apps/v1": ("StatefulSet",),
+            "networking.k8s.io/v1": ("NetworkPolicy",),
+            "policy/v1": ("PodDisruptionBudget",),
+        },
+        operator_namespace={"v1": ("Secret",)},
+    )
+    status_fields = HEAD_FIELDS | {"clusterId", "pools"}
+
+    def __init__(self, *, operator_namespace: str, probe: ClusterProbe) -> None:
+        self._home = operator_namespace
+        self._probe = probe
+
+    def plan(self, resource: KafkaCluster, observed: Observed, *, now: dt.datetime) -> Outcome:
+        """Say what to do next for a cluster that should exist."""
+        if observed.tenant is None:
+            return unworkable(UnworkableError(NO_TENANT), health=observed.health, now=now)
+        try:
+            topology = Topology.of(resource, observed)
+            return ClusterPlan(resource, observed, topology, observed.tenant, self._home).outcome(now=now)
+        except UnworkableError as error:
+            return unworkable(error, health=observed.health, now=now)
+
+    def release(self, resource: KafkaCluster, observed: Observed, *, now: dt.datetime) -> Outcome | None:
+        """Take the cluster down; volumes stay where their pool says so, and where the pool is not known."""
+        doomed = {pool.name for pool in resource.spec.pools if pool.storage.deletion_policy == "Delete"}
+        retained = frozenset(
+            ref
+            for ref in all_claims(observed)
+            if (observed.children[ref]["metadata"].get("labels") or {}).get(POOL_LABEL) not in doomed
+        )
+        return release(observed, retain=retained, now=now)
+
+    async def perform(self, resource: KafkaCluster, observed: Observed, action: Invoke) -> None:
+        """Give the administrator the password of the binding."""
+        if action.operation == SET_ADMIN_PASSWORD:
+            await self._probe.set_admin_password(names_of(resource), observed)
+
+    async def probe(self, resource: KafkaCluster, observed: Observed) -> Health | None:
+        """Ask the brokers whether clients can use the cluster."""
+        wanted = sum(pool.replicas for pool in resource.spec.pools)
+        return await self._probe.cluster(resource.spec, names_of(resource), observed, wanted=wanted)
+
+
+def names_of(resource: KafkaCluster) -> Names:
+    """Return the names of a cluster's objects."""
+    return Names(resource.metadata.namespace or "", resource.metadata.name)

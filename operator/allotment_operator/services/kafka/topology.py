@@ -1,0 +1,161 @@
+"""Which nodes a Kafka cluster has: pools, node ids, roles, host names.
+
+How it thinks: a pool owns a range of node ids, kept for ever. A node holds data, so fewer replicas or a pool left out
+of the spec take nothing away: the nodes stay, and the topology says so. They can go only once their partitions have
+been moved, which this version does not do.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from allotment_api.kafka import IDS_PER_POOL, KafkaCluster, KafkaPool
+from allotment_api.labels import POOL_LABEL
+from allotment_operator.plans.actions import Manifest
+from allotment_operator.plans.outcome import Observed
+from allotment_operator.plans.unworkable import UnworkableError
+from allotment_operator.services.kafka.identity import Identity, recorded_first_node_ids
+from allotment_operator.services.kafka.names import Names
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One pool with what follows from the cluster's history.
+
+    Attributes:
+        spec: what the owner asks for.
+        replicas: nodes to run: never fewer than there are.
+        existing: its live StatefulSet.
+    """
+
+    spec: KafkaPool
+    first_node_id: int
+    replicas: int
+    existing: Manifest | None
+
+    @property
+    def is_broker(self) -> bool:
+        """Whether its nodes hold data."""
+        return "broker" in self.spec.roles
+
+    @property
+    def is_controller(self) -> bool:
+        """Whether its nodes hold the metadata."""
+        return "controller" in self.spec.roles
+
+    @property
+    def component(self) -> str:
+        """The component label of its nodes: brokers are what clients look for."""
+        return "broker" if self.is_broker else "controller"
+
+    @property
+    def node_ids(self) -> range:
+        """The ids of its nodes."""
+        return range(self.first_node_id, self.first_node_id + self.replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All nodes of a cluster.
+
+    Attributes:
+        pools: those of the spec.
+        left_out: replicas of pools that run but are no longer in the spec, by name.
+        ranges: first node id of every pool that ever was, by name.
+        identity: ids that disks carry.
+        kept: what stays although the spec no longer asks for it, in words; empty where nothing.
+    """
+
+    pools: tuple[Pool, ...]
+    left_out: Mapping[str, int]
+    ranges: Mapping[str, int]
+    identity: Identity
+    kept: str
+
+    @classmethod
+    def of(cls, resource: KafkaCluster, observed: Observed) -> "Topology":
+        """Work out the nodes from the spec and from what is there.
+
+        Raises:
+            UnworkableError: a pool asks for node ids that were another's.
+        """
+        live = {_pool_of(each): each for each in observed.of_kind("StatefulSet")}
+        ranges = _ranges(resource, observed)
+        pools = tuple(_pool(spec, ranges[spec.name], live.get(spec.name)) for spec in resource.spec.pools)
+        named = {pool.spec.name for pool in pools}
+        left_out = {name: _replicas(each) for name, each in sorted(live.items()) if name and name not in named}
+        controllers = [node for pool in pools if pool.is_controller for node in pool.node_ids]
+        identity = Identity.of(observed, uid=resource.metadata.uid or "", controllers=controllers)
+        return cls(pools, left_out, ranges, identity, _kept(pools, left_out))
+
+    @property
+    def replicas(self) -> int:
+        """Nodes that should run."""
+        return sum(pool.replicas for pool in self.pools) + sum(self.left_out.values())
+
+    @property
+    def brokers(self) -> int:
+        """Brokers that the spec's pools hold."""
+        return sum(pool.replicas for pool in self.pools if pool.is_broker)
+
+    def founders(self, names: Names) -> list[tuple[int, str]]:
+        """Return id and host of the controllers that founded the quorum."""
+        hosts = {}
+        for name, first in self.ranges.items():
+            hosts.update({first + ordinal: names.host(name, ordinal) for ordinal in self._ordinals(first)})
+        return [(node, hosts[node]) for node in self.identity.founders]
+
+    def _ordinals(self, first: int) -> Iterable[int]:
+        return (node - first for node in self.identity.founders if first <= node < first + IDS_PER_POOL)
+
+
+def _pool(spec: KafkaPool, first_node_id: int, existing: Manifest | None) -> Pool:
+    return Pool(spec, first_node_id, max(spec.replicas, _replicas(existing)), existing)
+
+
+def _ranges(resource: KafkaCluster, observed: Observed) -> dict[str, int]:
+    """Return the first node id of every pool, old and new; a new pool gets the next free range."""
+    states = resource.status.pools if resource.status else ()
+    known = {state.name: state.first_node_id for state in states}
+    known |= recorded_first_node_ids(observed, pool_label=POOL_LABEL)
+    for pool in resource.spec.pools:
+        if pool.first_node_id is None or known.get(pool.name) == pool.first_node_id:
+            continue
+        owner = next((name for name, first in known.items() if first == pool.first_node_id), None)
+        if owner is not None:
+            raise UnworkableError(
+                f"pool {pool.name}: node ids from {pool.first_node_id} on belong to pool {owner}, whose disks carry "
+                f"them: write another firstNodeId, or leave it out"
+            )
+        known[pool.name] = pool.first_node_id
+    for pool in resource.spec.pools:
+        if pool.name not in known:
+            taken = set(known.values())
+            known[pool.name] = next(first for first in range(0, 10**9, IDS_PER_POOL) if first not in taken)
+    return known
+
+
+def _kept(pools: Iterable[Pool], left_out: Mapping[str, int]) -> str:
+    too_many = [
+        f"pool {pool.spec.name} keeps its {pool.replicas} nodes although replicas is {pool.spec.replicas}"
+        for pool in pools
+        if pool.replicas > pool.spec.replicas
+    ]
+    too_many += [
+        f"pool {name} keeps its {count} nodes although the spec names it no more" for name, count in left_out.items()
+    ]
+    if not too_many:
+        return ""
+    return (
+        f"{'; '.join(too_many)}: nodes hold data, and this version does not move partitions off them. Restore the "
+        "former value."
+    )
+
+
+def _pool_of(stateful_set: Manifest) -> str:
+    return str((stateful_set["metadata"].get("labels") or {}).get(POOL_LABEL, ""))
+
+
+def _replicas(stateful_set: Manifest | None) -> int:
+    if stateful_set is None or stateful_set["metadata"].get("deletionTimestamp"):
+        return 0
+    return int(stateful_set["spec"].get("replicas", 1))
