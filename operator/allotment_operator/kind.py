@@ -6,7 +6,7 @@ A kind is stateless. `plan` and `release` are pure and know no I/O; `probe` is t
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from allotment_api.resource import Resource as ApiResource
 from allotment_operator.plans.actions import Invoke
@@ -79,3 +79,17 @@ class Kind(Protocol[R]):
 
     async def probe(self, resource: R, observed: Observed) -> Health | None:
         """Ask the running service whether clients can use it; None where there is nothing to ask."""
+
+
+@runtime_checkable
+class Scattered(Protocol):
+    """A kind whose children lie in several namespaces: `Scope.kinds` is then looked for in each of these.
+
+    The Namespaces themselves are among the observed children.
+    """
+
+    def namespaces(self, resource: Any) -> tuple[str, ...]:  # noqa: ANN401 - the kind's own model
+        """Return the namespaces to look in, whether they exist or not."""
+
+    def namespace_labels(self, resource: Any) -> Mapping[str, str]:  # noqa: ANN401 - the kind's own model
+        """Return the labels of further namespaces to look in."""

@@ -3,7 +3,7 @@
 Level-triggered: a round looks at what is, never at what happened, so a lost event costs time and nothing else. A round
 that fails says why in the resource's conditions and comes back later; it never stops the rounds of others.
 
-    1. the resource as last seen; gone, or being deleted: nothing to do here
+    1. the resource as it is now; gone, or being deleted: nothing to do here
     2. its spec must make sense; if not, say what to change, and wait for the change
     3. paused: leave everything as it is
     4. observe its children, its tenant and the service itself
@@ -12,20 +12,23 @@ that fails says why in the resource's conditions and comes back later; it never 
     7. report
 """
 
+import asyncio
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from allotment_api.conditions import Condition, ConditionType, Reason, condition
 from allotment_api.errors import InvalidManifestError
 from allotment_api.labels import API_VERSION
 from allotment_api.resource import Resource as ApiResource
 from allotment_kube.client import Client
-from allotment_kube.errors import ApiError, DeniedError, RejectedError
-from allotment_kube.resources import Resource
-from allotment_operator.kind import Key, Kind, ServiceRefusedError, ServiceUnavailableError
+from allotment_kube.errors import ApiError, DeniedError, KubernetesError, NotFoundError, RejectedError
+from allotment_operator.events import transitions
+from allotment_operator.kind import Key, Kind, Scattered, ServiceRefusedError, ServiceUnavailableError
+from allotment_operator.plans.actions import Manifest
 from allotment_operator.plans.outcome import Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner
 from allotment_operator.reconcile.credentials import AuthorityMissingError
@@ -37,6 +40,8 @@ _logger = logging.getLogger(__name__)
 
 RESYNC_SECONDS = 300.0
 """How often a resource at rest is looked at again; a lost event costs at most this."""
+PROBE_SECONDS = 60.0
+"""How often a service is asked for its health."""
 WAITING_SECONDS = 10.0
 """How often one is looked at whose spec or rights somebody else must mend."""
 
@@ -48,11 +53,11 @@ class Tenants(Protocol):
         """Return the tenant of a namespace, None if it belongs to nobody."""
 
 
-class Audit(Protocol):
-    """Takes note of what the operator did, for people and for the record."""
+class Events(Protocol):
+    """Tells people about an object."""
 
-    def record(self, key: Key, *, action: str, outcome: str, message: str) -> None:
-        """Note one act."""
+    def note(self, about: Mapping[str, Any], *, reason: str, message: str, severity: Any) -> bool:  # noqa: ANN401 - Normal or Warning
+        """Say something about an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,11 @@ class Ports:
     statuses: StatusWriter
     tenants: Tenants
     clock: Callable[[], dt.datetime]
+    events: Events | None = None
+    resync_seconds: float = RESYNC_SECONDS
+    probe_seconds: float = PROBE_SECONDS
+    finalizer: str = ""
+    """Without it a resource is not acted upon: it could vanish and leave behind what the round made. Empty: act."""
 
 
 class Engine:
@@ -79,23 +89,44 @@ class Engine:
         self._kinds = kinds
         self._ports = ports
         self._live: dict[Key, dict[str, Any]] = {}
+        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     def saw(self, key: Key, manifest: dict[str, Any] | None) -> None:
-        """Take note of a resource as the watch shows it; None when it is gone.
+        """Take note of a resource as a watch, a list or our own write shows it; None when it is gone.
 
-        A round reads what the last round wrote: an event that is older than our own status write is dropped.
+        What is older than what is known is dropped: an event may be behind the last read.
         """
         if manifest is None:
             self._live.pop(key, None)
             return
         known = self._live.get(key)
-        same = known is not None and known["metadata"]["uid"] == manifest["metadata"]["uid"]
-        if not same or _version(manifest) >= _version(self._live[key]):
+        if (
+            known is None
+            or known["metadata"]["uid"] != manifest["metadata"]["uid"]
+            or _version(manifest) >= _version(known)
+        ):
             self._live[key] = manifest
 
     def resources(self, kind: str) -> list[dict[str, Any]]:
         """Return every resource of a kind as last seen."""
         return [manifest for key, manifest in self._live.items() if key.kind == kind]
+
+    def known(self, kind: str = "", *, namespace: str = "") -> list[Key]:
+        """Return the keys of the resources last seen, of one kind and namespace where given."""
+        return [
+            key
+            for key in self._live
+            if (not kind or key.kind == kind) and (not namespace or key.namespace == namespace)
+        ]
+
+    def knows(self, key: Key) -> bool:
+        """Say whether a resource has been seen and is not known to be gone."""
+        return key in self._live
+
+    def tenant_of(self, key: Key) -> str:
+        """Return the tenant of a resource, for logs; empty if there is none."""
+        view = self._ports.tenants.view(key.namespace) if key.namespace else None
+        return view.name if view else ""
 
     async def reconcile(self, key: Key) -> float | None:
         """Run one round; return after how many seconds to look again, None if never by itself.
@@ -103,20 +134,26 @@ class Engine:
         Raises:
             RetryError, ConflictError, …: what the caller should back off from; the conditions say it already.
         """
-        manifest = self._live.get(key)
+        async with self._alone(key):
+            return await self._reconcile(key)
+
+    async def _reconcile(self, key: Key) -> float | None:
+        kind = self._kinds[key.kind]
+        manifest = await self._read(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             return None
-        kind = self._kinds[key.kind]
+        if self._ports.finalizer and self._ports.finalizer not in (manifest["metadata"].get("finalizers") or ()):
+            return None  # the event that brings it brings the key back
         try:
             resource = kind.model.parse(manifest, strict=False)
         except InvalidManifestError as error:
-            await self._report(key, manifest, [self._says(ConditionType.VALID, False, Reason.INVALID_SPEC, str(error))])
+            await self._report(key, manifest, self._invalid(manifest, str(error)))
             return None
         if resource.spec.paused:  # every kind's spec has the pause switch; tested
             await self._report(key, manifest, [self._says(ConditionType.PAUSED, True, Reason.PAUSED_BY_USER, _PAUSED)])
             return None
         try:
-            outcome = await self._round(kind, resource, manifest)
+            return await self._round(key, kind, resource, manifest)
         except (RejectedError, DeniedError, AuthorityMissingError, ServiceRefusedError) as error:
             # Waiting alone will not mend it: somebody must change the spec, a policy or a right.
             await self._report(key, manifest, self._failure(error))
@@ -124,15 +161,28 @@ class Engine:
         except (ApiError, ServiceUnavailableError) as error:
             await self._report(key, manifest, self._failure(error))
             raise
-        return outcome.requeue_after if outcome.requeue_after is not None else RESYNC_SECONDS
+        except KubernetesError:
+            raise  # the Lease is lost, or the configuration: nothing of this resource
+        except Exception as error:
+            # A bug in one kind must show on its own resources, and nowhere else.
+            text = f"{type(error).__name__}: {error}; this is a fault of the operator, see its log"
+            await self._report(key, manifest, [self._says(ConditionType.DEGRADED, True, Reason.ERROR, text)])
+            raise
 
-    async def release(self, key: Key, manifest: dict[str, Any]) -> str | None:
+    async def release(self, key: Key) -> str | None:
         """Take down what is left of a resource that is being deleted.
 
         Returns:
             What it still waits for, or None when nothing is left and the finalizer may go.
         """
+        async with self._alone(key):
+            return await self._release(key)
+
+    async def _release(self, key: Key) -> str | None:
         kind = self._kinds[key.kind]
+        manifest = await self._read(key)
+        if manifest is None:
+            return None
         try:
             resource = kind.model.parse(manifest, strict=False)
         except InvalidManifestError:
@@ -142,32 +192,69 @@ class Engine:
         outcome = kind.release(resource, observed, now=self._ports.clock())
         if outcome is None:
             return None
-        await self._execute(kind, resource, observed, outcome)
+        await self._execute(outcome, key, kind, resource, seen=(manifest, observed))
         await self._report(key, manifest, outcome.conditions, outcome.status)
         return "; ".join(each.message for each in outcome.conditions) or "its objects are being deleted"
 
-    async def _round(self, kind: Kind[Any], resource: ApiResource, manifest: dict[str, Any]) -> Outcome:
+    def _alone(self, key: Key) -> asyncio.Lock:
+        """Return the lock of a key: a round still under way must not make again what a release takes down."""
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        return lock
+
+    async def _read(self, key: Key) -> dict[str, Any] | None:
+        """Read the resource from the API server: the watch may be behind, and a plan acts on what it is given."""
+        try:
+            resource = await self._ports.client.discover(API_VERSION, key.kind)
+        except NotFoundError:
+            self.saw(key, None)  # its definition is gone, and every resource with it
+            return None
+        found = await self._ports.client.find(resource, key.name, namespace=key.namespace)
+        manifest = None if found is None else {"apiVersion": API_VERSION, "kind": key.kind, **found}
+        self.saw(key, manifest)
+        return manifest
+
+    async def _round(self, key: Key, kind: Kind[Any], resource: ApiResource, manifest: dict[str, Any]) -> float:
         observed = await self._observe(kind, resource, manifest)
         outcome = kind.plan(resource, observed, now=self._ports.clock())
-        await self._execute(kind, resource, observed, outcome)
-        key = Key(kind.model.definition.kind, manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"])
-        healthy = (
-            self._says(ConditionType.VALID, True, Reason.AS_EXPECTED, "The spec is valid."),
-            self._says(ConditionType.PAUSED, False, Reason.AS_EXPECTED, "The operator is at work."),
-            self._says(ConditionType.DEGRADED, False, Reason.AS_EXPECTED, "Every step of the last round succeeded."),
-        )
-        await self._report(key, manifest, (*healthy, *outcome.conditions), outcome.status)
-        return outcome
+        await self._execute(outcome, key, kind, resource, seen=(manifest, observed))
+        said = {
+            each.type: each
+            for each in (
+                self._says(ConditionType.VALID, True, Reason.AS_EXPECTED, "The spec is valid."),
+                self._says(ConditionType.PAUSED, False, Reason.AS_EXPECTED, "The operator is at work."),
+                self._says(
+                    ConditionType.DEGRADED, False, Reason.AS_EXPECTED, "Every step of the last round succeeded."
+                ),
+                *outcome.conditions,  # a plan's own word wins
+            )
+        }
+        await self._report(key, manifest, said.values(), outcome.status)
+        if outcome.requeue_after is not None:
+            return outcome.requeue_after
+        return self._ports.probe_seconds if observed.health is not None else self._ports.resync_seconds
 
-    async def _execute(self, kind: Kind[Any], resource: ApiResource, observed: Observed, outcome: Outcome) -> None:
+    async def _execute(
+        self, outcome: Outcome, key: Key, kind: Kind[Any], resource: ApiResource, *, seen: tuple[Manifest, Observed]
+    ) -> None:
+        manifest, observed = seen
         await self._ports.executor.execute(
-            outcome.actions, perform=lambda action: kind.perform(resource, observed, action)
+            outcome.actions,
+            perform=lambda action: kind.perform(resource, observed, action),
+            observed=observed.children,
+            on_behalf_of=(key, manifest),
         )
 
     async def _observe(self, kind: Kind[Any], resource: ApiResource, manifest: dict[str, Any]) -> Observed:
         owner = owner_of(kind, manifest)
-        children = await self._ports.observer.children(owner, kind.scope)
-        tenant = self._ports.tenants.view(owner.namespace)
+        if isinstance(kind, Scattered):
+            children = await self._ports.observer.scattered(
+                owner, kind.scope, names=kind.namespaces(resource), labels=kind.namespace_labels(resource)
+            )
+        else:
+            children = await self._ports.observer.children(owner, kind.scope)
+        tenant = self._ports.tenants.view(owner.namespace) if owner.namespace else None
         seen = Observed(children=children, tenant=tenant)
         if manifest["metadata"].get("deletionTimestamp"):
             return seen
@@ -180,24 +267,36 @@ class Engine:
         conditions: Iterable[Condition],
         fields: Mapping[str, Any] | None = None,
     ) -> None:
-        resource = await self._resource(key.kind)
+        resource = await self._ports.client.discover(API_VERSION, key.kind)
         before = manifest.get("status") or {}
         # What this round did not speak of stays as it was: a failed round must not wipe the last good answer.
         kept = {name: value for name, value in before.items() if name in self._kinds[key.kind].status_fields}
         said = list(conditions)
         types = {each.type for each in said}
-        said += [
+        kept_conditions = [
             Condition.model_validate(entry, extra="ignore")
             for entry in before.get("conditions") or []
             if entry["type"] not in types and entry["type"] in ConditionType
         ]
-        fields = {**kept, **(fields or {})}
-        written = await self._ports.statuses.write(resource, manifest, conditions=said, fields=fields)
-        if written is not None and key in self._live:
-            self.saw(key, written)
+        written = await self._ports.statuses.write(
+            resource, manifest, conditions=[*said, *kept_conditions], fields={**kept, **(fields or {})}
+        )
+        if written is None:
+            return
+        if key in self._live:
+            self.saw(key, {"apiVersion": API_VERSION, "kind": key.kind, **written})
+        if self._ports.events is not None:
+            for each, severity in transitions(before.get("conditions") or (), said):
+                text = f"{each.type} is {each.status}: {each.message}"
+                self._ports.events.note(manifest, reason=each.reason, message=text, severity=severity)
 
-    async def _resource(self, kind: str) -> Resource[dict[str, Any]]:
-        return await self._ports.client.discover(API_VERSION, kind)
+    def _invalid(self, manifest: Manifest, text: str) -> list[Condition]:
+        said = [self._says(ConditionType.VALID, False, Reason.INVALID_SPEC, text)]
+        known = {entry["type"] for entry in (manifest.get("status") or {}).get("conditions") or ()}
+        if ConditionType.READY not in known:
+            # What already runs goes on running and keeps its own answer; what never ran is not ready.
+            said.append(self._says(ConditionType.READY, False, Reason.INVALID_SPEC, "See the condition Valid."))
+        return said
 
     def _failure(self, error: Exception) -> list[Condition]:
         reason = (error.reason if isinstance(error, ApiError) else "") or Reason.ERROR

@@ -1,18 +1,26 @@
 """Carries out a plan's actions, in order, each by one or two idempotent requests.
 
-It decides nothing: what exists and is as wanted costs one request and changes nothing. The first failure ends the
-round and is raised as it came; its class says what the engine does next (`allotment_kube.errors`).
+It decides nothing: what exists and is as wanted costs at most one request and changes nothing. The first failure ends
+the round and is raised as it came; its class says what the engine does next (`allotment_kube.errors`).
+
+What was applied last, and the version that came of it, is remembered: if neither the wish nor the object has changed
+since, no request is sent. That memory is a saving only; a restarted operator sends everything once.
 """
 
 import datetime as dt
+import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from allotment_api.labels import OPERATOR_FIELD_MANAGER
 from allotment_kube.client import Client
 from allotment_kube.errors import ConflictError, NotFoundError
 from allotment_kube.resources import SECRETS, Resource
+from allotment_operator.kind import Key
 from allotment_operator.plans.actions import (
     Action,
     Apply,
@@ -27,6 +35,24 @@ from allotment_operator.plans.actions import (
 from allotment_operator.reconcile import credentials
 
 _logger = logging.getLogger(__name__)
+_REMEMBERED: Final = 65_536
+_NOBODY: Final[tuple[Key, Manifest]] = (Key("", "", ""), {"metadata": {}})
+
+
+class Audit(Protocol):
+    """Takes note of what the operator did, for people and for the record."""
+
+    def record(
+        self,
+        key: Key,
+        *,
+        action: str,
+        subject: str,
+        outcome: str,
+        message: str = "",
+        cause: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note one act."""
 
 
 class Executor:
@@ -35,57 +61,126 @@ class Executor:
     Args:
         client: with the operator's own rights.
         clock: the present time, with zone; certificates are dated by it.
+        audit: told of every change and every failure.
     """
 
-    def __init__(self, client: Client, *, clock: Callable[[], dt.datetime]) -> None:
+    def __init__(self, client: Client, *, clock: Callable[[], dt.datetime], audit: Audit | None = None) -> None:
         self._client = client
         self._clock = clock
+        self._audit = audit
+        self._applied: OrderedDict[ObjectRef, tuple[bytes, str]] = OrderedDict()
 
-    async def execute(self, actions: Iterable[Action], *, perform: Callable[[Invoke], Awaitable[None]]) -> None:
+    async def execute(
+        self,
+        actions: Iterable[Action],
+        *,
+        perform: Callable[[Invoke], Awaitable[None]],
+        observed: Mapping[ObjectRef, Manifest] | None = None,
+        on_behalf_of: tuple[Key, Manifest] = _NOBODY,
+    ) -> None:
         """Carry out all actions, in order; calls to the service itself through ``perform``.
+
+        Args:
+            actions: what should be true afterwards.
+            perform: the kind's own way to call its service.
+            observed: the objects as they were read at the start of the round.
+            on_behalf_of: the custom resource, for the audit trail.
 
         Raises:
             ApiError: the first action that failed; those after it were not tried.
             AuthorityMissingError: a certificate was asked for before its authority.
         """
         for action in actions:
-            match action:
-                case Apply():
-                    await self._apply(action.manifest)
-                case Delete():
-                    await self._delete(action)
-                case Invoke():
-                    await perform(action)
-                case EnsureCredential():
-                    await self._write(credentials.credential(action, await self._secret(action.ref)))
-                case EnsureAuthority():
-                    live = await self._secret(action.ref)
-                    await self._write(credentials.authority(action, live, now=self._clock()))
-                case EnsureCertificate():
-                    live, signer = await self._secret(action.ref), await self._secret(action.authority)
-                    await self._write(credentials.certificate(action, live, signer, now=self._clock()))
+            subject = f"{action.operation} {action.subject}" if isinstance(action, Invoke) else str(action.ref)
+            try:
+                done = await self._execute(action, perform, observed or {})
+            except Exception as error:
+                self._record(on_behalf_of, _ATTEMPTS[type(action)], subject, "failed", str(error))
+                raise
+            if done:
+                self._record(on_behalf_of, done, subject, "done")
 
-    async def _apply(self, manifest: Manifest) -> None:
-        resource = await self._resource(manifest["apiVersion"], manifest["kind"])
-        await self._client.apply(resource, dict(manifest), manager=OPERATOR_FIELD_MANAGER, force=True)
+    async def _execute(
+        self, action: Action, perform: Callable[[Invoke], Awaitable[None]], observed: Mapping[ObjectRef, Manifest]
+    ) -> str:
+        """Return what was done: created, changed, deleted, invoked, or nothing."""
+        match action:
+            case Apply():
+                return await self._apply(action.manifest, observed.get(action.ref))
+            case Delete():
+                return await self._delete(action)
+            case Invoke():
+                await perform(action)
+                return "invoked"
+            case EnsureCredential():
+                live = await self._secret(action.ref)
+                return await self._write(credentials.credential(action, live), live)
+            case EnsureAuthority():
+                live = await self._secret(action.ref)
+                return await self._write(credentials.authority(action, live, now=self._clock()), live)
+            case EnsureCertificate():
+                live, signer = await self._secret(action.ref), await self._secret(action.authority)
+                return await self._write(credentials.certificate(action, live, signer, now=self._clock()), live)
 
-    async def _delete(self, action: Delete) -> None:
+    async def _apply(self, manifest: Manifest, live: Manifest | None) -> str:
+        ref = ObjectRef.of(manifest)
+        digest = hashlib.sha256(msgspec.json.encode(manifest, order="sorted")).digest()
+        before = _version(live)
+        if before and self._applied.get(ref) == (digest, before):
+            self._applied.move_to_end(ref)
+            return ""
+        resource = await self._resource(ref.api_version, ref.kind)
+        applied = await self._client.apply(resource, dict(manifest), manager=OPERATOR_FIELD_MANAGER, force=True)
+        after = _version(applied)
+        self._applied[ref] = (digest, after)
+        self._applied.move_to_end(ref)
+        if len(self._applied) > _REMEMBERED:
+            self._applied.popitem(last=False)
+        if after == before:
+            return ""
+        return "changed" if before else "created"
+
+    async def _delete(self, action: Delete) -> str:
         ref = action.ref
+        self._applied.pop(ref, None)
         resource = await self._resource(ref.api_version, ref.kind)
         try:
             await self._client.delete(resource, ref.name, namespace=ref.namespace, uid=action.uid or "")
         except NotFoundError:
-            return
+            return ""
         except ConflictError:
             # Another object has taken the name meanwhile. The next round sees whose it is.
             _logger.info("%s was recreated and stays", ref)
+            return ""
+        return "deleted"
 
-    async def _write(self, secret: Manifest | None) -> None:
-        if secret is not None:
-            await self._apply(secret)
+    async def _write(self, secret: Manifest | None, live: Manifest | None) -> str:
+        return "" if secret is None else await self._apply(secret, live)
 
     async def _secret(self, ref: ObjectRef) -> dict[str, Any] | None:
         return await self._client.find(SECRETS, ref.name, namespace=ref.namespace)
 
     async def _resource(self, api_version: str, kind: str) -> Resource[dict[str, Any]]:
         return await self._client.discover(api_version, kind)
+
+    def _record(
+        self, on_behalf_of: tuple[Key, Manifest], action: str, subject: str, outcome: str, message: str = ""
+    ) -> None:
+        if self._audit is not None:
+            key, cause = on_behalf_of
+            self._audit.record(key, action=action, subject=subject, outcome=outcome, message=message, cause=cause)
+
+
+_ATTEMPTS: Final[Mapping[type[Any], str]] = {
+    Apply: "changed",
+    Delete: "deleted",
+    Invoke: "invoked",
+    EnsureCredential: "changed",
+    EnsureAuthority: "changed",
+    EnsureCertificate: "changed",
+}
+"""What an action that failed was about to do."""
+
+
+def _version(manifest: Manifest | None) -> str:
+    return str(((manifest or {}).get("metadata") or {}).get("resourceVersion") or "")

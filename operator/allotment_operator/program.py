@@ -1,0 +1,188 @@
+"""The operator put together: which part talks to which, and what runs while the Lease is held.
+
+reflectors ──► register (tenants, pools, namespaces) ──┐
+child watches ──► queue ◄── census ◄── kopf's events    ├──► engine ──► API server
+                    └──► workers ───────────────────────┘
+"""
+
+import asyncio
+import datetime as dt
+import logging
+import random
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import kopf
+
+from allotment_api.labels import FINALIZER
+from allotment_kube.client import Client
+from allotment_kube.configuration import Configuration
+from allotment_operator.audit import AuditLog
+from allotment_operator.census import Census
+from allotment_operator.events import Recorder
+from allotment_operator.handlers import Handlers, kopf_settings
+from allotment_operator.kind import Key, Kind
+from allotment_operator.kinds import by_name, service_kinds
+from allotment_operator.login import login_with
+from allotment_operator.metrics import Metrics
+from allotment_operator.reconcile.engine import Engine, Ports
+from allotment_operator.reconcile.executor import Executor
+from allotment_operator.reconcile.observer import Observer
+from allotment_operator.reconcile.queue import WorkQueue
+from allotment_operator.reconcile.status import StatusWriter
+from allotment_operator.server import Readiness
+from allotment_operator.settings import Settings
+from allotment_operator.surroundings import Surroundings
+from allotment_operator.tenancy.estate import SERVICE_KINDS, ServiceFacts
+from allotment_operator.tenancy.kind import TenantKind
+from allotment_operator.tenancy.register import Register
+from allotment_operator.watches import ChildWatches, Nodes
+from allotment_operator.workers import Workers
+
+_logger = logging.getLogger(__name__)
+
+
+def now() -> dt.datetime:
+    """Return the present time, with zone."""
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Foundations:
+    """What outlives one reign: it is there while the program waits for the Lease, too."""
+
+    settings: Settings
+    configuration: Configuration
+    metrics: Metrics
+    readiness: Readiness
+    queue: WorkQueue[Key]
+
+
+class Operator:
+    """One reign: from taking the Lease to losing it.
+
+    Args:
+        client: guarded by the Lease, so that a deposed operator writes nothing.
+        base: settings, metrics, readiness, queue.
+        identity: who we are, in Events.
+    """
+
+    def __init__(self, client: Client, base: Foundations, *, identity: str) -> None:
+        self._base = base
+        self._client = client
+        settings = base.settings
+        self._register = Register(
+            client, namespace=settings.namespace, services=self._services, changed=self._tenants_changed
+        )
+        self._nodes = Nodes(client)
+        surroundings = Surroundings(client, settings.namespace, self._nodes.simulated, now)
+        self.kinds: dict[str, Kind[Any]] = by_name(
+            [TenantKind(self._register.estate), *service_kinds(surroundings).values()]
+        )
+        self._events = Recorder(client, instance=identity, clock=now)
+        self.engine = Engine(
+            self.kinds,
+            Ports(
+                client=client,
+                executor=Executor(client, clock=now, audit=AuditLog(base.metrics)),
+                observer=Observer(client, namespace=settings.namespace),
+                statuses=StatusWriter(client),
+                tenants=self._register,
+                clock=now,
+                events=self._events,
+                resync_seconds=settings.resync_seconds,
+                probe_seconds=settings.probe_seconds,
+                finalizer=FINALIZER,
+            ),
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop, or until a part fails: then the program must be started afresh."""
+        settings, readiness = self._base.settings, self._base.readiness
+        for name in ("tenants", "nodes", "census", "watches"):
+            readiness.await_(name)
+        queue = self._base.queue
+        children = ChildWatches(self._client, queue, known=self.engine.knows)
+        census = Census(self._client, self.engine, queue, kinds=self.kinds)
+        workers = Workers(self.engine, queue, metrics=self._base.metrics, rng=random.Random())  # noqa: S311 - jitter
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._register.run(), name="register"),
+                group.create_task(self._nodes.run(), name="nodes"),
+                group.create_task(self._events.run(), name="events"),
+            ]
+            await self._register.synced()
+            readiness.done("tenants")
+            await self._nodes.synced()
+            readiness.done("nodes")
+            found = await census.take()
+            readiness.done("census")
+            _logger.info("at work: %s resources of %s kinds", found, len(self.kinds))
+            tasks += [
+                group.create_task(children.run(), name="children"),
+                group.create_task(census.run(settings.resync_seconds), name="census"),
+                group.create_task(workers.run(settings.workers), name="workers"),
+            ]
+            try:
+                await self._kopf(stop)
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    def publish(self) -> None:
+        """Bring the metrics of resources up to date."""
+        self._base.metrics.census(self._readiness_of_resources())
+
+    async def _kopf(self, stop: asyncio.Event) -> None:
+        handlers = Handlers(
+            self.engine, self._base.queue, concurrency=self._base.settings.workers, changed=self._resource_changed
+        )
+        registry = handlers.register(
+            (kind.model.definition for kind in self.kinds.values()), login=login_with(self._base.configuration)
+        )
+        ready = asyncio.Event()
+        before = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=registry,
+            settings=kopf_settings(),
+            standalone=True,
+            clusterwide=True,
+            stop_flag=stop,
+            ready_flag=ready,
+        )
+        install_signals(stop)  # kopf has just put its own in their place
+        self._base.readiness.done("watches")
+        await kopf.run_tasks(tasks, ignored=before)
+
+    def _services(self) -> Iterator[ServiceFacts]:
+        for key in self.engine.known():
+            if key.kind in SERVICE_KINDS:
+                yield ServiceFacts(key.kind, key.namespace, key.name)
+
+    def _resource_changed(self, key: Key) -> None:
+        if key.kind in SERVICE_KINDS:
+            self._register.services_changed(key.namespace)
+
+    def _tenants_changed(self, names: Iterable[str]) -> None:
+        """Queue tenants, and the services that live under their rules."""
+        affected = frozenset(names)
+        for name in affected:
+            self._base.queue.add(Key("Tenant", "", name), after=0.05)
+        for key in self.engine.known():
+            if key.namespace and self.engine.tenant_of(key) in affected:
+                self._base.queue.add(key, after=0.5)
+
+    def _readiness_of_resources(self) -> Iterator[tuple[str, str]]:
+        for kind in self.kinds:
+            for manifest in self.engine.resources(kind):
+                conditions = (manifest.get("status") or {}).get("conditions") or ()
+                yield kind, next((each["status"] for each in conditions if each["type"] == "Ready"), "Unknown")
+
+
+def install_signals(stop: asyncio.Event) -> None:
+    """Let SIGTERM and SIGINT end the program in good order."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)

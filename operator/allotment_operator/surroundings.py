@@ -1,0 +1,24 @@
+"""What a service's kind may use to reach the world, handed to it when it is made."""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from allotment_kube.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The world as a kind's `probe` and `perform` meet it.
+
+    Attributes:
+        client: the API server, with the operator's own rights.
+        namespace: the operator's own namespace, where authorities' keys are kept.
+        simulated: whether a node, by name, is simulated: nothing listens there.
+        clock: the present time, with zone.
+    """
+
+    client: Client
+    namespace: str
+    simulated: Callable[[str], bool]
+    clock: Callable[[], dt.datetime]

@@ -1,0 +1,131 @@
+"""What follows for a tenant from those above it: pools, tolerations, guarantees, bounds, members.
+
+Everything binds downwards. A tenant may use the pools that nobody on its way up excludes; a bound set above holds
+below, where it can only become narrower; a guarantee counts only as far as every tenant above that has one holds one
+too; a member's role holds in everything below.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from allotment_api.labels import DEFAULT_POOL
+from allotment_api.node_pool import NodePool
+from allotment_api.tenant import Member, Policy, Tenant
+from allotment_api.tenant_policy import TenantPolicySpec
+from allotment_operator.plans.outcome import NodePoolView, TenantView
+from allotment_operator.tenancy.estate import Estate
+
+ALWAYS_REQUESTED: Final = ("cpu", "memory")
+"""What practically every pod requests: a guarantee that leaves one of them out guarantees nothing."""
+
+
+def pools_of(estate: Estate, chain: Sequence[Tenant]) -> dict[str, NodePool]:
+    """Return the node pools that a tenant may use, by name. `chain` is the tenant and those above it."""
+    names = {each.metadata.name for each in chain}
+    return {
+        name: pool
+        for name, pool in sorted(estate.pools.items())
+        if (not pool.spec.tenants or names & set(pool.spec.tenants))
+        and all(not each.spec.node_pools or name in each.spec.node_pools for each in chain)
+    }
+
+
+def toleration_keys(pools: Iterable[NodePool]) -> tuple[str, ...]:
+    """Return the keys of the taints on these pools' nodes, without duplicates."""
+    return tuple(sorted({taint.key for pool in pools for taint in pool.spec.taints}))
+
+
+def guaranteed(chain: Sequence[Tenant]) -> frozenset[str]:
+    """Return the resources for which the tenant, and every tenant above it that has a guarantee, holds one."""
+    if not chain or not chain[0].spec.guaranteed:
+        return frozenset()
+    return frozenset.intersection(*(frozenset(each.spec.guaranteed) for each in chain if each.spec.guaranteed))
+
+
+def guarantee_gap(chain: Sequence[Tenant]) -> str:
+    """Say what makes a tenant's guarantee worthless; empty where nothing does, or where there is none."""
+    own = chain[0].spec.guaranteed
+    if not own:
+        return ""
+    if missing := [resource for resource in ALWAYS_REQUESTED if resource not in own]:
+        return (
+            f"spec.guaranteed leaves out {' and '.join(missing)}, which every pod requests: pods are not covered. "
+            f"Add {' and '.join(missing)}."
+        )
+    for above in chain[1:]:
+        if not above.spec.guaranteed:
+            continue
+        if missing := sorted(set(own) - set(above.spec.guaranteed)):
+            name = above.metadata.name
+            return (
+                f"the tenant {name} above it has a guarantee, but none of {', '.join(missing)}: pods that request it "
+                f"are not covered. Add {', '.join(missing)} to spec.guaranteed of {name}, or take it out here."
+            )
+    return ""
+
+
+def view(estate: Estate, name: str) -> TenantView | None:
+    """Return what a service's plan needs to know of its tenant; None if there is no such tenant."""
+    chain = estate.chain(name)
+    if not chain or chain[0].metadata.name != name:
+        return None
+    pools = pools_of(estate, chain)
+    return TenantView(
+        name=name,
+        guaranteed=guaranteed(chain),
+        suspended=any(each.spec.suspended for each in chain),
+        toleration_keys=toleration_keys(pools.values()),
+        pools={
+            key: NodePoolView(None if key == DEFAULT_POOL else pool.spec.selector, toleration_keys([pool]))
+            for key, pool in pools.items()
+        },
+    )
+
+
+def policy_of(estate: Estate, chain: Sequence[Tenant]) -> TenantPolicySpec:
+    """Return the parameters of the admission policies for a tenant's namespaces."""
+    policies = [each.spec.policy for each in chain]
+    longest = min((each.max_runtime_seconds for each in policies if each.max_runtime_seconds), default=None)
+    default = next((each.default_runtime_seconds for each in policies if each.default_runtime_seconds), None)
+    if default is not None and longest is not None:
+        default = min(default, longest)
+    return TenantPolicySpec(
+        tenant=chain[0].metadata.name,
+        allowed_registries=_registries(policies),
+        max_priority=min(each.max_priority for each in policies),
+        allowed_toleration_keys=toleration_keys(pools_of(estate, chain).values()),
+        allow_node_port=policies[0].network.allow_node_port,
+        allow_load_balancer=policies[0].network.allow_load_balancer,
+        default_runtime_seconds=default,
+        max_runtime_seconds=longest,
+        suspended=any(each.spec.suspended for each in chain),
+    )
+
+
+def members_of(chain: Sequence[Tenant]) -> dict[str, tuple[Member, ...]]:
+    """Return the members by role: the tenant's own and those of every tenant above it, without duplicates."""
+    found: dict[str, dict[tuple[str, str, str], Member]] = {}
+    for tenant in chain:
+        for member in tenant.spec.members:
+            found.setdefault(member.role, {})[member.kind, member.namespace or "", member.name] = member
+    return {role: tuple(members[key] for key in sorted(members)) for role, members in sorted(found.items())}
+
+
+def _registries(policies: Sequence[Policy]) -> tuple[str, ...]:
+    """Return the prefixes that every list admits; an empty list admits all.
+
+    Where lists have nothing in common nothing may run; an empty answer would say the opposite, hence `NO_IMAGE`.
+    """
+    lists = [each.allowed_registries for each in policies if each.allowed_registries]
+    if not lists:
+        return ()
+    common = set(lists[0])
+    for other in lists[1:]:
+        common = {
+            max(one, two, key=len) for one in common for two in other if one.startswith(two) or two.startswith(one)
+        }
+    return tuple(sorted(common)) or (NO_IMAGE,)
+
+
+NO_IMAGE: Final = "none.invalid/"
+"""A prefix that no image has: the domain `invalid` is reserved (RFC 2606)."""

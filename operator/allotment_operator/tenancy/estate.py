@@ -1,0 +1,114 @@
+"""All tenants, node pools and namespaces at one moment: what a tenant's plan must know besides its own resource."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from allotment_api.labels import OPERATOR_FIELD_MANAGER, TENANT_LABEL
+from allotment_api.node_pool import NodePool
+from allotment_api.tenant import Tenant
+from allotment_operator.plans.actions import Manifest
+from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER
+from allotment_operator.tenancy.forest import Forest
+
+SERVICE_KINDS: Final[Mapping[str, str]] = {
+    "KafkaCluster": "kafkaclusters",
+    "KafkaTopic": "kafkatopics",
+    "KafkaUser": "kafkausers",
+    "CassandraCluster": "cassandraclusters",
+    "SparkApplication": "sparkapplications",
+    "SparkCluster": "sparkclusters",
+    "JenkinsAgentPool": "jenkinsagentpools",
+}
+"""Kinds of services that a tenant may have, with their plurals; a test compares them with the API."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceFacts:
+    """What is known of a namespace.
+
+    Attributes:
+        tenant: value of the tenant label, empty if there is none.
+        labelled_by_us: whether the operator put that label there; one set by hand is not taken away.
+        made_by_us: whether the operator made the namespace; only such a one is ever deleted.
+    """
+
+    name: str
+    uid: str = ""
+    tenant: str = ""
+    labelled_by_us: bool = False
+    made_by_us: bool = False
+    terminating: bool = False
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "NamespaceFacts":
+        """Read a Namespace."""
+        metadata = manifest["metadata"]
+        labels = metadata.get("labels") or {}
+        return cls(
+            name=metadata["name"],
+            uid=metadata.get("uid", ""),
+            tenant=labels.get(TENANT_LABEL, ""),
+            labelled_by_us=any(_owns_tenant_label(entry) for entry in metadata.get("managedFields") or ()),
+            made_by_us=labels.get(MANAGED_BY_LABEL) == MANAGER,
+            terminating=bool(metadata.get("deletionTimestamp"))
+            or (manifest.get("status") or {}).get("phase") == "Terminating",
+        )
+
+
+def _owns_tenant_label(entry: Mapping[str, Any]) -> bool:
+    if entry.get("manager") != OPERATOR_FIELD_MANAGER:
+        return False
+    fields = (entry.get("fieldsV1") or {}).get("f:metadata") or {}
+    return f"f:{TENANT_LABEL}" in (fields.get("f:labels") or {})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceFacts:
+    """A service of a tenant, as far as its tenant's plan must know it."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Estate:
+    """The picture; never changed, only replaced.
+
+    Attributes:
+        tenants: by name, as their specs could be read.
+        unreadable: names of tenants whose spec could not be read, with the reason.
+        services: all services, in every namespace.
+        operator_namespace: where the operator itself runs.
+    """
+
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    pools: Mapping[str, NodePool] = field(default_factory=dict)
+    namespaces: Mapping[str, NamespaceFacts] = field(default_factory=dict)
+    services: tuple[ServiceFacts, ...] = ()
+    operator_namespace: str = "allotment-system"
+
+    @cached_property
+    def forest(self) -> Forest:
+        """The tenants as a whole."""
+        return Forest(self.tenants, known=frozenset(self.unreadable))
+
+    def chain(self, name: str) -> tuple[Tenant, ...]:
+        """Return a tenant and those above it, the nearest first, as far as they are known."""
+        return tuple(self.tenants[each] for each in self.forest.chain(name) if each in self.tenants)
+
+    def held_by(self, tenant: str) -> tuple[str, ...]:
+        """Return the namespaces that carry this tenant's label by our hand, by name."""
+        return tuple(
+            sorted(each.name for each in self.namespaces.values() if each.tenant == tenant and each.labelled_by_us)
+        )
+
+    def services_in(self, namespace: str) -> tuple[ServiceFacts, ...]:
+        """Return the services in a namespace."""
+        return tuple(each for each in self.services if each.namespace == namespace)

@@ -1,0 +1,163 @@
+"""Everything that a tenant's namespace holds by the operator's hand, and in which order it comes and goes.
+
+The seat of the operator, then the walls (network, admission parameters, quotas), then the members' seats: nobody acts
+in a namespace before its walls stand. Taking down runs the other way round.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from allotment_api.labels import API_VERSION, TENANT_LABEL, TENANT_POLICY_NAME
+from allotment_api.tenant import Tenant
+from allotment_operator.plans.actions import Apply, Delete, Manifest, ObjectRef
+from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER, Owner
+from allotment_operator.tenancy import access, entitlement, network, quota
+from allotment_operator.tenancy.estate import Estate, NamespaceFacts
+
+POD_SECURITY_VERSION: Final = "v1.36"
+"""The profile's version is named, so that a cluster's upgrade changes no rule under running services."""
+
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    access.API: ("RoleBinding",),
+    API_VERSION: ("TenantPolicy",),
+    "networking.k8s.io/v1": ("NetworkPolicy",),
+    "v1": ("ResourceQuota", "LimitRange", "ServiceAccount"),
+}
+"""Kinds of the furniture, by API version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One namespace, its tenant, and what is in it."""
+
+    estate: Estate
+    tenant: Tenant
+    owner: Owner
+    name: str
+    children: Mapping[ObjectRef, Manifest]
+
+    @property
+    def facts(self) -> NamespaceFacts | None:
+        """What is known of the namespace; None while there is none."""
+        return self.estate.namespaces.get(self.name)
+
+    @property
+    def furniture(self) -> dict[ObjectRef, Manifest]:
+        """What the operator put into it, on whichever tenant's behalf."""
+        return {ref: manifest for ref, manifest in sorted(self.children.items()) if ref.namespace == self.name}
+
+    @property
+    def seat(self) -> ObjectRef:
+        """The operator's own RoleBinding."""
+        return access.own_seat(self.name)
+
+
+def namespace_manifest(room: Room) -> dict[str, Any]:
+    """Render the Namespace: whose it is, and how strict its pods are.
+
+    The mark of one that the operator made is set when it is made and never later: it says that it may be deleted.
+    """
+    labels = {
+        TENANT_LABEL: room.tenant.metadata.name,
+        "pod-security.kubernetes.io/enforce": "restricted",
+        "pod-security.kubernetes.io/enforce-version": POD_SECURITY_VERSION,
+        "pod-security.kubernetes.io/warn": "restricted",
+        "pod-security.kubernetes.io/warn-version": POD_SECURITY_VERSION,
+    }
+    if room.facts is None or room.facts.made_by_us:
+        labels[MANAGED_BY_LABEL] = MANAGER
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": room.name, "labels": labels}}
+
+
+def seat_of_operator(room: Room) -> dict[str, Any]:
+    """Render the operator's own RoleBinding."""
+    return access.operator_binding(room.name, room.owner.selector, operator_namespace=room.estate.operator_namespace)
+
+
+def furnish(room: Room) -> list[Apply | Delete]:
+    """Put everything in place behind the operator's seat, and take away what is not wanted (any more)."""
+    labels = room.owner.selector
+    chain = room.estate.chain(room.tenant.metadata.name)
+    walls = [
+        *network.network_policies(
+            room.name,
+            labels,
+            tenant=room.tenant.metadata.name,
+            egress=room.tenant.spec.policy.network.egress,
+            operator_namespace=room.estate.operator_namespace,
+        ),
+        _tenant_policy(room),
+        quota.resource_quota(room.estate, room.tenant, room.name, labels),
+        quota.limit_range(room.name, labels),
+        _default_account(room.name, labels),
+    ]
+    seats = access.member_bindings(room.name, labels, entitlement.members_of(chain))
+    wanted = {ObjectRef.of(each) for each in (*walls, *seats)} | {room.seat}
+    surplus = [Delete(ref, _uid(found)) for ref, found in room.furniture.items() if ref not in wanted]
+    return [*surplus, *map(Apply, walls), *map(Apply, seats)]
+
+
+def foreign_policy(room: Room) -> Delete | None:
+    """Return the deletion of a former tenant's TenantPolicy: its tenant cannot change, so it must go first."""
+    ref = ObjectRef(API_VERSION, "TenantPolicy", room.name, TENANT_POLICY_NAME)
+    found = room.children.get(ref)
+    if found is None or (found.get("spec") or {}).get("tenant") == room.tenant.metadata.name:
+        return None
+    return Delete(ref, _uid(found))
+
+
+def clear(room: Room) -> list[Apply | Delete]:
+    """Take the furniture out of a namespace that stays: members first, the operator's own seat last, then the labels.
+
+    The label goes in the same round as the seat, after it: without the label the operator may not touch the seat.
+    """
+    rest = [ref for ref in room.furniture if ref != room.seat]
+    if rest:
+        rest.sort(key=lambda ref: ref.kind != "RoleBinding")
+        return [_removal(ref, room.furniture[ref]) for ref in rest]
+    seat = room.furniture.get(room.seat)
+    last: list[Apply | Delete] = [Delete(room.seat, _uid(seat))] if seat is not None else []
+    return [*last, Apply(_without_labels(room))]
+
+
+def _removal(ref: ObjectRef, found: Manifest) -> Apply | Delete:
+    if ref.kind == "ServiceAccount":
+        # Kubernetes made it, not we: only our own fields go.
+        return Apply({"apiVersion": "v1", "kind": ref.kind, "metadata": {"name": ref.name, "namespace": ref.namespace}})
+    return Delete(ref, _uid(found))
+
+
+def _without_labels(room: Room) -> dict[str, Any]:
+    """Render the Namespace without our labels; with its uid, so that one that is gone meanwhile is not made again."""
+    facts = room.facts
+    metadata: dict[str, Any] = {"name": room.name}
+    if facts is not None and facts.uid:
+        metadata["uid"] = facts.uid
+    if facts is not None and facts.made_by_us:
+        metadata["labels"] = {MANAGED_BY_LABEL: MANAGER}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def _tenant_policy(room: Room) -> dict[str, Any]:
+    chain = room.estate.chain(room.tenant.metadata.name)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "TenantPolicy",
+        "metadata": {"name": TENANT_POLICY_NAME, "namespace": room.name, "labels": dict(room.owner.selector)},
+        "spec": entitlement.policy_of(room.estate, chain).manifest(),
+    }
+
+
+def _default_account(namespace: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "default", "namespace": namespace, "labels": dict(labels)},
+        "automountServiceAccountToken": False,
+    }
+
+
+def _uid(manifest: Manifest) -> str | None:
+    uid: str | None = manifest["metadata"].get("uid")
+    return uid

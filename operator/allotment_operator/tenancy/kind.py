@@ -1,0 +1,74 @@
+"""Tenant as a kind of the engine."""
+
+import datetime as dt
+from collections.abc import Callable
+
+from allotment_api.labels import API_VERSION, TENANT_LABEL
+from allotment_api.tenant import Tenant
+from allotment_operator.kind import Scope
+from allotment_operator.plans.actions import Invoke
+from allotment_operator.plans.outcome import Health, Observed, Outcome
+from allotment_operator.plans.ownership import Owner
+from allotment_operator.tenancy import furniture, plan
+from allotment_operator.tenancy.estate import Estate, NamespaceFacts
+
+
+class TenantKind:
+    """Plans for Tenants.
+
+    Args:
+        estate: the picture of all tenants, pools and namespaces at the moment of asking.
+    """
+
+    model = Tenant
+    scope = Scope(kinds=furniture.KINDS)
+    status_fields = frozenset({"namespaces"})
+
+    def __init__(self, estate: Callable[[], Estate]) -> None:
+        self._estate = estate
+
+    def namespaces(self, resource: Tenant) -> tuple[str, ...]:
+        """Return the namespaces that it lists."""
+        return resource.spec.namespaces
+
+    def namespace_labels(self, resource: Tenant) -> dict[str, str]:
+        """Return the label of the namespaces that it holds."""
+        return {TENANT_LABEL: resource.metadata.name}
+
+    def plan(self, resource: Tenant, observed: Observed, *, now: dt.datetime) -> Outcome:
+        """Say what to do next for a tenant that should exist."""
+        return plan.plan(resource, _owner(resource), observed, self._with(resource, observed), now=now)
+
+    def release(self, resource: Tenant, observed: Observed, *, now: dt.datetime) -> Outcome | None:
+        """Say what to take down next for a tenant that is being deleted."""
+        return plan.release(resource, _owner(resource), observed, self._with(resource, observed), now=now)
+
+    async def perform(self, resource: Tenant, observed: Observed, action: Invoke) -> None:
+        """A tenant is no service: its plans call nobody."""
+
+    async def probe(self, resource: Tenant, observed: Observed) -> Health | None:  # noqa: ARG002 - nothing to ask
+        """A tenant is no service: there is nothing to ask."""
+        return None
+
+    def _with(self, resource: Tenant, observed: Observed) -> Estate:
+        """Return the picture with this tenant and its namespaces as they were just read: watches may be behind."""
+        estate = self._estate()
+        name = resource.metadata.name
+        read = {each.name: each for each in map(NamespaceFacts.of, observed.of_kind("Namespace"))}
+        others = {
+            key: facts
+            for key, facts in estate.namespaces.items()
+            if key not in resource.spec.namespaces and facts.tenant != name
+        }
+        return Estate(
+            tenants={**estate.tenants, name: resource},
+            unreadable=estate.unreadable,
+            pools=estate.pools,
+            namespaces={**others, **read},
+            services=estate.services,
+            operator_namespace=estate.operator_namespace,
+        )
+
+
+def _owner(resource: Tenant) -> Owner:
+    return Owner(API_VERSION, Tenant.definition.kind, "", resource.metadata.name, resource.metadata.uid or "")

@@ -1,0 +1,76 @@
+"""A tenant's network: closed, with five doors.
+
+Everything is denied in both directions; then pods may ask for names, reach and be reached by pods of the same tenant in
+any of its namespaces, be reached by the operator (health of services), and reach the outside networks that the Tenant
+declares. Services open what else they need for themselves.
+
+Which pods are the same tenant's is told by the namespace's label, which only the operator and platform admins write.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from allotment_api.labels import TENANT_LABEL
+
+DNS_NAMESPACE: Final = "kube-system"
+NODE_LOCAL_DNS: Final = "169.254.20.10/32"
+"""Address of the node-local DNS cache, where one runs: it is the node's own, so no selector names it."""
+METADATA_SERVICES: Final = ("169.254.169.254/32", "fd00:ec2::254/128")
+"""Where clouds hand the node's own credentials to whoever asks: never part of a declared network by accident."""
+
+
+def network_policies(
+    namespace: str, labels: Mapping[str, str], *, tenant: str, egress: Iterable[str], operator_namespace: str
+) -> list[dict[str, Any]]:
+    """Render the NetworkPolicies of one namespace, the wall first."""
+    same_tenant = {"namespaceSelector": {"matchLabels": {TENANT_LABEL: tenant}}}
+    operator = {
+        "namespaceSelector": _namespace(operator_namespace),
+        "podSelector": {
+            "matchLabels": {"app.kubernetes.io/name": "allotment", "app.kubernetes.io/component": "operator"}
+        },
+    }
+    dns = {
+        "to": [{"namespaceSelector": _namespace(DNS_NAMESPACE)}, {"ipBlock": {"cidr": NODE_LOCAL_DNS}}],
+        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+    }
+    outside = [_block(network) for network in egress]
+    rules: dict[str, dict[str, Any]] = {
+        "allotment-default-deny": {"policyTypes": ["Ingress", "Egress"]},
+        "allotment-dns": {"policyTypes": ["Egress"], "egress": [dns]},
+        "allotment-same-tenant": {
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [same_tenant]}],
+            "egress": [{"to": [same_tenant]}],
+        },
+        "allotment-operator": {"policyTypes": ["Ingress"], "ingress": [{"from": [operator]}]},
+    }
+    if outside:
+        rules["allotment-egress"] = {"policyTypes": ["Egress"], "egress": [{"to": outside}]}
+    return [
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
+            "spec": {"podSelector": {}, **spec},
+        }
+        for name, spec in rules.items()
+    ]
+
+
+def _namespace(name: str) -> dict[str, Any]:
+    return {"matchLabels": {"kubernetes.io/metadata.name": name}}
+
+
+def _block(network: str) -> dict[str, Any]:
+    """Open a network, but for the cloud's metadata service inside it; one that is named by itself is meant."""
+    whole = ipaddress.ip_network(network, strict=False)
+    holes = [
+        hole
+        for hole in METADATA_SERVICES
+        if (inner := ipaddress.ip_network(hole)).version == whole.version
+        and inner != whole
+        and inner.network_address in whole
+    ]
+    return {"ipBlock": {"cidr": str(whole), **({"except": holes} if holes else {})}}

@@ -1,0 +1,225 @@
+"""A tenant's plan: which namespaces to make, furnish, or let go of, and what to say.
+
+How it thinks, for one tenant and each namespace:
+
+    listed, and rightfully this tenant's     make it, take the operator's seat, furnish it
+    listed, but an older tenant lists it too  leave it, say so
+    listed, but still with another tenant     wait until that one has let go
+    held, but not listed any more             let go: take the furniture out, then the label; never delete it
+    the tenant is being deleted               the same; one that the operator made is deleted instead
+
+A tenant that cannot stand (a cycle, an unknown parent) changes nothing: what it has stays as it is until it is mended.
+
+Invariants: no namespace is deleted but one that the operator made, for a tenant that is being deleted, and without
+services in it. A namespace with services is let go only to another tenant.
+"""
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from allotment_api.conditions import Condition, ConditionType, Reason, condition
+from allotment_api.labels import API_VERSION
+from allotment_api.tenant import Tenant
+from allotment_operator.plans.actions import Action, Apply, Delete, ObjectRef
+from allotment_operator.plans.outcome import Observed, Outcome
+from allotment_operator.plans.ownership import Owner
+from allotment_operator.tenancy import entitlement
+from allotment_operator.tenancy.estate import Estate, ServiceFacts
+from allotment_operator.tenancy.furniture import (
+    Room,
+    clear,
+    foreign_policy,
+    furnish,
+    namespace_manifest,
+    seat_of_operator,
+)
+
+SOON_SECONDS: Final = 0.5
+"""After taking a seat: until the API server's authorizer knows of it."""
+PATIENT_SECONDS: Final = 5.0
+"""While waiting for somebody else's deletion; events make it shorter."""
+
+Phase = Literal["Ready", "Pending", "Taken", "Terminating"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do about one namespace, and how to report it."""
+
+    name: str
+    phase: Phase
+    message: str = ""
+    actions: tuple[Action, ...] = ()
+    again: float | None = None
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The entry in the status."""
+        return {"name": self.name, "phase": self.phase, **({"message": self.message} if self.message else {})}
+
+
+def plan(tenant: Tenant, owner: Owner, observed: Observed, estate: Estate, *, now: dt.datetime) -> Outcome:
+    """Plan for a tenant that should exist."""
+    name = tenant.metadata.name
+    if problem := estate.forest.problem(name):
+        says = condition(ConditionType.VALID, False, problem.reason, problem.message, now=now)
+        ready = condition(
+            ConditionType.READY, False, problem.reason, f"Nothing is changed while {problem.message}", now=now
+        )
+        return Outcome(conditions=(says, ready), requeue_after=None)
+    rooms = [Room(estate, tenant, owner, each, observed.children) for each in _namespaces(tenant, estate)]
+    steps = [_listed(room) if room.name in tenant.spec.namespaces else _dropped(room) for room in rooms]
+    return Outcome(
+        actions=tuple(action for step in steps for action in step.actions),
+        conditions=tuple(_conditions(tenant, estate, steps, now=now)),
+        status={"namespaces": [step.report for step in steps]},
+        requeue_after=min((step.again for step in steps if step.again is not None), default=None),
+    )
+
+
+def release(tenant: Tenant, owner: Owner, observed: Observed, estate: Estate, *, now: dt.datetime) -> Outcome | None:
+    """Plan for a tenant that is being deleted; None when it holds nothing any more."""
+    name = tenant.metadata.name
+    if children := estate.forest.children(name):
+        message = (
+            f"The tenant has others below it: {', '.join(children)}. Delete them or give them another parent first."
+        )
+        return _blocked(message, now=now)
+    held = estate.held_by(name)
+    if not held:
+        return None
+    services = [service for namespace in held for service in estate.services_in(namespace)]
+    if services and tenant.spec.deletion_policy == "Block":
+        return _blocked(
+            f"The tenant still has {_counted(services)}. Delete them first, or set spec.deletionPolicy to Cascade to "
+            "have them deleted with it.",
+            now=now,
+        )
+    if services:
+        actions: Iterable[Action] = [
+            Delete(ObjectRef(API_VERSION, each.kind, each.namespace, each.name)) for each in services
+        ]
+        message = f"Waiting for {_counted(services)} to be deleted."
+        steps = [Step(namespace, "Terminating") for namespace in held]
+    else:
+        steps = [_left(Room(estate, tenant, owner, each, observed.children)) for each in held]
+        actions = [action for step in steps for action in step.actions]
+        message = f"Waiting for the namespaces {', '.join(held)} to be let go."
+    return Outcome(
+        actions=tuple(actions),
+        conditions=(condition(ConditionType.READY, False, "Deleting", message, now=now),),
+        status={"namespaces": [step.report for step in steps]},
+    )
+
+
+def _namespaces(tenant: Tenant, estate: Estate) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*tenant.spec.namespaces, *estate.held_by(tenant.metadata.name))))
+
+
+def _listed(room: Room) -> Step:
+    """Plan for a namespace that the tenant lists."""
+    name, facts = room.tenant.metadata.name, room.facts
+    rightful, *others = room.estate.forest.claims(room.name)
+    if rightful != name:
+        message = f"The tenant {rightful}, which is older, lists this namespace too: take it out of one of the two."
+        if facts is not None and facts.tenant == name and facts.labelled_by_us:
+            return Step(room.name, "Taken", message, tuple(clear(room)), SOON_SECONDS)
+        return Step(room.name, "Taken", message)
+    if facts is None:
+        both = (Apply(namespace_manifest(room)), Apply(seat_of_operator(room)))
+        return Step(room.name, "Pending", "It is being made.", both, SOON_SECONDS)
+    if facts.terminating:
+        return Step(room.name, "Terminating", "It is being deleted; it is made anew afterwards.", again=PATIENT_SECONDS)
+    if facts.tenant not in {"", name} and facts.labelled_by_us and facts.tenant in room.estate.tenants:
+        message = f"It is still with the tenant {facts.tenant}, which is letting it go."
+        return Step(room.name, "Pending", message, again=PATIENT_SECONDS)
+    entry = (Apply(namespace_manifest(room)), Apply(seat_of_operator(room)))
+    if room.seat not in room.furniture:
+        return Step(room.name, "Pending", "The operator is taking its seat.", entry, SOON_SECONDS)
+    if foreign := foreign_policy(room):
+        return Step(room.name, "Pending", "A former tenant's rules are being removed.", (*entry, foreign), SOON_SECONDS)
+    message = f"Also listed, without effect, by {', '.join(others)}." if others else ""
+    return Step(room.name, "Ready", message, (*entry, *furnish(room)))
+
+
+def _dropped(room: Room) -> Step:
+    """Plan for a namespace that the tenant holds but lists no more."""
+    heir = room.estate.forest.owner(room.name)
+    if heir is None and (services := room.estate.services_in(room.name)):
+        message = (
+            f"It is not listed any more, but has {_counted(services)}: delete them, list the namespace again, or list "
+            "it under another tenant."
+        )
+        return Step(room.name, "Ready", message)
+    if room.facts is not None and room.facts.terminating:
+        return Step(room.name, "Terminating")
+    return Step(room.name, "Terminating", "It is being let go.", tuple(clear(room)), SOON_SECONDS)
+
+
+def _left(room: Room) -> Step:
+    """Plan for a namespace of a tenant that is being deleted, without services in it."""
+    facts = room.facts
+    if facts is None or facts.terminating:
+        return Step(room.name, "Terminating")
+    heir = room.estate.forest.owner(room.name)
+    inherited = heir is not None and heir != room.tenant.metadata.name
+    others = [each for each in room.estate.forest.claims(room.name) if each != room.tenant.metadata.name]
+    if facts.made_by_us and not inherited and not others:
+        deletion = Delete(ObjectRef("v1", "Namespace", "", room.name), facts.uid or None)
+        return Step(room.name, "Terminating", actions=(deletion,))
+    return Step(room.name, "Terminating", actions=tuple(clear(room)))
+
+
+def _blocked(message: str, *, now: dt.datetime) -> Outcome:
+    return Outcome(conditions=(condition(ConditionType.READY, False, Reason.DELETION_BLOCKED, message, now=now),))
+
+
+def _conditions(tenant: Tenant, estate: Estate, steps: list[Step], *, now: dt.datetime) -> Iterable[Condition]:
+    yield _ready(tenant, estate, steps, now=now)
+    chain = estate.chain(tenant.metadata.name)
+    gap = entitlement.guarantee_gap(chain)
+    if gap:
+        yield condition(ConditionType.GUARANTEE_INCOMPLETE, True, "ResourceMissing", gap, now=now)
+    elif not tenant.spec.guaranteed:
+        message = "There is no guarantee: everything the tenant runs may be evicted when others claim their share."
+        yield condition(ConditionType.GUARANTEE_INCOMPLETE, False, "NoGuarantee", message, now=now)
+    else:
+        names = ", ".join(sorted(entitlement.guaranteed(chain)))
+        yield condition(ConditionType.GUARANTEE_INCOMPLETE, False, Reason.AS_EXPECTED, f"It covers {names}.", now=now)
+
+
+def _ready(tenant: Tenant, estate: Estate, steps: list[Step], *, now: dt.datetime) -> Condition:
+    open_ = [step for step in steps if step.phase != "Ready"]
+    taken = [step for step in open_ if step.phase == "Taken"]
+    if open_:
+        first = (taken or open_)[0]
+        reason = Reason.NAMESPACE_TAKEN if taken else Reason.RECONCILING
+        message = f"{len(steps) - len(open_)} of {len(steps)} namespaces are ready; {first.name}: {first.message}"
+        return condition(ConditionType.READY, False, reason, message.rstrip(": "), now=now)
+    suspended = [each.metadata.name for each in estate.chain(tenant.metadata.name) if each.spec.suspended]
+    children = estate.forest.children(tenant.metadata.name)
+    if steps:
+        message = (
+            f"All {len(steps)} namespaces are ready." if len(steps) > 1 else f"The namespace {steps[0].name} is ready."
+        )
+    elif children:
+        message = f"It has {len(children)} tenants below it."
+    else:
+        message = "It has no namespaces: list some in spec.namespaces."
+    if suspended:
+        return condition(
+            ConditionType.READY,
+            True,
+            Reason.SUSPENDED,
+            f"{message} Suspended by {suspended[-1]}: nothing new starts.",
+            now=now,
+        )
+    return condition(ConditionType.READY, True, Reason.AS_EXPECTED, message, now=now)
+
+
+def _counted(services: Iterable[ServiceFacts]) -> str:
+    names = [str(each) for each in services]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{len(names)} service{'s' if len(names) > 1 else ''} ({', '.join(names[:5])}{more})"

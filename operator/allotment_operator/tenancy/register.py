@@ -1,0 +1,168 @@
+"""Keeps the picture of all tenants, pools and namespaces, and says who must be looked at when it changes.
+
+Three watches of our own besides kopf's: a reflector tells of deletions it missed, and says when its first list is
+complete. No tenant is planned for before all three are: with half of the tenants known, a parent would be missing and a
+namespace would seem unclaimed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from allotment_api.errors import InvalidManifestError
+from allotment_api.labels import API_VERSION
+from allotment_api.node_pool import NodePool
+from allotment_api.tenant import Tenant
+from allotment_kube.client import Client
+from allotment_kube.reflector import Deleted, Event, Reflector, Synced
+from allotment_kube.resources import NAMESPACES, Resource
+from allotment_operator.plans.outcome import TenantView
+from allotment_operator.tenancy import entitlement
+from allotment_operator.tenancy.change import affected
+from allotment_operator.tenancy.estate import Estate, NamespaceFacts, ServiceFacts
+
+_logger = logging.getLogger(__name__)
+
+TENANTS = Resource.custom(API_VERSION, "Tenant", "tenants", namespaced=False)
+NODE_POOLS = Resource.custom(API_VERSION, "NodePool", "nodepools", namespaced=False)
+
+
+class Register:
+    """The estate, kept up to date; also the engine's port to tenants.
+
+    Args:
+        client: with the operator's own rights.
+        namespace: the operator's own namespace.
+        services: all services as last seen.
+        changed: told which tenants must be looked at again.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        namespace: str,
+        services: Callable[[], Iterable[ServiceFacts]],
+        changed: Callable[[frozenset[str]], None],
+    ) -> None:
+        self._operator_namespace = namespace
+        self._services = services
+        self._changed = changed
+        self._tenants: dict[str, Tenant] = {}
+        self._unreadable: dict[str, str] = {}
+        self._pools: dict[str, NodePool] = {}
+        self._namespaces: dict[str, NamespaceFacts] = {}
+        self._marks: dict[tuple[str, str], object] = {}
+        self._views: dict[str, TenantView | None] = {}
+        self._picture: Estate | None = None
+        self._told = Estate()
+        self._reflectors: tuple[Reflector[Any], ...] = (
+            Reflector(client, TENANTS, self._tenant, keep_objects=False),
+            Reflector(client, NODE_POOLS, self._pool, keep_objects=False),
+            Reflector(client, NAMESPACES.untyped, self._namespace, keep_objects=False),
+        )
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._reflectors:
+                group.create_task(reflector.run(), name=f"watch {reflector.resource}")
+
+    async def synced(self) -> None:
+        """Wait until the picture is complete."""
+        for reflector in self._reflectors:
+            await reflector.synced()
+
+    def estate(self) -> Estate:
+        """Return the picture now."""
+        if self._picture is None:
+            self._picture = Estate(
+                tenants=dict(self._tenants),
+                unreadable=dict(self._unreadable),
+                pools=dict(self._pools),
+                namespaces=dict(self._namespaces),
+                services=tuple(sorted(self._services())),
+                operator_namespace=self._operator_namespace,
+            )
+        return self._picture
+
+    def view(self, namespace: str) -> TenantView | None:
+        """Return the tenant of a namespace, None if it belongs to nobody."""
+        facts = self._namespaces.get(namespace)
+        if facts is None or not facts.tenant:
+            return None
+        if facts.tenant not in self._views:
+            self._views[facts.tenant] = entitlement.view(self.estate(), facts.tenant)
+        return self._views[facts.tenant]
+
+    def services_changed(self, namespace: str) -> None:
+        """Take note that a service came or went: counts are for the tenant as a whole."""
+        self._picture = None
+        facts = self._namespaces.get(namespace)
+        if facts is not None and facts.tenant:
+            self._changed(frozenset({facts.tenant}))
+
+    def _tenant(self, event: Event[dict[str, Any]]) -> None:
+        if isinstance(event, Synced):
+            return
+        _, name = event.key
+        if isinstance(event, Deleted):
+            self._tenants.pop(name, None)
+            self._unreadable.pop(name, None)
+        elif self._same(("Tenant", name), event.new):
+            return
+        else:
+            try:
+                self._tenants[name] = Tenant.parse(event.new, strict=False)
+                self._unreadable.pop(name, None)
+            except InvalidManifestError as error:
+                # Its last good version stays in force; its own round says what is wrong with it.
+                self._unreadable[name] = str(error)
+        self._tell()
+
+    def _pool(self, event: Event[dict[str, Any]]) -> None:
+        if isinstance(event, Synced):
+            return
+        _, name = event.key
+        if isinstance(event, Deleted):
+            self._pools.pop(name, None)
+        elif self._same(("NodePool", name), event.new):
+            return
+        else:
+            try:
+                self._pools[name] = NodePool.parse(event.new, strict=False)
+            except InvalidManifestError as error:
+                _logger.warning("%s", error)
+        self._tell()
+
+    def _namespace(self, event: Event[dict[str, Any]]) -> None:
+        if isinstance(event, Synced):
+            return
+        _, name = event.key
+        before = self._namespaces.get(name)
+        if isinstance(event, Deleted):
+            self._namespaces.pop(name, None)
+        else:
+            self._namespaces[name] = NamespaceFacts.of(event.new)
+        if self._namespaces.get(name) != before:
+            self._tell()
+
+    def _same(self, key: tuple[str, str], manifest: Mapping[str, Any]) -> bool:
+        """Say whether an event brings nothing but a new status, which the scheduler writes all the time."""
+        metadata = manifest["metadata"]
+        mark = (metadata.get("uid"), metadata.get("generation"), metadata.get("deletionTimestamp"))
+        if self._marks.get(key) == mark:
+            return True
+        self._marks[key] = mark
+        return False
+
+    def _tell(self) -> None:
+        self._picture = None
+        self._views.clear()
+        if all(reflector.statistics.lists for reflector in self._reflectors):
+            after = self.estate()
+            names = affected(self._told, after)
+            self._told = after
+            if names:
+                self._changed(names)

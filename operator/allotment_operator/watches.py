@@ -1,0 +1,118 @@
+"""Watches of what our resources brought about: an event about a child queues its owner.
+
+One watch per kind of child for the whole cluster, narrowed to what carries our mark; only metadata is decoded and kept.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from allotment_api.labels import INSTANCE_LABEL, KIND_LABEL
+from allotment_kube.client import Client
+from allotment_kube.models import ObjectMeta, Resourced
+from allotment_kube.nodes import Node
+from allotment_kube.reflector import Deleted, Event, Reflector, Synced
+from allotment_kube.resources import DEPLOYMENTS, JOBS, NODES, PODS, STATEFUL_SETS, Resource
+from allotment_operator.kind import Key
+from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER
+from allotment_operator.reconcile.queue import WorkQueue
+
+CHILDREN: Final[tuple[Resource[Any], ...]] = (PODS, STATEFUL_SETS, DEPLOYMENTS, JOBS)
+SIMULATED_ANNOTATION: Final = "kwok.x-k8s.io/node"
+"""Carried by nodes that exist in the API only: pods there say they run, and nothing listens."""
+SETTLE_SECONDS: Final = 0.2
+"""A pod's start is five events; one round after the last tells as much as five."""
+
+
+def owner_key(metadata: ObjectMeta) -> Key | None:
+    """Return whose child an object is, by its labels."""
+    kind, name = metadata.labels.get(KIND_LABEL), metadata.labels.get(INSTANCE_LABEL)
+    if not kind or not name:
+        return None
+    return Key(kind, metadata.namespace, name)
+
+
+class ChildWatches:
+    """Reflects children and queues their owners.
+
+    Args:
+        client: with the operator's own rights.
+        queue: where owners go.
+        known: whether there is such a resource; labels may be copied by anybody.
+    """
+
+    def __init__(self, client: Client, queue: WorkQueue[Key], *, known: Callable[[Key], bool]) -> None:
+        self._queue = queue
+        self._known = known
+        self._reflectors = [
+            Reflector(
+                client,
+                kind.decoded_as(Resourced),
+                self._heard,
+                label_selector=f"{MANAGED_BY_LABEL}={MANAGER}",
+            )
+            for kind in CHILDREN
+        ]
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._reflectors:
+                group.create_task(reflector.run(), name=f"watch {reflector.resource}")
+
+    def _heard(self, event: Event[Resourced]) -> None:
+        if isinstance(event, Synced):
+            return
+        item = event.last if isinstance(event, Deleted) else event.new
+        key = owner_key(item.metadata) if item is not None else None
+        if key is not None and self._known(key):
+            self._queue.add(key, after=SETTLE_SECONDS)
+
+
+class Nodes:
+    """Which nodes there are, and which of them are simulated.
+
+    Args:
+        client: with the operator's own rights.
+        changed: told when a node comes, goes, or changes its labels, taints or readiness.
+    """
+
+    def __init__(self, client: Client, *, changed: Callable[[], None] = lambda: None) -> None:
+        self._changed = changed
+        self._reflector = Reflector(client, NODES, self._heard)
+        self._marks: dict[str, object] = {}
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        await self._reflector.run()
+
+    async def synced(self) -> None:
+        """Wait for the first complete list."""
+        await self._reflector.synced()
+
+    def simulated(self, name: str) -> bool:
+        """Say whether a node is simulated; an unknown one is not."""
+        node = self._reflector.get(name)
+        return node is not None and SIMULATED_ANNOTATION in node.metadata.annotations
+
+    def nodes(self) -> Iterable[Node]:
+        """Return all nodes, by name."""
+        return [node for _, node in sorted(self._reflector.objects().items())]
+
+    def _heard(self, event: Event[Node]) -> None:
+        if isinstance(event, Synced):
+            return
+        if isinstance(event, Deleted):
+            self._marks.pop(event.key[1], None)
+            self._changed()
+            return
+        node = event.new
+        mark = (
+            tuple(sorted(node.metadata.labels.items())),
+            node.spec,
+            tuple(sorted(node.status.allocatable.items())),
+            next((each.status for each in node.status.conditions if each.type == "Ready"), "Unknown"),
+        )
+        if self._marks.get(node.metadata.name) != mark:  # heartbeats change nothing
+            self._marks[node.metadata.name] = mark
+            self._changed()
