@@ -1,7 +1,7 @@
 """SparkApplication and SparkCluster: one run of a Spark program, and a standing Spark cluster.
 
-How it thinks: field names are those of the kubeflow spark-operator (v1beta2) where one exists, so that manifests move
-over by changing the apiVersion. Memory is in Spark's notation (``4g``), as there. An application is a gang: the driver
+How it thinks: field names are those of the kubeflow spark-operator (v1beta2) where one exists, so that most of a
+manifest moves over as it is. Memory is in Spark's notation (``4g``), as there. An application is a gang: the driver
 and its first executors are admitted together, so that no driver waits for executors that never come.
 
 Invariants: the operator starts the driver itself, so everything that decides where and as whom it runs is derived and
@@ -26,7 +26,7 @@ from allotment_api.names import (
     Tolerations,
     is_label_key,
 )
-from allotment_api.quantities import CPU, MEMORY, QuantityError, quantity, spark_memory_bytes
+from allotment_api.quantities import CPU, MEMORY, Quantity, QuantityError, quantity, spark_memory_bytes
 from allotment_api.resource import (
     AGE,
     LABEL_NAME,
@@ -184,7 +184,13 @@ class SparkPodSpec(Model):
     """What driver and executors have in common."""
 
     cores: Annotated[Int, Field(ge=1, le=1024)] = 1
-    """Cores that Spark uses, and CPUs that the pod requests."""
+    """Tasks that Spark runs at once in the pod."""
+
+    core_request: Quantity | None = None
+    """CPUs that the pod requests; absent: as many as `cores`."""
+
+    core_limit: Quantity | None = None
+    """CPUs that the pod may use at most; absent: no bound."""
 
     memory: JavaMemory = "2g"
     """Heap, in Spark's notation."""
@@ -218,6 +224,17 @@ class SparkPodSpec(Model):
 
     tolerations: Tolerations = ()
     """Taints that the pods may ignore. Taints of pools that the tenant may not use are refused."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.coreRequest) || !has(self.coreLimit) || !isQuantity(string(self.coreRequest)) || "
+            "!isQuantity(string(self.coreLimit)) || "
+            "quantity(string(self.coreRequest)).compareTo(quantity(string(self.coreLimit))) <= 0",
+            "coreRequest must not exceed coreLimit: raise the limit or lower the request",
+            lambda it: it.core_request is None or it.core_limit is None or it.core_request <= it.core_limit,
+            field_path=".coreRequest",
+        ),
+    )
 
 
 class DriverSpec(SparkPodSpec):
@@ -278,6 +295,12 @@ class RestartPolicy(Model):
 
     on_failure_retry_interval: Seconds = 10
     """Seconds before the next attempt; doubles with each."""
+
+    on_submission_failure_retries: Annotated[Int, Field(ge=0, le=1000)] = 3
+    """Further attempts after the driver could not be started at all, for OnFailure and Always."""
+
+    on_submission_failure_retry_interval: Seconds = 10
+    """Seconds before the next attempt to start the driver; doubles with each."""
 
 
 class Dependencies(Model):

@@ -384,6 +384,12 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
         "4Gi",
         "such as 512m or 4g (not 4Gi)",
     ),
+    "a request for more cores than the limit": (
+        "SparkApplication",
+        "spec.driver",
+        {"coreRequest": 2, "coreLimit": "1500m"},
+        "coreRequest must not exceed coreLimit",
+    ),
     "no Spark memory": ("SparkApplication", "spec.driver.memory", "0g", "in Spark's notation"),
     "no executor": ("SparkApplication", "spec.executor.instances", 0, "should be greater than or equal to 1"),
     "fewer executors at most than at least": (

@@ -105,6 +105,15 @@ def test_null_means_absent_as_for_the_api_server(kind: str) -> None:
     assert parse(manifest(kind, **known)) == parse(manifest(kind))
 
 
+def test_no_services_at_all_is_not_the_same_as_no_word_about_services() -> None:
+    silent, none = Tenant.parse(manifest("Tenant")), Tenant.parse(manifest("Tenant", services=[]))
+
+    assert silent.spec.services is None
+    assert none.spec.services == ()
+    assert none.manifest()["spec"]["services"] == []
+    assert "services" not in silent.manifest()["spec"]
+
+
 def test_models_cannot_be_changed_by_accident() -> None:
     tenant = Tenant.parse(manifest("Tenant"))
 
