@@ -26,7 +26,7 @@ from .configuration import Configuration, load_configuration
 from .decoding import UndecodableObject, decode_list, decode_object
 from .errors import ApiError, ConflictError, GoneError, InvalidError, NotFoundError, error_from_response
 from .models import Object
-from .patches import JsonPatch, Patch
+from .patches import Patch
 from .resources import NODES, PODS, Resource, path_segment
 from .retries import DEFAULT_RETRIES, RetryPolicy
 from .transport import APPLY_PATCH, Observer, Request, Response, Transport
@@ -223,7 +223,7 @@ class Client:
         try:
             response = await self.call(request)
         except InvalidError as error:
-            if isinstance(patch, JsonPatch) and await self._is_stale(patch, resource, name, namespace):
+            if await self._is_stale(patch, resource, name, namespace):
                 raise ConflictError(error.message, request=request.line, code=409, status=error.status) from error
             raise
         return decode_object(resource.model, response.body, request.line)
@@ -370,8 +370,8 @@ class Client:
             query = f"{request.query}&" if request.query else ""
             return await self.transport.send(_with_timeout(request, allowed, f"{query}timeout={int(allowed * 1000)}ms"))
 
-    async def _is_stale(self, patch: JsonPatch, resource: Resource[Any], name: str, namespace: str) -> bool:
-        # A failed `test` is a 422 like any malformed patch; only the object itself can tell them apart.
+    async def _is_stale(self, patch: Patch, resource: Resource[Any], name: str, namespace: str) -> bool:
+        # A failed `test`, or another uid, is a 422 like any malformed patch; only the object can tell them apart.
         if not patch.resource_version and not patch.uid:
             return False
         now = await self.get(resource.untyped, name, namespace=namespace)

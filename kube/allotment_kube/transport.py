@@ -4,8 +4,9 @@ Everything above this module speaks in `Request` and `Response`; everything belo
 API server behind the same `Transport`, which also lets them run on virtual time, and a faster wire can replace
 aiohttp without touching a caller.
 
-A transport never retries and never interprets a status code, except that it refreshes credentials once on 401. It
-raises `UnreachableError` when a request was certainly not sent, and `OutcomeUnknownError` when it may have been.
+A transport does not interpret status codes, except that it refreshes credentials once on 401, and repeats nothing but
+an idempotent method whose kept-alive connection the server had closed meanwhile (RFC 9110, section 9.2.2). It raises
+`UnreachableError` when a request was certainly not sent, and `OutcomeUnknownError` when it may have been.
 """
 
 from collections.abc import Mapping, Sequence

@@ -94,15 +94,19 @@ async def watch(
         while chunk := await _next_chunk(stream, silence, request):
             events: list[WatchEvent[T]] = []
             for line in lines.cut(chunk):
+                reason = ""
                 try:
-                    events.append(decode(line))
+                    event = decode(line)
+                    if event.type != "ERROR":
+                        events.append(event)
+                        continue
                 except msgspec.MsgspecError as error:
-                    # What is not an event of our type ends the batch: it is an ERROR, or an object to report.
-                    failure = _failure(line, request, str(error), on_undecodable)
-                    if failure is not None:
-                        if events:
-                            yield events
-                        raise failure from None
+                    reason = str(error)
+                failure = _failure(line, request, reason, on_undecodable)
+                if failure is not None:
+                    if events:
+                        yield events
+                    raise failure
             if events:
                 yield events
 
@@ -129,7 +133,7 @@ class LineCutter:
 def _failure(
     line: bytes, request: Request, reason: str, on_undecodable: Callable[[UndecodableObject], None]
 ) -> Exception | None:
-    """What a line that is no event of our type means; None if it was one object that can be passed over."""
+    """What a line means that is an ERROR or no event of our type; None if it is an object to pass over."""
     try:
         envelope = _ENVELOPE.decode(line)
         if envelope.type == "ERROR":

@@ -1,0 +1,227 @@
+"""The election, step by step, on virtual time."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from allotment_kube import ApiError, Client, LeadershipLostError, Lease, LeaseSettings
+from allotment_kube.models import Object
+from allotment_kube.resources import CONFIG_MAPS, LEASES
+from fakes.environments import Fake
+from fakes.faults import FaultPlan
+from fakes.in_process import InProcessTransport
+
+pytestmark = pytest.mark.looptime
+
+FREE = {"metadata": {"name": "l", "namespace": "a"}, "spec": {}}
+
+
+class Process:
+    """A contender with a network of its own."""
+
+    def __init__(self, fake: Fake, name: str, *, plan: FaultPlan | None = None) -> None:
+        self.transport = InProcessTransport(fake.server, plan, latency=0.01)
+        self.client = Client(self.transport, rng=random.Random(name))
+        loop = asyncio.get_running_loop()
+        self.lease = Lease(
+            self.client,
+            "l",
+            namespace="a",
+            identity=name,
+            clock=lambda: loop.time() + 1000.0 * len(name),  # clocks agree on nothing but their pace
+            wall_clock=lambda: datetime(1970 + len(name), 1, 1, tzinfo=UTC) + timedelta(seconds=loop.time()),
+        )
+        self.led_from: float | None = None
+        self.led_until: float | None = None
+
+    async def lead(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.led_from = loop.time()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.led_until = loop.time()
+
+
+@asynccontextmanager
+async def running(process: Process) -> AsyncIterator["asyncio.Task[None]"]:
+    task = asyncio.create_task(process.lease.run(process.lead))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await process.transport.close()
+
+
+def holder(fake: Fake) -> str:
+    found: Object | None = fake.server.get(LEASES, "l", "a")
+    assert found is not None
+    value: str = found["spec"].get("holderIdentity") or ""
+    return value
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"duration": 10.0, "renew_deadline": 9.0, "request_timeout": 2.0},
+        {"duration": 60.0, "renew_deadline": 4.0, "retry_period": 2.0, "request_timeout": 3.0},
+    ],
+)
+def test_times_under_which_writes_could_outlive_the_lease_are_refused(times: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be less than"):
+        LeaseSettings(**times)
+
+
+async def test_a_free_lease_is_taken_at_once(fake: Fake) -> None:
+    fake.server.put(LEASES, FREE)
+    one = Process(fake, "one")
+    async with running(one):
+        await asyncio.sleep(1.0)
+
+        assert (holder(fake), one.lease.is_leader, one.led_from is not None) == ("one", True, True)
+
+
+async def test_a_missing_lease_may_have_been_deleted_under_its_holder(fake: Fake) -> None:
+    one = Process(fake, "one")
+    async with running(one):
+        await asyncio.sleep(17.0)
+        early = (one.lease.is_leader, one.led_from)
+        await asyncio.sleep(3.0)
+
+        assert (early, one.lease.is_leader) == ((False, None), True)
+
+
+async def test_a_released_lease_changes_hands_at_once(fake: Fake) -> None:
+    fake.server.put(LEASES, FREE)
+    one, second = Process(fake, "one"), Process(fake, "second")
+    async with running(one), running(second) as second_task:
+        await asyncio.sleep(30.0)
+        winner, other = (one, second) if one.lease.is_leader else (second, one)
+        assert winner.lease.is_leader is not other.lease.is_leader
+        if winner is one:
+            async with asyncio.timeout(10.0):
+                one_stopped = asyncio.get_running_loop().time()
+                await stop(one, fake)
+                while not second.lease.is_leader:  # noqa: ASYNC110 - on virtual time
+                    await asyncio.sleep(0.1)
+            assert asyncio.get_running_loop().time() - one_stopped < 3.0
+            assert not second_task.done()
+
+
+async def stop(process: Process, fake: Fake) -> None:
+    """Release by hand what the test's context will cancel later."""
+    current = fake.server.get(LEASES, "l", "a")
+    assert current is not None
+    process.transport.partitioned = True
+    fake.server.put(LEASES, {**current, "spec": {**current["spec"], "holderIdentity": ""}})
+
+
+async def test_a_stopped_leader_releases_its_lease(fake: Fake) -> None:
+    fake.server.put(LEASES, FREE)
+    one = Process(fake, "one")
+    async with running(one):
+        await asyncio.sleep(5.0)
+
+    assert (holder(fake), one.lease.is_leader) == ("", False)
+
+
+async def test_a_dead_leader_is_succeeded_after_its_lease_and_its_last_writes(fake: Fake) -> None:
+    fake.server.put(LEASES, FREE)
+    one, second = Process(fake, "one"), Process(fake, "second")
+    async with running(one) as first_run:
+        await asyncio.sleep(5.0)
+        async with running(second):
+            await asyncio.sleep(20.0)
+            one.transport.partitioned = True
+            died = asyncio.get_running_loop().time()
+            await asyncio.sleep(40.0)
+
+            assert one.led_until is not None
+            assert second.led_from is not None
+            assert died <= one.led_until <= died + 10.0
+            assert one.led_until + 5.0 < second.led_from <= died + 15.0 + 3.0 + 2.4 + 0.1
+            assert isinstance(first_run.exception(), LeadershipLostError)
+
+
+async def test_a_leader_outlives_a_short_outage(fake: Fake) -> None:
+    fake.server.put(LEASES, FREE)
+    one = Process(fake, "one")
+    async with running(one) as task:
+        await asyncio.sleep(5.0)
+        for _ in range(10):
+            one.transport.partitioned = True
+            await asyncio.sleep(4.0)
+            one.transport.partitioned = False
+            await asyncio.sleep(4.0)
+
+        assert one.lease.is_leader
+        assert not task.done()
+
+
+async def test_a_label_set_by_an_administrator_costs_nothing(fake: Fake) -> None:
+    fake.server.put(LEASES, FREE)
+    one = Process(fake, "one")
+    async with running(one):
+        await asyncio.sleep(5.0)
+        current = fake.server.get(LEASES, "l", "a")
+        assert current is not None
+        fake.server.put(LEASES, {**current, "metadata": {**current["metadata"], "labels": {"x": "y"}}})
+        await asyncio.sleep(20.0)
+
+        assert one.lease.is_leader
+        assert fake.server.get(LEASES, "l", "a")["metadata"]["labels"] == {"x": "y"}  # type: ignore[index] # it is there
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_a_lease_taken_by_force_is_given_up(fake: Fake, deleted: bool) -> None:
+    fake.server.put(LEASES, FREE)
+    one = Process(fake, "one")
+    async with running(one) as task:
+        await asyncio.sleep(5.0)
+        if deleted:
+            fake.server.remove(LEASES, "l", "a")
+        else:
+            current = fake.server.get(LEASES, "l", "a")
+            assert current is not None
+            fake.server.put(LEASES, {**current, "spec": {**current["spec"], "holderIdentity": "admin"}})
+        await asyncio.sleep(4.0)
+
+        assert isinstance(task.exception(), LeadershipLostError)
+        assert one.led_until is not None
+
+
+async def test_nobody_writes_without_the_lease(fake: Fake) -> None:
+    one = Process(fake, "one")
+    guarded = one.client.guarded(one.lease)
+
+    with pytest.raises(LeadershipLostError):
+        await guarded.create(CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "a"}})
+    assert await guarded.list(CONFIG_MAPS) == []
+    assert [entry.method for entry in fake.server.journal] == ["GET"]
+
+
+async def test_a_guarded_write_ends_within_the_lease(fake: Fake) -> None:
+    fake.server.put(LEASES, FREE)
+    one = Process(fake, "one")
+    guarded = one.client.guarded(one.lease)
+    async with running(one):
+        await asyncio.sleep(5.0)
+        await guarded.create(CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "a"}})
+        one.transport.partitioned = True
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(LeadershipLostError):
+            await write_for_ever(guarded)
+
+        assert asyncio.get_running_loop().time() - began <= 10.0
+
+
+async def write_for_ever(client: Client) -> None:
+    while True:
+        with contextlib.suppress(ApiError):
+            await client.create(CONFIG_MAPS, {"metadata": {"name": "d", "namespace": "a"}})
