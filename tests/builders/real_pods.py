@@ -51,7 +51,9 @@ def pod(
 ) -> dict[str, Any]:
     """A pod of one restricted container, ready when its port 8080 answers if it serves one."""
     probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
-    main = container(*command, **({"readinessProbe": probe} if command == SERVE else {}))
+    main = container(*command)
+    if command == SERVE:
+        main["readinessProbe"] = probe
     return {
         "apiVersion": "v1",
         "kind": "Pod",

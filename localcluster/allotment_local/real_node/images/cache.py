@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -32,7 +33,6 @@ from allotment_local.progress import Progress
 from allotment_local.real_node.images.layout import Image, ImageLayout
 from allotment_local.real_node.images.recipes import Recipe, inherited
 from allotment_local.real_node.requirements import program
-from allotment_local.real_node.tools import run
 
 _FORMAT = "1"
 """Part of every store's key: raised when stores of an older version must not be used any more."""
@@ -182,7 +182,7 @@ def _containerd(root: Path) -> Iterator[tuple[str, ...]]:
                 ctr = (*enter, program("ctr"), f"--address={_SOCKET}", "--namespace=k8s.io")
                 _await_server(ctr, server, Path(folder) / "log")
                 yield ctr
-                run(*enter, "/bin/sh", "-c", "kill -TERM 1")  # its databases are closed in order
+                os.kill(inner, signal.SIGTERM)  # it closes its databases in order
                 server.wait(30)
             finally:
                 server.kill()

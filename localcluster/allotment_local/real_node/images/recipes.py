@@ -164,3 +164,7 @@ def inherited(recipe: Recipe) -> RunSettings:
     below: Mapping[str, str] = inherited(recipe.base).environment if recipe.base else {}
     own = recipe.settings
     return RunSettings(own.entrypoint, {**below, **own.environment}, own.user, own.folder)
+
+
+RECIPES: Mapping[str, Callable[[], Recipe]] = {"base": base, "kafka": kafka, "cassandra": cassandra, "spark": spark}
+"""The images that can be asked for, by short name."""

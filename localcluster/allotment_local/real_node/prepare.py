@@ -1,0 +1,58 @@
+"""Makes everything that real nodes need, once: programs from Go modules, images from packages.
+
+`python -m allotment_local.real_node.prepare [IMAGE…]` does beforehand what the first `allot local up --node` would do,
+so that a CI machine, or somebody about to lose the network, has it. All of it lies in the user's cache folder.
+"""
+
+import argparse
+import sys
+import time
+
+from allotment_local.errors import ExitCode, LocalClusterError
+from allotment_local.layout import Layout
+from allotment_local.progress import Progress, reporter
+from allotment_local.real_node import programs, requirements
+from allotment_local.real_node.fleet import node_images
+from allotment_local.real_node.images.cache import ImageCache
+from allotment_local.real_node.images.recipes import RECIPES
+
+
+def prepare(names: list[str], *, layout: Layout, progress: Progress) -> None:
+    """Build the programs and make some images.
+
+    Args:
+        names: short names of images.
+        layout: where the cache is.
+        progress: told about everything slow.
+
+    Raises:
+        LocalClusterError: the machine lacks something, or something could not be fetched or built.
+    """
+    requirements.check({**requirements.RUN_PACKAGES, **requirements.IMAGE_PACKAGES, **requirements.BUILD_PACKAGES})
+    built = programs.ensure(layout=layout, progress=progress)
+    cache = ImageCache(layout, progress)
+    for recipe in [*node_images(built), *(RECIPES[name]() for name in names)]:
+        cache.image(recipe)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prepare what the command line names; the module's entry point."""
+    parser = argparse.ArgumentParser(description="Make the programs and images of real nodes beforehand.")
+    # No `choices`: before Python 3.12 they would refuse the empty list.
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"one of {', '.join(RECIPES)}; default all")
+    chosen = parser.parse_args(arguments).images or list(RECIPES)
+    if unknown := sorted(set(chosen) - set(RECIPES)):
+        parser.error(f"there is no image {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+    started = time.monotonic()
+    try:
+        with reporter() as progress:
+            prepare(chosen, layout=Layout.from_environment(), progress=progress)
+            progress.say(f"Everything for real nodes is there ({time.monotonic() - started:.0f} s).")
+    except LocalClusterError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
