@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from allotment_api.environment import EnvVar
 from allotment_api.model import Bool, Count, Int, KeyedBy, Model, Rule, Seconds, Timestamp, Unique
 from allotment_api.names import DnsLabel, DnsName, Message, ResourceList
 from allotment_api.quantities import CPU, MEMORY, Quantity, quantity
@@ -26,7 +27,6 @@ from allotment_api.resource import (
     reason_column,
 )
 from allotment_api.service import Placement, Resources, ServiceSpec, ServiceStatus
-from allotment_api.spark import EnvVar
 
 
 def _is_url(text: str) -> bool:

@@ -9,7 +9,9 @@ from typing import Any, Final
 from allotment_api.cassandra import CassandraCluster
 from allotment_api.errors import Fault, InvalidManifestError
 from allotment_api.jenkins import JenkinsAgentPool
-from allotment_api.kafka import KafkaCluster, KafkaTopic, KafkaUser
+from allotment_api.kafka import KafkaCluster
+from allotment_api.kafka_topic import KafkaTopic
+from allotment_api.kafka_user import KafkaUser
 from allotment_api.labels import API_VERSION
 from allotment_api.node_pool import NodePool
 from allotment_api.pod_group import PodGroup

@@ -124,7 +124,8 @@ class Policy(Model):
     """Bounds on what the tenant's pods may ask for, enforced on admission."""
 
     allowed_registries: Annotated[tuple[Image, ...], Field(max_length=64), Unique()] = ()
-    """Prefixes of the images that may run, such as registry.example.com/retail/; empty for all."""
+    """Prefixes of the images that may run; empty for all. A prefix ends at a border of the name:
+    registry.example.com/retail admits registry.example.com/retail/app, not registry.example.com/retail-x/app."""
 
     max_priority: Annotated[Int, Field(ge=-2_147_483_648, le=HIGHEST_USER_PRIORITY)] = HIGHEST_USER_PRIORITY
     """Highest priority value that a pod may have. Priority orders a tenant's own pods only, never tenants."""
