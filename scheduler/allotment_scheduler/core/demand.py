@@ -32,7 +32,7 @@ class Demand:
         self._layout = -1
 
     def entitlement(self) -> Entitlement:
-        """e for the present demand."""
+        """Entitlement for the present demand."""
         if self._version != self.state.demand_version:
             self._version = self.state.demand_version
             self._entitlement = fill(self.state.forest.root, self.portions(), self.state.measure)

@@ -1,6 +1,6 @@
 """Nodes and pools: what there is, what of it is free, and who may stand where.
 
-Nodes are rows of objects for names, labels and taints, and columns of int64 matrices [resource × node] for amounts, in
+Nodes are rows of objects for names, labels and taints, and columns of int64 matrices [resource x node] for amounts, in
 the order of names, so that the first of equal scores is the first by name. Free room may be negative on a node that
 others have overcommitted: then nothing more fits, and nothing breaks.
 
@@ -162,7 +162,7 @@ class Nodes:
         return np.array([node.usable for node in self.ordered], dtype=np.bool_)
 
     def label_codes(self, key: str) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
-        """The values of one label over all nodes as codes (−1: absent), and the code of each value."""
+        """The values of one label over all nodes as codes (-1: absent), and the code of each value."""
         found = self._label_codes.get(key)
         if found is None:
             values: dict[str, int] = {}

@@ -1,7 +1,7 @@
-"""Placement: the best node for a pod, from a matrix of scores [row × node] that is updated one column at a time.
+"""Placement: the best node for a pod, from a matrix of scores [row x node] that is updated one column at a time.
 
 A `Row` stands for pods that may stand on the same nodes: one class, seen by the same counters, in the same pools. Its
-scores are −∞ where the pod cannot start now. A start or an eviction changes the free room of one node, hence one column
+scores are -∞ where the pod cannot start now. A start or an eviction changes the free room of one node, hence one column
 of the matrix, recomputed for all rows at once; the best node of a row is an argmax. Rows whose neighbours matter
 (affinity, spread, ports) are masked once more when they are asked for, from counters that are up to date anyway.
 
@@ -84,7 +84,7 @@ class Placer:
         return row if row is not None else self._add(key)
 
     def best(self, row: Row, only: BoolVector | None = None) -> int:
-        """Index of the best node where one more pod of the row fits now, −1 if there is none."""
+        """Index of the best node where one more pod of the row fits now, -1 if there is none."""
         self.sync()
         if not len(self.state.nodes.ordered):
             return -1

@@ -2,7 +2,7 @@
 
 Every amount in the core is an integer: milli-CPU for ``cpu``, bytes or pieces for everything else. A request is sparse,
 a tuple of (column, amount) pairs in column order; what a tenant uses is dense, a list with one integer per column; what
-nodes hold is a matrix [resource × node].
+nodes hold is a matrix [resource x node].
 
 Columns 0, 1 and 2 are fixed. ``pods`` counts pods: it is a resource of nodes and of limits, never of shares. The other
 columns are given out in order of first sight, and never taken back.

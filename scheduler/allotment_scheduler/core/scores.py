@@ -45,7 +45,7 @@ class ScoreBasis:
     inverse: Floats
     """1/T(r) for the shared resources."""
     direction: Floats
-    """Per node: −1 packs, +1 spreads."""
+    """Per node: -1 packs, +1 spreads."""
     has_gpu: BoolVector
     gpu_columns: frozenset[Column]
 
@@ -94,7 +94,7 @@ class ScoreBasis:
     def room(self, shapes: Floats, free: npt.NDArray[np.int64], direction: Floats | float) -> Floats:
         """The part that changes with every start.
 
-        Shapes: `shapes` [class × resource] or [resource], `free` [resource] or [resource × node], already restricted
+        Shapes: `shapes` [class x resource] or [resource], `free` [resource] or [resource x node], already restricted
         to the shared columns. One of the two must be a single vector.
         """
         fractions = np.maximum(free, 0) * (self.inverse if free.ndim == 1 else self.inverse[:, None])

@@ -23,7 +23,7 @@ class Outcome:
 def run_to_fixpoint(engine: Engine, now: float) -> Outcome:
     """Run cycles until one decides nothing."""
     outcome = Outcome()
-    for number in range(MOST_ROUNDS):
+    for _ in range(MOST_ROUNDS):
         done = engine.cycle(now)
         if not done:
             return outcome

@@ -75,7 +75,7 @@ class ClusterState:
         self._forest_stale = True
         self._held_version = 0
         self._multi_pool = False
-        self._handlers: dict[type, Callable[[ev.Event], None]] = {
+        self._handlers: dict[type, Callable[..., None]] = {
             ev.NodeSeen: self._node_seen, ev.NodeGone: self._node_gone,
             ev.PoolSeen: self._pool_seen, ev.PoolGone: self._pool_gone,
             ev.TenantSeen: self._tenant_seen, ev.TenantGone: self._tenant_gone,
@@ -85,7 +85,7 @@ class ClusterState:
             ev.BudgetSeen: self._budget_seen, ev.BudgetGone: self._budget_gone,
             ev.StorageSeen: self._storage_seen, ev.StorageGone: self._storage_gone,
             ev.PodStarted: self._pod_started, ev.PodEvicted: self._pod_evicted, ev.RoundEnded: self._round_ended,
-        }  # type: ignore[dict-item] # each handler takes the event type it is registered for  # fmt: skip
+        }  # fmt: skip
 
     # --- the door -----------------------------------------------------------------------------------------------
 
@@ -640,5 +640,5 @@ class ClusterState:
 
 
 def index_of(state: ClusterState, pod: Pod) -> int:
-    """Index of the node a running pod stands on, −1 if the node is unknown."""
+    """Index of the node a running pod stands on, -1 if the node is unknown."""
     return int(np.int64(state.running.node[pod.slot])) if pod.slot >= 0 else -1

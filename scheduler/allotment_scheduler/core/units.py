@@ -19,7 +19,7 @@ from allotment_scheduler.core.tenants import Tenant
 RowKey = tuple[int, tuple[int, ...], tuple[str, ...]]
 """What decides where a single pod may stand: (class, counters that see its labels, pools allowed to it)."""
 Order = tuple[int, tuple[int, float, int]]
-"""(−priority, arrival): the smaller is served first within a leaf."""
+"""(-priority, arrival): the smaller is served first within a leaf."""
 
 
 @dataclass(frozen=True, slots=True)

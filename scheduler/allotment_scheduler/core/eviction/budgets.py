@@ -31,7 +31,7 @@ class Budgets:
         return all(self._left(key) >= count for key, count in needed.items())
 
     def spend(self, pods: list[Pod], sign: int = 1) -> None:
-        """Count pods as gone (1) or back (−1)."""
+        """Count pods as gone (1) or back (-1)."""
         if self.state.budgets:
             for pod in pods:
                 for key in self.covering(pod):

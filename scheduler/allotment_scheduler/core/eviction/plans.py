@@ -306,8 +306,8 @@ class Attempt:
         """Evict on one node until a pod of the row fits there."""
         node = self.state.nodes.ordered[index]
         budgets = Budgets(self.state)
-        for step in steps:
-            budgets.spend(step.victim.pods)
+        for earlier in steps:
+            budgets.spend(earlier.victim.pods)
         pods = [pod for pod in node.pods.values() if self._candidate(pod)]
         offers = Offers(self.state, self.claim, self._braked(self._victims(pods)), budgets)
         only = np.zeros(len(self.usable), dtype=np.bool_)
@@ -376,8 +376,8 @@ class Attempt:
         kept = list(steps)
         with self.state.trial() as trial:
             self._replay(kept, trial)
-            for step in reversed(steps):
-                fewer = [other for other in kept if other is not step]
+            for needless in reversed(steps):
+                fewer = [other for other in kept if other is not needless]
                 trial.rollback()
                 if self._replay(fewer, trial) and self._claimant_fits(trial, only):
                     kept = fewer
@@ -409,5 +409,4 @@ class Attempt:
             trial.start(self.unit.first, index)
         elif not self.planner.gangs.place(self.unit, pools, trial):
             return None
-        starts = [(pod, name) for pod, name, _ in trial.log[mark:]]
-        return starts
+        return [(pod, name) for pod, name, _ in trial.log[mark:]]

@@ -39,13 +39,13 @@ class Claim:
     _entitled: dict[tuple[str, Column], Fraction] = field(default_factory=dict)
 
     def used(self, tenant: Tenant, column: Column) -> int:
-        """u on the pools where the claimant may run."""
+        """Use on the pools where the claimant may run."""
         if not self.several_pools:
             return tenant.used[column]
         return sum(inside[column] for pool, inside in tenant.used_in.items() if pool in self.scope)
 
     def entitled(self, tenant: Tenant, column: Column) -> Fraction:
-        """e on the pools where the claimant may run."""
+        """Entitlement on the pools where the claimant may run."""
         found = self._entitled.get((tenant.name, column))
         if found is None:
             pools = self.scope if self.several_pools else None

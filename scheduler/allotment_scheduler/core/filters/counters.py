@@ -68,7 +68,7 @@ class CounterKey:
 
 @dataclass(slots=True, eq=False)
 class Counter:
-    """One kind of pods, counted per domain. `domain` maps nodes to domains, −1 where the key is absent."""
+    """One kind of pods, counted per domain. `domain` maps nodes to domains, -1 where the key is absent."""
 
     id: CounterId
     key: CounterKey
@@ -112,7 +112,7 @@ class Counters:
             self.all.append(found)
             self.version += 1
             self.held_version += key.held is not None
-            self._recount(found)
+            self.recount(found)
         return found
 
     def seen_by(self, labels: LabelSet) -> tuple[int, ...]:
@@ -140,7 +140,7 @@ class Counters:
         return found
 
     def count(self, pod: Pod, node: int, sign: int) -> None:
-        """A pod started (1) or left (−1) a node."""
+        """A pod started (1) or left (-1) a node."""
         for counter_id in self.fed_by(pod.klass, pod.labels):
             self._add(self.all[counter_id], node, sign)
         for counter_id in self.seen_by(pod.labels):
@@ -157,7 +157,7 @@ class Counters:
             counter.domain, size = self._domains(counter.key)
             counter.counts = np.zeros(size, dtype=np.int64)
             if counter.key != CounterKey(NODE):
-                self._recount(counter)
+                self.recount(counter)
         self.version += 1
 
     def _sees(self, key: CounterKey, labels: LabelSet) -> bool:
@@ -185,7 +185,7 @@ class Counters:
             domain = np.where(mask, domain, np.int32(-1)).astype(np.int32)
         return domain, size
 
-    def _recount(self, counter: Counter) -> None:
+    def recount(self, counter: Counter) -> None:
         """Count what runs, by distinct label set where labels decide, else by distinct class."""
         running, size, key = self.running, self.running.size, counter.key
         live = running.used[:size] & (running.node[:size] >= 0)
@@ -193,7 +193,7 @@ class Counters:
             good = np.array([self._sees(key, labels) for labels in self.labelsets], dtype=np.bool_)
             rows = np.flatnonzero(live & good[running.labels[:size]]) if len(good) else np.zeros(0, dtype=np.int64)
         else:
-            rows = np.array([row for row in np.flatnonzero(live) if self._feeds(counter, row)], dtype=np.int64)
+            rows = np.array([row for row in np.flatnonzero(live).tolist() if self._feeds(counter, row)], dtype=np.int64)
         domains = counter.domain[running.node[:size][rows]]
         domains = domains[domains >= 0]
         counter.counts[:] = np.bincount(domains, minlength=len(counter.counts))[: len(counter.counts)]

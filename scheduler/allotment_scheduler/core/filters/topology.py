@@ -8,7 +8,7 @@ Semantics as kube-scheduler's plugins `InterPodAffinity`, `PodTopologySpread` an
 - required affinity: every term needs a pod that matches *all* terms in the node's domain; if no such pod runs anywhere
   and the newcomer matches its own terms, any node that has the keys will do;
 - anti-affinity works both ways: the newcomer's terms against running pods, and running pods' terms against it;
-- spread: count in the domain + 1 (if it counts itself) − the smallest count over eligible domains ≤ maxSkew; fewer
+- spread: count in the domain + 1 (if it counts itself) - the smallest count over eligible domains ≤ maxSkew; fewer
   domains than minDomains make the smallest count 0; nodes without the key fail;
 - a host port on the wildcard address conflicts with the same port on every address.
 """
@@ -105,7 +105,7 @@ class Neighbourhood:
         return mask
 
     def score(self, feasible: BoolVector) -> IntVector | None:
-        """Preferred inter-pod terms and soft spread, each normalised to 0–100 and weighted by 2, as kube-scheduler."""
+        """Preferred inter-pod terms and soft spread, each normalised to 0-100 and weighted by 2, as kube-scheduler."""
         if not self.preferences and not self.soft_spread:
             return None
         total = np.zeros(len(feasible), dtype=np.int64)
@@ -166,7 +166,7 @@ def _conflict(taken: tuple[str, str, int], wanted: tuple[tuple[str, str, int], .
 
 
 def _none_of(counters: list[Counter]) -> BoolVector:
-    mask = counters[0].at_nodes() == 0
+    mask: BoolVector = counters[0].at_nodes() == 0
     for counter in counters[1:]:
         mask &= counter.at_nodes() == 0
     return mask

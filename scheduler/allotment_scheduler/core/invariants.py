@@ -1,0 +1,108 @@
+"""What must always hold in a state, whatever happened before: checked in tests and behind `--debug-invariants`.
+
+Everything is recomputed from the pods alone and compared with what the state keeps incrementally.
+"""
+
+from allotment_scheduler.core.resources import PODS
+from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.units import Unit
+
+
+class InvariantError(AssertionError):
+    """The state contradicts itself: a bug, never the user's fault."""
+
+
+def check(state: ClusterState) -> None:
+    """Compare everything the state keeps with what its pods say.
+
+    Raises:
+        InvariantError: naming the first contradiction found.
+    """
+    state.settle()
+    _check_nodes(state)
+    _check_tenants(state)
+    _check_queues(state)
+    _check_gangs(state)
+
+
+def _check_nodes(state: ClusterState) -> None:
+    free = state.nodes.allocatable.copy()
+    for pod in state.running.pods:
+        if pod is None:
+            continue
+        node = state.nodes.by_name.get(pod.node or "")
+        if node is None:
+            continue
+        if node.pods.get(pod.slot) is not pod:
+            raise InvariantError(f"{pod} runs on {pod.node}, but the node does not know it")
+        for column, amount in pod.klass.amounts:
+            free[column, node.index] -= amount
+    if (free != state.nodes.free).any():
+        raise InvariantError("free room differs from allocatable minus what runs")
+    for counter in state.counters.all:
+        kept, total = counter.counts.copy(), counter.total
+        state.counters.recount(counter)
+        if (kept != counter.counts).any() or total != counter.total:
+            raise InvariantError(f"the count of {counter.key} has drifted")
+
+
+def _check_tenants(state: ClusterState) -> None:
+    width = state.resources.width
+    used = {name: [0] * width for name in state.forest.by_name}
+    fixed = {name: [0] * width for name in state.forest.by_name}
+    for pod in state.running.pods:
+        for tenant in pod.leaf.path if pod is not None and pod.leaf is not None else ():
+            assert pod is not None  # noqa: S101 - for the type checker
+            for column, amount in pod.klass.amounts:
+                used[tenant.name][column] += amount
+                if not pod.spec.preemptible:
+                    fixed[tenant.name][column] += amount
+    for name, tenant in state.forest.by_name.items():
+        if tenant.used != used[name] or tenant.fixed != fixed[name]:
+            raise InvariantError(f"use of tenant {name} differs from the sum of its pods")
+        pooled = tenant.used_in
+        if pooled and any(sum(part[c] for part in pooled.values()) != tenant.used[c] for c in range(width)):
+            raise InvariantError(f"use of tenant {name} differs from the sum over its pools")
+
+
+def _check_queues(state: ClusterState) -> None:
+    for queue in state.queues.values():
+        for unit in queue.waiting():
+            for pod in unit.pods:
+                if pod.node is not None:
+                    raise InvariantError(f"{pod} runs and waits at once")
+                if pod.unit is not unit:
+                    raise InvariantError(f"{pod} waits in two units")
+    evicted = set(map(id, state.evicted))
+    for pod in state.waiting():
+        ready = pod.leaf is not None and not pod.leaf.suspended and not pod.spec.gated and id(pod) not in evicted
+        waits = isinstance(pod.unit, Unit) and pod.unit.live
+        if ready and pod.gang is None and not waits:
+            raise InvariantError(f"{pod} could start, but waits nowhere")
+
+
+def _check_gangs(state: ClusterState) -> None:
+    for gang in state.gangs.values():
+        running = sum(pod.node is not None for pod in gang.members.values())
+        if running != gang.running:
+            raise InvariantError(f"gang {gang.key} counts {gang.running} running pods, but has {running}")
+
+
+def overcommitted(state: ClusterState) -> list[str]:
+    """Nodes that hold more than they have."""
+    short = (state.nodes.free < 0).any(axis=0)
+    return [node.spec.name for node in state.nodes.ordered if short[node.index]]
+
+
+def above_limits(state: ClusterState) -> list[str]:
+    """Tenants that use more than a limit of theirs."""
+    return [
+        tenant.name for tenant in state.forest.by_name.values()
+        if any(tenant.used[column] > cap for column, cap in tenant.limits.items())
+        or any(tenant.used_at(pool)[c] > cap for pool, caps in tenant.limits_in.items() for c, cap in caps.items())
+    ]  # fmt: skip
+
+
+def pods_running(state: ClusterState) -> int:
+    """How many pods run below any tenant."""
+    return state.forest.root.used[PODS]

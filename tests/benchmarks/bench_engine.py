@@ -1,0 +1,297 @@
+"""Engine benchmarks, named and sized as kube-scheduler's scheduler_perf; targets in docs/benchmarks.md.
+
+The state is built first; only decisions are timed, in memory. Run: `python tests/benchmarks/bench_engine.py [NAME…]`.
+Prints a table and writes build/bench.json: `[{"name","value","unit","target","ok"}]`.
+"""
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.nodes import NodeSpec
+from allotment_scheduler.core.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
+from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Requirement
+from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.tenants import Bounds, TenantSpec
+from allotment_scheduler.core.units import GroupSpec
+
+GIB = 2**30
+MIB = 2**20
+SMALL = (("cpu", 100), ("memory", 500 * MIB))
+ZONE = "topology.kubernetes.io/zone"
+HOST = "kubernetes.io/hostname"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure. `higher` says which way is better."""
+
+    name: str
+    value: float
+    unit: str
+    target: float
+    higher: bool
+
+    @property
+    def ok(self) -> bool:
+        return self.value >= self.target if self.higher else self.value <= self.target
+
+    def row(self) -> dict[str, Any]:
+        return {"name": self.name, "value": round(self.value, 3), "unit": self.unit, "target": self.target, "ok": self.ok}
+
+
+def nodes(count: int, **extra: int) -> Iterator[ev.Event]:
+    for number in range(count):
+        name = f"node-{number:05}"
+        labels = {ZONE: f"zone-{number % 3}", HOST: name, "disk": "fast" if number % 10 == 0 else "slow"}
+        yield ev.NodeSeen(NodeSpec(name, {"cpu": 32_000, "memory": 128 * GIB, "pods": 110, **extra}, labels))
+
+
+def tenant(name: str, parent: str = "", weight: str = "1", **more: Any) -> ev.Event:
+    return ev.TenantSeen(TenantSpec(name, parent, Fraction(weight), namespaces=(name,), **more))
+
+
+def pod(namespace: str, name: str, scheduling: SchedulingSpec, created: float, **more: Any) -> ev.Event:
+    return ev.PodSeen(PodSpec(namespace, name, scheduling, created=created, **more))
+
+
+def build(events: Iterator[ev.Event]) -> Engine:
+    state = ClusterState()
+    state.apply_all(events)
+    state.settle()
+    gc.collect()
+    gc.freeze()
+    return Engine(state)
+
+
+def timed(engine: Engine, want: int | None = None) -> tuple[float, int]:
+    begin = time.perf_counter()
+    done = engine.cycle(1e9)
+    took = time.perf_counter() - begin
+    if want is not None and len(done.starts) != want:
+        raise AssertionError(f"{len(done.starts)} pods started instead of {want}")
+    return took, len(done.decisions)
+
+
+def throughput(name: str, target: float, events: Callable[[], Iterator[ev.Event]], want: int) -> Figure:
+    best = 0.0
+    for _ in range(2):
+        took, count = timed(build(events()), want)
+        best = max(best, count / took)
+    return Figure(name, best, "pods/s", target, higher=True)
+
+
+def run_and_wait(running: int, pending: int, spec: Callable[[int], SchedulingSpec], **more: Any) -> Iterator[ev.Event]:
+    plain = SchedulingSpec(SMALL)
+    yield from nodes(5000)
+    yield tenant("team")
+    for number in range(running):
+        node = f"node-{number % 5000:05}"
+        yield pod("team", f"run-{number}", plain, number, started=number, node=node, labels=(("app", f"a{number % 10}"),))
+    for number in range(pending):
+        labels = more.get("labels", lambda n: (("app", f"a{n % 10}"),))(number)
+        yield pod("team", f"wait-{number}", spec(number), 1e6 + number, labels=labels)
+
+
+def basic() -> Figure:
+    spec = SchedulingSpec(SMALL)
+    return throughput("SchedulingBasic", 30_000, lambda: run_and_wait(1000, 10_000, lambda _: spec), 10_000)
+
+
+def mixed() -> Figure:
+    specs = [SchedulingSpec((("cpu", 50 + 25 * (k % 8)), ("memory", (100 + 150 * (k // 8)) * MIB))) for k in range(40)]
+
+    def events() -> Iterator[ev.Event]:
+        yield from nodes(5000)
+        for top in range(5):
+            yield ev.TenantSeen(TenantSpec(f"d{top}", "", Fraction(top + 1)))
+            for middle in range(8):
+                yield ev.TenantSeen(TenantSpec(f"d{top}-{middle}", f"d{top}", Fraction(1 + middle % 3, 2)))
+                for leaf in range(5):
+                    yield tenant(f"d{top}-{middle}-{leaf}", f"d{top}-{middle}", str(1 + leaf))
+        leaves = [f"d{t}-{m}-{n}" for t in range(5) for m in range(8) for n in range(5)]
+        for number in range(1000):
+            yield pod(leaves[number % 200], f"r{number}", specs[number % 40], number, started=number, node=f"node-{number:05}")
+        for number in range(10_000):
+            yield pod(leaves[(number * 7) % 200], f"w{number}", specs[(number // 3) % 40], 1e6 + number)
+
+    return throughput("SchedulingMixed", 20_000, events, 10_000)
+
+
+def node_affinity() -> Figure:
+    def spec(number: int) -> SchedulingSpec:
+        zone = NodeSelectorTerm((Requirement(ZONE, "In", (f"zone-{number % 3}",)),))
+        fast = NodeSelectorTerm((Requirement("disk", "In", ("fast",)),))
+        return SchedulingSpec(SMALL, required_nodes=(zone,), preferred_nodes=((10, fast),))
+
+    return throughput("NodeAffinity", 10_000, lambda: run_and_wait(5000, 10_000, spec), 10_000)
+
+
+def selector(app: str) -> LabelSelector:
+    return LabelSelector((Requirement("app", "In", (app,)),))
+
+
+def spread() -> Figure:
+    rule = SpreadConstraint(ZONE, 5, hard=True, selector=selector("spread"))
+    spec = SchedulingSpec(SMALL, spread=(rule,))
+    labels = lambda _: (("app", "spread"),)  # noqa: E731 - one expression
+    events = lambda: run_and_wait(5000, 5000, lambda _: spec, labels=labels)  # noqa: E731 - one expression
+    return throughput("TopologySpreading", 8000, events, 5000)
+
+
+def affinity() -> Figure:
+    specs = [SchedulingSpec(SMALL, affinity=(PodAffinityTerm(ZONE, selector(f"a{k}")),)) for k in range(10)]
+    return throughput("PodAffinity", 2000, lambda: run_and_wait(5000, 5000, lambda n: specs[n % 10]), 5000)
+
+
+def anti_affinity() -> Figure:
+    spec = SchedulingSpec(SMALL, anti_affinity=(PodAffinityTerm(HOST, selector("lonely")),))
+    labels = lambda _: (("app", "lonely"),)  # noqa: E731 - one expression
+    events = lambda: run_and_wait(1000, 2000, lambda _: spec, labels=labels)  # noqa: E731 - one expression
+    return throughput("PodAntiAffinity", 3000, events, 2000)
+
+
+def gangs() -> Figure:
+    spec = SchedulingSpec(SMALL)
+
+    def events() -> Iterator[ev.Event]:
+        yield from nodes(5000)
+        yield tenant("team")
+        for number in range(1000):
+            yield ev.GroupSeen(GroupSpec("team", f"g{number}", 3))
+            for member in range(3):
+                yield pod("team", f"g{number}-{member}", spec, number, group=f"g{number}")
+
+    took, _ = timed(build(events()), 3000)
+    return Figure("Gangs", took, "ms/gang", 0.5, higher=False)
+
+
+def gang_preemption() -> Figure:
+    low, high = SchedulingSpec((("cpu", 1000),)), SchedulingSpec((("cpu", 8000),))
+
+    def events() -> Iterator[ev.Event]:
+        yield from nodes(5000)
+        yield tenant("team")
+        for number in range(160_000):
+            yield pod("team", f"low{number}", low, number, started=(number * 7919) % 160_000, node=f"node-{number % 5000:05}")
+        yield ev.GroupSeen(GroupSpec("team", "high", 100))
+        for number in range(100):
+            yield pod("team", f"high{number}", high, 1e6, group="high", priority=10)
+
+    took, _ = timed(build(events()), 100)
+    return Figure("GangPreemption", 1000 * took, "ms", 100, higher=False)
+
+
+def reclaim() -> Figure:
+    one, two = SchedulingSpec((("nvidia.com/gpu", 1),)), SchedulingSpec((("nvidia.com/gpu", 2),))
+    eight = SchedulingSpec((("nvidia.com/gpu", 8),))
+
+    def events() -> Iterator[ev.Event]:
+        yield from nodes(1000, **{"nvidia.com/gpu": 8})
+        yield tenant("greedy")
+        yield tenant("entitled")
+        for number in range(4000):
+            node = f"node-{number % 500:05}"
+            yield pod("greedy", f"one{number}", one, number, started=(number * 7919) % 4000, node=node)
+        for number in range(500):
+            yield ev.GroupSeen(GroupSpec("greedy", f"g{number}", 4))
+            for member in range(4):
+                at = 500 + (number + member * 125) % 500
+                yield pod("greedy", f"g{number}-{member}", two, number, started=number, node=f"node-{at:05}", group=f"g{number}")
+        yield ev.GroupSeen(GroupSpec("entitled", "big", 64))
+        for number in range(64):
+            yield pod("entitled", f"big{number}", eight, 1e6, group="big")
+
+    took, _ = timed(build(events()), 64)
+    return Figure("Reclaim", took, "s", 0.5, higher=False)
+
+
+def tree(shapes: int = 50, per_leaf: int = 50) -> Iterator[ev.Event]:
+    specs = [SchedulingSpec((("cpu", 500 + 250 * (k % 10)), ("memory", (1 + k // 5) * GIB))) for k in range(shapes)]
+    yield from nodes(1000)
+    for a in range(10):
+        yield ev.TenantSeen(TenantSpec(f"t{a}", "", Fraction(1 + a % 3)))
+        for b in range(10):
+            yield ev.TenantSeen(TenantSpec(f"t{a}-{b}", f"t{a}", Fraction(1 + b % 2)))
+            for c in range(10):
+                yield tenant(f"t{a}-{b}-{c}", f"t{a}-{b}")
+    leaves = [f"t{a}-{b}-{c}" for a in range(10) for b in range(10) for c in range(10)]
+    for number in range(1000 * per_leaf):
+        yield pod(leaves[number % 1000], f"w{number}", specs[(number * 31 + number // 1000) % shapes], number)
+
+
+def many_tenants() -> Figure:
+    took, count = timed(build(tree()))
+    return Figure("ManyTenants", count / took, "decisions/s", 5000, higher=True)
+
+
+def entitlement() -> Figure:
+    engine = build(tree())
+    engine.cycle(1e9, most_starts=1)
+    portions = engine.demand.portions()
+    from allotment_scheduler.core.entitlement import fill  # noqa: PLC0415 - only timed here
+
+    begin = time.perf_counter()
+    fill(engine.state.forest.root, portions, engine.state.measure)
+    return Figure("Entitlement", 1000 * (time.perf_counter() - begin), "ms", 50, higher=False)
+
+
+def explain() -> Figure:
+    from allotment_scheduler.core.explain import Explainer  # noqa: PLC0415 - only timed here
+
+    def events() -> Iterator[ev.Event]:
+        yield from nodes(5000)
+        yield tenant("team")
+        for number in range(5000):
+            yield pod("team", f"r{number}", SchedulingSpec((("cpu", 30_000),)), number, started=number, node=f"node-{number:05}")
+        yield pod("team", "waits", SchedulingSpec((("cpu", 4000), ("memory", GIB))), 1e6)
+
+    engine = build(events())
+    engine.cycle(1e9)
+    explainer = Explainer(engine)
+    waits = engine.state.pods["team", "waits"]
+    begin = time.perf_counter()
+    for _ in range(10):
+        explainer.why(waits)
+    return Figure("Explain", 100 * (time.perf_counter() - begin), "ms", 5, higher=False)
+
+
+BENCHMARKS = {
+    "SchedulingBasic": basic,
+    "SchedulingMixed": mixed,
+    "NodeAffinity": node_affinity,
+    "TopologySpreading": spread,
+    "PodAffinity": affinity,
+    "PodAntiAffinity": anti_affinity,
+    "Gangs": gangs,
+    "GangPreemption": gang_preemption,
+    "Reclaim": reclaim,
+    "ManyTenants": many_tenants,
+    "Entitlement": entitlement,
+    "Explain": explain,
+}
+
+
+def main() -> int:
+    figures = []
+    for name in sys.argv[1:] or BENCHMARKS:
+        gc.unfreeze()
+        gc.collect()
+        figure = BENCHMARKS[name]()
+        figures.append(figure)
+        print(f"{figure.name:20} {figure.value:12,.1f} {figure.unit:12} target {figure.target:,} {'ok' if figure.ok else 'MISSED'}", flush=True)
+    Path("build").mkdir(exist_ok=True)
+    Path("build/bench.json").write_text(json.dumps([figure.row() for figure in figures], indent=1) + "\n")
+    return 0 if all(figure.ok for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Properties of the whole engine on random small clusters: trees, weights, limits, guarantees, gangs, priorities."""
+
+from dataclasses import dataclass
+
+from builders.scheduling import World
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.decisions import Evict, Start
+from allotment_scheduler.core.invariants import above_limits, check, overcommitted
+from allotment_scheduler.core.simulate import run_to_fixpoint
+from allotment_scheduler.core.units import Gang
+
+SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@dataclass
+class Leafs:
+    names: list[str]
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    world = World()
+    nodes = draw(st.integers(1, 4))
+    for number in range(nodes):
+        world.node(f"n{number}", cpu=draw(st.integers(1, 8)), memory=draw(st.integers(1, 8)), gpu=draw(st.integers(0, 3)))
+    parents = [f"d{number}" for number in range(draw(st.integers(0, 2)))]
+    bounds = st.fixed_dictionaries({}, optional={"cpu": st.integers(0, 8), "memory": st.integers(0, 8), "gpu": st.integers(0, 3)})
+    for name in parents:
+        world.inner(
+            name,
+            weight=draw(st.sampled_from(["1", "2", "0.5", "0"])),
+            limits=draw(st.one_of(st.just({}), bounds)),
+            guaranteed=draw(st.one_of(st.just({}), bounds)),
+        )
+    leaves = []
+    for number in range(draw(st.integers(1, 4))):
+        name = f"t{number}"
+        leaves.append(name)
+        world.tenant(
+            name,
+            draw(st.sampled_from(["", *parents])),
+            weight=draw(st.sampled_from(["1", "1", "2", "0.3", "0"])),
+            limits=draw(st.one_of(st.just({}), st.just({}), bounds)),
+            guaranteed=draw(st.one_of(st.just({}), bounds)),
+            suspended=draw(st.sampled_from([False] * 9 + [True])),
+        )
+    gangs: dict[str, list[str]] = {name: [] for name in leaves}
+    for number in range(draw(st.integers(0, 3))):
+        leaf = draw(st.sampled_from(leaves))
+        world.gang(leaf, f"g{number}", draw(st.integers(1, 3)))
+        gangs[leaf].append(f"g{number}")
+    for number in range(draw(st.integers(1, 14))):
+        leaf = draw(st.sampled_from(leaves))
+        group = draw(st.sampled_from([None, None, *gangs[leaf]]))
+        world.pod(
+            leaf,
+            f"p{number}",
+            on=draw(st.sampled_from([None, None, *(f"n{n}" for n in range(nodes))])),
+            group=group,
+            priority=draw(st.sampled_from([0, 0, 1, 2])),
+            cpu=draw(st.integers(0, 3)),
+            memory=draw(st.integers(0, 3)),
+            gpu=draw(st.sampled_from([0, 0, 0, 1, 2])),
+            more={"preemptible": draw(st.sampled_from([True, True, True, False]))},
+        )
+    return world
+
+
+def gang_sizes(gangs: dict[tuple[str, str], Gang]) -> dict[tuple[str, str], int]:
+    return {key: gang.running for key, gang in gangs.items()}
+
+
+@SETTINGS
+@given(worlds())
+def test_a_simulation_ends_within_every_bound(world: World) -> None:
+    state = world.state()
+    crowded, above = set(overcommitted(state)), set(above_limits(state))
+    before = gang_sizes(state.gangs)
+    engine = Engine(state)
+
+    outcome = run_to_fixpoint(engine, world.clock)
+
+    check(state)
+    assert set(overcommitted(state)) <= crowded
+    assert set(above_limits(state)) <= above
+    for key, gang in state.gangs.items():
+        cut = 0 < gang.running < gang.min_member
+        assert not cut or gang.running == before[key], f"{key} runs {gang.running} of {gang.min_member}"
+    for done in outcome.rounds:
+        started = {start.pod for start in done.starts}
+        assert {evict.claimant for evict in done.evictions} <= started, "evicted in vain"
+    assert not engine.cycle(world.clock), "the fixpoint is stable"
+
+
+@SETTINGS
+@given(worlds())
+def test_guaranteed_use_is_never_taken(world: World) -> None:
+    """Replay the decisions one by one: before every eviction across tenants the victim's side is above its guarantee."""
+    final = run_to_fixpoint(Engine(world.state()), world.clock)
+    state = world.state()
+    for done in final.rounds:
+        for decision in done.decisions:
+            match decision:
+                case Evict(pod=key, claimant=by, rule=rule):
+                    victim, claimant = state.pods[key].leaf, state.pods[by].leaf
+                    assert victim is not None
+                    assert claimant is not None
+                    if rule == "P":
+                        assert victim is claimant
+                        assert state.pods[key].spec.priority < state.pods[by].spec.priority
+                    else:
+                        theirs = next(t for t in victim.path if t.parent in (*claimant.path, state.forest.root))
+                        assert any(theirs.used[c] > (theirs.guaranteed or {}).get(c, 0) for c, _ in state.pods[by].klass.asks)
+                    state.apply(ev.PodEvicted(key))
+                case Start(pod=key, node=node):
+                    state.apply(ev.PodStarted(key, node))
+        state.apply(ev.RoundEnded())
+
+
+@SETTINGS
+@given(worlds(), st.randoms(use_true_random=False))
+def test_incremental_state_equals_state_from_scratch(world: World, random) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - hypothesis' own random
+    state = world.state()
+    engine = Engine(state)
+    for event in list(world.events):
+        if isinstance(event, ev.PodSeen) and random.random() < 0.3:
+            state.apply(ev.PodGone(event.spec.key))
+            check(state)
+            state.apply(event)
+        if random.random() < 0.1:
+            engine.cycle(world.clock)
+    check(state)
+
+
+@SETTINGS
+@given(worlds())
+def test_decisions_do_not_depend_on_names_of_nodes_order_of_events_or_units(world: World) -> None:
+    first = world.run()
+    scaled = World(list(world.events), world.clock)
+    structure = [e for e in scaled.events if not isinstance(e, ev.PodSeen)]
+    pods = [e for e in scaled.events if isinstance(e, ev.PodSeen)]
+    scaled.events = [*pods, *reversed(structure)]
+    second = scaled.run()
+    assert [d for done in first.outcome.rounds for d in done.decisions] == [
+        d for done in second.outcome.rounds for d in done.decisions
+    ]
