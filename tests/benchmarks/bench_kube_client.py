@@ -52,7 +52,7 @@ def pod_event(number: int) -> bytes:
         "ports": [{"containerPort": 8080, "protocol": "TCP"}],
         "volumeMounts": [{"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}],
     }
-    fields = {f"f:field-{n}": {"f:sub": {}, 'k:{"name":"main"}': {".": {}}} for n in range(24)}
+    fields: Object = {f"f:field-{n}": {"f:sub": {}, 'k:{"name":"main"}': {".": {}}} for n in range(24)}
     conditions = [
         {"type": kind, "status": "True", "lastTransitionTime": "2030-01-01T00:00:00Z"}
         for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
@@ -228,7 +228,7 @@ def bind_many_generated(url: str, certificate: Path, count: int) -> tuple[float,
             body=body,
             auth_settings=["BearerToken"],
         )
-        return api.call_api(*parameters).read()
+        return api.call_api(*parameters).read()  # type: ignore[no-untyped-call] # the package is half typed
 
     bind()
     cpu, wall = time.process_time(), time.perf_counter()
