@@ -9,6 +9,7 @@ no cycle, and may be used by whoever asks is for the operator and the admission 
 """
 
 import ipaddress
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -170,7 +171,7 @@ class TenantSpec(Model):
     parent: DnsLabel | None = None
     """Tenant that this one is part of; empty for a tenant at the top."""
 
-    weight: Weight = Field(default=1)  # type: ignore[assignment]  # validated into a Decimal like any other default
+    weight: Weight = Decimal(1)
     """Claim to the shared ground relative to the other children of the same parent, a decimal of 0 or more. 0 means no
     claim beyond the guarantee: the tenant may borrow idle room, is served last and reclaimed first."""
 
