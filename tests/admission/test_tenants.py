@@ -36,7 +36,7 @@ def estate(admin: Actor) -> Iterator[None]:
         "verbs": ["manage"],
         "resourceNames": ["markets"],
     }
-    claim = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["claim"], "resourceNames": ["quant-lab"]}
+    claim = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["claim"], "resourceNames": ["quant-lab", "quant-data", "quant-web"]}
     objects = [
         tenant("markets"),
         tenant("retail"),
@@ -77,6 +77,17 @@ def head(api: ApiServer) -> Actor:
             "", tenant("research", parent="markets", namespaces=["markets-lab"]), id="with a namespace of its name"
         ),
         pytest.param("", tenant("research", parent="markets", namespaces=["quant-lab"]), id="with one given by name"),
+        pytest.param("", tenant("research", parent="markets", namespaces=["quant-lab", "quant-web"]), id="with two"),
+        pytest.param(
+            "take at most two such namespaces at a time",
+            tenant("research", parent="markets", namespaces=["quant-lab", "quant-data", "quant-web"]),
+            id="with three",
+        ),
+        pytest.param(
+            "",
+            tenant("research", parent="markets", namespaces=[f"markets-{number}" for number in range(64)]),
+            id="with as many of its name as a Tenant can have",
+        ),
         pytest.param(
             "may not claim the namespaces monitoring: use names that begin with markets-, or ask a platform admin",
             tenant("research", parent="markets", namespaces=["markets-lab", "monitoring"]),

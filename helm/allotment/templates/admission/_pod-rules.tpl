@@ -44,7 +44,7 @@ checked as well, where the user sees the message. Both define the variables `pod
   messageExpression: >-
     'tenant ' + params.spec.tenant + ' may not pull ' + variables.foreignImages.join(', ')
     + ': use an image whose name begins with ' + variables.registries.join(' or ')
-    + ' (names without a registry do not count), or ask a platform admin to extend the tenant\'s policy.registries'
+    + ' (names without a registry do not count), or ask a platform admin to extend the tenant\'s policy.allowedRegistries'
 - expression: variables.foreignTolerations.size() == 0
   messageExpression: >-
     'tenant ' + params.spec.tenant + ' may not tolerate ' + variables.foreignTolerations.join(', ')
