@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ import yaml
 
 from allotment_api.generate import ROOT
 from allotment_api.labels import API_VERSION
+from allotment_api.quantities import total
 from allotment_api.registry import KINDS, parse
+from allotment_api.tenant import Tenant
 
 FOLDERS = ("tenancy", "gang", "kafka", "cassandra", "spark", "jenkins", "bank")
 
@@ -69,3 +72,20 @@ def test_the_bank_hangs_together() -> None:
     assert {spec["parent"] for spec in tenants.values() if "parent" in spec} <= tenants.keys()
     assert {pool for spec in tenants.values() for pool in (*spec.get("nodePools", ()), *spec.get("pools", ()))} <= pools
     assert {d["metadata"]["namespace"] for d in bank if "namespace" in d["metadata"]} == namespaces
+
+
+def test_what_the_banks_parents_are_promised_covers_their_children() -> None:
+    """A guarantee holds only at the level where claimant and victim meet, so it must be there on the whole way up."""
+    tenants = [
+        Tenant.parse(d.values[0]) for d in documents() if d.values[0]["kind"] == "Tenant" and "bank/" in str(d.id)
+    ]
+
+    def promised(tenant: Tenant) -> Counter[tuple[str, str]]:
+        out = Counter({("", name): amount for name, amount in total(tenant.spec.guaranteed).items()})
+        for pool, share in tenant.spec.pools.items():
+            out.update({(pool, name): amount for name, amount in total(share.guaranteed).items()})
+        return out
+
+    for parent in tenants:
+        children = [promised(child) for child in tenants if child.spec.parent == parent.metadata.name]
+        assert sum(children, Counter()) <= promised(parent), parent.metadata.name
