@@ -233,8 +233,11 @@ class LocalCluster:
                     with_scheduler=with_scheduler,
                     extra_flags=dict(extra_flags or {}),
                 )
-            elif with_scheduler and not spec.with_scheduler:
-                spec = replace(spec, with_scheduler=True)
+            else:
+                spec = replace(spec, with_scheduler=with_scheduler or spec.with_scheduler)
+                if not all(Path(line[0]).exists() for line in spec.binaries.values()):  # somebody emptied the cache
+                    binaries = choose(layout=self.layout, progress=self._progress, environment=environment)
+                    spec = replace(spec, binaries=binaries)
             try:
                 spec = self._start(spec, fresh=fresh, api_port=api_port, tied_to_us=tied_to_us)
                 self._finish(spec, pools)
@@ -338,6 +341,7 @@ class LocalCluster:
             spec.kubeconfig,
             pools,
             version=build.KUBERNETES_VERSION,
+            now=dt.datetime.now(tz=dt.UTC),
             on_progress=lambda done, total: self._progress.step("Creating nodes", done, total),
         )
         total = sum(pool.count for pool in pools.pools)

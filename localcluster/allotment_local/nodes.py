@@ -1,11 +1,15 @@
 """Turns pools into Node objects and keeps the cluster's simulated nodes as the pool file says.
 
-Nodes are created whole, with their capacity, and wait for kwok to make them Ready. Applying a pool file again creates
-what is missing, deletes what is no longer there, and replaces a node whose pool changed; nodes that did not come from a
-pool file are left alone. Every simulated node carries the label `allotment.dev/simulated: "true"`, so that nobody takes
-what runs on it for real.
+Nodes are created whole, Ready included: what kwok would write first is written at once, which spares the API server
+half of its work for a thousand nodes. They count as usable when kwok holds their Lease and the taint of new nodes is
+gone.
+
+Applying a pool file again creates what is missing, deletes what is no longer there, and replaces a node whose pool
+changed; nodes that did not come from a pool file are left alone. Every simulated node carries the label
+`allotment.dev/simulated: "true"`, so that nobody takes what runs on it for real.
 """
 
+import datetime as dt
 import hashlib
 import json
 import zlib
@@ -27,6 +31,13 @@ TEMPLATE_ANNOTATION = "allotment.dev/local-template"
 KWOK_ANNOTATION = "kwok.x-k8s.io/node"
 
 _THREADS = 8
+_CONDITIONS = (
+    ("Ready", "True"),
+    ("MemoryPressure", "False"),
+    ("DiskPressure", "False"),
+    ("PIDPressure", "False"),
+    ("NetworkUnavailable", "False"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +48,14 @@ class NodeChanges:
     deleted: int
 
 
-def node_object(pool: "Pool", index: int, *, version: str) -> dict[str, Any]:
+def node_object(pool: "Pool", index: int, *, version: str, now: str) -> dict[str, Any]:
     """The Node object number `index` of a pool.
 
     Args:
         pool: its pool.
         index: counts from 0; the node is called `POOL-INDEX`.
         version: the Kubernetes version that its kubelet would have.
+        now: since when it is Ready, as in an API object.
     """
     name = f"{pool.name}-{index}"
     resources: dict[str, str] = {
@@ -59,6 +71,9 @@ def node_object(pool: "Pool", index: int, *, version: str) -> dict[str, Any]:
         "kubernetes.io/hostname": name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": "amd64",
+        # As a kubelet sets them; where they are missing, a controller patches every node.
+        "beta.kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": "amd64",
         SIMULATED_LABEL: "true",
         POOL_LABEL: pool.name,
         **({"topology.kubernetes.io/zone": pool.zones[index % len(pool.zones)]} if pool.zones else {}),
@@ -77,11 +92,15 @@ def node_object(pool: "Pool", index: int, *, version: str) -> dict[str, Any]:
         },
     }
     node["metadata"]["annotations"][TEMPLATE_ANNOTATION] = _digest(node)
+    node["status"]["conditions"] = [
+        {"type": kind, "status": status, "reason": "Simulated", "lastHeartbeatTime": now, "lastTransitionTime": now}
+        for kind, status in _CONDITIONS
+    ]
     return node
 
 
 def apply_pools(
-    kubeconfig: Path, pools: "PoolFile", *, version: str, on_progress: Callable[[int, int], None]
+    kubeconfig: Path, pools: "PoolFile", *, version: str, now: dt.datetime, on_progress: Callable[[int, int], None]
 ) -> NodeChanges:
     """Make the cluster's pool nodes what the file says.
 
@@ -89,9 +108,11 @@ def apply_pools(
         kubeconfig: of an administrator.
         pools: the file's content.
         version: see `node_object`.
+        now: the time, in UTC.
         on_progress: called with requests done and in all; from several threads.
     """
-    nodes = [node_object(pool, index, version=version) for pool in pools.pools for index in range(pool.count)]
+    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    nodes = [node_object(pool, index, version=version, now=time) for pool in pools.pools for index in range(pool.count)]
     wanted = {str(node["metadata"]["name"]): node for node in nodes}
     with Connection(kubeconfig) as connection:
         present = {
@@ -141,9 +162,11 @@ class _Requests:
 
 
 def ready_count(connection: Connection) -> tuple[int, int]:
-    """How many pool nodes are Ready and free of the not-ready taint, and how many there are."""
+    """How many pool nodes pods can be bound to and kwok looks after, and how many there are."""
     items = connection.get(f"/api/v1/nodes?labelSelector={POOL_LABEL}&resourceVersion=0")["items"]
-    return sum(is_usable(node) for node in items), len(items)
+    leases = connection.get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases?resourceVersion=0")["items"]
+    leased = {lease["metadata"]["name"] for lease in leases}
+    return sum(is_usable(node) and node["metadata"]["name"] in leased for node in items), len(items)
 
 
 def is_usable(node: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Gives disk space back: old binaries, Go's caches, and on request everything that a build made.
+"""Gives disk space back: old binaries, Go's caches, and on request the whole cache folder.
 
 Binaries of the current sources stay unless all is asked for; so do those that a cluster was started with, because its
 `kubectl` and its next `up` need them. Go writes its module cache read-only; that is undone before removing.
@@ -34,7 +34,8 @@ def prune(
 
     Args:
         layout: where the cache is.
-        everything: also binaries of the current sources and a Go toolchain that we installed.
+        everything: also binaries of the current sources, a Go toolchain that we installed, and whatever else is in
+            the cache folder, such as images of real nodes.
         dry_run: only say what would be removed.
         progress: told when a running build is waited for.
 
@@ -57,8 +58,9 @@ def prune(
 def _doomed(layout: Layout, *, everything: bool) -> list[Path]:
     in_use = _in_use(layout)
     doomed = [path for path in (layout.go_build, layout.go_modules) if path.is_dir()]
-    if everything and layout.toolchain.is_dir():
-        doomed.append(layout.toolchain)
+    if everything:
+        kept = (layout.binaries, layout.go_build.parent)
+        doomed += [path for path in layout.cache.iterdir() if path.is_dir() and path not in kept]
     # Binaries of other targets (real nodes) have their keys elsewhere; they go only with everything.
     ours = "" if everything else tuple(f"{target.label}-" for target in build.TARGETS)
     current = () if everything else _current()

@@ -67,7 +67,8 @@ class Specification:
     @property
     def server(self) -> str:
         """The API server's URL."""
-        return f"https://{self.address}:{self.ports.api}"
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"https://{host}:{self.ports.api}"
 
     @property
     def pki(self) -> Path:

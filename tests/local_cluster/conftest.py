@@ -26,10 +26,10 @@ POOLS = PoolFile.model_validate(
 
 @pytest.fixture(scope="session")
 def with_nodes(cluster_state: Path) -> Iterator[LocalCluster]:
-    """A cluster of this folder's own, with three CPU nodes and a GPU node."""
+    """A cluster of this folder's own, with three CPU nodes and a GPU node, and kube-scheduler."""
     with reporter() as progress:
         running = LocalCluster("with-nodes", state=cluster_state, progress=progress)
-        running.up(pools=POOLS, tied_to_us=True)
+        running.up(pools=POOLS, with_scheduler=True, tied_to_us=True)
     try:
         yield running
     finally:

@@ -13,7 +13,6 @@ import pytest
 
 from allotment_local.cluster import GUARDIAN, LocalCluster
 from allotment_local.errors import ComponentDiedError, InvalidInputError, NotRunningError
-from allotment_local.layout import Layout
 from allotment_local.process import ProcessRecord
 
 pytestmark = pytest.mark.cluster
@@ -283,7 +282,3 @@ def test_down_after_a_reboot_touches_no_process_that_has_a_recorded_id_now(clust
 
 def test_helm_talks_to_the_cluster(local_cluster: LocalCluster) -> None:
     assert local_cluster.helm("list", "-A", "-o", "json").stdout.strip() == "[]"
-
-
-def test_the_layout_of_this_run_is_its_own(cluster_state: Path) -> None:
-    assert cluster_state != Layout.from_environment().state

@@ -18,7 +18,7 @@ def pool(**changes: Any) -> dict[str, Any]:
 
 
 def node(index: int = 0, **changes: Any) -> dict[str, Any]:
-    return nodes.node_object(Pool.model_validate(pool(**changes)), index, version="v1.36.3")
+    return nodes.node_object(Pool.model_validate(pool(**changes)), index, version="v1.36.3", now="2026-03-01T12:00:00Z")
 
 
 def read(tmp_path: Path, content: object) -> PoolFile:

@@ -19,6 +19,7 @@ def layout(tmp_path: Path) -> Layout:
         made.go_build / "ab" / "object",
         made.go_modules / "example.com@v1" / "file.go",
         made.toolchain / "bin" / "go",
+        made.cache / "images" / "image",
         made.binaries / f"helm-{current}-go1.26.8" / "helm",
         made.binaries / "helm-0123456789ab-go1.26.8" / "helm",
     ):
@@ -42,6 +43,7 @@ def test_caches_and_old_binaries_go_and_the_current_ones_stay(layout: Layout) ->
     assert all(item.size >= 10_000 for item in removed)
     assert len(names(layout.binaries)) == 1
     assert layout.toolchain.exists()
+    assert (layout.cache / "images").exists()
 
 
 def test_everything_goes_on_request(layout: Layout) -> None:
@@ -49,6 +51,7 @@ def test_everything_goes_on_request(layout: Layout) -> None:
 
     assert not names(layout.binaries)
     assert not layout.toolchain.exists()
+    assert not (layout.cache / "images").exists()
 
 
 def test_a_dry_run_removes_nothing(layout: Layout) -> None:

@@ -24,7 +24,7 @@ def namespace(with_nodes: LocalCluster) -> str:
 
 
 def pod_spec(**changes: Any) -> dict[str, Any]:
-    """A pod on cpu-0, bound by hand: no scheduler runs here."""
+    """A pod on cpu-0, bound by hand: most tests need no scheduler."""
     return {"nodeName": "cpu-0", "restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}], **changes}
 
 
@@ -66,6 +66,20 @@ def test_nodes_keep_a_lease_as_kubelets_do(with_nodes: LocalCluster) -> None:
     leases = get(with_nodes, "kube-node-lease", "leases")["items"]
 
     assert {"cpu-0", "gpu-0"} <= {lease["metadata"]["name"] for lease in leases}
+
+
+def test_kube_scheduler_binds_what_names_no_node(with_nodes: LocalCluster, namespace: str) -> None:
+    wants_gpu = {"limits": {"nvidia.com/gpu": "1"}}
+    spec = pod(
+        "scheduled",
+        nodeName=None,
+        containers=[{"name": "main", "image": "none", "resources": wants_gpu}],
+        tolerations=[{"key": "gpu", "operator": "Exists"}],
+    )
+    create(with_nodes, namespace, spec)
+    wait(with_nodes, namespace, "pod/scheduled", "condition=Ready")
+
+    assert get(with_nodes, namespace, "pod", "scheduled")["spec"]["nodeName"] == "gpu-0"
 
 
 def test_a_pod_runs_at_once_and_stays(with_nodes: LocalCluster, namespace: str) -> None:
