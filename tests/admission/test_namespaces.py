@@ -135,9 +135,9 @@ class TestTheOperator:
         assert there.accepted, there.message
         assert all("the operator binds roles only in tenants' namespaces" in message for message in refused)
 
-    @pytest.mark.parametrize("role", ["owner", "developer", "viewer", "ci"])
-    def test_seats_members(self, role: str, operator: Actor, unbounded: str) -> None:
-        seat = role_binding(unbounded, f"seat-{role}", f"allotment-tenant-{role}", group("anybody"), **MANAGED)
+    @pytest.mark.parametrize("role", ["tenant-owner", "tenant-developer", "tenant-viewer", "tenant-ci", "spark-driver"])
+    def test_seats_members_and_spark_drivers(self, role: str, operator: Actor, unbounded: str) -> None:
+        seat = role_binding(unbounded, f"seat-{role}", f"allotment-{role}", group("anybody"), **MANAGED)
 
         answer = operator.create(seat, dry_run=True)
 

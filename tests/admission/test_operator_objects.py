@@ -1,5 +1,6 @@
 """A tenant's walls stand: what the operator wrote is changed by nobody whom it walls in."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import NAMESPACE, tenant_policy
-from builders.tenant_objects import await_allowed, expect, group, meta, role_binding, service_account
+from builders.tenant_objects import await_allowed, expect, group, meta, namespace_object, role_binding, service_account
 
 Member = Callable[[str, str], Actor]
 
@@ -118,7 +119,20 @@ def test_a_namespace_can_always_be_cleared(controller: str, walls: dict[str, dic
         assert answer.accepted, answer.message
 
 
-def test_an_owner_binds_his_own_programs(unbounded: str, member: Member) -> None:
+def test_a_tenants_namespace_goes_when_it_is_deleted(new_namespace: Callable[..., str], admin: Actor) -> None:
+    name = new_namespace("operator-objects-leaving")
+    expect(admin, network_policy(name, "default-deny", DENY_ALL, **MANAGED))
+    expect(admin, quota(name, "counts", **MANAGED))
+    assert admin.delete(namespace_object(name)).accepted
+
+    deadline = time.monotonic() + 60
+    while admin.get(namespace_object(name)).accepted and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+    assert admin.get(namespace_object(name)).status == 404
+
+
+def test_an_owner_binds_the_tenants_own_programs(unbounded: str, member: Member) -> None:
     own = role_binding(unbounded, "pipeline", "allotment-tenant-ci", service_account(unbounded, "pipeline"))
 
     answer = member(unbounded, "owner").create(own, dry_run=True)
@@ -126,7 +140,7 @@ def test_an_owner_binds_his_own_programs(unbounded: str, member: Member) -> None
     assert answer.accepted, answer.message
 
 
-def test_an_owner_does_not_pass_his_work_off_as_the_operators(unbounded: str, member: Member) -> None:
+def test_an_owner_does_not_pass_anything_off_as_the_operators(unbounded: str, member: Member) -> None:
     fake = role_binding(unbounded, "fake", "allotment-tenant-ci", service_account(unbounded, "pipeline"), **MANAGED)
 
     answer = member(unbounded, "owner").create(fake, dry_run=True)
@@ -135,7 +149,7 @@ def test_an_owner_does_not_pass_his_work_off_as_the_operators(unbounded: str, me
 
 
 @pytest.mark.parametrize("role", ["cluster-admin", "allotment-operator-tenant", "allotment-platform-admin"])
-def test_an_owner_gives_nobody_more_than_he_has(role: str, unbounded: str, member: Member) -> None:
+def test_an_owner_gives_nobody_more_than_is_held(role: str, unbounded: str, member: Member) -> None:
     answer = member(unbounded, "owner").create(role_binding(unbounded, "gift", role, group("friends")), dry_run=True)
 
     assert "attempting to grant RBAC permissions not currently held" in answer.message

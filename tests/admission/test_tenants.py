@@ -36,7 +36,12 @@ def estate(admin: Actor) -> Iterator[None]:
         "verbs": ["manage"],
         "resourceNames": ["markets"],
     }
-    claim = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["claim"], "resourceNames": ["quant-lab", "quant-data", "quant-web"]}
+    claim = {
+        "apiGroups": [""],
+        "resources": ["namespaces"],
+        "verbs": ["claim"],
+        "resourceNames": ["quant-lab", "quant-data", "quant-web"],
+    }
     objects = [
         tenant("markets"),
         tenant("retail"),

@@ -1,5 +1,6 @@
 """What makes pods is judged where its author reads the answer; Jobs are taught to survive evictions."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,21 @@ def test_a_job_that_is_stored_keeps_both_fields(unbounded: str, member: Member) 
 
     assert created.accepted, created.message
     assert (stored["podFailurePolicy"], stored["podReplacementPolicy"]) == (DISRUPTIONS_IGNORED, "Failed")
+
+
+@pytest.mark.parametrize("make", [job, deployment])
+def test_the_pods_of_a_workload_wait_for_our_scheduler(make: Make, unbounded: str, member: Member) -> None:
+    developer = member(unbounded, "developer")
+    pods = f"/api/v1/namespaces/{unbounded}/pods?labelSelector=test={make.__name__}"
+    manifest = make(unbounded, f"real-{make.__name__}")
+    manifest["spec"]["template"].setdefault("metadata", {}).setdefault("labels", {})["test"] = make.__name__
+    assert developer.create(manifest).accepted
+
+    deadline = time.monotonic() + 30
+    while not (found := developer.request("GET", pods).body["items"]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+    assert [it["spec"]["schedulerName"] for it in found] == ["allotment"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import pytest
 import yaml
+
 from builders.api_server import ApiServer
 from builders.helm_chart import CHART, NAMESPACE, RELEASE, Release, of_kind, render
 from builders.tenant_objects import await_default_service_account, namespace_object, pod
