@@ -5,17 +5,17 @@ copies on it have caught up. Here the next restart waits until every pod serves 
 A pod that is outdated and does not serve is restarted first and without waiting: it protects nothing, and it is how a
 broken configuration is mended.
 
-The state is on the objects (a pod carries the revision it was made from), so a restarted operator goes on where it was.
+The state is on the objects (a pod carries the fingerprint of what it was made from), so a restarted operator goes on
+where it was. A change that a running pod would not notice, such as where its successor may run, restarts nothing.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from allotment_operator.plans.actions import Delete, Manifest, ObjectRef
 from allotment_operator.plans.outcome import Observed, pod_is_ready
-
-REVISION_LABEL: Final = "controller-revision-hash"
+from allotment_operator.plans.workload import CONTENT_ANNOTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +73,18 @@ def _restart(pod: Manifest, count: int, why: str) -> Rollout:
 
 
 def _outdated(observed: Observed, pods: Iterable[Manifest]) -> list[Manifest]:
-    """Return the pods made from another revision than their StatefulSet's latest, by name."""
+    """Return the pods that were made from something else than what their StatefulSet now says, by name."""
     latest = {
-        each["metadata"]["name"]: each.get("status", {}).get("updateRevision")
+        each["metadata"]["name"]: _content(each["spec"]["template"])
         for each in observed.of_kind("StatefulSet")
-        # A status that lags behind its spec names the revision before the change.
+        # Before its controller has seen a change, a pod would be made anew as it was.
         if each.get("status", {}).get("observedGeneration") == each["metadata"].get("generation")
     }
-    return [
-        pod
-        for pod in pods
-        if (revision := latest.get(stateful_set_of(pod)))
-        and (pod["metadata"].get("labels") or {}).get(REVISION_LABEL) != revision
-    ]
+    return [pod for pod in pods if (wanted := latest.get(stateful_set_of(pod))) and _content(pod) != wanted]
+
+
+def _content(manifest: Manifest) -> str:
+    return str((manifest["metadata"].get("annotations") or {}).get(CONTENT_ANNOTATION, ""))
 
 
 def stateful_set_of(pod: Manifest) -> str:

@@ -22,7 +22,11 @@ from allotment_api.service import Resources, ServiceSpec
 from allotment_operator.plans.ownership import Owner
 
 CONTENT_ANNOTATION: Final = "allotment.dev/content"
-"""Fingerprint of everything outside the pod's spec that a running process has read: configuration and certificates."""
+"""Fingerprint of everything that a pod must be restarted for: its containers, and the files that they have read.
+
+Where a pod runs is not in it: a taint on a new node pool must not restart every service that may run there."""
+
+_PLACEMENT_FIELDS: Final = frozenset({"affinity", "nodeSelector", "tolerations", "topologySpreadConstraints"})
 
 CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
     "allowPrivilegeEscalation": False,
@@ -77,7 +81,8 @@ class PodGroup:
     Attributes:
         labels: what tells these pods from others of the instance; part of the selector, so never to change.
         pod_labels: further labels of the pods; they may change, at the price of a restart.
-        content: fingerprint of the configuration and certificates that the pods read when they start.
+        content: fingerprint of the configuration and certificates that the pods read when they start, and of whatever
+            else they must be restarted for.
         claims: templates of the pods' volume claims.
     """
 
@@ -98,6 +103,12 @@ class PodGroup:
         """Return the labels by which the StatefulSet knows its pods."""
         return {**self.owner.selector, COMPONENT_LABEL: self.component, **self.labels}
 
+    @property
+    def revision(self) -> str:
+        """Return the fingerprint of what the pods must be restarted for."""
+        lasting = {key: value for key, value in self.pod.items() if key not in _PLACEMENT_FIELDS}
+        return fingerprint(lasting, dict(self.pod_labels), self.content)
+
     def manifest(self) -> dict[str, Any]:
         """Return the StatefulSet."""
         return {
@@ -115,7 +126,7 @@ class PodGroup:
                 "template": {
                     "metadata": {
                         "labels": {**self.selector, **self.pod_labels},
-                        "annotations": {CONTENT_ANNOTATION: self.content},
+                        "annotations": {CONTENT_ANNOTATION: self.revision},
                     },
                     "spec": {
                         "schedulerName": SCHEDULER_NAME,

@@ -13,7 +13,6 @@ from typing import Final
 
 from allotment_api.kafka import KafkaClusterSpec
 from allotment_operator.plans.jvm import heap_mebibytes
-from allotment_operator.plans.workload import fingerprint
 from allotment_operator.services.kafka.external import Address
 from allotment_operator.services.kafka.listeners import Ports, super_users
 from allotment_operator.services.kafka.names import CONTROLLER_PORT, Names
@@ -73,11 +72,6 @@ def files(
         "jvm.options": "".join(f"{option}\n" for option in jvm_options(pool)),
         **{f"external-{ordinal}": "".join(map(str, told)) for ordinal, told in sorted(addresses.items()) if told},
     }
-
-
-def content(files_: Mapping[str, str], certificate: str) -> str:
-    """Return the fingerprint of everything that a node has read when it runs."""
-    return fingerprint(dict(files_), certificate)
 
 
 def settings(spec: KafkaClusterSpec, pool: Pool, topology: Topology, names: Names) -> dict[str, str]:

@@ -48,7 +48,6 @@ _EXACT_NAME: Final = 0
 _UNAVAILABLE: Final = (
     errors.KafkaConnectionError,
     errors.KafkaTimeoutError,
-    errors.NoBrokersAvailable,
     errors.RetriableError,
     ConnectionError,
     TimeoutError,

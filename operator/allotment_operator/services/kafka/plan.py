@@ -24,6 +24,7 @@ from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.rollout import Rollout, next_restart
 from allotment_operator.plans.service_status import Standing, was_ready
 from allotment_operator.plans.storage import growth
+from allotment_operator.plans.workload import fingerprint
 from allotment_operator.services.kafka import binding, configuration, external, network, tls
 from allotment_operator.services.kafka.names import Names
 from allotment_operator.services.kafka.pods import pod_group
@@ -118,7 +119,7 @@ class ClusterPlan:
                 self.topology,
                 tenant=self.tenant,
                 preemption=self.preemption,
-                content=configuration.content(files, certificate),
+                content=fingerprint(files, certificate, pool.spec.placement.manifest()),
             )
             manifests += [self._config_map(pool, files), group.manifest()]
         waiting = f"Certificates and credentials are being made for pool {', '.join(lacking)}." if lacking else ""

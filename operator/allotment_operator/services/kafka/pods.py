@@ -96,7 +96,7 @@ def environment(names: Names, spec: KafkaClusterSpec, pool: Pool, topology: Topo
         "CONFIG_DIR": files.CONFIG_DIR,
         "RUN_DIR": files.RUN_DIR,
         "DATA_DIR": files.DATA_DIR,
-        "NODE_DOMAIN": f"{names.headless}.{names.namespace}.svc",
+        "NODE_HOST": f"$(POD_NAME).{names.headless}.{names.namespace}.svc",  # Kubernetes fills in the pod's name
         "FIRST_NODE_ID": str(pool.first_node_id),
         "CONTROLLER": "true" if pool.is_controller else "false",
         "CLUSTER_ID": topology.identity.cluster_id,

@@ -17,7 +17,7 @@ if [[ -f "$CONFIG_DIR/external-$ordinal" ]]; then
   done < "$CONFIG_DIR/external-$ordinal"
 fi
 
-sed -e "s|@NODE_ID@|$node_id|g" -e "s|@HOST@|$POD_NAME.$NODE_DOMAIN|g" \
+sed -e "s|@NODE_ID@|$node_id|g" -e "s|@HOST@|$NODE_HOST|g" \
   -e "s|@MORE_LISTENERS@|$more_listeners|g" -e "s|@MORE_ADVERTISED@|$more_advertised|g" \
   "$CONFIG_DIR/server.properties" > "$properties"
 if [[ -n "${RACK:-}" ]]; then

@@ -1,0 +1,111 @@
+"""How a topic or a user finds its cluster: the KafkaCluster of that name in its namespace, and the way in to it."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from allotment_api.conditions import ConditionType, Reason, find
+from allotment_api.errors import InvalidManifestError
+from allotment_api.kafka import KafkaCluster
+from allotment_api.labels import API_VERSION
+from allotment_kube.client import Client
+from allotment_kube.resources import SECRETS
+from allotment_operator.services.kafka.admin import Login
+from allotment_operator.services.kafka.names import REPLICATION_PORT, Names
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster as its topics and users see it.
+
+    Attributes:
+        names: of the cluster's objects.
+        resource: the KafkaCluster; None where there is none.
+        login: the operator's way in; None until the cluster has been deployed.
+        waiting: why nothing can be asked of it now, in words; empty where it can.
+        simulated: whether its nodes are, so that there is nobody to ask.
+        gone: whether there is nothing (any more) that a topic or a user could be taken out of.
+    """
+
+    names: Names
+    resource: KafkaCluster | None = None
+    login: Login | None = None
+    waiting: str = ""
+    simulated: bool = False
+    gone: bool = False
+
+
+class Clusters(Protocol):
+    """Finds clusters, and what else of a namespace matters to topics and users."""
+
+    async def find(self, namespace: str, name: str) -> Cluster:
+        """Return the cluster of that name, whether it exists or not."""
+
+    async def siblings(self, namespace: str, kind: str) -> list[Mapping[str, Any]]:
+        """Return the custom resources of a kind in a namespace."""
+
+    async def secret_labels(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """Return the labels of a Secret; None where there is none."""
+
+
+class KubernetesClusters:
+    """Finds them at the API server.
+
+    Args:
+        client: with the operator's own rights.
+        operator_namespace: where the operator's own certificates are kept.
+    """
+
+    def __init__(self, client: Client, *, operator_namespace: str) -> None:
+        self._client = client
+        self._home = operator_namespace
+
+    async def find(self, namespace: str, name: str) -> Cluster:
+        """Return the cluster of that name, whether it exists or not."""
+        kind = await self._client.discover(API_VERSION, "KafkaCluster")
+        manifest = await self._client.find(kind, name, namespace=namespace)
+        certificate = None
+        if manifest is not None:
+            ref = Names(namespace, name).operator_certificate(self._home)
+            certificate = await self._client.find(SECRETS, ref.name, namespace=ref.namespace)
+        return cluster(Names(namespace, name), manifest, certificate)
+
+    async def siblings(self, namespace: str, kind: str) -> list[Mapping[str, Any]]:
+        """Return the custom resources of a kind in a namespace."""
+        resource = await self._client.discover(API_VERSION, kind)
+        found: list[Mapping[str, Any]] = [*await self._client.list(resource, namespace=namespace)]
+        return found
+
+    async def secret_labels(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """Return the labels of a Secret; None where there is none."""
+        secret = await self._client.find(SECRETS, name, namespace=namespace)
+        return None if secret is None else secret["metadata"].get("labels") or {}
+
+
+def cluster(names: Names, manifest: Mapping[str, Any] | None, certificate: Mapping[str, Any] | None) -> Cluster:
+    """Judge a cluster by its resource and the operator's certificate for it."""
+    if manifest is None:
+        waiting = f"KafkaCluster {names.cluster} does not exist in this namespace: make it, or correct spec.cluster"
+        return Cluster(names, waiting=waiting, gone=True)
+    try:
+        resource = KafkaCluster.parse(manifest, strict=False)
+    except InvalidManifestError as error:
+        return Cluster(names, waiting=f"KafkaCluster {names.cluster} is not valid: {error}")
+    if resource.metadata.deletion_timestamp is not None:
+        return Cluster(names, resource, waiting=f"KafkaCluster {names.cluster} is being deleted", gone=True)
+    login = _login(names, certificate)
+    ready = find(resource.status.conditions if resource.status else (), ConditionType.READY)
+    if login is None or ready is None:
+        return Cluster(names, resource, waiting=f"KafkaCluster {names.cluster} is being deployed", gone=login is None)
+    simulated = ready.reason == Reason.PODS_READY_SIMULATED
+    waiting = "" if ready.status == "True" else f"KafkaCluster {names.cluster} is not ready: {ready.message}"
+    return Cluster(names, resource, login, waiting, simulated)
+
+
+def _login(names: Names, certificate: Mapping[str, Any] | None) -> Login | None:
+    data = (certificate or {}).get("data") or {}
+    if "tls.pem" not in data:
+        return None
+    pem, authority = (base64.b64decode(data[key]).decode() for key in ("tls.pem", "ca.crt"))
+    return Login(f"{names.bootstrap_host}:{REPLICATION_PORT}", authority, certificate=pem)
