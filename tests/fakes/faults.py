@@ -28,7 +28,7 @@ class Fault(StrEnum):
     WATCH_CUT = "watch cut in the middle of a line"
     WATCH_CLOSED = "watch closed in order, early"
     WATCH_SILENT = "watch open, but dead"
-    WATCH_DUPLICATE = "events told twice"
+    WATCH_DUPLICATE = "events told again, late"
 
 
 class Verb(StrEnum):

@@ -24,6 +24,7 @@ class Watching:
         self._plan = plan
         self._fault = fault
         self._revision = int(target.query.get("resourceVersion") or server.store.revision)
+        self._told_before: list[bytes] = []
         # Where in the stream the fault strikes, so that it does not always hit the first event.
         self._patience = plan.number(4) if fault is not None else 0
 
@@ -73,7 +74,9 @@ class Watching:
             return []
         if self._fault is Fault.WATCH_DUPLICATE:
             self._plan.injected[Verb.WATCH, Fault.WATCH_DUPLICATE] += 1
-            return [line, line]
+            # Not only the same event twice: an old one after a newer one is the harder case.
+            self._told_before.append(line)
+            return [line, self._told_before[self._plan.number(len(self._told_before))]]
         return [line]
 
     async def _through_fault(self, line: bytes) -> AsyncIterator[bytes]:

@@ -13,7 +13,7 @@ from allotment_kube import ApiError, Client, LeadershipLostError, Lease, LeaseSe
 from allotment_kube.models import Object
 from allotment_kube.resources import CONFIG_MAPS, LEASES
 from fakes.environments import Fake
-from fakes.faults import FaultPlan
+from fakes.faults import Fault, FaultPlan, Verb
 from fakes.in_process import InProcessTransport
 
 pytestmark = pytest.mark.looptime
@@ -140,13 +140,57 @@ async def test_a_dead_leader_is_succeeded_after_its_lease_and_its_last_writes(fa
             await asyncio.sleep(20.0)
             one.transport.partitioned = True
             died = asyncio.get_running_loop().time()
+            renewed = died + one.lease.remaining() - one.lease.settings.renew_deadline
             await asyncio.sleep(40.0)
 
             assert one.led_until is not None
             assert second.led_from is not None
             assert died <= one.led_until <= died + 10.0
-            assert one.led_until + 5.0 < second.led_from <= died + 15.0 + 3.0 + 2.4 + 0.1
+            assert renewed + 15.0 + 3.0 <= second.led_from <= died + 15.0 + 3.0 + 2.4 + 0.1
             assert isinstance(first_run.exception(), LeadershipLostError)
+
+
+async def test_a_frozen_process_writes_nothing_when_it_wakes(fake: Fake) -> None:
+    fake.server.put(LEASES, FREE)
+    loop = asyncio.get_running_loop()
+    frozen_for = [0.0]
+    lease = Lease(fake.client, "l", namespace="a", identity="x", clock=lambda: loop.time() + frozen_for[0])
+    running_lease = asyncio.create_task(lease.run(asyncio.Event().wait))  # type: ignore[arg-type] # its result is unused
+    await asyncio.sleep(5.0)
+    with lease.write() as allowed:
+        assert 0.0 < allowed < lease.settings.duration - lease.settings.renew_deadline
+
+    frozen_for[0] = 10.0  # and no other task has run since
+    with pytest.raises(LeadershipLostError), lease.write():
+        pass
+
+    assert (lease.is_leader, lease.remaining()) == (False, 0.0)
+    await asyncio.sleep(1.0)
+    running_lease.cancel()
+    await asyncio.gather(running_lease, return_exceptions=True)
+
+
+async def test_a_lease_is_not_released_while_a_write_may_be_under_way(fake: Fake) -> None:
+    fake.server.put(LEASES, FREE)
+    plan = FaultPlan(longest_delay=1000.0)
+    plan.script(Verb.CREATE, Fault.DELAY)
+    one = Process(fake, "one", plan=plan)
+    started = asyncio.Event()
+
+    async def lead() -> None:
+        started.set()
+        await one.client.guarded(one.lease).create(CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "a"}})
+
+    running_lease = asyncio.create_task(one.lease.run(lead))
+    await started.wait()
+    await asyncio.sleep(0.5)
+    running_lease.cancel()
+    await asyncio.sleep(2.9)
+    held = holder(fake)
+    await asyncio.gather(running_lease, return_exceptions=True)
+    await one.transport.close()
+
+    assert (held, holder(fake)) == ("one", "")
 
 
 async def test_a_leader_outlives_a_short_outage(fake: Fake) -> None:

@@ -69,7 +69,7 @@ async def test_leaders_never_overlap(seed: int) -> None:
     server = FakeApiServer(clock=asyncio.get_running_loop().time)
     server.put(LEASES, {"metadata": {"name": "l", "namespace": "a"}, "spec": {}})
     faults = frozenset({Fault.DELAY, Fault.DROP_BEFORE, Fault.DROP_AFTER, Fault.ERROR_AFTER, Fault.CONFLICT})
-    plans = [FaultPlan(seed * 10 + n, rate=0.1, only=faults, longest_delay=6.0) for n in range(3)]
+    plans = [FaultPlan(seed * 10 + n, rate=0.25, only=faults, longest_delay=7.5) for n in range(3)]
     machines = [
         asyncio.create_task(life(server, f"machine-{n}", plan, random.Random(seed * 10 + n)))
         for n, plan in enumerate(plans)
