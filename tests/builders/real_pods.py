@@ -70,3 +70,29 @@ def service(namespace: str, name: str, *, app: str = "", **fields: Any) -> dict[
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"selector": {"app": app or name}, "ports": [{"name": "http", "port": 8080}], **fields},
     }
+
+
+def stateful_set(namespace: str, name: str, *command: str, replicas: int, storage: str) -> dict[str, Any]:
+    """A StatefulSet of restricted pods, each with a volume at /data, spread over the nodes, with a headless Service."""
+    labels = {"app": name}
+    main = container(*command, volumeMounts=[{"name": "data", "mountPath": "/data"}])
+    apart = {"labelSelector": {"matchLabels": labels}, "topologyKey": "kubernetes.io/hostname"}
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "serviceName": name,
+            "replicas": replicas,
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod_spec(main, affinity=affinity)},
+            "volumeClaimTemplates": [claim],
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"},
+        },
+    }

@@ -7,15 +7,18 @@ needs nodes. Everything is safe to repeat: what is there already stays.
 
 import datetime as dt
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from allotment_local import process
 from allotment_local.api import Connection
 from allotment_local.cluster import LocalCluster
 from allotment_local.errors import ClusterTimeoutError, InvalidInputError, LocalClusterError
 from allotment_local.nodes import is_usable
 from allotment_local.pools import PoolFile, Taint
+from allotment_local.process import ProcessRecord
 from allotment_local.progress import Progress, Silent
 from allotment_local.real_node import addons, configuration, credentials, network, programs, requirements
 from allotment_local.real_node.images import recipes
@@ -24,7 +27,7 @@ from allotment_local.real_node.images.recipes import Recipe
 from allotment_local.real_node.network import MAX_NODES, Slot
 from allotment_local.real_node.node import RealNode
 from allotment_local.real_node.programs import NodePrograms
-from allotment_local.real_node.state import RealNodesState
+from allotment_local.real_node.state import RealNodesState, record
 from allotment_local.specification import Specification
 
 REAL_LABEL = "allotment.dev/real"
@@ -112,6 +115,7 @@ class Fleet:
                 Slot(state.slot), pools=pools, merge_into=merge_into, tied_to_us=tied_to_us, environment=environment
             )
             self._start_nodes(spec, state, built, store)
+            self._start_volumes(spec)
             self._start_dns(spec, built)
         except BaseException:
             if fresh:
@@ -203,6 +207,25 @@ class Fleet:
         if node.running() is None:
             built = programs.ensure(layout=self.cluster.layout, progress=self._progress, environment=environment)
             self._start_node(self.cluster.specification, node, built, None)
+
+    def _start_volumes(self, spec: Specification) -> None:
+        """Start the volume provisioner, a process of the machine: it reaches into every node."""
+        path = record(spec.folder, "volumes")
+        present = ProcessRecord.load(path)
+        if present is not None and present.is_running():
+            return
+        client = spec.component_kubeconfig("volumes")
+        credentials.write_client(
+            client,
+            credentials.VOLUMES_USER,
+            pki=spec.pki,
+            server=spec.server,
+            context=spec.context,
+            now=_now(),
+        )
+        line = (sys.executable, "-m", "allotment_local.real_node.volumes", str(spec.folder), str(client))
+        environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        process.spawn(line, log=spec.log("volumes"), environment=environment).save(path)
 
     def _start_dns(self, spec: Specification, built: NodePrograms) -> None:
         slot = Slot(self.state.slot)

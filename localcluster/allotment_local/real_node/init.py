@@ -21,6 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from allotment_local.real_node import disk
 from allotment_local.real_node.paths import CONTAINERD_SOCKET, INSIDE, NodeFolder
 from allotment_local.real_node.tools import run
 
@@ -114,6 +115,8 @@ def prepare_mounts(folder: NodeFolder) -> None:
     for inside, target in (("kubelet", "/var/lib/kubelet"), ("pod-logs", "/var/log/pods")):
         Path(target).mkdir(parents=True)
         run("mount", "--bind", str(INSIDE / inside), target)
+    for volume in disk.known(INSIDE / "volumes"):  # of a node that starts again
+        disk.mount(volume, run=run)
 
 
 def shield_sysctls() -> None:

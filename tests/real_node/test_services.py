@@ -1,0 +1,66 @@
+"""Services, DNS and traffic between nodes."""
+
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from builders.real_cluster import RealCluster
+from builders.real_pods import IDLE, SERVE, pod, service
+
+pytestmark = pytest.mark.real_node
+
+_FETCH = "import sys,urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).status)"
+
+
+@pytest.fixture(scope="module")
+def web(real_cluster: RealCluster) -> Iterator[str]:
+    """A namespace with a web server on one node and a client on the other."""
+    namespace = "services"
+    real_cluster.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        pod(namespace, "web", *SERVE, nodeSelector={"kubernetes.io/hostname": "real-1"}),
+        pod(namespace, "client", *IDLE, nodeSelector={"kubernetes.io/hostname": "real-2"}),
+        service(namespace, "web", type="NodePort"),
+        service(namespace, "web-headless", app="web", clusterIP="None"),
+    )
+    real_cluster.wait("-n", namespace, "pod", "--all", "--for=condition=Ready")
+    yield namespace
+    real_cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def test_a_pod_reaches_a_service_on_another_node_by_its_name(real_cluster: RealCluster, web: str) -> None:
+    for host in ("web", f"web.{web}.svc.cluster.local", "web-headless"):
+        answer = real_cluster.execute(web, "client", "python3", "-c", _FETCH, f"http://{host}:8080/")
+        assert answer == "200\n", host
+
+
+def test_a_pod_reaches_itself_through_its_own_service(real_cluster: RealCluster, web: str) -> None:
+    assert real_cluster.execute(web, "web", "python3", "-c", _FETCH, "http://web:8080/") == "200\n"
+
+
+def test_a_pod_reaches_the_api_server_with_its_service_account(real_cluster: RealCluster, web: str) -> None:
+    ask = (
+        "import ssl,urllib.request as u; f='/var/run/secrets/kubernetes.io/serviceaccount/';"
+        "h={'Authorization': 'Bearer '+open(f+'token').read()};"
+        "r=u.Request('https://kubernetes.default.svc/version', headers=h);"
+        "print(u.urlopen(r, context=ssl.create_default_context(cafile=f+'ca.crt'), timeout=5).status)"
+    )
+    assert real_cluster.execute(web, "client", "python3", "-c", ask) == "200\n"
+
+
+def test_the_machine_reaches_pods_services_and_node_ports(real_cluster: RealCluster, web: str) -> None:
+    served = real_cluster.get("-n", web, "service", "web")["spec"]
+    port = served["ports"][0]["nodePort"]
+    hosts = [f"{real_cluster.get('-n', web, 'pod', 'web')['status']['podIP']}:8080", f"{served['clusterIP']}:8080"]
+    hosts += [f"{node.description.address}:{port}" for node in real_cluster.fleet.nodes]
+
+    for host in hosts:
+        with urllib.request.urlopen(f"http://{host}/", timeout=5) as response:
+            assert response.status == 200, host
+
+
+def test_names_outside_the_cluster_do_not_resolve(real_cluster: RealCluster, web: str) -> None:
+    resolve = "import socket\ntry: socket.getaddrinfo('example.com', 80)\nexcept OSError as error: print('refused')"
+
+    assert real_cluster.execute(web, "client", "python3", "-c", resolve) == "refused\n"
