@@ -185,11 +185,12 @@ class AiohttpTransport:
     def _translated(
         self, error: Exception, request: Request
     ) -> UnreachableError | OutcomeUnknownError | ConfigurationError:
+        if self._tls is not None and not isinstance(error, TimeoutError):
+            # A rotated CA fails the handshake, an expired certificate the first read: the next attempt sees new files.
+            self._tls.refresh()
         if isinstance(error, aiohttp.InvalidURL):
             return ConfigurationError(f"the server's address {self._base!r} is not a URL")
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-            if self._tls is not None:
-                self._tls.refresh()  # the next attempt sees a rotated CA or certificate
             return UnreachableError(f"TLS to {self._base} failed: {_plain(error)}", request=request.line)
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             reason = "no answer in time" if isinstance(error, TimeoutError) else _plain(error)

@@ -1,0 +1,167 @@
+"""Certificates on a real TLS socket: checked, presented, rotated."""
+
+import base64
+import ipaddress
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from allotment_kube import Client, errors
+from allotment_kube.configuration import Configuration
+from allotment_kube.credentials import ExecCredentials, ExecPlugin
+from allotment_kube.models import Object
+from allotment_kube.resources import NODES
+from allotment_kube.retries import NEVER_REPEAT
+from allotment_kube.tls import PemSource, TlsSettings
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A self-signed certificate with its key."""
+
+    certificate: Path
+    key: Path
+
+
+def self_signed(folder: Path, name: str, *, host: str = "127.0.0.1") -> Pair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    address: x509.GeneralName = x509.DNSName(host)
+    if host[0].isdigit():
+        address = x509.IPAddress(ipaddress.ip_address(host))
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pair = Pair(folder / f"{name}.crt", folder / f"{name}.key")
+    pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    pair.key.write_bytes(key.private_bytes(encoding, form, serialization.NoEncryption()))
+    return pair
+
+
+@asynccontextmanager
+async def tls_server(pair: Pair, clients: Pair | None = None) -> AsyncIterator[str]:
+    """Answers with a node named after the client's certificate."""
+
+    async def handler(request: web.Request) -> web.Response:
+        presented = request.get_extra_info("peercert") or {}
+        name = "".join(value for field in presented.get("subject", ()) for _, value in field) or "anonymous"
+        return web.json_response({"metadata": {"name": name}})
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.certificate, pair.key)
+    if clients is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(clients.certificate)
+    application = web.Application()
+    application.router.add_get("/{path:.*}", handler)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        yield f"https://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def who_am_i(configuration: Configuration) -> str:
+    async with Client.connect(configuration, retries=NEVER_REPEAT) as client:
+        return (await client.get(NODES, "n")).metadata.name
+
+
+async def test_a_rotated_authority_is_read_after_a_failure(tmp_path: Path) -> None:
+    server, other = self_signed(tmp_path, "server"), self_signed(tmp_path, "other")
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes(other.certificate.read_bytes())
+    async with tls_server(server) as url:
+        settings = TlsSettings(authority=PemSource(path=authority))
+        async with Client.connect(Configuration(url, tls=settings), retries=NEVER_REPEAT) as client:
+            with pytest.raises(errors.UnreachableError, match="TLS"):
+                await client.get(NODES, "n")
+            authority.write_bytes(server.certificate.read_bytes())
+            with pytest.raises(errors.UnreachableError, match="TLS"):
+                await client.get(NODES, "n")  # this failure makes it look
+
+            assert (await client.get(NODES, "n")).metadata.name == "anonymous"
+
+
+async def test_a_client_certificate_is_presented(tmp_path: Path) -> None:
+    server, jane = self_signed(tmp_path, "server"), self_signed(tmp_path, "jane")
+    settings = TlsSettings(
+        authority=PemSource(data=server.certificate.read_bytes()),
+        certificate=PemSource(path=jane.certificate),
+        key=PemSource(data=jane.key.read_bytes()),
+    )
+    async with tls_server(server, clients=jane) as url:
+        assert await who_am_i(Configuration(url, tls=settings)) == "jane"
+
+
+async def test_a_plugins_certificate_is_presented(tmp_path: Path) -> None:
+    server, robot = self_signed(tmp_path, "server"), self_signed(tmp_path, "robot")
+    status = {
+        "clientCertificateData": robot.certificate.read_text(),
+        "clientKeyData": robot.key.read_text(),
+    }
+    credential: Object = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+    answer = base64.b64encode(json.dumps(credential).encode()).decode()
+    plugin = ExecPlugin("sh", "client.authentication.k8s.io/v1", args=("-c", f"echo {answer} | base64 -d"))
+    settings = TlsSettings(authority=PemSource(path=server.certificate))
+    async with tls_server(server, clients=robot) as url:
+        assert await who_am_i(Configuration(url, credentials=ExecCredentials(plugin), tls=settings)) == "robot"
+
+
+@pytest.mark.parametrize(("name", "accepted"), [("", False), ("kubernetes", True)])
+async def test_the_servers_name_is_checked_under_the_configured_name(tmp_path: Path, name: str, accepted: bool) -> None:
+    server = self_signed(tmp_path, "server", host="kubernetes")
+    settings = TlsSettings(authority=PemSource(path=server.certificate), server_name=name)
+    async with tls_server(server) as url:
+        if accepted:
+            assert await who_am_i(Configuration(url, tls=settings)) == "anonymous"
+        else:
+            with pytest.raises(errors.UnreachableError, match="TLS"):
+                await who_am_i(Configuration(url, tls=settings))
+
+
+async def test_checks_are_off_only_by_request_and_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with tls_server(self_signed(tmp_path, "server")) as url:
+        with pytest.raises(errors.UnreachableError, match="TLS"):
+            await who_am_i(Configuration(url))
+        assert "not checked" not in caplog.text
+        assert await who_am_i(Configuration(url, tls=TlsSettings(insecure=True))) == "anonymous"
+
+    assert "not checked" in caplog.text
+
+
+def test_unusable_certificates_are_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(errors.ConfigurationError, match="cannot read"):
+        Client.connect(Configuration("https://x", tls=TlsSettings(authority=PemSource(path=tmp_path / "missing"))))
+
+
+async def test_a_key_that_does_not_fit_is_a_configuration_error(tmp_path: Path) -> None:
+    one, two = self_signed(tmp_path, "one"), self_signed(tmp_path, "two")
+    settings = TlsSettings(certificate=PemSource(path=one.certificate), key=PemSource(path=two.key))
+    with pytest.raises(errors.ConfigurationError, match="certificates cannot be used"):
+        await who_am_i(Configuration("https://127.0.0.1:1", tls=settings))
