@@ -63,29 +63,22 @@ async def run(settings: Settings, configuration: Configuration) -> None:
     metrics, readiness, stop = Metrics(queue_depth=queue.__len__), Readiness(), asyncio.Event()
     base = Foundations(settings, configuration, metrics, readiness, queue)
     install_signals(stop)
-    reigning: list[Operator] = []
-
-    def publish() -> None:
-        for operator in reigning:
-            operator.publish()
-
     identity = settings.identity or unique_identity()
-    async with (
-        Client.connect(configuration, user_agent="allotment-operator", observer=metrics) as client,
-        serving(settings.http_host, settings.http_port, metrics=metrics, readiness=readiness, publish=publish) as port,
-    ):
-        logs.event(_logger, "started", port=port, server=configuration.server, identity=identity)
-        lease = Lease(
-            client, LEASE, namespace=settings.namespace, identity=identity, settings=_times(settings.lease_seconds)
-        )
+    async with Client.connect(configuration, user_agent="allotment-operator", observer=metrics) as client:
+        times = _times(settings.lease_seconds)
+        lease = Lease(client, LEASE, namespace=settings.namespace, identity=identity, settings=times)
+        # Made before the Lease is taken: loading the services takes seconds, in which nobody would renew it.
+        operator = Operator(client.guarded(lease), base, identity=identity)
 
         async def reign() -> None:
             metrics.leader.set(1)
-            operator = Operator(client.guarded(lease), base, identity=identity)
-            reigning.append(operator)
             await operator.run(stop)
 
-        await _until(stop, lease, reign)
+        async with serving(
+            settings.http_host, settings.http_port, metrics=metrics, readiness=readiness, publish=operator.publish
+        ) as port:
+            logs.event(_logger, "started", port=port, server=configuration.server, identity=identity)
+            await _until(stop, lease, reign)
 
 
 async def _until(stop: asyncio.Event, lease: Lease, reign: Reign) -> None:

@@ -78,9 +78,7 @@ class Operator:
         )
         self._nodes = Nodes(client)
         surroundings = Surroundings(client, settings.namespace, self._nodes.simulated, now)
-        self.kinds: dict[str, Kind[Any]] = by_name(
-            [TenantKind(self._register.estate), *service_kinds(surroundings).values()]
-        )
+        self.kinds: dict[str, Kind[Any]] = by_name([TenantKind(self._register.estate), *service_kinds(surroundings)])
         self._events = Recorder(client, instance=identity, clock=now)
         self.engine = Engine(
             self.kinds,
@@ -101,7 +99,7 @@ class Operator:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop, or until a part fails: then the program must be started afresh."""
         settings, readiness = self._base.settings, self._base.readiness
-        for name in ("tenants", "nodes", "census", "watches"):
+        for name in ("tenants", "nodes", "census", "children", "watches"):
             readiness.await_(name)
         queue = self._base.queue
         children = ChildWatches(self._client, queue, known=self.engine.knows)
@@ -125,6 +123,9 @@ class Operator:
                 group.create_task(census.run(settings.resync_seconds), name="census"),
                 group.create_task(workers.run(settings.workers), name="workers"),
             ]
+            # kopf ends every task that began after it: ours must have begun, their own tasks too.
+            await children.synced()
+            readiness.done("children")
             try:
                 await self._kopf(stop)
             finally:

@@ -60,6 +60,11 @@ class ChildWatches:
             for reflector in self._reflectors:
                 group.create_task(reflector.run(), name=f"watch {reflector.resource}")
 
+    async def synced(self) -> None:
+        """Wait until all of them have been listed."""
+        for reflector in self._reflectors:
+            await reflector.synced()
+
     def _heard(self, event: Event[Resourced]) -> None:
         if isinstance(event, Synced):
             return

@@ -205,7 +205,7 @@ def _ready(tenant: Tenant, estate: Estate, steps: list[Step], *, now: dt.datetim
             f"All {len(steps)} namespaces are ready." if len(steps) > 1 else f"The namespace {steps[0].name} is ready."
         )
     elif children:
-        message = f"It has {len(children)} tenants below it."
+        message = f"It has {len(children)} tenant{'s' if len(children) > 1 else ''} below it."
     else:
         message = "It has no namespaces: list some in spec.namespaces."
     if suspended:

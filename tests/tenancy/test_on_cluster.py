@@ -1,0 +1,307 @@
+"""Tenants on a real API server: the operator has its ServiceAccount's token, the chart's rights and its policies."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from builders.api_server import Actor
+from builders.operator_process import OperatorProcess, eventually
+from builders.tenant_objects import await_default_service_account, namespace_object, pod
+
+pytestmark = pytest.mark.cluster
+
+NETWORK = "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies"
+BINDINGS = "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings"
+TOPICS = "/apis/allotment.dev/v1alpha1/namespaces/{}/kafkatopics"
+POLICIES = "/apis/allotment.dev/v1alpha1/namespaces/{}/tenantpolicies"
+QUOTAS = "/api/v1/namespaces/{}/resourcequotas"
+
+
+def names(items: list[dict[str, Any]]) -> set[str]:
+    return {each["metadata"]["name"] for each in items}
+
+
+def a_topic(admin: Actor, namespace: str) -> None:
+    """A service that is there and does nothing: its cluster does not exist."""
+    topic = {
+        "apiVersion": "allotment.dev/v1alpha1",
+        "kind": "KafkaTopic",
+        "metadata": {"name": "orders", "namespace": namespace},
+        "spec": {"cluster": "none", "paused": True},
+    }
+    answer = admin.request("POST", TOPICS.format(namespace), topic)
+    assert answer.accepted, answer.message
+
+
+class TestANewTenant:
+    def test_gets_its_namespaces_furnished(self, estate: Any, operator: OperatorProcess) -> None:
+        group = estate.add("group", members=[{"name": "auditors", "role": "viewer"}], policy={"maxPriority": 500})
+        leaf = estate.add(
+            "leaf",
+            parent=group,
+            namespaces=[estate.name("one"), estate.name("two")],
+            members=[{"name": "devs", "role": "developer"}],
+            services=[{"kind": "KafkaTopic", "count": 2}],
+        )
+        eventually(lambda: estate.ready(group, leaf), because=operator.tail)
+
+        space = estate.namespace(estate.name("one"))
+        assert space is not None
+        assert space["metadata"]["labels"] == {
+            "allotment.dev/tenant": leaf,
+            "app.kubernetes.io/managed-by": "allotment",
+            "kubernetes.io/metadata.name": estate.name("one"),
+            "pod-security.kubernetes.io/enforce": "restricted",
+            "pod-security.kubernetes.io/enforce-version": "v1.36",
+            "pod-security.kubernetes.io/warn": "restricted",
+            "pod-security.kubernetes.io/warn-version": "v1.36",
+        }
+        one = estate.name("one")
+        assert names(estate.items(BINDINGS.format(one))) == {
+            "allotment-operator-tenant",
+            "allotment-developer",
+            "allotment-viewer",
+        }
+        assert "allotment-default-deny" in names(estate.items(NETWORK.format(one)))
+        [policy] = estate.items(POLICIES.format(one))
+        assert (policy["spec"]["tenant"], policy["spec"]["maxPriority"]) == (leaf, 500)
+        [quota] = estate.items(QUOTAS.format(one))
+        assert quota["spec"]["hard"]["count/kafkatopics.allotment.dev"] == "2"
+        assert quota["spec"]["hard"]["count/kafkaclusters.allotment.dev"] == "0"
+        assert [each["phase"] for each in (estate.get(leaf) or {})["status"]["namespaces"]] == ["Ready", "Ready"]
+
+    def test_lets_its_members_in_and_nobody_else(self, estate: Any, user: Callable[..., Actor]) -> None:
+        leaf = estate.add(
+            "leaf", namespaces=[estate.name("space")], members=[{"name": "insiders", "role": "developer"}]
+        )
+        eventually(lambda: estate.ready(leaf))
+        await_default_service_account(estate.admin, estate.name("space"))
+        insider, outsider = user("ann", "insiders"), user("oz", "outsiders")
+
+        eventually(lambda: insider.create(pod(estate.name("space")), dry_run=True).accepted)
+
+        assert outsider.create(pod(estate.name("space")), dry_run=True).status == 403
+        assert not outsider.allowed("get", "secrets", namespace=estate.name("space"))
+        assert insider.allowed("get", "secrets", namespace=estate.name("space"))
+
+    def test_starts_no_privileged_pod(self, estate: Any) -> None:
+        leaf = estate.add("leaf", namespaces=[estate.name("space")])
+        eventually(lambda: estate.ready(leaf))
+        await_default_service_account(estate.admin, estate.name("space"))
+        privileged = pod(estate.name("space"), spec={"hostNetwork": True})
+
+        answer = estate.admin.create(privileged, dry_run=True)
+
+        assert answer.status == 403
+        assert "restricted" in answer.message
+
+    def test_takes_over_a_namespace_that_exists_and_gives_it_back_alive(self, estate: Any) -> None:
+        space = estate.name("old")
+        estate.admin.create(namespace_object(space, None, team="blue"))
+        keep = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "keep", "namespace": space}}
+        estate.admin.create(keep)
+        leaf = estate.add("leaf", namespaces=[space], members=[{"name": "devs", "role": "owner"}])
+        eventually(lambda: estate.ready(leaf))
+
+        estate.delete(leaf)
+        eventually(lambda: estate.get(leaf) is None)
+
+        left = estate.namespace(space)
+        assert left is not None
+        assert left["metadata"]["labels"] == {"kubernetes.io/metadata.name": space, "team": "blue"}
+        assert estate.admin.get(keep).accepted
+        assert not estate.items(BINDINGS.format(space))
+        assert not estate.items(NETWORK.format(space))
+        estate.admin.delete(namespace_object(space))
+
+
+class TestAChange:
+    def test_moves_a_namespace_to_another_tenant_with_everything_in_it(self, estate: Any) -> None:
+        space = estate.name("space")
+        first = estate.add("first", namespaces=[space], members=[{"name": "first-owners", "role": "owner"}])
+        second = estate.add("second", members=[{"name": "second-devs", "role": "developer"}])
+        eventually(lambda: estate.ready(first))
+        a_topic(estate.admin, space)
+
+        estate.change(first, namespaces=[])
+        eventually(
+            lambda: "still has" in str((estate.get(first) or {})["status"]) or "but has" in str(estate.get(first))
+        )
+        estate.change(second, namespaces=[space])
+        eventually(
+            lambda: (
+                estate.ready(second) and estate.namespace(space)["metadata"]["labels"]["allotment.dev/tenant"] == second
+            )
+        )
+
+        assert names(estate.items(TOPICS.format(space))) == {"orders"}
+        assert names(estate.items(BINDINGS.format(space))) == {"allotment-operator-tenant", "allotment-developer"}
+        [policy] = estate.items(POLICIES.format(space))
+        assert policy["spec"]["tenant"] == second
+        eventually(lambda: (estate.get(first) or {})["status"].get("namespaces", []) == [])
+
+    def test_is_undone_where_somebody_else_made_it(self, estate: Any, operator: OperatorProcess) -> None:
+        space = estate.name("space")
+        leaf = estate.add("leaf", namespaces=[space])
+        eventually(lambda: estate.ready(leaf))
+        wall = f"{NETWORK.format(space)}/allotment-default-deny"
+        assert estate.admin.request("DELETE", wall).accepted
+
+        eventually(lambda: estate.admin.request("GET", wall).accepted, timeout=operator.resync_seconds + 20)
+
+    def test_of_a_pause_leaves_everything_alone_until_it_ends(self, estate: Any) -> None:
+        leaf = estate.add("leaf", paused=True, namespaces=[estate.name("space")])
+        eventually(lambda: estate.condition(leaf, "Paused").get("status") == "True")
+        assert estate.namespace(estate.name("space")) is None
+
+        estate.change(leaf, paused=False)
+
+        eventually(lambda: estate.ready(leaf))
+
+
+class TestABadTenant:
+    def test_is_told_why_and_others_go_on(self, estate: Any) -> None:
+        lost = estate.add("lost", parent=estate.name("nobody"), namespaces=[estate.name("lost")])
+        ant = estate.add("ant")
+        bee = estate.add("bee", parent=ant)
+        estate.change(ant, parent=bee)
+        older = estate.add("older", namespaces=[estate.name("both")])
+        time.sleep(1.1)  # creation has a resolution of a second, and the names would decide
+        rival = estate.add("a-rival", namespaces=[estate.name("both"), estate.name("own")])
+        good = estate.add("good", namespaces=[estate.name("good")])
+
+        eventually(lambda: estate.ready(good, older))
+        eventually(lambda: estate.condition(bee, "Valid").get("reason") == "ParentCycle")
+        assert f"{bee} → {ant} → {bee}" in estate.condition(bee, "Valid")["message"]
+        eventually(lambda: estate.condition(lost, "Valid").get("reason") == "ParentNotFound")
+        assert estate.name("nobody") in estate.condition(lost, "Valid")["message"]
+        assert estate.namespace(estate.name("lost")) is None
+        eventually(lambda: estate.condition(rival).get("reason") == "NamespaceTaken")
+        assert older in estate.condition(rival)["message"]
+        eventually(lambda: {"Taken", "Ready"} == {each["phase"] for each in estate.get(rival)["status"]["namespaces"]})
+        assert estate.namespace(estate.name("both"))["metadata"]["labels"]["allotment.dev/tenant"] == older
+
+        estate.change(ant, parent=None)
+        eventually(lambda: estate.ready(ant, bee))
+
+    @pytest.mark.parametrize(
+        ("spec", "said"),
+        [
+            ({"weight": -1}, "spec.weight"),
+            ({"guaranteed": {"cpu": "ten"}}, "spec.guaranteed"),
+            ({"guaranteed": {"cpu": "10"}, "limits": {"cpu": "5"}}, "must not exceed"),
+            ({"namespaces": ["kube-system"]}, "belong to the cluster"),
+            ({"members": [{"name": "x", "role": "king"}]}, "spec.members"),
+        ],
+    )
+    def test_with_bad_values_is_refused_with_the_field(self, estate: Any, spec: dict[str, Any], said: str) -> None:
+        answer = estate.admin.create(
+            {
+                "apiVersion": "allotment.dev/v1alpha1",
+                "kind": "Tenant",
+                "metadata": {"name": estate.name("bad")},
+                "spec": spec,
+            }
+        )
+
+        assert not answer.accepted
+        assert said in answer.message
+
+
+class TestDeletion:
+    def test_waits_for_services_and_says_which(self, estate: Any) -> None:
+        space = estate.name("space")
+        leaf = estate.add("leaf", namespaces=[space])
+        eventually(lambda: estate.ready(leaf))
+        a_topic(estate.admin, space)
+
+        estate.delete(leaf)
+        eventually(lambda: estate.condition(leaf).get("reason") == "DeletionBlocked")
+        assert f"KafkaTopic {space}/orders" in estate.condition(leaf)["message"]
+        assert estate.namespace(space) is not None
+
+        estate.change(leaf, deletionPolicy="Cascade")
+        eventually(lambda: estate.get(leaf) is None, timeout=60)
+        eventually(lambda: estate.namespace(space) is None)
+
+    def test_waits_for_the_tenants_below(self, estate: Any) -> None:
+        group = estate.add("group")
+        leaf = estate.add("leaf", parent=group)
+        eventually(lambda: estate.ready(group, leaf))
+
+        estate.delete(group)
+        eventually(lambda: estate.condition(group).get("reason") == "DeletionBlocked")
+        assert leaf in estate.condition(group)["message"]
+
+        estate.delete(leaf)
+        eventually(lambda: estate.get(group) is None)
+
+    def test_while_the_operator_is_down_is_done_when_it_is_up(self, estate: Any, operator: OperatorProcess) -> None:
+        space = estate.name("space")
+        leaf = estate.add("leaf", namespaces=[space])
+        eventually(lambda: estate.ready(leaf))
+        operator.kill()
+        estate.delete(leaf)
+        assert estate.get(leaf) is not None
+
+        operator.start()
+
+        eventually(lambda: estate.get(leaf) is None)
+        eventually(lambda: estate.namespace(space) is None)
+
+
+class TestTheOperator:
+    def test_converges_however_often_it_is_killed(self, estate: Any, operator: OperatorProcess) -> None:
+        rng = random.Random(7)
+        group = estate.add("group")
+        leaves = [
+            estate.add(
+                f"leaf{number}", parent=group, namespaces=[estate.name(f"n{number}a"), estate.name(f"n{number}b")]
+            )
+            for number in range(8)
+        ]
+        for _ in range(3):
+            time.sleep(rng.uniform(0.0, 0.25))
+            operator.kill()
+            operator.start()
+        eventually(lambda: estate.ready(group, *leaves), because=operator.tail)
+
+        for number, leaf in enumerate(leaves):
+            for space in (estate.name(f"n{number}a"), estate.name(f"n{number}b")):
+                assert estate.namespace(space)["metadata"]["labels"]["allotment.dev/tenant"] == leaf
+                assert len(estate.items(NETWORK.format(space))) == 4
+                assert len(estate.items(POLICIES.format(space))) == 1
+                assert len(estate.items(QUOTAS.format(space))) == 1
+
+    def test_stands_by_while_another_is_at_work(self, estate: Any, operator: OperatorProcess) -> None:
+        second = OperatorProcess(operator.kubeconfig, operator.log.with_name("second.log"))
+        second.start(wait=False)
+        try:
+            eventually(lambda: second.get("/readyz") == "ok\n", because=second.tail)
+            leaf = estate.add("leaf", namespaces=[estate.name("space")])
+            eventually(lambda: estate.ready(leaf))
+            assert "allotment_operator_leader 0.0" in second.get("/metrics")
+
+            operator.kill()
+            eventually(second.at_work, because=second.tail)
+            estate.delete(leaf)
+            eventually(lambda: estate.get(leaf) is None)
+        finally:
+            assert second.stop() == 0
+
+    def test_tells_what_it_does_on_whose_behalf(self, estate: Any, operator: OperatorProcess) -> None:
+        leaf = estate.add("leaf", namespaces=[estate.name("space")])
+        eventually(lambda: estate.ready(leaf))
+
+        trail = [line for line in operator.lines() if line.get("audit") and line["name"] == leaf]
+        assert {(line["action"], line["subject"]) for line in trail} >= {
+            ("created", f"Namespace {estate.name('space')}"),
+            ("created", f"NetworkPolicy {estate.name('space')}/allotment-default-deny"),
+        }
+        assert all(line["outcome"] == "done" for line in trail)
+        assert 'allotment_operator_resources{kind="Tenant",ready="True"}' in operator.get("/metrics")
+        events = estate.items("/apis/events.k8s.io/v1/namespaces/default/events")
+        assert "AsExpected" in {each["reason"] for each in events if each["regarding"]["name"] == leaf}
