@@ -1,12 +1,14 @@
 """What pods a tenant's developer may create, and what he reads when he may not."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from builders.api_server import Actor, ApiServer
-from builders.tenant_objects import IMAGE, expect, pod
+from builders.api_server import Actor, Answer, ApiServer
+from builders.helm_chart import tenant_policy
+from builders.tenant_objects import IMAGE, expect, namespace_object, pod
 
 Member = Callable[[str, str], Actor]
 
@@ -290,6 +292,33 @@ def test_a_debug_container_cannot_bring_a_foreign_image(running: dict[str, Any],
 
     assert "may not pull evil/debug" in foreign.message
     assert own.accepted, own.message
+
+
+def test_pods_that_were_there_before_the_tenant_go_on(admin: Actor, elsewhere: str) -> None:
+    manifest = pod(elsewhere, "elder")
+    expect(admin, manifest)
+    assert admin.patch(
+        namespace_object(elsewhere), {"metadata": {"labels": {"allotment.dev/tenant": "retail"}}}
+    ).accepted
+    expect(admin, tenant_policy(elsewhere))
+    try:
+        await_refusal(lambda: admin.create(pod(elsewhere, spec={"schedulerName": "volcano"}), dry_run=True))
+
+        changed = admin.patch(manifest, {"metadata": {"labels": {"statefulset.kubernetes.io/pod-name": "elder"}}})
+
+        assert changed.accepted, changed.message
+        assert changed.body["spec"]["schedulerName"] == "default-scheduler"
+    finally:
+        freed = {"metadata": {"labels": {"allotment.dev/tenant": None}}}
+        assert admin.patch(namespace_object(elsewhere), freed).accepted
+
+
+def await_refusal(request: Callable[[], Answer], timeout: float = 10) -> None:
+    """Wait until the API server has noticed that the namespace is a tenant's."""
+    deadline = time.monotonic() + timeout
+    while request().accepted:
+        assert time.monotonic() < deadline, f"still accepted after {timeout:.0f} s"
+        time.sleep(0.05)
 
 
 def test_a_stricter_policy_does_not_hold_up_its_end(

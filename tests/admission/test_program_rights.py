@@ -6,8 +6,17 @@ from typing import Any
 import pytest
 
 from builders.api_server import Actor, ApiServer
-from builders.helm_chart import NAMESPACE, named, of_kind, render
-from builders.tenant_objects import await_allowed, expect, meta, pod, role_binding, service_account
+from builders.helm_chart import NAMESPACE, named, of_kind, render, tenant_policy
+from builders.tenant_objects import (
+    await_allowed,
+    expect,
+    meta,
+    namespace_object,
+    pod,
+    pod_spec,
+    role_binding,
+    service_account,
+)
 
 ALLOTMENT = "allotment.dev"
 MANAGED = {"app.kubernetes.io/managed-by": "allotment"}
@@ -64,6 +73,40 @@ def test_the_operator_has_the_rights_of_its_seat_there_and_nowhere_else(
 
     assert missing == []
     assert stray == []
+
+
+def test_the_operator_makes_a_tenants_namespace_by_itself_and_takes_it_down(operator: Actor) -> None:
+    """The whole of its work there with nothing but its own rights, as it must be able to do at run time."""
+    name = "program-rights-made"
+    itself = service_account(NAMESPACE, "allotment-operator")
+    namespace = namespace_object(name, "retail", **MANAGED)
+    expect(operator, namespace)
+    expect(operator, role_binding(name, "allotment-operator", "allotment-operator-tenant", itself, **MANAGED))
+    await_allowed(operator, "create", "secrets", name)
+    certificate = {"apiVersion": "v1", "kind": "Secret", "metadata": meta("t1-ca", name), "stringData": {"ca.crt": "x"}}
+    walls = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": meta("default-deny", name, labels=MANAGED),
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+    }
+    labels = {"app": "t1"}
+    stateful_set = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": meta("t1", name),
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "serviceName": "t1",
+            "template": {"metadata": {"labels": labels}, "spec": pod_spec()},
+        },
+    }
+    seat = role_binding(name, "allotment-owner", "allotment-tenant-owner", **MANAGED)
+    for manifest in (tenant_policy(name), walls, seat, certificate, stateful_set):
+        expect(operator, manifest)
+
+    assert operator.delete(stateful_set).accepted
+    assert operator.delete(namespace).accepted
 
 
 FORBIDDEN_TO_BOTH: list[tuple[Right, str]] = [

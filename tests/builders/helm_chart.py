@@ -90,8 +90,8 @@ class Release:
     def helm(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return helm("--kubeconfig", str(self.kubeconfig), *args, check=check)
 
-    def install(self, values: dict[str, Any] | None = None) -> None:
-        """Install or upgrade, and wait until the API server enforces the policies."""
+    def put(self, values: dict[str, Any] | None = None) -> None:
+        """Install or upgrade, without waiting for what the API server makes of it."""
         self.helm(
             "upgrade",
             "--install",
@@ -102,6 +102,10 @@ class Release:
             "--create-namespace",
             *_settings(values),
         )
+
+    def install(self, values: dict[str, Any] | None = None) -> None:
+        """Install or upgrade, and wait until the API server enforces the policies."""
+        self.put(values)
         api = ApiServer(self.kubeconfig)
         try:
             _await_enforcement(api, enforced=(values or {}).get("admission.enabled") is not False)

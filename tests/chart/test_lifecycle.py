@@ -83,9 +83,9 @@ def test_the_programs_pods_pass_the_restricted_profile(cluster: ClusterLike) -> 
 
 
 def test_install_upgrade_uninstall(cluster: ClusterLike, release: Release) -> None:
-    release.install()
+    release.put()
     after_install = installed(cluster)
-    release.install({"scheduler.replicas": 3, "rbac.platformAdminGroups": ["platform-team"]})
+    release.put({"scheduler.replicas": 3, "rbac.platformAdminGroups": ["platform-team"]})
     after_upgrade = installed(cluster)
     replicas = cluster.kubectl(
         "get", "deployment", "allotment-scheduler", "-n", NAMESPACE, "-o", "jsonpath={.spec.replicas}"
@@ -120,7 +120,7 @@ def test_after_uninstalling_nothing_is_refused_any_more(cluster: ClusterLike, re
 
 
 def test_a_second_release_is_refused(release: Release) -> None:
-    release.install()
+    release.put()
 
     done = release.helm("install", "second", str(CHART), "--namespace", NAMESPACE, check=False)
 
@@ -129,7 +129,7 @@ def test_a_second_release_is_refused(release: Release) -> None:
 
 
 def test_an_upgrade_stops_while_the_definitions_are_behind(cluster: ClusterLike, release: Release) -> None:
-    release.install()
+    release.put()
     path = "/spec/versions/0/schema/openAPIV3Schema/description"
     older = json.dumps([{"op": "replace", "path": path, "value": "An older one."}])
     definition = ("customresourcedefinition", "nodepools.allotment.dev")
