@@ -88,7 +88,7 @@ class KafkaAdmin(Protocol):
         """Describe brokers, quorum and partitions."""
 
     async def check(self, login: Login) -> None:
-        """Connect as any client would and read the cluster's metadata.
+        """Log in as any client would.
 
         Raises:
             ServiceRefusedError: the login is not accepted.

@@ -1,8 +1,8 @@
 """The administration port over Kafka's own protocol, by the library kafka-python: no JVM, no exec.
 
-How it thinks: a call opens a client, asks, and closes it. Calls are rare (a few a minute per cluster), so nothing is
-worth keeping open and nothing can go stale. The library blocks, so calls run in a few threads of their own; a cluster
-that does not answer holds one of them for `timeout` seconds at most.
+How it thinks: a call opens a client with the operator's certificate, asks, and closes it. Calls are rare (a few a
+minute per cluster), so nothing is worth keeping open and nothing can go stale. The library blocks, so calls run in a
+few threads of their own; a cluster that does not answer holds one of them for `timeout` seconds at most.
 
 Errors are Kafka's own, sorted by what to do next: those it calls retriable, and every failure to connect, mean the
 service is unavailable; all others are refusals. Quotas are asked for by the library's generated messages, since its
@@ -10,8 +10,6 @@ admin client has no method for them.
 """
 
 import asyncio
-import os
-import ssl
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -37,6 +35,8 @@ from kafka.protocol.admin.client_quotas import AlterClientQuotasRequest, Describ
 
 from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.services.kafka.admin import ClusterState, Login, Rule, TopicState, UserState
+from allotment_operator.services.kafka.login import log_in
+from allotment_operator.services.kafka.tls_context import client_context
 
 T = TypeVar("T")
 
@@ -74,8 +74,8 @@ class KafkaPythonAdmin:
         return await self._run(login, _describe_cluster)
 
     async def check(self, login: Login) -> None:
-        """Connect as any client would and read the cluster's metadata."""
-        await self._run(login, lambda client: client.describe_cluster())
+        """Log in as any client would."""
+        await self._in_thread(lambda: log_in(login, timeout=self._timeout))
 
     async def topic(self, login: Login, name: str) -> TopicState | None:
         """Describe a topic; None where there is none."""
@@ -163,20 +163,35 @@ class KafkaPythonAdmin:
         await self._run(login, lambda client: _alter_quotas(client, name, quotas))
 
     async def _run(self, login: Login, call: Callable[[Any], T]) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _with_client, login, call, self._timeout)
+        return await self._in_thread(lambda: _with_client(login, call, self._timeout))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+class _Client(KafkaAdminClient):  # type: ignore[misc] # the library publishes no types
+    """The library's client, which leaves its thread and its sockets behind when nobody answers at first."""
+
+    def __init__(self, **configs: Any) -> None:  # noqa: ANN401 - the library's own settings
+        self._closed = False
+        try:
+            super().__init__(**configs)
+        except BaseException:
+            self.close()
+            raise
 
 
 def _with_client(login: Login, call: Callable[[Any], T], timeout: float) -> T:
     """Run a call with a client of its own, and sort what goes wrong."""
     milliseconds = int(timeout * 1000)
     try:
-        client = KafkaAdminClient(
+        client = _Client(
             bootstrap_servers=login.bootstrap.split(","),
             client_id="allotment-operator",
             request_timeout_ms=milliseconds,
             bootstrap_timeout_ms=milliseconds,
-            **_security(login),
+            security_protocol="SSL",
+            ssl_context=client_context(login),
         )
         try:
             return call(client)
@@ -192,31 +207,6 @@ def _words(error: BaseException) -> str:
     name = type(error).__name__
     text = str(error)
     return text[:500] if name in text else f"{name} {text}"[:500].strip()
-
-
-def _security(login: Login) -> dict[str, Any]:
-    context = ssl.create_default_context(cadata=login.authority)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if login.certificate:
-        _load(context, login.certificate)
-        return {"security_protocol": "SSL", "ssl_context": context}
-    return {
-        "security_protocol": "SASL_SSL",
-        "ssl_context": context,
-        "sasl_mechanism": "SCRAM-SHA-512",
-        "sasl_plain_username": login.username,
-        "sasl_plain_password": login.password,
-    }
-
-
-def _load(context: ssl.SSLContext, pem: str) -> None:
-    """Load key and certificate: Python reads them from files only, so from one that exists in memory alone."""
-    file = os.memfd_create("kafka-client-certificate")
-    try:
-        os.write(file, pem.encode())
-        context.load_cert_chain(f"/proc/self/fd/{file}")
-    finally:
-        os.close(file)
 
 
 def _describe_cluster(client: Any) -> ClusterState:  # noqa: ANN401 - the library publishes no types
