@@ -95,11 +95,17 @@ class Engine:
     def _start(self, unit: Unit, done: Round) -> None:
         """Start a unit that was found eligible."""
         pools = limits_met(unit.leaf, unit.shape)[1] if unit.leaf.limited_path else unit.shape.pools
-        trial = self.state.trial()
         if len(unit.pods) == 1:
-            klass_id, seen, _ = unit.shape.parts[0][0]
-            trial.start(unit.first, self.placer.best(self.placer.row((klass_id, seen, pools))))
-        elif not self.gangs.place(unit, pools, trial):
+            key = unit.shape.parts[0][0]
+            row = self.placer.row(key if pools is key[2] else (key[0], key[1], pools))
+            node = self.state.nodes.ordered[self.placer.best(row)].spec.name
+            pod = unit.pods[0]
+            self.state.occupy(pod, node)
+            done.decisions.append(Start(pod.key, node, pod.key))
+            self.state.unit_started(unit)
+            return
+        trial = self.state.trial()
+        if not self.gangs.place(unit, pools, trial):
             raise AssertionError(f"{unit.first} was found eligible but cannot be placed: this is a bug")
         for pod, node, _ in trial.commit():
             done.decisions.append(Start(pod.key, node, unit.first.key, pod.phantom))

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from allotment_scheduler.core.pods import PodKey
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True, gc=False):
     """Bind a pod to a node. `unit` is the first pod of the unit it starts with."""
 
     pod: PodKey
@@ -16,8 +17,7 @@ class Start:
     """Room held for an expected member: nothing to bind yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evict:
+class Evict(msgspec.Struct, frozen=True, gc=False):
     """Evict a pod so that a claimant can start."""
 
     pod: PodKey

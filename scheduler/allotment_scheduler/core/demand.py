@@ -65,7 +65,7 @@ class Demand:
         if pod.spec.preemptible:
             return True
         asks = pod.klass.asks
-        levels = [tenant for tenant in leaf.path if tenant.guarantees()]
+        levels = [tenant for tenant in leaf.path if tenant.has_guarantee]
         for tenant in levels:
             options = [tenant.guaranteed] if tenant.guaranteed is not None else list(tenant.guaranteed_in.values())
             if not any(all(fixed[tenant.name][c] + a <= caps.get(c, 0) for c, a in asks) for caps in options):

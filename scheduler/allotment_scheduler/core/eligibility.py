@@ -69,11 +69,14 @@ class Eligibility:
             klass_id, seen, _ = shape.parts[0][0]
             row = self.placer.row((klass_id, seen, pools))
             if self.placer.feasible(row):
-                if row.neighbours:
+                if row.blocks:
                     self.gang_leaves[lane.leaf] = None
-                self.watching.setdefault(row, set()).add(lane.leaf)
+                watchers = self.watching.get(row)
+                if watchers is None:
+                    watchers = self.watching[row] = set()
+                watchers.add(lane.leaf)
                 return True
-            if row.neighbours:
+            if row.blocks:
                 self.parked_near[row] = row.neighbours.version
             self.parked_on.setdefault(row, []).append(lane)
             return self._park(lane, ROOM, None)
@@ -90,6 +93,8 @@ class Eligibility:
         """Leaves whose candidate may have changed through others' starts: rows that came or went, gangs in doubt."""
         leaves: set[Tenant] = set()
         changed = self.placer.take_changes()
+        if not changed and not self.parked_near:
+            return leaves if not self.gang_leaves else set(self.gang_leaves)
         changed |= {row for row, version in self.parked_near.items() if row.neighbours.version != version}
         for row in changed:
             self.parked_near.pop(row, None)

@@ -30,7 +30,7 @@ class GangPlacer:
         if len(shape.parts) == 1 and self._topology(unit) is None:
             (klass_id, seen, _), count = shape.parts[0]
             row = self.placer.row((klass_id, seen, pools))
-            if not row.neighbours:
+            if not row.blocks:
                 return self.placer.slots(row) >= count
         with self.state.trial() as trial:
             return self.place(unit, pools, trial)

@@ -89,6 +89,10 @@ class Nodes:
         """Moves when indexes, labels, taints or sizes change: whatever was computed per node is stale."""
         self.touched: list[int] = []
         """Indexes whose free room changed, in order; readers keep a cursor into it."""
+        self.ready: BoolVector = np.zeros(0, dtype=np.bool_)
+        self.schedulable: BoolVector = np.zeros(0, dtype=np.bool_)
+        self.tainted: list[tuple[int, tuple[Taint, ...]]] = []
+        """Nodes with taints, by index."""
         self._stale = True
         self._label_codes: dict[str, tuple[npt.NDArray[np.int32], dict[str, int]]] = {}
 
@@ -140,6 +144,9 @@ class Nodes:
         order = {name: i for i, name in enumerate(self.pool_names)}
         self.pool_index = np.array([order[node.pool] for node in self.ordered], dtype=np.int32)
         self._label_codes.clear()
+        self.ready = np.array([node.spec.ready for node in self.ordered], dtype=np.bool_)
+        self.schedulable = np.array([not node.spec.unschedulable for node in self.ordered], dtype=np.bool_)
+        self.tainted = [(index, node.spec.taints) for index, node in enumerate(self.ordered) if node.spec.taints]
         self.layout_version += 1
         self.touched.clear()
         self._stale = False
@@ -159,7 +166,7 @@ class Nodes:
 
     def usable_mask(self) -> BoolVector:
         """Nodes whose room counts."""
-        return np.array([node.usable for node in self.ordered], dtype=np.bool_)
+        return self.ready & self.schedulable
 
     def label_codes(self, key: str) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
         """The values of one label over all nodes as codes (-1: absent), and the code of each value."""

@@ -23,7 +23,7 @@ from allotment_scheduler.core.filters.topology import Neighbourhood, neighbourho
 from allotment_scheduler.core.nodes import BoolVector, IntVector
 from allotment_scheduler.core.pods import LabelSet, PodClass
 from allotment_scheduler.core.resources import PODS
-from allotment_scheduler.core.scores import Floats, ScoreBasis, tiers
+from allotment_scheduler.core.scores import STEPS, Floats, ScoreBasis, tiers
 from allotment_scheduler.core.units import RowKey
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Row:
     points: Floats
     """Static score as points, for rows with preferences about neighbours."""
     neighbours: Neighbourhood
+    minds: bool = False
+    """Neighbours decide where its pods may or should stand."""
+    blocks: bool = False
+    """Neighbours decide where its pods may stand."""
     seen_version: int = -1
     mask: BoolVector | None = None
     bonus: IntVector | None = None
@@ -61,7 +65,7 @@ class Placer:
     def __init__(self, state: "ClusterState") -> None:
         self.state = state
         self.rows: dict[RowKey, Row] = {}
-        self.by_index: list[Row | None] = []
+        self.by_index: list[Row] = []
         self.layout = -1
         self.cursor = 0
         self.basis: ScoreBasis | None = None
@@ -75,21 +79,32 @@ class Placer:
         self.static: Floats = np.zeros((capacity, count))
         self.requests = np.full((capacity, width), _UNASKED, dtype=np.int64)
         self.shapes: Floats = np.zeros((capacity, shared))
-        self.witness = np.full(capacity, -1, dtype=np.int64)
+        self.witness: list[int] = []
+        self._witnessing: dict[int, set[int]] = {}
+        self._barren: set[int] = set()
+        self._allocate_buffers(capacity)
+
+    def _allocate_buffers(self, capacity: int) -> None:
+        self._flags = np.zeros((capacity, self.requests.shape[1]), dtype=np.bool_)
+        self._bad = np.zeros(capacity, dtype=np.bool_)
+        self._parts: Floats = np.zeros((capacity, self.shapes.shape[1]))
+        self._column_buffer: Floats = np.zeros(capacity)
 
     def row(self, key: RowKey) -> Row:
         """The row of a key, up to date."""
-        self.sync()
+        if self.cursor != len(self.state.nodes.touched) or self.layout != self.state.nodes.layout_version:
+            self.sync()
         row = self.rows.get(key)
         return row if row is not None else self._add(key)
 
     def best(self, row: Row, only: BoolVector | None = None) -> int:
         """Index of the best node where one more pod of the row fits now, -1 if there is none."""
-        self.sync()
-        if not len(self.state.nodes.ordered):
-            return -1
+        if self.cursor != len(self.state.nodes.touched):
+            self.sync()
         score = self.score[row.index]
-        if row.neighbours or row.neighbours.preferences or row.neighbours.soft_spread:
+        if not len(score):
+            return -1
+        if row.minds:
             self._look_around(row)
             if row.bonus is not None:
                 score = score + row.bonus
@@ -102,11 +117,12 @@ class Placer:
 
     def feasible(self, row: Row) -> bool:
         """Whether one pod of the row fits somewhere now."""
-        self.sync()
-        if row.neighbours:
+        if self.cursor != len(self.state.nodes.touched):
+            self.sync()
+        if row.blocks:
             row.witness = self.best(row)
             return row.witness >= 0
-        return bool(self.witness[row.index] >= 0)
+        return self.witness[row.index] >= 0
 
     def slots(self, row: Row) -> int:
         """How many pods of a row fit at once, for rows without neighbours in mind."""
@@ -191,6 +207,8 @@ class Placer:
         points = basis.static(klass, allowed, state.nodes, state.measure)
         around = neighbourhood(klass, labels, state.counters, state.nodes)
         row = Row(key, len(self.by_index), klass, labels, allowed, points, around)
+        row.blocks = bool(around)
+        row.minds = row.blocks or bool(around.preferences or around.soft_spread)
         if row.index == len(self.score):
             self._grow()
         self.rows[key] = row
@@ -206,11 +224,13 @@ class Placer:
     def _fill(self, row: Row) -> None:
         basis, free = self.basis, self.state.nodes.free
         assert basis is not None, "sync() lays out first"  # noqa: S101 - for the type checker
-        room = basis.room(self.shapes[row.index], free[basis.columns], basis.direction)
+        room = basis.room(self.shapes[row.index], free[basis.columns])
         fits = self.fits(row)
         self.score[row.index] = np.where(fits, self.static[row.index] + room, NEVER)
-        best = int(self.score[row.index].argmax()) if len(self.state.nodes.ordered) else -1
-        self.witness[row.index] = best if best >= 0 and self.score[row.index, best] > NEVER else -1
+        self.witness.append(-1)
+        self._barren.add(row.index)
+        self._search_witness(row.index)
+        self.changed.discard(row)
 
     def fits(self, row: Row) -> BoolVector:
         """Nodes with room for one pod of the row, whatever the filters say."""
@@ -221,41 +241,53 @@ class Placer:
         return fits
 
     def _column(self, index: int) -> None:
-        """One node's room changed: its scores for every row."""
+        """One node's room changed: its scores for every row. The arithmetic is that of `ScoreBasis.room`."""
         count = len(self.by_index)
-        if not count:
-            return
         basis = self.basis
-        assert basis is not None, "sync() lays out first"  # noqa: S101 - for the type checker
+        if not count or basis is None:
+            return
         free = self.state.nodes.free[:, index]
-        fits = (self.requests[:count] <= free).all(axis=1)
-        room = basis.room(self.shapes[:count], free[basis.columns], basis.direction[index])
-        column = np.where(fits, self.static[:count, index] + room, NEVER)
-        self.score[:count, index] = column
-        witness = self.witness[:count]
-        possible = column > NEVER
-        lost = (witness == index) & ~possible
-        if lost.any():
-            for position in np.flatnonzero(lost):
-                self._search_witness(int(position))
-        gained = (witness < 0) & possible
-        if gained.any():
-            for position in np.flatnonzero(gained):
-                witness[position] = index
-                self.changed.add(self._at(int(position)))
+        bad = self._bad[:count]
+        np.logical_and.reduce(np.less_equal(self.requests[:count], free, out=self._flags[:count]), axis=1, out=bad)
+        np.logical_not(bad, out=bad)
+        left, shape = basis.profile(free)
+        parts, score = self._parts[:count], self._column_buffer[:count]
+        np.abs(np.subtract(self.shapes[:count], shape, out=parts), out=parts)
+        np.add.reduce(parts, axis=1, out=score)
+        np.floor(np.multiply(score, STEPS, out=score), out=score)
+        np.subtract(basis.directions[index] * left, score, out=score)
+        np.add(score, self.static[:count, index], out=score)
+        score[bad] = NEVER
+        self.score[:count, index] = score
+        for position in self._witnessing.get(index, ()) and list(self._witnessing[index]):
+            if score[position] == NEVER:
+                self._search_witness(position)
+        if self._barren:
+            for position in [position for position in self._barren if score[position] > NEVER]:
+                self._set_witness(position, index)
+                self.changed.add(self.by_index[position])
+
+    def _set_witness(self, position: int, index: int) -> None:
+        """Remember a node where one pod of a row fits, −1 for none."""
+        before = self.witness[position]
+        if before >= 0:
+            self._witnessing[before].discard(position)
+        else:
+            self._barren.discard(position)
+        self.witness[position] = index
+        if index >= 0:
+            self._witnessing.setdefault(index, set()).add(position)
+        else:
+            self._barren.add(position)
 
     def _search_witness(self, position: int) -> None:
-        best = int(self.score[position].argmax())
-        if self.score[position, best] > NEVER:
-            self.witness[position] = best
+        scores = self.score[position]
+        best = int(scores.argmax()) if len(scores) else -1
+        if best >= 0 and scores[best] > NEVER:
+            self._set_witness(position, best)
         else:
-            self.witness[position] = -1
-            self.changed.add(self._at(position))
-
-    def _at(self, position: int) -> Row:
-        row = self.by_index[position]
-        assert row is not None, "live rows only"  # noqa: S101 - for the type checker
-        return row
+            self._set_witness(position, -1)
+            self.changed.add(self.by_index[position])
 
     def _look_around(self, row: Row) -> None:
         version = row.neighbours.version
@@ -272,7 +304,7 @@ class Placer:
         self.static = np.vstack([self.static, np.zeros((more, count))])
         self.requests = np.vstack([self.requests, np.full((more, self.requests.shape[1]), _UNASKED, dtype=np.int64)])
         self.shapes = np.vstack([self.shapes, np.zeros((more, self.shapes.shape[1]))])
-        self.witness = np.concatenate([self.witness, np.full(more, -1, dtype=np.int64)])
+        self._allocate_buffers(len(self.score))
 
 
 def never_fits(row: Row, allocatable: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> bool:

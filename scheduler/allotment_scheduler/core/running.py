@@ -1,5 +1,7 @@
 """The table of running pods: one row per pod in parallel arrays, so that victims are searched by numpy.
 
+The arrays are written in batches (`flush`), because most pods start without anyone being evicted.
+
 A row is taken when a pod occupies a node and given back when it leaves. Rows never move; what refers to nodes or
 tenants by index is rewritten when those indexes change (`relabel`).
 """
@@ -18,6 +20,8 @@ class RunningTable:
     def __init__(self) -> None:
         self.pods: list[Pod | None] = []
         self.vacant: list[int] = []
+        self.fresh: list[tuple[int, int]] = []
+        """Rows, with their node, that are not in the arrays yet."""
         self.used: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
         self.node: npt.NDArray[np.int32] = np.zeros(_FIRST, dtype=np.int32)
         self.leaf: npt.NDArray[np.int32] = np.zeros(_FIRST, dtype=np.int32)
@@ -45,15 +49,28 @@ class RunningTable:
             self.pods.append(pod)
             if row == len(self.used):
                 self._grow()
+        self.fresh.append((row, node))
+        return row
+
+    def flush(self) -> "RunningTable":
+        """Write what was added since the last time into the arrays; call it before reading them."""
+        fresh, self.fresh = self.fresh, []
+        for row, node in fresh:
+            pod = self.pods[row]
+            if pod is not None and pod.slot == row:
+                self._write(row, node, pod)
+        return self
+
+    def _write(self, row: int, node: int, pod: Pod) -> None:
+        spec = pod.spec
         self.used[row] = True
         self.node[row] = node
         self.leaf[row] = -1 if pod.leaf is None else pod.leaf.rank
-        self.priority[row] = pod.spec.priority
+        self.priority[row] = spec.priority
         self.started[row] = pod.started
         self.klass[row] = pod.klass.id
         self.labels[row] = pod.labels.id
-        self.evictable[row] = pod.spec.preemptible and pod.spec.ours and not pod.spec.deleting and not pod.phantom
-        return row
+        self.evictable[row] = spec.preemptible and spec.ours and not spec.deleting and not pod.phantom
 
     def remove(self, row: int) -> None:
         """Give a row back."""
@@ -63,6 +80,7 @@ class RunningTable:
 
     def relabel(self, node_index: dict[str, int]) -> None:
         """Write the indexes of nodes and tenants anew."""
+        self.flush()
         for row, pod in enumerate(self.pods):
             if pod is not None:
                 self.node[row] = node_index.get(pod.node or "", -1)

@@ -34,7 +34,8 @@ TIER: Final = 32.0
 """Distance between tiers: above the range of shape and room."""
 POOL: Final = 1e4
 GPU: Final = 1e7
-_STEPS: Final = 2.0
+STEPS: Final = 2.0
+"""Steps per unit of difference in shape."""
 
 
 @dataclass(slots=True)
@@ -46,6 +47,9 @@ class ScoreBasis:
     """1/T(r) for the shared resources."""
     direction: Floats
     """Per node: -1 packs, +1 spreads."""
+    directions: list[float]
+    weighed: list[tuple[int, float]]
+    """The shared columns with 1/T(r), as plain numbers."""
     has_gpu: BoolVector
     gpu_columns: frozenset[Column]
 
@@ -65,7 +69,9 @@ class ScoreBasis:
             pool = nodes.pools.get(name)
             if pool is not None and pool.placement is not None:
                 direction[nodes.pool_index == index] = -1.0 if pool.placement == "Pack" else 1.0
-        return cls(columns, 1.0 / np.array(totals) if totals else np.zeros(0), direction, has_gpu, gpu_columns)
+        inverse = 1.0 / np.array(totals) if totals else np.zeros(0)
+        weighed = [(int(column), float(x)) for column, x in zip(columns, inverse, strict=True)]
+        return cls(columns, inverse, direction, direction.tolist(), weighed, has_gpu, gpu_columns)
 
     def request_shape(self, amounts: Amounts) -> Floats:
         """A request as fractions of the totals, scaled to maximum 1."""
@@ -91,19 +97,23 @@ class ScoreBasis:
             score += 3 * normalised(-disliked, feasible)
         return score
 
-    def room(self, shapes: Floats, free: npt.NDArray[np.int64], direction: Floats | float) -> Floats:
-        """The part that changes with every start.
+    def profile(self, free: npt.NDArray[np.int64]) -> tuple[float, list[float]]:
+        """How much one node has left, as a mean fraction of the totals, and the shape of it."""
+        room = free.tolist()
+        fractions = [room[column] * inverse if room[column] > 0 else 0.0 for column, inverse in self.weighed]
+        top = max(fractions, default=0.0)
+        left = sum(fractions) / max(len(fractions), 1)
+        return left, [fraction / top for fraction in fractions] if top > 0 else fractions
 
-        Shapes: `shapes` [class x resource] or [resource], `free` [resource] or [resource x node], already restricted
-        to the shared columns. One of the two must be a single vector.
+    def room(self, shape: Floats, free: npt.NDArray[np.int64]) -> Floats:
+        """The part that changes with every start, for one request over all nodes.
+
+        Shapes: `shape` [resource], `free` [resource x node], both restricted to the shared columns.
         """
-        fractions = np.maximum(free, 0) * (self.inverse if free.ndim == 1 else self.inverse[:, None])
-        if free.ndim == 1:
-            distance = np.abs(shapes - scaled(fractions)).sum(axis=-1)
-        else:
-            distance = np.abs(shapes[:, None] - scaled(fractions)).sum(axis=0)
+        fractions = np.maximum(free, 0) * self.inverse[:, None]
+        distance = np.abs(shape[:, None] - scaled(fractions)).sum(axis=0)
         left = fractions.sum(axis=0) / max(len(self.inverse), 1)
-        score: Floats = direction * left - np.floor(distance * _STEPS)
+        score: Floats = self.direction * left - np.floor(distance * STEPS)
         return score
 
 
@@ -147,8 +157,8 @@ def pools_by_price(nodes: Nodes, asks: Amounts, measure: Measure) -> list[str]:
 
 def _disliked_taints(klass: PodClass, nodes: Nodes) -> npt.NDArray[np.int64]:
     counts = np.zeros(len(nodes.ordered), dtype=np.int64)
-    for index, node in enumerate(nodes.ordered):
-        for taint in node.spec.taints:
+    for index, taints in nodes.tainted:
+        for taint in taints:
             if untolerated((taint,), klass.spec.tolerations, ("PreferNoSchedule",)) is not None:
                 counts[index] += 1
     return counts

@@ -21,16 +21,8 @@ from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Unit
 
 
-@dataclass(slots=True, eq=False)
-class Stall:
-    """One tenant's place in its parent's order: the key, and the unit it proposes."""
-
-    key: ServingKey
-    tenant: Tenant
-    unit: Unit | None
-
-    def __lt__(self, other: "Stall") -> bool:
-        return self.key < other.key
+Stall = tuple[ServingKey, int, Tenant, Unit]
+"""One tenant's place in its parent's order. The number only keeps comparisons from going beyond it."""
 
 
 @dataclass(slots=True)
@@ -39,8 +31,11 @@ class Serving:
 
     state: ClusterState
     propose: Callable[[Tenant], Unit | None]
-    stalls: dict[str, Stall] = field(default_factory=dict)
-    heaps: dict[str, list[Stall]] = field(default_factory=dict)
+    stalls: dict[Tenant, Stall] = field(default_factory=dict)
+    heaps: dict[Tenant, list[Stall]] = field(default_factory=dict)
+    columns: dict[Tenant, tuple[Column, ...]] = field(default_factory=dict)
+    """D of the tenants above a leaf, while that leaf's candidate is theirs."""
+    count: int = 0
 
     def refresh_all(self, leaves: Iterable[Tenant]) -> None:
         """Ask every one of these leaves anew, and order the tree from the bottom."""
@@ -73,35 +68,36 @@ class Serving:
         return self._best_unit(self.state.forest.root)
 
     def _best_unit(self, tenant: Tenant) -> Unit | None:
-        heap = self.heaps.get(tenant.name)
+        heap = self.heaps.get(tenant)
+        stalls = self.stalls
         while heap:
             stall = heap[0]
-            if self.stalls.get(stall.tenant.name) is stall:
-                return stall.unit
+            if stalls.get(stall[2]) is stall:
+                return stall[3]
             heapq.heappop(heap)
         return None
 
     def _set(self, tenant: Tenant, unit: Unit | None) -> None:
         if unit is None:
-            self.stalls.pop(tenant.name, None)
+            self.stalls.pop(tenant, None)
             return
-        stall = self.stalls[tenant.name] = Stall(self.key(tenant, unit), tenant, unit)
+        measure = self.state.measure
+        leaf, asks = unit.leaf, unit.shape.asks
+        if tenant is leaf:
+            columns = measure.columns
+            self.columns[leaf] = measure.used_or_asked(leaf, asks)
+        else:
+            columns = self.columns[leaf]
+        self.count += 1
+        stall = (measure.key(tenant, columns, asks, unit.shape.pools), self.count, tenant, unit)
+        self.stalls[tenant] = stall
         parent = tenant.parent
         if parent is not None:
-            heap = self.heaps.get(parent.name)
+            heap = self.heaps.get(parent)
             if heap is None:
-                self.heaps[parent.name] = [stall]
+                self.heaps[parent] = [stall]
             else:
                 heapq.heappush(heap, stall)
-
-    def key(self, tenant: Tenant, unit: Unit) -> ServingKey:
-        """The serving key of a tenant with its candidate."""
-        measure = self.state.measure
-        asks = unit.shape.asks
-        columns: Iterable[Column] = (
-            measure.columns if tenant is unit.leaf else measure.used_or_asked(unit.leaf, asks)
-        )
-        return measure.key(tenant, columns, asks, unit.shape.pools)
 
 
 def listing(state: ClusterState, propose: Callable[[Tenant], Unit | None]) -> list[Tenant]:

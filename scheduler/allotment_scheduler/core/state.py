@@ -291,7 +291,7 @@ class ClusterState:
         if spec.node is not None:
             known.spec = spec
             known.started = spec.started if spec.started is not None else known.started
-            self.running.started[known.slot] = known.started
+            self.running.flush().started[known.slot] = known.started
         return True
 
     def _record(self, spec: PodSpec, known: Pod | None) -> Pod:
@@ -490,7 +490,6 @@ class ClusterState:
         """A unit's pods occupy their nodes: take them out of the queue; a gang's further pods become units."""
         for pod in unit.pods:
             pod.started = self.now
-            self.running.started[pod.slot] = self.now
             if pod.phantom and unit.gang is not None:
                 unit.gang.phantoms.append(pod)
             pod.unit = None
@@ -641,4 +640,4 @@ class ClusterState:
 
 def index_of(state: ClusterState, pod: Pod) -> int:
     """Index of the node a running pod stands on, -1 if the node is unknown."""
-    return int(np.int64(state.running.node[pod.slot])) if pod.slot >= 0 else -1
+    return int(np.int64(state.running.flush().node[pod.slot])) if pod.slot >= 0 else -1

@@ -69,6 +69,9 @@ class Tenant:
     """Itself or by an ancestor."""
     multiplier: int = 1
     """Share numerators times this compare like shares divided by weight, among siblings."""
+    weightless: bool = False
+    """Weight 0: no claim beyond the guarantee."""
+    has_guarantee: bool = False
     guaranteed: Caps | None = None
     guaranteed_in: dict[str, Caps] = field(default_factory=dict)
     limits: Caps = field(default_factory=dict)
@@ -78,11 +81,6 @@ class Tenant:
     used_in: dict[str, list[int]] = field(default_factory=dict)
     limited_path: tuple["Tenant", ...] = ()
     """The tenants on the path that have a limit."""
-
-    @property
-    def weightless(self) -> bool:
-        """Weight 0: no claim beyond the guarantee."""
-        return self.spec.weight == 0
 
     @property
     def running(self) -> int:
@@ -104,10 +102,6 @@ class Tenant:
         if pool in self.used_in or not self.used_in:
             return self.used_in.get(pool, self.used)
         return [0] * len(self.used)
-
-    def guarantees(self) -> bool:
-        """Whether it has any guarantee."""
-        return self.guaranteed is not None or bool(self.guaranteed_in)
 
     def leaves(self) -> Iterable["Tenant"]:
         """The leaves below it, itself if it is one, by name within each level."""
@@ -187,6 +181,8 @@ def refresh(tenant: Tenant, resources: Resources) -> None:
     spec = tenant.spec
     tenant.guaranteed = resources.by_column(spec.guaranteed.total) if spec.guaranteed.total else None
     tenant.guaranteed_in = {pool: resources.by_column(caps) for pool, caps in spec.guaranteed.pools.items() if caps}
+    tenant.has_guarantee = tenant.guaranteed is not None or bool(tenant.guaranteed_in)
+    tenant.weightless = spec.weight == 0
     tenant.limits = resources.by_column(spec.limits.total)
     tenant.limits_in = {pool: resources.by_column(caps) for pool, caps in spec.limits.pools.items() if caps}
     tenant.used = [0] * resources.width

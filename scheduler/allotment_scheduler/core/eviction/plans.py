@@ -87,7 +87,7 @@ class Planner:
 
     def _victim_leaves(self, claim: Claim) -> list[Tenant]:
         """Leaves from which someone might go: a necessary condition, cheap to decide."""
-        running, size = self.state.running, self.state.running.size
+        running, size = self.state.running.flush(), self.state.running.size
         rows = running.used[:size] & running.evictable[:size] & (running.leaf[:size] == claim.leaf.rank)
         own = bool((rows & (running.priority[:size] < claim.priority)).any())
         out = [claim.leaf] if own else []
@@ -142,7 +142,7 @@ class Attempt:
         else:
             plans += filter(None, [self._node_by_node()]) if blocked is None else []
         pods = self._candidates(blocked)
-        minds = any(row.neighbours for row, _ in self.rows)
+        minds = any(row.blocks for row, _ in self.rows)
         cheap = min((plan.cost[0] for plan in plans), default=0)
         if not plans or (cheap > 1 and (minds or len(self.unit.pods) > 1) and len(pods) <= STEPS_ALL):
             plans += filter(None, [self._over(pods)])
@@ -152,7 +152,7 @@ class Attempt:
 
     def _mask(self) -> BoolVector:
         """Rows of running pods that may be victims, as far as arrays can tell."""
-        running, size = self.state.running, self.state.running.size
+        running, size = self.state.running.flush(), self.state.running.size
         allowed = np.zeros(len(self.state.forest.by_name) + 1, dtype=np.bool_)
         allowed[list(self.leaves)] = True
         mask = running.used[:size] & running.evictable[:size] & allowed[running.leaf[:size]]
@@ -163,7 +163,7 @@ class Attempt:
 
     def _candidates(self, blocked: Tenant | None) -> list[Pod]:
         """Pods that help: below the limit in the way, or on nodes the claimant could use."""
-        running, size = self.state.running, self.state.running.size
+        running, size = self.state.running.flush(), self.state.running.size
         mask = self._mask()
         helps = self.usable[running.node[:size]] & (running.node[:size] >= 0)
         if blocked is not None:
@@ -219,7 +219,7 @@ class Attempt:
 
     def _nodes_by_bound(self, row: Row) -> list[tuple[int, int]]:
         """Nodes where evictions could make room for one pod of a row, by a lower bound of the pods it takes."""
-        running, size, free = self.state.running, self.state.running.size, self.state.nodes.free
+        running, size, free = self.state.running.flush(), self.state.running.size, self.state.nodes.free
         rows = np.flatnonzero(self._mask() & (running.node[:size] >= 0))
         where = running.node[rows]
         count = free.shape[1]
@@ -326,7 +326,7 @@ class Attempt:
         free = self.state.nodes.free
         if any(free[column, index] < amount for column, amount in row.klass.amounts):
             return False
-        return not row.neighbours or self.planner.placer.best(row, only) >= 0
+        return not row.blocks or self.planner.placer.best(row, only) >= 0
 
     # --- choosing in order, then dropping what is needless --------------------------------------------------------
 

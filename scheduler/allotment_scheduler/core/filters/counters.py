@@ -187,7 +187,7 @@ class Counters:
 
     def recount(self, counter: Counter) -> None:
         """Count what runs, by distinct label set where labels decide, else by distinct class."""
-        running, size, key = self.running, self.running.size, counter.key
+        running, size, key = self.running.flush(), self.running.size, counter.key
         live = running.used[:size] & (running.node[:size] >= 0)
         if key.matches:
             good = np.array([self._sees(key, labels) for labels in self.labelsets], dtype=np.bool_)

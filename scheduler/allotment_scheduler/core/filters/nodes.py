@@ -19,10 +19,10 @@ REFUSING_EFFECTS: Final = ("NoSchedule", "NoExecute")
 
 def node_filters(spec: SchedulingSpec, nodes: Nodes) -> Iterator[tuple[str, BoolVector]]:
     """Each filter's name, in words that follow "n nodes", with the nodes that pass it."""
-    yield "are not ready", np.array([node.spec.ready for node in nodes.ordered], dtype=np.bool_)
+    yield "are not ready", nodes.ready
     tolerated = any(toleration.tolerates(UNSCHEDULABLE_TAINT) for toleration in spec.tolerations)
     if not tolerated:
-        yield "are unschedulable", np.array([not node.spec.unschedulable for node in nodes.ordered], dtype=np.bool_)
+        yield "are unschedulable", nodes.schedulable
     if spec.node_name is not None:
         yield "are not the node it names", np.array([n.spec.name == spec.node_name for n in nodes.ordered], np.bool_)
     yield "have a taint it does not tolerate", _tolerable(spec, nodes)
@@ -59,13 +59,11 @@ def tolerated_taints(spec: SchedulingSpec, nodes: Nodes, effects: tuple[str, ...
     """Nodes all of whose taints of the given effects are tolerated."""
     verdicts: dict[tuple[Taint, ...], bool] = {}
     mask = np.ones(len(nodes.ordered), dtype=np.bool_)
-    for index, node in enumerate(nodes.ordered):
-        taints = node.spec.taints
-        if taints:
-            verdict = verdicts.get(taints)
-            if verdict is None:
-                verdict = verdicts[taints] = untolerated(taints, spec.tolerations, effects) is None
-            mask[index] = verdict
+    for index, taints in nodes.tainted:
+        verdict = verdicts.get(taints)
+        if verdict is None:
+            verdict = verdicts[taints] = untolerated(taints, spec.tolerations, effects) is None
+        mask[index] = verdict
     return mask
 
 
