@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from allotment_api.labels import OPERATOR_FIELD_MANAGER, SCHEDULER_FIELD_MANAGER
-from allotment_operator import logs
+from allotment_kube.program import logs
 from allotment_operator.kind import Key
 from allotment_operator.metrics import Metrics
 

@@ -21,7 +21,7 @@ import kopf
 from allotment_api.labels import FINALIZER, GROUP, VERSION
 from allotment_api.resource import Definition
 from allotment_kube.errors import KubernetesError
-from allotment_operator import logs
+from allotment_kube.program import logs
 from allotment_operator.kind import Key, ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.login import Login
 from allotment_operator.reconcile.engine import Engine

@@ -9,7 +9,6 @@ import asyncio
 import datetime as dt
 import logging
 import random
-import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,8 @@ import kopf
 from allotment_api.labels import FINALIZER
 from allotment_kube.client import Client
 from allotment_kube.configuration import Configuration
+from allotment_kube.program.reign import install_signals
+from allotment_kube.program.server import Readiness
 from allotment_operator.audit import AuditLog
 from allotment_operator.census import Census
 from allotment_operator.events import Recorder
@@ -32,7 +33,6 @@ from allotment_operator.reconcile.executor import Executor
 from allotment_operator.reconcile.observer import Observer
 from allotment_operator.reconcile.queue import WorkQueue
 from allotment_operator.reconcile.status import StatusWriter
-from allotment_operator.server import Readiness
 from allotment_operator.settings import Settings
 from allotment_operator.surroundings import Surroundings
 from allotment_operator.tenancy.estate import SERVICE_KINDS, ServiceFacts
@@ -180,10 +180,3 @@ class Operator:
             for manifest in self.engine.resources(kind):
                 conditions = (manifest.get("status") or {}).get("conditions") or ()
                 yield kind, next((each["status"] for each in conditions if each["type"] == "Ready"), "Unknown")
-
-
-def install_signals(stop: asyncio.Event) -> None:
-    """Let SIGTERM and SIGINT end the program in good order."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)

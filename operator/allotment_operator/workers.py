@@ -8,7 +8,7 @@ from typing import Final
 from uuid import uuid4
 
 from allotment_kube.errors import ApiError, LeadershipLostError
-from allotment_operator import logs
+from allotment_kube.program import logs
 from allotment_operator.kind import Key
 from allotment_operator.metrics import Metrics
 from allotment_operator.reconcile.engine import Engine

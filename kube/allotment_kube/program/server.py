@@ -1,15 +1,20 @@
-"""The operator's own HTTP server: /healthz, /readyz and /metrics."""
+"""A program's own HTTP server: /healthz, /readyz, /metrics, and pages of its own.
 
-from collections.abc import AsyncIterator, Callable
+It answers from memory and never asks the API server.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from aiohttp import web
 
-from allotment_operator.metrics import CONTENT_TYPE, Metrics
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format."""
 
 
 class Readiness:
-    """What still has to happen before the operator is at work; each thing has a name.
+    """What still has to happen before the program is at work; each thing has a name.
 
     A standby, which waits for the Lease, is ready too: it serves by being there.
     """
@@ -33,11 +38,21 @@ class Readiness:
 
 @asynccontextmanager
 async def serving(
-    host: str, port: int, *, metrics: Metrics, readiness: Readiness, publish: Callable[[], None] = lambda: None
+    host: str,
+    port: int,
+    *,
+    readiness: Readiness,
+    scrape: Callable[[], bytes],
+    pages: Mapping[str, Callable[[], Any]] = {},
 ) -> AsyncIterator[int]:
     """Serve while inside; yields the port.
 
-    `publish` brings the metrics up to date before each scrape.
+    Args:
+        host: address to listen on.
+        port: 0 takes any free one.
+        readiness: what /readyz answers from.
+        scrape: all metrics in Prometheus' text format, asked at each scrape.
+        pages: path to what gives its content, answered as JSON.
 
     Raises:
         OSError: the address cannot be bound.
@@ -52,12 +67,18 @@ async def serving(
             return web.Response(status=503, text=f"not yet: {', '.join(missing)}\n")
         return web.Response(text="ok\n")
 
-    async def scrape(_: web.Request) -> web.Response:
-        publish()
-        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=scrape(), headers={"Content-Type": CONTENT_TYPE})
+
+    def page(content: Callable[[], Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def answer(_: web.Request) -> web.Response:
+            return web.json_response(content())
+
+        return answer
 
     application = web.Application()
-    application.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", scrape)])
+    application.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    application.add_routes([web.get(path, page(content)) for path, content in pages.items()])
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:

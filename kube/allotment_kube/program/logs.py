@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TextIO
@@ -37,7 +37,7 @@ def event(logger: logging.Logger, message: str, *, level: int = logging.INFO, **
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return every field that a record carries: the round's, the event's, and what kopf says of the object."""
+    """Return every field that a record carries: the round's, the event's, and what a framework says of the object."""
     found: dict[str, Any] = {}
     reference = getattr(record, "k8s_ref", None)
     if isinstance(reference, Mapping):
@@ -84,8 +84,11 @@ def _time(record: logging.LogRecord) -> dt.datetime:
     return dt.datetime.fromtimestamp(record.created, tz=dt.UTC)
 
 
-def configure(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Send all logs of the process to one stream (standard error), in one form."""
+def configure(level: str, form: str, *, quiet: Iterable[str] = (), stream: TextIO | None = None) -> None:
+    """Send all logs of the process to one stream (standard error), in one form.
+
+    `quiet` names loggers whose own account says nothing that ours does not: only their warnings are kept.
+    """
     target = stream or sys.stderr
     text = form == "text" or (form == "auto" and target.isatty())
     handler = logging.StreamHandler(target)
@@ -93,7 +96,5 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # The framework's own account of its handlers says nothing that a round's line does not.
-    logging.getLogger("kopf").setLevel(logging.WARNING)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for name in ("aiohttp.access", "asyncio", *quiet):
+        logging.getLogger(name).setLevel(logging.WARNING)
