@@ -93,17 +93,25 @@ def test_the_image_by_digest_wins() -> None:
         assert container["image"] == "images.bank/platform/allotment@sha256:" + "a" * 64
 
 
-def test_the_schedulers_settings_arrive_as_they_were_written() -> None:
-    objects = render({"scheduler.config": {"minimumRuntimeSeconds": 300, "pools": {"gpu": {"placement": "Pack"}}}})
+@pytest.mark.parametrize("program", WORKLOADS)
+def test_a_programs_settings_arrive_as_they_were_written(program: str) -> None:
+    settings = {"workers": 32, "pools": {"gpu": {"placement": "Pack"}}}
+    objects = render({f"{program}.config": settings})
+    [container] = named(objects, "Deployment", f"allotment-{program}")["spec"]["template"]["spec"]["containers"]
 
-    text = named(objects, "ConfigMap", "allotment-scheduler")["data"]["scheduler.yaml"]
+    text = named(objects, "ConfigMap", f"allotment-{program}")["data"][f"{program}.yaml"]
 
-    assert yaml.safe_load(text) == {"minimumRuntimeSeconds": 300, "pools": {"gpu": {"placement": "Pack"}}}
+    assert yaml.safe_load(text) == settings
+    assert container["command"] == [f"allotment-{program}", "--config", f"/etc/allotment/{program}.yaml"]
+    assert container["volumeMounts"][0] == {"name": "config", "mountPath": "/etc/allotment", "readOnly": True}
 
 
-def test_a_change_of_the_schedulers_settings_rolls_its_pods() -> None:
+@pytest.mark.parametrize("program", WORKLOADS)
+def test_a_change_of_a_programs_settings_rolls_its_pods(program: str) -> None:
     def checksum(config: dict[str, Any]) -> str:
-        template = named(render({"scheduler.config": config}), "Deployment", "allotment-scheduler")["spec"]["template"]
+        template = named(render({f"{program}.config": config}), "Deployment", f"allotment-{program}")["spec"][
+            "template"
+        ]
         return str(template["metadata"]["annotations"]["allotment.dev/config-checksum"])
 
     assert checksum({"a": 1}) == checksum({"a": 1})
