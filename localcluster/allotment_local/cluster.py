@@ -337,7 +337,7 @@ class LocalCluster:
                 "Simulated nodes need kwok, which is not among the programs of this cluster.",
                 hint="Unset ALLOTMENT_BINARIES so that our control plane is built, or leave out --nodes.",
             )
-        nodes.apply_pools(
+        changes = nodes.apply_pools(
             spec.kubeconfig,
             pools,
             version=build.KUBERNETES_VERSION,
@@ -347,7 +347,7 @@ class LocalCluster:
         total = sum(pool.count for pool in pools.pools)
 
         def all_usable(connection: Connection) -> bool:
-            ready, known = nodes.ready_count(connection)
+            ready, known = nodes.ready_count(connection, leased=changes.new)
             self._progress.step("Waiting for nodes", ready, total)
             return ready == total == known
 

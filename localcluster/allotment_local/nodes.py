@@ -1,8 +1,8 @@
 """Turns pools into Node objects and keeps the cluster's simulated nodes as the pool file says.
 
 Nodes are created whole, Ready included: what kwok would write first is written at once, which spares the API server
-half of its work for a thousand nodes. They count as usable when kwok holds their Lease and the taint of new nodes is
-gone.
+half of its work for a thousand nodes. They count as usable when kwok holds their first Lease and the taint of new nodes
+is gone.
 
 Applying a pool file again creates what is missing, deletes what is no longer there, and replaces a node whose pool
 changed; nodes that did not come from a pool file are left alone. Every simulated node carries the label
@@ -13,7 +13,7 @@ import datetime as dt
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +42,15 @@ _CONDITIONS = (
 
 @dataclass(frozen=True, slots=True)
 class NodeChanges:
-    """What applying a pool file did."""
+    """What applying a pool file did, by node name; a replaced node is in both."""
 
-    created: int
-    deleted: int
+    created: frozenset[str]
+    deleted: frozenset[str]
+
+    @property
+    def new(self) -> frozenset[str]:
+        """Nodes of names that were not there before."""
+        return self.created - self.deleted
 
 
 def node_object(pool: "Pool", index: int, *, version: str, now: str) -> dict[str, Any]:
@@ -119,10 +124,10 @@ def apply_pools(
             item["metadata"]["name"]: item["metadata"].get("annotations", {}).get(TEMPLATE_ANNOTATION, "")
             for item in connection.get(f"/api/v1/nodes?labelSelector={POOL_LABEL}")["items"]
         }
-    stale = [name for name, digest in present.items() if name not in wanted or _template(wanted[name]) != digest]
-    missing = [node for name, node in wanted.items() if name not in present or name in set(stale)]
-    _Requests(kubeconfig, total=len(stale) + len(missing), on_progress=on_progress).run(stale, missing)
-    return NodeChanges(created=len(missing), deleted=len(stale))
+    stale = frozenset(name for name, digest in present.items() if _template(wanted.get(name)) != digest)
+    missing = {name: node for name, node in wanted.items() if name not in present or name in stale}
+    _Requests(kubeconfig, total=len(stale) + len(missing), on_progress=on_progress).run(stale, missing.values())
+    return NodeChanges(created=frozenset(missing), deleted=stale)
 
 
 class _Requests:
@@ -136,7 +141,7 @@ class _Requests:
         self._thread = local()
         self._connections: list[Connection] = []
 
-    def run(self, stale: list[str], missing: list[dict[str, Any]]) -> None:
+    def run(self, stale: Iterable[str], missing: Iterable[Mapping[str, Any]]) -> None:
         with ThreadPoolExecutor(max_workers=_THREADS) as pool:
             try:
                 # Exhausting the maps waits for all and raises the first error.
@@ -161,12 +166,20 @@ class _Requests:
         self._on_progress(self._done, self._total)
 
 
-def ready_count(connection: Connection) -> tuple[int, int]:
-    """How many pool nodes pods can be bound to and kwok looks after, and how many there are."""
+def ready_count(connection: Connection, *, leased: frozenset[str] = frozenset()) -> tuple[int, int]:
+    """How many pool nodes pods can be bound to, and how many there are.
+
+    Args:
+        connection: to the API server.
+        leased: nodes that count only when kwok holds their Lease. For new names only: the Lease of a node that was
+            replaced vanishes with it, and kwok notices at the next heartbeat.
+    """
     items = connection.get(f"/api/v1/nodes?labelSelector={POOL_LABEL}&resourceVersion=0")["items"]
-    leases = connection.get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases?resourceVersion=0")["items"]
-    leased = {lease["metadata"]["name"] for lease in leases}
-    return sum(is_usable(node) and node["metadata"]["name"] in leased for node in items), len(items)
+    waiting = leased
+    if leased:
+        path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases?resourceVersion=0"
+        waiting = leased - {lease["metadata"]["name"] for lease in connection.get(path)["items"]}
+    return sum(is_usable(node) and node["metadata"]["name"] not in waiting for node in items), len(items)
 
 
 def is_usable(node: Mapping[str, Any]) -> bool:
@@ -177,8 +190,8 @@ def is_usable(node: Mapping[str, Any]) -> bool:
     return ready and not any(taint["key"] == "node.kubernetes.io/not-ready" for taint in taints)
 
 
-def _template(node: Mapping[str, Any]) -> str:
-    return str(node["metadata"]["annotations"][TEMPLATE_ANNOTATION])
+def _template(node: Mapping[str, Any] | None) -> str | None:
+    return None if node is None else str(node["metadata"]["annotations"][TEMPLATE_ANNOTATION])
 
 
 def _digest(node: Mapping[str, Any]) -> str:

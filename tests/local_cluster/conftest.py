@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from allotment_cli.main import app
 from allotment_local.cluster import LocalCluster
 from allotment_local.pools import PoolFile
 from allotment_local.progress import reporter
 
-Allot = Callable[..., subprocess.CompletedProcess[str]]
+Allot = Callable[..., Result]
+AllotProcess = Callable[..., subprocess.CompletedProcess[str]]
 
 POOLS = PoolFile.model_validate(
     {
@@ -38,7 +41,17 @@ def with_nodes(cluster_state: Path) -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def allot(cluster_state: Path) -> Allot:
-    """Run `allot …` as a user would, on the clusters of this test run."""
+    """Run `allot …` as a user would, on the clusters of this test run; in this process, which is quicker."""
+
+    def run(*arguments: str, **variables: str) -> Result:
+        return CliRunner().invoke(app, arguments, env={"ALLOTMENT_STATE": str(cluster_state), **variables})
+
+    return run
+
+
+@pytest.fixture
+def allot_process(cluster_state: Path) -> AllotProcess:
+    """Run `allot …` as a process of its own, which a command that becomes another program needs."""
 
     def run(*arguments: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
