@@ -1,55 +1,103 @@
 """Claimants: units that fit nowhere now, in serving order, each tried once until something changes.
 
 Equal units of one leaf have equal prospects: when the first unit of a lane finds no plan, the lane is passed over,
-except for what sets single units apart (evicted before, forbidden to preempt).
+except for what sets single units apart (evicted before, forbidden to preempt). Whoever has no right to anyone's room is
+passed over at once: no lower priority in its own leaf, and neither guarantee nor entitlement left at any level.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
+
+from allotment_scheduler.core.entitlement import Entitlement
+from allotment_scheduler.core.resources import Column
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Lane, Unit
 
+_NO_VICTIM = np.iinfo(np.int64).max
+
 
 class Claimants:
-    """Proposes each leaf's first unit that has not been tried."""
+    """Proposes each leaf's first unit that has not been tried and has any right to claim."""
 
-    def __init__(self, state: ClusterState) -> None:
+    def __init__(self, state: ClusterState, entitlement: Callable[[], Entitlement]) -> None:
         self.state = state
-        self.tried: set[int] = set()
-        self._sources: dict[str, dict[int, Iterator[Unit]]] = {}
-        self._heads: dict[str, dict[int, Unit]] = {}
+        self.entitlement = entitlement
+        self._sources: dict[Lane, Iterator[Unit]] = {}
+        self._heads: dict[Tenant, dict[Lane, Unit]] = {}
+        self._headroom: dict[Tenant, list[dict[Column, int]]] = {}
+        self._lowest = self._lowest_priorities()
+
+    def _lowest_priorities(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Per leaf, by rank: the lowest priority of a pod that may be evicted."""
+        running, size = self.state.running.flush(), self.state.running.size
+        lowest = np.full(len(self.state.forest.by_name) + 1, _NO_VICTIM, dtype=np.int64)
+        rows = running.used[:size] & running.evictable[:size]
+        np.minimum.at(lowest, running.leaf[:size][rows], running.priority[:size][rows])
+        return lowest
 
     def propose(self, leaf: Tenant) -> Unit | None:
-        """The first unit of a leaf, in serving order, that has not been tried."""
-        heads = self._heads.get(leaf.name)
+        """The first unit of a leaf, in serving order, that has a right and has not been tried."""
+        heads = self._heads.get(leaf)
         if heads is None:
-            heads = self._heads[leaf.name] = {}
+            heads = self._heads[leaf] = {}
             queue = self.state.queues.get(leaf.name)
-            for number, lane in enumerate(queue.lanes.values() if queue else ()):
+            for lane in queue.lanes.values() if queue else ():
                 head = lane.head()
                 if head is not None:
-                    heads[number] = head
-        return min(heads.values(), key=lambda unit: unit.order, default=None)
+                    heads[lane] = head
+        while heads:
+            lane, unit = min(heads.items(), key=lambda item: item[1].order)
+            if self._has_right(unit):
+                return unit
+            self._advance(lane, unit, heads)
+        return None
 
     def passed_over(self, unit: Unit) -> None:
         """A unit found no plan: on to the next of its leaf."""
-        heads = self._heads[unit.leaf.name]
-        number = next(number for number, head in heads.items() if head is unit)
-        del heads[number]
+        heads = self._heads[unit.leaf]
+        self._advance(next(lane for lane, head in heads.items() if head is unit), unit, heads)
+
+    def _advance(self, lane: Lane, unit: Unit, heads: dict[Lane, Unit]) -> None:
+        del heads[lane]
         if _special(unit):
-            sources = self._sources.setdefault(unit.leaf.name, {})
-            source = sources.get(number)
+            source = self._sources.get(lane)
             if source is None:
-                source = sources[number] = _after(list(self.state.queue(unit.leaf).lanes.values())[number], unit)
+                source = self._sources[lane] = (other for other in lane.in_order() if other.order > unit.order)
             following = next(source, None)
             if following is not None:
-                heads[number] = following
+                heads[lane] = following
+
+    def _has_right(self, unit: Unit) -> bool:
+        """A necessary condition: someone of lower priority in its leaf, or something left at some level."""
+        if self._lowest[unit.leaf.rank] < unit.priority:
+            return True
+        if any(pod.spent for pod in unit.pods):
+            return False
+        asks = unit.shape.asks
+        return any(all(room.get(column, 0) >= amount for column, amount in asks) for room in self._rooms(unit.leaf))
+
+    def _rooms(self, leaf: Tenant) -> list[dict[Column, int]]:
+        """What is left of entitlement and guarantees at every level of a leaf's path."""
+        found = self._headroom.get(leaf)
+        if found is None:
+            entitlement = self.entitlement()
+            columns = self.state.measure.columns
+            found = [
+                {column: entitlement.whole(tenant, column) - tenant.used[column] for column in columns}
+                for tenant in leaf.path if not tenant.weightless
+            ]  # fmt: skip
+            for tenant in leaf.path:
+                tables = [tenant.guaranteed] if tenant.guaranteed is not None else []
+                found += [{column: cap - tenant.used[column] for column, cap in caps.items()} for caps in tables]
+                found += [
+                    {column: cap - tenant.used_at(pool)[column] for column, cap in caps.items()}
+                    for pool, caps in tenant.guaranteed_in.items()
+                ]
+            self._headroom[leaf] = found
+        return found
 
 
 def _special(unit: Unit) -> bool:
     return any(pod.spent or pod.spec.never_preempts for pod in unit.pods)
-
-
-def _after(lane: Lane, unit: Unit) -> Iterator[Unit]:
-    return (other for other in lane.in_order() if other.order > unit.order)

@@ -113,7 +113,7 @@ class Engine:
 
     def _first_plan(self) -> Plan | None:
         """The plan of the first unit in serving order that has one."""
-        claimants = Claimants(self.state)
+        claimants = Claimants(self.state, self.demand.entitlement)
         order = Serving(self.state, claimants.propose)
         order.refresh_all(self._leaves())
         while (unit := order.next()) is not None:
@@ -128,8 +128,9 @@ class Engine:
         """Evict, then start the claimant in the room that was made."""
         for step in plan.steps:
             for pod in step.victim.pods:
+                node = pod.node or ""
                 self.state.apply(PodEvicted(pod.key))
-                done.decisions.append(Evict(pod.key, plan.unit.first.key, step.rule))
+                done.decisions.append(Evict(pod.key, plan.unit.first.key, step.rule, node))
         for pod, node in plan.starts:
             self.state.occupy(pod, node)
             done.decisions.append(Start(pod.key, node, plan.unit.first.key, pod.phantom))

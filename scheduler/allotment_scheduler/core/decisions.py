@@ -18,11 +18,12 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
 
 class Evict(msgspec.Struct, frozen=True, gc=False):
-    """Evict a pod so that a claimant can start."""
+    """Evict a pod from its node so that a claimant can start."""
 
     pod: PodKey
     claimant: PodKey
     rule: str
+    node: str = ""
 
 
 @dataclass(slots=True)

@@ -40,6 +40,15 @@ class Entitlement:
     """e(q, r) per tenant name, in total and per pool."""
 
     cells: dict[str, dict[Cell, Fraction]]
+    _whole: dict[tuple[str, Column, Sequence[str] | None], int] = field(default_factory=dict)
+
+    def whole(self, tenant: Tenant, column: Column, pools: tuple[str, ...] | None = None) -> int:
+        """The same in whole units, rounded down: for a whole use u, u > e exactly if u > whole(e)."""
+        key = (tenant.name, column, pools)
+        found = self._whole.get(key)
+        if found is None:
+            found = self._whole[key] = int(self.of(tenant, column, pools))
+        return found
 
     def of(self, tenant: Tenant, column: Column, pools: Sequence[str] | None = None) -> Fraction:
         """What a tenant is entitled to of a resource, in all pools or in some."""

@@ -1,7 +1,7 @@
 """What can happen to the state: the only values `ClusterState.apply` accepts.
 
 Events from outside say what the API server holds now; each is the whole object, so applying one twice changes nothing.
-Events of our own (`PodStarted`, `PodEvicted`, `RoundEnded`) record decisions; they do not change demand.
+Events of our own (`PodStarted`, `PodEvicted`, `PodLeaving`, `StartForgotten`, `RoundEnded`) record decisions; they do not change demand.
 """
 
 from collections.abc import Mapping
@@ -157,6 +157,21 @@ class PodEvicted:
 
 
 @dataclass(frozen=True, slots=True)
+class PodLeaving:
+    """A pod that we evicted still stands on its node: it holds its room until it is gone, and waits nowhere."""
+
+    key: PodKey
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartForgotten:
+    """A start of ours came to nothing: the pod leaves the room held for it and waits again in its old place."""
+
+    key: PodKey
+
+
+@dataclass(frozen=True, slots=True)
 class RoundEnded:
     """A cycle is over: what it evicted may wait again."""
 
@@ -164,5 +179,5 @@ class RoundEnded:
 Event = (
     NodeSeen | NodeGone | PoolSeen | PoolGone | TenantSeen | TenantGone | NamespaceSeen | NamespaceGone | PodSeen
     | PodGone | GroupSeen | GroupGone | BudgetSeen | BudgetGone | StorageSeen | StorageGone | PodStarted | PodEvicted
-    | RoundEnded
+    | PodLeaving | StartForgotten | RoundEnded
 )

@@ -182,6 +182,8 @@ class Pod:
     """The cycle that evicted it; it neither starts nor claims in that cycle."""
     spent: bool = False
     """It was evicted and demand has not changed since: no claims by R1 or R2."""
+    leaving: bool = False
+    """We evicted it and it has not gone yet: that it goes alters no demand."""
     unit: object = field(default=None)
 
     @property

@@ -85,6 +85,7 @@ class ClusterState:
             ev.BudgetSeen: self._budget_seen, ev.BudgetGone: self._budget_gone,
             ev.StorageSeen: self._storage_seen, ev.StorageGone: self._storage_gone,
             ev.PodStarted: self._pod_started, ev.PodEvicted: self._pod_evicted, ev.RoundEnded: self._round_ended,
+            ev.PodLeaving: self._pod_leaving, ev.StartForgotten: self._start_forgotten,
         }  # fmt: skip
 
     # --- the door -----------------------------------------------------------------------------------------------
@@ -115,6 +116,7 @@ class ClusterState:
         if self._held_version != self.counters.held_version:
             self._held_version = self.counters.held_version
             self.requeue_all()
+        self.running.flush()
         if len(self.nodes.touched) > _LONG_LOG:
             self.nodes.layout_version += 1
             self.nodes.touched.clear()
@@ -268,20 +270,26 @@ class ClusterState:
         self.pods[spec.key] = pod
         if not (known is None and self._replaces_evicted(pod)):
             self.demand_version += 1
+        if spec.node is not None:
+            self._take_place(pod, spec.node)
         if self._forest_stale or self.nodes.stale:
-            if spec.node is not None:
-                pod.node = spec.node
-                pod.slot = self.running.add(pod, -1)
-                if pod.gang is not None:
-                    pod.gang.running += 1
             return
         if spec.node is not None:
-            self.occupy(pod, spec.node)
             self._take_phantom(pod)
         if pod.gang is not None:
             self._regang(pod.gang)
         elif spec.node is None:
             self._enqueue(pod)
+
+    def _take_place(self, pod: Pod, node: str) -> None:
+        """Occupy a node; while the layout is stale only note it, for the layout counts everything anew."""
+        if self._forest_stale or self.nodes.stale:
+            pod.node = node
+            pod.slot = self.running.add(pod, -1)
+            if pod.gang is not None:
+                pod.gang.running += 1
+        else:
+            self.occupy(pod, node)
 
     def _only_confirms(self, known: Pod, spec: PodSpec) -> bool:
         """Whether an event tells only what we did ourselves, or less."""
@@ -301,6 +309,8 @@ class ClusterState:
         arrival = known.arrival if known is not None else (0, spec.created, self._seen)
         pod = Pod(spec, klass, labels, self.forest.leaf_of_namespace.get(spec.namespace), arrival)
         pod.started = spec.started if spec.started is not None else spec.created
+        if known is not None:
+            pod.leaving, pod.spent = known.leaving and spec.deleting, known.spent
         if spec.group is not None:
             gang = self.gang((spec.namespace, spec.group))
             gang.members[spec.key] = pod
@@ -331,7 +341,7 @@ class ClusterState:
         pod = self.pods.pop(event.key, None)
         if pod is None:
             return
-        if pod.evicted_in < 0:
+        if pod.evicted_in < 0 and not pod.leaving:
             self.demand_version += 1
         self._forget(pod)
         if pod.gang is not None:
@@ -466,6 +476,33 @@ class ClusterState:
         for pod in evicted:
             if pod.gang is None:
                 self._enqueue(pod)
+
+    def _pod_leaving(self, event: ev.PodLeaving) -> None:
+        pod = self.pods.get(event.key)
+        if pod is None or pod.node is not None:
+            return
+        self._forget(pod)
+        pod.spec = replace(pod.spec, node=event.node, deleting=True)
+        pod.leaving, pod.evicted_in, pod.unit = True, -1, None
+        if pod.gang is not None:
+            pod.gang.members[pod.key] = pod
+        self._take_place(pod, event.node)
+        if pod.gang is not None and not (self._forest_stale or self.nodes.stale):
+            self._regang(pod.gang)
+
+    def _start_forgotten(self, event: ev.StartForgotten) -> None:
+        pod = self.pods.get(event.key)
+        if pod is None or pod.node is None or pod.spec.node is not None:
+            return
+        self._forget(pod)
+        if pod.gang is not None:
+            pod.gang.members[pod.key] = pod
+        if self._forest_stale or self.nodes.stale:
+            return
+        if pod.gang is not None:
+            self._regang(pod.gang)
+        else:
+            self._enqueue(pod)
 
     # --- queues -------------------------------------------------------------------------------------------------
 

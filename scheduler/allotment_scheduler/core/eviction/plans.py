@@ -141,11 +141,12 @@ class Attempt:
             plans += self._single(blocked)
         else:
             plans += filter(None, [self._node_by_node()]) if blocked is None else []
-        pods = self._candidates(blocked)
         minds = any(row.blocks for row, _ in self.rows)
         cheap = min((plan.cost[0] for plan in plans), default=0)
-        if not plans or (cheap > 1 and (minds or len(self.unit.pods) > 1) and len(pods) <= STEPS_ALL):
-            plans += filter(None, [self._over(pods)])
+        if not plans or (cheap > 1 and (minds or len(self.unit.pods) > 1)):
+            pods = self._candidates(blocked)
+            if not plans or len(pods) <= STEPS_ALL:
+                plans += filter(None, [self._over(pods)])
         return min(plans, key=lambda plan: plan.cost, default=None)
 
     # --- candidates ----------------------------------------------------------------------------------------------
@@ -266,50 +267,54 @@ class Attempt:
     def _node_by_node(self) -> Plan | None:
         """Room for one pod of the gang after the other, each where it costs the fewest pods."""
         steps: list[Step] = []
-        state = self.state
-        with state.trial() as trial:
-            for row, count in self.rows:
-                heap = [(least, index) for least, index in self._nodes_by_bound(row)]
-                heapq.heapify(heap)
-                members = [pod for pod in self.unit.pods if pod.klass is row.klass][:count]
-                for pod in members:
-                    if not self._seat(pod, row, heap, trial, steps):
+        with self.state.trial() as trial:
+            for row, _ in self.rows:
+                heap = self._nodes_by_bound(row)
+                offers: dict[int, Offers] = {}
+                for pod in self.unit.pods:
+                    if self.state.row_key(pod)[:2] == row.key[:2] and not self._seat(pod, row, heap, trial, steps, offers):
+                        self.claim.seated.clear()
                         return None
-            trial.rollback()
+        self.claim.seated.clear()
         return self._finish(steps, None)
 
     def _seat(
-        self, pod: Pod, row: Row, heap: list[tuple[int, int]], trial: Trial, steps: list[Step]
-    ) -> bool:
+        self, pod: Pod, row: Row, heap: list[tuple[int, int]], trial: Trial, steps: list[Step],
+        offers: dict[int, Offers],
+    ) -> bool:  # fmt: skip
+        """Start one pod of the gang: where it fits, else where the fewest pods make room for it."""
         index = self.planner.placer.best(row)
-        if index >= 0:
-            trial.start(pod, index)
-            return True
-        while heap:
-            _, index = heapq.heappop(heap)
+        while index < 0 and heap:
+            _, node = heapq.heappop(heap)
             mark, before = trial.mark(), len(steps)
-            if self._clear(row, index, trial, steps):
-                cost = sum(len(step.victim.pods) for step in steps[before:])
-                if heap and cost > heap[0][0]:
-                    trial.rollback(mark)
-                    del steps[before:]
-                    heapq.heappush(heap, (cost, index))
-                    continue
-                trial.start(pod, index)
-                heapq.heappush(heap, (1, index))
-                return True
-            trial.rollback(mark)
-            del steps[before:]
-        return False
+            if not self._clear(row, node, trial, steps, offers):
+                trial.rollback(mark)
+                del steps[before:], offers[node]
+                continue
+            cost = sum(len(step.victim.pods) for step in steps[before:])
+            if heap and cost > heap[0][0]:
+                trial.rollback(mark)
+                del steps[before:], offers[node]
+                heapq.heappush(heap, (cost, node))
+                continue
+            heapq.heappush(heap, (1, node))
+            index = node
+        if index < 0:
+            return False
+        trial.start(pod, index)
+        for column, amount in pod.klass.asks:
+            self.claim.seated[column] = self.claim.seated.get(column, 0) + amount
+        return True
 
-    def _clear(self, row: Row, index: int, trial: Trial, steps: list[Step]) -> bool:
+    def _clear(self, row: Row, index: int, trial: Trial, steps: list[Step], offered: dict[int, Offers]) -> bool:
         """Evict on one node until a pod of the row fits there."""
-        node = self.state.nodes.ordered[index]
-        budgets = Budgets(self.state)
-        for earlier in steps:
-            budgets.spend(earlier.victim.pods)
-        pods = [pod for pod in node.pods.values() if self._candidate(pod)]
-        offers = Offers(self.state, self.claim, self._braked(self._victims(pods)), budgets)
+        offers = offered.get(index)
+        if offers is None:
+            budgets = Budgets(self.state)
+            for earlier in steps:
+                budgets.spend(earlier.victim.pods)
+            pods = [pod for pod in self.state.nodes.ordered[index].pods.values() if self._candidate(pod)]
+            offers = offered[index] = Offers(self.state, self.claim, self._braked(self._victims(pods)), budgets)
         only = np.zeros(len(self.usable), dtype=np.bool_)
         only[index] = True
         while not self._fits_on(row, index, only):
@@ -318,7 +323,7 @@ class Attempt:
                 return False
             for pod in step.victim.pods:
                 trial.evict(pod)
-            budgets.spend(step.victim.pods)
+            offers.budgets.spend(step.victim.pods)
             steps.append(step)
         return True
 
@@ -374,17 +379,34 @@ class Attempt:
     def _finish(self, steps: list[Step], only: BoolVector | None) -> Plan | None:
         """Drop needless victims, then fix where the claimant starts."""
         kept = list(steps)
+        surplus = self._surplus_test(only)
         with self.state.trial() as trial:
-            self._replay(kept, trial)
+            if not self._replay(kept, trial):
+                return None
+            if surplus is not None:
+                surplus.open()
             for needless in reversed(steps):
-                fewer = [other for other in kept if other is not needless]
+                if surplus is not None and not surplus.spares(needless):
+                    continue
+                fewer = [step for step in kept if step is not needless]
                 trial.rollback()
                 if self._replay(fewer, trial) and self._claimant_fits(trial, only):
                     kept = fewer
-            trial.rollback()
-            self._replay(kept, trial)
+                else:
+                    trial.rollback()
+                    self._replay(kept, trial)
+                if surplus is not None:
+                    surplus.open()
             starts = self._starts(trial, only)
         return None if starts is None or not kept else Plan(self.unit, kept, starts)
+
+    def _surplus_test(self, only: BoolVector | None) -> "Surplus | None":
+        """A quick test for needless victims, where free slots alone decide whether the claimant fits."""
+        if only is not None or len(self.rows) != 1 or self.rows[0][0].blocks or self.unit.leaf.limited_path:
+            return None
+        if self.unit.gang is not None and self.unit.gang.spec is not None and self.unit.gang.spec.topology_key:
+            return None
+        return Surplus(self.state, self.planner.placer, *self.rows[0])
 
     def _replay(self, steps: list[Step], trial: Trial) -> bool:
         """Evict again from the start; whether every step obeys a rule."""
@@ -393,6 +415,7 @@ class Attempt:
             if by is None:
                 return False
             step.rule = by
+            step.nodes = [pod.node or "" for pod in step.victim.pods]
             for pod in step.victim.pods:
                 trial.evict(pod)
         return True
@@ -410,3 +433,35 @@ class Attempt:
         elif not self.planner.gangs.place(self.unit, pools, trial):
             return None
         return [(pod, name) for pod, name, _ in trial.log[mark:]]
+
+
+class Surplus:
+    """How many slots more than needed a plan frees, for claimants of equal pods that do not mind their neighbours."""
+
+    def __init__(self, state: ClusterState, placer: Placer, row: Row, count: int) -> None:
+        self.state = state
+        self.placer = placer
+        self.row = row
+        self.count = count
+        self.total = 0
+
+    def open(self) -> None:
+        """Count the slots as things stand, with every victim gone."""
+        self.total = int(self.placer.slots_by_node(self.row).sum())
+
+    def spares(self, step: Step) -> bool:
+        """Whether the claimant would still fit with this step's victim back in place."""
+        lost = 0
+        free, allowed = self.state.nodes.free, self.row.allowed
+        back: dict[int, dict[int, int]] = {}
+        for pod, name in zip(step.victim.pods, step.nodes, strict=True):
+            held = back.setdefault(self.state.nodes.by_name[name].index, {})
+            for column, amount in pod.klass.amounts:
+                held[column] = held.get(column, 0) + amount
+        for index, held in back.items():
+            if allowed[index]:
+                wanted = [(int(free[c, index]), held.get(c, 0), amount) for c, amount in self.row.klass.amounts]
+                now = max(0, min(room // amount for room, _, amount in wanted))
+                then = max(0, min((room - taken) // amount for room, taken, amount in wanted))
+                lost += now - then
+        return self.total - lost >= self.count

@@ -14,7 +14,6 @@ With several pools, R2 (and R1 for guarantees per pool) compare on the pools whe
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from allotment_scheduler.core.entitlement import Entitlement
 from allotment_scheduler.core.resources import Amounts, Column
@@ -36,7 +35,8 @@ class Claim:
     """Asked only when R2 is: it may have to be computed."""
     only_p: bool = False
     """It was evicted before and demand has not changed: no R1, no R2."""
-    _entitled: dict[tuple[str, Column], Fraction] = field(default_factory=dict)
+    seated: dict[Column, int] = field(default_factory=dict)
+    """What of the request is part of u already, while a plan seats the claimant's pods one by one."""
 
     def used(self, tenant: Tenant, column: Column) -> int:
         """Use on the pools where the claimant may run."""
@@ -44,13 +44,13 @@ class Claim:
             return tenant.used[column]
         return sum(inside[column] for pool, inside in tenant.used_in.items() if pool in self.scope)
 
-    def entitled(self, tenant: Tenant, column: Column) -> Fraction:
-        """Entitlement on the pools where the claimant may run."""
-        found = self._entitled.get((tenant.name, column))
-        if found is None:
-            pools = self.scope if self.several_pools else None
-            found = self._entitled[tenant.name, column] = self.entitlement().of(tenant, column, pools)
-        return found
+    def entitled(self, tenant: Tenant, column: Column) -> int:
+        """Entitlement on the pools where the claimant may run, in whole units: use compares with it as with e."""
+        return self.entitlement().whole(tenant, column, self.scope if self.several_pools else None)
+
+    def _left(self) -> list[tuple[Column, int]]:
+        """What of the request is not part of u yet."""
+        return [(column, amount - self.seated.get(column, 0)) for column, amount in self.asks]
 
     def side(self, mine: Tenant) -> tuple[bool, bool]:
         """Whether the claimant's side X has a right by R1, and by R2, before it is asked from whom."""
@@ -61,16 +61,18 @@ class Claim:
     def guaranteed(self, mine: Tenant) -> bool:
         """R1's half of the claimant: use plus request within the guarantee."""
         caps = mine.guaranteed
-        if caps is not None and all(mine.used[c] + amount <= caps.get(c, 0) for c, amount in self.asks):
+        if caps is not None and all(mine.used[c] + amount <= caps.get(c, 0) for c, amount in self._left()):
             return True
         return any(
-            pool in self.scope and all(mine.used_at(pool)[c] + amount <= inside.get(c, 0) for c, amount in self.asks)
+            pool in self.scope and all(mine.used_at(pool)[c] + amount <= inside.get(c, 0) for c, amount in self._left())
             for pool, inside in mine.guaranteed_in.items()
         )
 
     def is_entitled(self, mine: Tenant) -> bool:
         """R2's half of the claimant: use plus request within the entitlement."""
-        return not mine.weightless and all(self.used(mine, c) + amount <= self.entitled(mine, c) for c, amount in self.asks)
+        if mine.weightless:
+            return False
+        return all(self.used(mine, column) + amount <= self.entitled(mine, column) for column, amount in self._left())
 
     def above_guarantee(self, theirs: Tenant, held: frozenset[Column]) -> bool:
         """Whether Y is above its guarantee on some resource of D that the victim holds."""

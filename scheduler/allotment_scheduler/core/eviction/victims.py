@@ -7,7 +7,7 @@ then the tree is descended by the highest weighted share, ties in the reverse of
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from allotment_scheduler.core.eviction.budgets import Budgets
@@ -46,6 +46,8 @@ class Step:
 
     victim: Victim
     rule: str
+    nodes: list[str] = field(default_factory=list)
+    """Where the victim's pods stood."""
 
 
 def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
@@ -113,6 +115,7 @@ class Offers:
     def _offer(
         self, leaf: Tenant, lanes: dict[tuple[bool, int, Amounts], list[Victim]]
     ) -> tuple[Step, Fraction] | None:
+        sole = len(self.lanes) == 1 and len(lanes) == 1
         best: tuple[Step, Fraction] | None = None
         best_order: tuple[bool, int] | None = None
         for key in sorted(lanes, key=lambda key: key[:2]):
@@ -127,7 +130,7 @@ class Offers:
             by = rule(self.claim, leaf, victim.priority, victim.held)
             if by is None:
                 continue
-            below = self._below(leaf, victim)
+            below = ZERO if sole else self._below(leaf, victim)
             if best is None or (below, -victim.started) < (best[1], -best[0].victim.started):
                 best, best_order = (Step(victim, by), below), key[:2]
         return best
@@ -144,8 +147,9 @@ class Offers:
         for column, amount in victim.asks:
             left = claim.used(theirs, column) - amount
             entitled = claim.entitled(theirs, column)
-            if left < entitled and column in measure.totals:
-                worst = max(worst, (entitled - left) / measure.totals[column])
+            if left <= entitled and column in measure.totals:
+                exact = claim.entitlement().of(theirs, column, claim.scope if claim.several_pools else None)
+                worst = max(worst, (exact - left) / measure.totals[column])
         return worst
 
     def _descend(self, offers: Iterable[Tenant]) -> Tenant:
