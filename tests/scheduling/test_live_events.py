@@ -1,0 +1,97 @@
+"""What only happens live: starts that come to nothing, evicted pods that take their time to go."""
+
+from dataclasses import replace
+
+import pytest
+from builders.scheduling import World
+
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.state import ClusterState
+
+
+def engine_of(world: World) -> Engine:
+    state = ClusterState()
+    state.apply_all(world.events)
+    return Engine(state)
+
+
+def crowded() -> Engine:
+    """One node of one core, held by a pod of low priority, wanted by one of high priority."""
+    world = World().node("n", cpu=1).tenant("t")
+    world.pod("t", "low", on="n", cpu=1).pod("t", "high", priority=5, cpu=1)
+    return engine_of(world)
+
+
+def test_a_forgotten_start_waits_again_in_its_old_place() -> None:
+    engine = engine_of(World().node("n", cpu=1).tenant("t").pod("t", "a", cpu=1).pod("t", "b", cpu=1))
+    state = engine.state
+    assert [start.pod for start in engine.cycle(1.0).starts] == [("t", "a")]
+    version = state.demand_version
+    state.apply(ev.StartForgotten(("t", "a")))
+    check(state)
+    assert state.demand_version == version
+    assert [start.pod for start in engine.cycle(2.0).starts] == [("t", "a")]
+
+
+def test_a_gang_whose_start_came_to_nothing_waits_as_a_gang() -> None:
+    world = World().nodes(2, cpu=1).tenant("t").gang("t", "g", 2)
+    world.pod("t", "a", group="g", cpu=1).pod("t", "b", group="g", cpu=1)
+    engine = engine_of(world)
+    assert len(engine.cycle(1.0).starts) == 2
+    for name in "ab":
+        engine.state.apply(ev.StartForgotten(("t", name)))
+    check(engine.state)
+    assert len(engine.cycle(2.0).starts) == 2
+
+
+@pytest.mark.parametrize("event", [ev.StartForgotten(("t", "low")), ev.StartForgotten(("t", "nobody"))])
+def test_only_starts_of_ours_can_be_forgotten(event: ev.Event) -> None:
+    state = crowded().state
+    state.settle()
+    state.apply(event)
+    check(state)
+    assert state.pods["t", "low"].node == "n"
+
+
+def test_an_evicted_pod_holds_its_room_until_it_is_gone() -> None:
+    engine = crowded()
+    state = engine.state
+    done = engine.cycle(10.0)
+    [eviction] = done.evictions
+    assert (eviction.pod, eviction.node) == (("t", "low"), "n")
+    version = state.demand_version
+    state.apply(ev.PodLeaving(eviction.pod, eviction.node))
+    check(state)
+    assert state.nodes.free[state.resources.column("cpu"), 0] == -1000
+    assert not engine.cycle(11.0)
+    state.apply(ev.PodGone(eviction.pod))
+    check(state)
+    assert state.nodes.free[state.resources.column("cpu"), 0] == 0
+    assert state.demand_version == version
+
+
+def test_what_the_watch_tells_of_a_leaving_pod_changes_no_demand() -> None:
+    engine = crowded()
+    state = engine.state
+    before = state.pods["t", "low"].spec
+    [eviction] = engine.cycle(10.0).evictions
+    state.apply(ev.PodLeaving(eviction.pod, eviction.node))
+    version = state.demand_version
+    state.apply(ev.PodSeen(replace(before, deleting=True)))
+    check(state)
+    assert state.demand_version == version
+    state.apply(ev.PodGone(eviction.pod))
+    assert state.demand_version == version
+
+
+def test_events_of_our_own_are_taken_while_nodes_change() -> None:
+    engine = crowded()
+    state = engine.state
+    [eviction] = engine.cycle(10.0).evictions
+    state.apply(ev.NodeGone("n"))
+    state.apply(ev.PodLeaving(eviction.pod, eviction.node))
+    state.apply(ev.StartForgotten(("t", "high")))
+    check(state)
+    assert state.pods["t", "high"].node is None
