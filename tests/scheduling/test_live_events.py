@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from builders.scheduling import World
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.invariants import check
 from allotment_scheduler.core.state import ClusterState
+from builders.scheduling import World
 
 
 def engine_of(world: World) -> Engine:

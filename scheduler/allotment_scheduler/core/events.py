@@ -1,7 +1,8 @@
 """What can happen to the state: the only values `ClusterState.apply` accepts.
 
 Events from outside say what the API server holds now; each is the whole object, so applying one twice changes nothing.
-Events of our own (`PodStarted`, `PodEvicted`, `PodLeaving`, `StartForgotten`, `RoundEnded`) record decisions; they do not change demand.
+Events of our own (`PodStarted`, `PodEvicted`, `PodLeaving`, `StartForgotten`, `RoundEnded`) record decisions and what
+became of them; they do not change demand.
 """
 
 from collections.abc import Mapping
