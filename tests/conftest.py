@@ -4,6 +4,7 @@ ALLOTMENT_TEST_KUBECONFIG names one that runs already; otherwise the run starts 
 takes it down at its end, however it ends.
 """
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -18,6 +19,10 @@ from allotment_local.binaries import choose
 from allotment_local.cluster import LocalCluster
 from allotment_local.layout import Layout
 from allotment_local.progress import reporter
+
+# On Python 3.11 the first asyncio.get_event_loop() makes a loop that nobody closes, and pytest-asyncio asks before it
+# sets its own. With a loop set once, be it none, that does not happen.
+asyncio.set_event_loop(None)
 
 
 @dataclass(frozen=True)

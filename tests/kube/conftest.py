@@ -14,10 +14,6 @@ from fakes.environments import Cluster, Fake, Live
 from fakes.faults import FaultPlan
 from fakes.in_process import InProcessTransport
 
-# On Python 3.11 the first asyncio.get_event_loop() makes a loop that nobody closes, and pytest-asyncio asks before it
-# sets its own. With a loop set once, be it none, that does not happen.
-asyncio.set_event_loop(None)
-
 
 @pytest.fixture
 async def fake() -> AsyncIterator[Fake]:
