@@ -80,6 +80,9 @@ class Estate:
         return all(self.get(name) is None for name in self._made)
 
 
+_LEFT: list[Estate] = []
+
+
 @pytest.fixture(scope="session")
 def only_release(cluster: ClusterLike) -> Iterator[Release]:
     """The cluster's one release, taken away when the run is over."""
@@ -111,6 +114,9 @@ def operator(cluster: ClusterLike, only_release: Release, admin: Actor) -> Itera
         process = OperatorProcess(credentials, Path(folder, "operator.log"))
         process.start()
         yield process
+        # All tests' tenants at once: each namespace takes the namespace controller some seconds.
+        eventually(lambda: all(estate.gone() for estate in _LEFT), because=process.tail, timeout=90)
+        _LEFT.clear()
         process.kill()
 
 
@@ -123,7 +129,7 @@ def estate(admin: Actor, operator: OperatorProcess, request: pytest.FixtureReque
     if operator._process is None:
         operator.start()
     found.leave()
-    eventually(found.gone, because=operator.tail)
+    _LEFT.append(found)
 
 
 @pytest.fixture

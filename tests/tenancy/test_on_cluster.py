@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from builders.api_server import Actor
+from builders.api_server import Actor, Answer
 from builders.operator_process import OperatorProcess, eventually
 from builders.tenant_objects import await_default_service_account, namespace_object, pod
 
@@ -22,6 +22,23 @@ QUOTAS = "/api/v1/namespaces/{}/resourcequotas"
 
 def names(items: list[dict[str, Any]]) -> set[str]:
     return {each["metadata"]["name"] for each in items}
+
+
+def restricted_pod(namespace: str, **spec: Any) -> dict[str, Any]:
+    """A pod that the profile `restricted` admits, with changes."""
+    container = {
+        "name": "main",
+        "image": "registry.bank/app:1",
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    context = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    return pod(namespace, spec={"containers": [container], "securityContext": context, **spec})
+
+
+def accepted(answer: Answer) -> bool:
+    """Whether a request went through; the reason why not ends up in the message of `eventually`."""
+    assert answer.accepted, answer.message
+    return True
 
 
 def a_topic(admin: Actor, namespace: str) -> None:
@@ -81,9 +98,9 @@ class TestANewTenant:
         await_default_service_account(estate.admin, estate.name("space"))
         insider, outsider = user("ann", "insiders"), user("oz", "outsiders")
 
-        eventually(lambda: insider.create(pod(estate.name("space")), dry_run=True).accepted)
+        eventually(lambda: accepted(insider.create(restricted_pod(estate.name("space")), dry_run=True)))
 
-        assert outsider.create(pod(estate.name("space")), dry_run=True).status == 403
+        assert outsider.create(restricted_pod(estate.name("space")), dry_run=True).status == 403
         assert not outsider.allowed("get", "secrets", namespace=estate.name("space"))
         assert insider.allowed("get", "secrets", namespace=estate.name("space"))
 
@@ -91,9 +108,8 @@ class TestANewTenant:
         leaf = estate.add("leaf", namespaces=[estate.name("space")])
         eventually(lambda: estate.ready(leaf))
         await_default_service_account(estate.admin, estate.name("space"))
-        privileged = pod(estate.name("space"), spec={"hostNetwork": True})
 
-        answer = estate.admin.create(privileged, dry_run=True)
+        answer = estate.admin.create(restricted_pod(estate.name("space"), hostNetwork=True), dry_run=True)
 
         assert answer.status == 403
         assert "restricted" in answer.message

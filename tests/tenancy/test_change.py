@@ -1,0 +1,58 @@
+"""Whom a change concerns."""
+
+import dataclasses
+
+from allotment_operator.tenancy.change import affected
+from builders.estates import a_pool, a_tenant, an_estate, held
+
+TENANTS = (
+    a_tenant("retail"),
+    a_tenant("payments", parent="retail", namespaces=["pay"]),
+    a_tenant("fraud", parent="retail", namespaces=["fraud"]),
+    a_tenant("markets"),
+    a_tenant("risk", parent="markets", namespaces=["risk"]),
+)
+
+
+def test_nothing_concerns_nobody() -> None:
+    estate = an_estate(*TENANTS)
+
+    assert affected(estate, estate) == frozenset()
+
+
+def test_a_tenant_concerns_those_above_and_below_it() -> None:
+    before = an_estate(*TENANTS)
+    after = an_estate(a_tenant("retail", suspended=True), *TENANTS[1:])
+
+    assert affected(before, after) == {"retail", "payments", "fraud"}
+
+
+def test_a_move_concerns_the_old_and_the_new_parent() -> None:
+    before = an_estate(*TENANTS)
+    after = an_estate(TENANTS[0], a_tenant("payments", parent="markets", namespaces=["pay"]), *TENANTS[2:])
+
+    assert affected(before, after) == {"retail", "payments", "markets"}
+
+
+def test_a_claim_concerns_its_rivals() -> None:
+    before = an_estate(*TENANTS)
+    after = an_estate(*TENANTS, a_tenant("rival", namespaces=["risk"]))
+
+    assert affected(before, after) == {"rival", "risk"}
+
+
+def test_a_new_parent_concerns_those_that_waited_for_it() -> None:
+    orphan = a_tenant("orphan", parent="late")
+
+    assert affected(an_estate(orphan), an_estate(orphan, a_tenant("late"))) == {"orphan", "late"}
+
+
+def test_a_pool_concerns_everybody() -> None:
+    assert len(affected(an_estate(*TENANTS), an_estate(*TENANTS, pools=[a_pool("gpu")]))) == len(TENANTS)
+
+
+def test_a_namespace_concerns_who_lists_it_and_who_holds_it() -> None:
+    before = an_estate(*TENANTS)
+    after = dataclasses.replace(before, namespaces={"pay": held("pay", "fraud")})
+
+    assert affected(before, after) == {"payments", "fraud"}

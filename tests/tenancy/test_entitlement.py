@@ -1,0 +1,128 @@
+"""What follows for a tenant from those above it."""
+
+from typing import Any
+
+import pytest
+
+from allotment_operator.tenancy import entitlement
+from builders.estates import a_pool, a_tenant, an_estate
+
+OPS = {"name": "ops", "role": "owner"}
+
+
+class TestPools:
+    @pytest.mark.parametrize(
+        ("top", "leaf", "want"),
+        [
+            ({}, {}, {"cpu", "gpu"}),
+            ({}, {"nodePools": ["cpu"]}, {"cpu"}),
+            ({"nodePools": ["gpu"]}, {}, {"gpu"}),
+            ({"nodePools": ["gpu"]}, {"nodePools": ["cpu"]}, set()),
+            ({"nodePools": ["cpu", "risk"]}, {}, {"cpu"}),
+        ],
+        ids=[
+            "all that admit it",
+            "those it names",
+            "those that a tenant above names",
+            "what both name is nothing",
+            "a pool for others stays closed",
+        ],
+    )
+    def test_are_those_that_nobody_excludes(self, top: dict[str, Any], leaf: dict[str, Any], want: set[str]) -> None:
+        estate = an_estate(
+            a_tenant("top", **top),
+            a_tenant("leaf", parent="top", **leaf),
+            pools=[a_pool("cpu"), a_pool("gpu", "nvidia.com/gpu", tenants=["top"]), a_pool("risk", tenants=["risk"])],
+        )
+
+        assert set(entitlement.pools_of(estate, estate.chain("leaf"))) == want
+
+    def test_bring_their_taints_as_tolerations(self) -> None:
+        pools = [a_pool("gpu", "nvidia.com/gpu", "dedicated"), a_pool("cpu"), a_pool("big", "dedicated")]
+        estate = an_estate(a_tenant("leaf"), pools=pools)
+
+        policy = entitlement.policy_of(estate, estate.chain("leaf"))
+        view = entitlement.view(estate, "leaf")
+
+        assert policy.allowed_toleration_keys == ("dedicated", "nvidia.com/gpu")
+        assert view is not None
+        assert view.toleration_keys == ("dedicated", "nvidia.com/gpu")
+        assert view.pools["cpu"].toleration_keys == ()
+
+
+class TestGuarantees:
+    @pytest.mark.parametrize(
+        ("top", "leaf", "covered", "gap"),
+        [
+            ({}, {}, set(), ""),
+            ({}, {"cpu": "4", "memory": "8Gi"}, {"cpu", "memory"}, ""),
+            ({"cpu": "9", "memory": "9Gi"}, {"cpu": "4", "memory": "8Gi"}, {"cpu", "memory"}, ""),
+            ({"cpu": "9"}, {"cpu": "4", "memory": "8Gi"}, {"cpu"}, "none of memory"),
+            ({}, {"cpu": "4"}, {"cpu"}, "leaves out memory"),
+            ({"cpu": "9", "memory": "9Gi"}, {}, set(), ""),
+        ],
+        ids=["none", "own", "within the one above", "wider than the one above", "half", "only above"],
+    )
+    def test_count_as_far_as_everybody_above_holds_them(
+        self, top: dict[str, str], leaf: dict[str, str], covered: set[str], gap: str
+    ) -> None:
+        estate = an_estate(a_tenant("top", guaranteed=top), a_tenant("leaf", parent="top", guaranteed=leaf))
+        chain = estate.chain("leaf")
+
+        assert entitlement.guaranteed(chain) == covered
+        assert (gap in entitlement.guarantee_gap(chain)) if gap else not entitlement.guarantee_gap(chain)
+
+
+class TestBounds:
+    def test_become_only_narrower_downwards(self) -> None:
+        estate = an_estate(
+            a_tenant(
+                "top", policy={"maxPriority": 100, "maxRuntimeSeconds": 3600, "allowedRegistries": ["reg.bank/retail"]}
+            ),
+            a_tenant(
+                "leaf",
+                parent="top",
+                policy={
+                    "maxPriority": 5000,
+                    "maxRuntimeSeconds": 9000,
+                    "defaultRuntimeSeconds": 8000,
+                    "allowedRegistries": ["reg.bank/retail/pay", "docker.io/"],
+                },
+            ),
+        )
+
+        policy = entitlement.policy_of(estate, estate.chain("leaf"))
+
+        assert policy.max_priority == 100
+        assert policy.max_runtime_seconds == 3600
+        assert policy.default_runtime_seconds == 3600
+        assert policy.allowed_registries == ("reg.bank/retail/pay",)
+
+    def test_that_have_nothing_in_common_admit_no_image(self) -> None:
+        estate = an_estate(
+            a_tenant("top", policy={"allowedRegistries": ["a.example/"]}),
+            a_tenant("leaf", parent="top", policy={"allowedRegistries": ["b.example/"]}),
+        )
+
+        assert entitlement.policy_of(estate, estate.chain("leaf")).allowed_registries == (entitlement.NO_IMAGE,)
+
+    def test_of_a_suspension_hold_below(self) -> None:
+        estate = an_estate(a_tenant("top", suspended=True), a_tenant("leaf", parent="top"))
+
+        assert entitlement.policy_of(estate, estate.chain("leaf")).suspended
+        assert entitlement.view(estate, "leaf").suspended  # type: ignore[union-attr]  # it exists
+
+
+def test_members_hold_their_role_in_everything_below() -> None:
+    estate = an_estate(
+        a_tenant("top", members=[{"name": "auditors", "role": "viewer"}, {"name": "devs", "role": "developer"}]),
+        a_tenant("leaf", parent="top", members=[{"name": "devs", "role": "developer"}, OPS]),
+    )
+
+    members = entitlement.members_of(estate.chain("leaf"))
+
+    assert {role: [each.name for each in named] for role, named in members.items()} == {
+        "developer": ["devs"],
+        "owner": ["ops"],
+        "viewer": ["auditors"],
+    }

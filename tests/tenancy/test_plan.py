@@ -1,0 +1,280 @@
+"""What a tenant's plan does about each of its namespaces."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allotment_api.conditions import Condition
+from allotment_operator.plans.actions import Apply, Delete, ObjectRef
+from allotment_operator.plans.outcome import Observed, Outcome
+from allotment_operator.tenancy import plan
+from allotment_operator.tenancy.access import own_seat
+from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate, NamespaceFacts
+from allotment_operator.tenancy.network import network_policies
+from allotment_operator.tenancy.quota import service_counts
+from builders.estates import NOW, a_tenant, an_estate, applied, carried_out, held, observed, owner_of
+
+SEAT: dict[str, Any] = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "RoleBinding",
+    "metadata": {"name": "allotment-operator-tenant", "namespace": "pay", "uid": "u-seat"},
+}
+
+
+def planned(name: str, estate: Estate, *children: dict[str, Any]) -> Outcome:
+    return plan.plan(estate.tenants[name], owner_of(name), observed(*children), estate, now=NOW)
+
+
+def released(name: str, estate: Estate, *children: dict[str, Any]) -> Outcome | None:
+    return plan.release(estate.tenants[name], owner_of(name), observed(*children), estate, now=NOW)
+
+
+def condition(outcome: Outcome, type_: str = "Ready") -> Condition:
+    return next(each for each in outcome.conditions if each.type == type_)
+
+
+def phases(outcome: Outcome) -> dict[str, str]:
+    return {each["name"]: each["phase"] for each in outcome.status["namespaces"]}
+
+
+class TestANamespaceThatIsListed:
+    def test_is_made_with_the_operators_seat_first_and_nothing_else(self) -> None:
+        outcome = planned("payments", an_estate(a_tenant("payments", namespaces=["pay"])))
+
+        assert [action.ref for action in outcome.actions if isinstance(action, Apply)] == [
+            ObjectRef("v1", "Namespace", "", "pay"),
+            own_seat("pay"),
+        ]
+        assert phases(outcome) == {"pay": "Pending"}
+        assert outcome.requeue_after is not None
+
+    def test_is_marked_as_ours_only_where_we_make_it(self) -> None:
+        tenant = a_tenant("payments", namespaces=["pay"])
+        made = applied(planned("payments", an_estate(tenant)))
+        found = applied(planned("payments", an_estate(tenant, namespaces=[NamespaceFacts("pay")])))
+        namespace = ObjectRef("v1", "Namespace", "", "pay")
+
+        assert made[namespace]["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "allotment"
+        assert "app.kubernetes.io/managed-by" not in found[namespace]["metadata"]["labels"]
+
+    def test_is_furnished_walls_before_members(self) -> None:
+        tenant = a_tenant("payments", namespaces=["pay"], members=[{"name": "devs", "role": "developer"}])
+        outcome = planned("payments", an_estate(tenant, namespaces=[held("pay", "payments")]), SEAT)
+
+        order = [f"{action.ref.kind} {action.ref.name}" for action in outcome.actions if isinstance(action, Apply)]
+
+        assert phases(outcome) == {"pay": "Ready"}
+        assert condition(outcome).status == "True"
+        assert order[-1] == "RoleBinding allotment-developer"
+        assert order.index("NetworkPolicy allotment-default-deny") < order.index("TenantPolicy allotment")
+
+    def test_loses_what_is_not_wanted_any_more(self) -> None:
+        tenant = a_tenant("payments", namespaces=["pay"])
+        former = {**SEAT, "metadata": {**SEAT["metadata"], "name": "allotment-owner", "uid": "u-owner"}}
+        outcome = planned("payments", an_estate(tenant, namespaces=[held("pay", "payments")]), SEAT, former)
+
+        assert [action for action in outcome.actions if isinstance(action, Delete)] == [
+            Delete(ObjectRef.of(former), "u-owner")
+        ]
+
+    def test_is_left_to_an_older_tenant_that_lists_it_too(self) -> None:
+        tenants = [a_tenant("old", namespaces=["pay"]), a_tenant("new", born=1, namespaces=["pay", "mine"])]
+        outcome = planned("new", an_estate(*tenants, namespaces=[held("pay", "old")]))
+
+        assert phases(outcome) == {"pay": "Taken", "mine": "Pending"}
+        assert condition(outcome).reason == "NamespaceTaken"
+        assert "old" in condition(outcome).message
+        assert {ref.name for ref in applied(outcome) if ref.kind == "Namespace"} == {"mine"}
+
+    def test_waits_until_its_former_tenant_has_let_go(self) -> None:
+        tenants = [a_tenant("from"), a_tenant("to", namespaces=["pay"])]
+        outcome = planned("to", an_estate(*tenants, namespaces=[held("pay", "from")]))
+
+        assert phases(outcome) == {"pay": "Pending"}
+        assert not outcome.actions
+
+    def test_of_a_tenant_that_vanished_is_taken_over_and_its_rules_are_replaced(self) -> None:
+        estate = an_estate(a_tenant("to", namespaces=["pay"]), namespaces=[held("pay", "ghost")])
+        rules = {
+            "apiVersion": "allotment.dev/v1alpha1",
+            "kind": "TenantPolicy",
+            "metadata": {"name": "allotment", "namespace": "pay", "uid": "u-rules"},
+            "spec": {"tenant": "ghost"},
+        }
+        outcome = planned("to", estate, SEAT, rules)
+
+        assert Delete(ObjectRef.of(rules), "u-rules") in outcome.actions
+        assert phases(outcome) == {"pay": "Pending"}
+
+    def test_that_is_being_deleted_is_waited_for(self) -> None:
+        estate = an_estate(
+            a_tenant("payments", namespaces=["pay"]), namespaces=[held("pay", "payments", terminating=True)]
+        )
+        outcome = planned("payments", estate)
+
+        assert phases(outcome) == {"pay": "Terminating"}
+        assert not outcome.actions
+
+
+class TestANamespaceThatIsListedNoMore:
+    def test_is_let_go_and_never_deleted(self) -> None:
+        outcome = planned("payments", an_estate(a_tenant("payments"), namespaces=[held("pay", "payments")]), SEAT)
+
+        assert Delete(own_seat("pay"), "u-seat") in outcome.actions
+        assert not any(action.ref.kind == "Namespace" for action in outcome.actions if isinstance(action, Delete))
+        last = outcome.actions[-1]
+        assert isinstance(last, Apply)
+        assert last.manifest["metadata"] == {
+            "name": "pay",
+            "uid": "uid-pay",
+            "labels": {"app.kubernetes.io/managed-by": "allotment"},
+        }
+
+    def test_is_kept_while_it_has_services(self) -> None:
+        estate = an_estate(
+            a_tenant("payments"), namespaces=[held("pay", "payments")], services=[("KafkaCluster", "pay", "events")]
+        )
+        outcome = planned("payments", estate, SEAT)
+
+        assert not outcome.actions
+        assert "KafkaCluster pay/events" in outcome.status["namespaces"][0]["message"]
+
+    def test_goes_with_its_services_to_a_tenant_that_lists_it(self) -> None:
+        estate = an_estate(
+            a_tenant("payments"),
+            a_tenant("heir", born=1, namespaces=["pay"]),
+            namespaces=[held("pay", "payments")],
+            services=[("KafkaCluster", "pay", "events")],
+        )
+
+        assert planned("payments", estate, SEAT).actions
+
+
+class TestATenantThatCannotStand:
+    def test_changes_nothing_and_says_why(self) -> None:
+        tenant = a_tenant("payments", parent="ghost", namespaces=["pay"])
+        outcome = planned("payments", an_estate(tenant, namespaces=[held("pay", "payments")]), SEAT)
+
+        assert not outcome.actions
+        assert condition(outcome, "Valid").reason == "ParentNotFound"
+        assert condition(outcome).status == "False"
+
+
+class TestRelease:
+    def test_is_done_when_nothing_is_held(self) -> None:
+        assert released("payments", an_estate(a_tenant("payments", namespaces=["pay"]))) is None
+
+    def test_waits_for_services_and_names_them(self) -> None:
+        estate = an_estate(
+            a_tenant("payments", namespaces=["pay"]),
+            namespaces=[held("pay", "payments")],
+            services=[("KafkaCluster", "pay", "events")],
+        )
+        outcome = released("payments", estate)
+
+        assert outcome is not None
+        assert not outcome.actions
+        assert condition(outcome).reason == "DeletionBlocked"
+        assert "KafkaCluster pay/events" in condition(outcome).message
+
+    def test_by_cascade_deletes_services_before_namespaces(self) -> None:
+        tenant = a_tenant("payments", namespaces=["pay"], deletionPolicy="Cascade")
+        full = an_estate(tenant, namespaces=[held("pay", "payments")], services=[("KafkaCluster", "pay", "events")])
+        empty = an_estate(tenant, namespaces=[held("pay", "payments")])
+        first, then = released("payments", full), released("payments", empty)
+
+        assert first is not None
+        assert then is not None
+        assert [str(action.ref) for action in first.actions if isinstance(action, Delete)] == [
+            "KafkaCluster pay/events"
+        ]
+        assert then.actions == (Delete(ObjectRef("v1", "Namespace", "", "pay"), "uid-pay"),)
+
+    def test_lets_go_of_a_namespace_that_was_there_before(self) -> None:
+        estate = an_estate(a_tenant("payments", namespaces=["pay"]), namespaces=[held("pay", "payments", ours=False)])
+        outcome = released("payments", estate)
+
+        assert outcome is not None
+        [last] = outcome.actions
+        assert isinstance(last, Apply)
+        assert "labels" not in last.manifest["metadata"]
+
+    def test_waits_for_the_tenants_below(self) -> None:
+        outcome = released("retail", an_estate(a_tenant("retail"), a_tenant("payments", parent="retail")))
+
+        assert outcome is not None
+        assert "payments" in condition(outcome).message
+
+
+@given(
+    members=st.lists(st.sampled_from(["owner", "developer", "viewer", "ci"]), max_size=4),
+    egress=st.lists(st.sampled_from(["10.0.0.0/8", "0.0.0.0/0", "2001:db8::/32"]), unique=True),
+    services=st.none() | st.lists(st.sampled_from(sorted(SERVICE_KINDS)), unique=True),
+    ours=st.booleans(),
+)
+def test_a_plan_that_was_carried_out_changes_nothing_more(
+    members: list[str], egress: list[str], services: list[str] | None, *, ours: bool
+) -> None:
+    tenant = a_tenant(
+        "payments",
+        namespaces=["pay"],
+        members=[{"name": f"g{number}", "role": role} for number, role in enumerate(members)],
+        policy={"network": {"egress": egress}},
+        services=None if services is None else [{"kind": kind, "count": 3} for kind in services],
+    )
+    estate = an_estate(tenant, namespaces=[held("pay", "payments", ours=ours)])
+
+    def look(children: dict[ObjectRef, Any]) -> Outcome:
+        return plan.plan(tenant, owner_of("payments"), Observed(children=children), estate, now=NOW)
+
+    first = look({own_seat("pay"): SEAT})
+    after = carried_out({own_seat("pay"): SEAT}, first)
+    second = look(after)
+
+    assert carried_out(after, second) == after
+    assert not any(isinstance(action, Delete) for action in second.actions)
+
+
+class TestTheNetwork:
+    def render(self, *egress: str) -> dict[str, Any]:
+        policies = network_policies("pay", {}, tenant="payments", egress=egress, operator_namespace="sys")
+        return {each["metadata"]["name"]: each["spec"] for each in policies}
+
+    def test_denies_everything_first(self) -> None:
+        assert next(iter(self.render())) == "allotment-default-deny"
+        assert self.render()["allotment-default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+    def test_opens_outside_networks_but_not_the_clouds_credentials(self) -> None:
+        [rule] = self.render("0.0.0.0/0", "10.1.0.0/16", "169.254.169.254/32")["allotment-egress"]["egress"]
+
+        assert rule["to"] == [
+            {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}},
+            {"ipBlock": {"cidr": "10.1.0.0/16"}},
+            {"ipBlock": {"cidr": "169.254.169.254/32"}},
+        ]
+
+    def test_has_no_door_outside_without_need(self) -> None:
+        assert "allotment-egress" not in self.render()
+
+
+class TestServiceCounts:
+    def counts(self, services: Any, *present: tuple[str, str, str]) -> dict[str, str]:
+        tenant = a_tenant("payments", namespaces=["one", "two"], services=services)
+        return service_counts(an_estate(tenant, services=present), tenant, "one")
+
+    def test_are_unbounded_where_nothing_is_said(self) -> None:
+        assert self.counts(None) == {}
+
+    def test_close_every_kind_that_is_not_listed(self) -> None:
+        counts = self.counts([{"kind": "KafkaCluster"}])
+
+        assert "count/kafkaclusters.allotment.dev" not in counts
+        assert counts["count/cassandraclusters.allotment.dev"] == "0"
+        assert len(counts) == len(SERVICE_KINDS) - 1
+
+    def test_are_for_all_namespaces_together(self) -> None:
+        elsewhere = ("KafkaCluster", "two", "b")
+        counts = self.counts([{"kind": "KafkaCluster", "count": 3}], ("KafkaCluster", "one", "a"), elsewhere)
+
+        assert counts["count/kafkaclusters.allotment.dev"] == "2"
