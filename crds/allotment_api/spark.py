@@ -226,12 +226,6 @@ class RestartPolicy(Model):
     on_failure_retry_interval: Seconds = 10
     """Seconds before the next attempt; doubles with each."""
 
-    on_submission_failure_retries: Annotated[Int, Field(ge=0, le=1000)] = 3
-    """Further attempts after the driver could not be started at all, for OnFailure and Always."""
-
-    on_submission_failure_retry_interval: Seconds = 10
-    """Seconds before the next attempt to start the driver; doubles with each."""
-
 
 class Dependencies(Model):
     """Files and packages that the program needs."""

@@ -51,6 +51,16 @@ def test_the_room_held_for_executors_is_what_spark_will_ask_for() -> None:
     assert first_executors(pi.spec) == int(given["spark.executor.instances"]) == 4
 
 
+def test_a_pod_may_request_less_cpu_than_it_runs_tasks_and_may_be_limited() -> None:
+    pi = application(executor={"cores": 4, "coreRequest": "1500m", "coreLimit": 4})
+    given = properties(pi, namespace="research")
+
+    assert pod_requests(pi.spec.executor, jvm=False)["cpu"] == "1500m"
+    assert given["spark.executor.cores"] == "4"
+    assert given["spark.kubernetes.executor.request.cores"] == "1500m"
+    assert given["spark.kubernetes.executor.limit.cores"] == "4"
+
+
 def test_dynamic_allocation_admits_its_minimum_with_the_driver() -> None:
     pi = application(dynamicAllocation={"enabled": True, "minExecutors": 2, "maxExecutors": 20})
     given = properties(pi, namespace="research")

@@ -141,7 +141,7 @@ def _container(spec: SparkApplicationSpec, pod: SparkPodSpec, name: str, propert
         "image": spec.image or image(spec.spark_version),
         "imagePullPolicy": spec.image_pull_policy,
         "env": [{"name": "SPARK_LOCAL_DIRS", "value": _SCRATCH["scratch"]}, *(each.manifest() for each in pod.env)],
-        "resources": container_resources(pod_requests(pod, jvm=is_jvm(spec))),
+        "resources": container_resources(pod_requests(pod, jvm=is_jvm(spec)), cpu_limit=pod.core_limit),
         "securityContext": dict(CONTAINER_SECURITY),
         "volumeMounts": [
             *({"name": volume, "mountPath": path} for volume, path in _SCRATCH.items()),

@@ -93,8 +93,10 @@ def _pod(role: str, pod: SparkPodSpec, *, jvm: bool) -> dict[str, str]:
         f"spark.{role}.memory": f"{heap}m",
         # Given outright, so that Spark's own reckoning and ours cannot differ.
         f"spark.{role}.memoryOverhead": f"{overhead}m",
-        f"spark.kubernetes.{role}.request.cores": str(pod.cores),
+        f"spark.kubernetes.{role}.request.cores": str(pod.core_request or pod.cores),
     }
+    if pod.core_limit is not None:
+        values[f"spark.kubernetes.{role}.limit.cores"] = str(pod.core_limit)
     if pod.java_options:
         values[f"spark.{role}.extraJavaOptions"] = pod.java_options
     return values

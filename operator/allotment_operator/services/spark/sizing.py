@@ -4,12 +4,12 @@ Executors are made by the driver, so their size must be foretold exactly: the ro
 this. Memory is the heap plus an overhead: as given, else a part of the heap, at least 384 MiB.
 
 Source: Spark's ``BasicExecutorFeatureStep`` and ``spark.kubernetes.memoryOverheadFactor``; CPU is requested as
-``spark.executor.cores``, extended resources as they stand.
+``spark.executor.cores`` unless another request is given, extended resources as they stand.
 """
 
 from typing import Any, Final
 
-from allotment_api.quantities import CPU, MEMORY, format_units, spark_memory_bytes
+from allotment_api.quantities import CPU, MEMORY, Quantity, format_units, spark_memory_bytes
 from allotment_api.spark import SparkApplicationSpec, SparkPodSpec
 
 MEBIBYTE: Final = 2**20
@@ -32,15 +32,16 @@ def memory_mebibytes(memory: str, overhead: str | None, *, jvm: bool) -> int:
 def pod_requests(pod: SparkPodSpec, *, jvm: bool) -> dict[str, str]:
     """Return what one driver or executor requests, as a resource list."""
     memory = memory_mebibytes(pod.memory, pod.memory_overhead, jvm=jvm)
-    requests = {CPU: str(pod.cores), MEMORY: f"{memory}Mi"}
+    requests = {CPU: str(pod.core_request or pod.cores), MEMORY: f"{memory}Mi"}
     if pod.gpu is not None:
         requests[pod.gpu.name] = format_units(pod.gpu.name, pod.gpu.quantity)
     return requests
 
 
-def container_resources(requests: dict[str, str]) -> dict[str, Any]:
-    """Return requests with limits: memory and devices are limited to what is requested, CPU is not."""
-    return {"requests": requests, "limits": {name: amount for name, amount in requests.items() if name != CPU}}
+def container_resources(requests: dict[str, str], *, cpu_limit: Quantity | None = None) -> dict[str, Any]:
+    """Return requests with limits: memory and devices are limited to what is requested, CPU only where asked for."""
+    limits = {name: amount for name, amount in requests.items() if name != CPU}
+    return {"requests": requests, "limits": {**({CPU: str(cpu_limit)} if cpu_limit else {}), **limits}}
 
 
 def is_jvm(spec: SparkApplicationSpec) -> bool:
