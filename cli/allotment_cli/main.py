@@ -2,7 +2,7 @@
 
 import typer
 
-from allotment_cli import local, simulate, tenants
+from allotment_cli import local, simulate, tenants, uninstall
 
 app = typer.Typer(
     name="allot",
@@ -15,6 +15,7 @@ app = typer.Typer(
 app.add_typer(local.app)
 app.command("simulate")(simulate.simulate)
 app.command("tenants")(tenants.tenants)
+app.command("uninstall")(uninstall.uninstall)
 
 
 @app.callback()

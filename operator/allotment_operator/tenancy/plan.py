@@ -82,7 +82,8 @@ def plan(tenant: Tenant, owner: Owner, observed: Observed, estate: Estate, *, no
 def release(tenant: Tenant, owner: Owner, observed: Observed, estate: Estate, *, now: dt.datetime) -> Outcome | None:
     """Plan for a tenant that is being deleted; None when it holds nothing any more."""
     name = tenant.metadata.name
-    if children := estate.forest.children(name):
+    above = set(estate.forest.chain(name))  # in a cycle the tenants below are above as well, and none would ever go
+    if children := [each for each in estate.forest.children(name) if each not in above]:
         message = (
             f"The tenant has others below it: {', '.join(children)}. Delete them or give them another parent first."
         )
