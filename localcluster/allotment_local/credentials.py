@@ -9,7 +9,8 @@ start, so that none ever expires. Each component is a user of its own with the r
 import datetime as dt
 import ipaddress
 
-from allotment_local.certificates import KeyPair, authority, issue, new_key, private_pem, public_pem, write_private
+from allotment_kube.certificates import KeyPair, authority, issue, new_key, private_pem, public_pem
+from allotment_local.keyfiles import load, save, write_private
 from allotment_local.kubeconfig import client_kubeconfig
 from allotment_local.specification import Specification
 
@@ -62,8 +63,8 @@ def write_credentials(spec: Specification, *, now: dt.datetime) -> None:
     authorities = {}
     for name, common_name in _AUTHORITIES.items():
         if not (spec.pki / f"{name}.crt").exists():
-            authority(common_name, now=now).save(spec.pki, name)
-        authorities[name] = KeyPair.load(spec.pki, name)
+            save(authority(common_name, now=now), spec.pki, name)
+        authorities[name] = load(spec.pki, name)
     if not (spec.pki / "service-accounts.pub").exists():
         key = new_key()
         write_private(spec.pki / "service-accounts.key", private_pem(key))
@@ -78,16 +79,16 @@ def _issue_serving(spec: Specification, authorities: dict[str, KeyPair], *, now:
         [spec.address, "127.0.0.1", "localhost", first_address(spec.service_range), *kubernetes, *spec.hosts]
     )
     local = ["127.0.0.1", "localhost"]
-    issue(authorities["ca"], "kube-apiserver", hosts=list(api_hosts), now=now).save(spec.pki, "kube-apiserver")
+    save(issue(authorities["ca"], "kube-apiserver", hosts=list(api_hosts), now=now), spec.pki, "kube-apiserver")
     for component in ("kube-controller-manager", "kube-scheduler"):
-        issue(authorities["ca"], component, hosts=local, now=now).save(spec.pki, component)
+        save(issue(authorities["ca"], component, hosts=local, now=now), spec.pki, component)
     # etcd's peer certificate is both: it serves peers and calls them.
-    issue(authorities["etcd-ca"], "etcd", hosts=local, client=True, now=now).save(spec.pki, "etcd")
+    save(issue(authorities["etcd-ca"], "etcd", hosts=local, client=True, now=now), spec.pki, "etcd")
 
 
 def _issue_clients(spec: Specification, authorities: dict[str, KeyPair], *, now: dt.datetime) -> None:
-    issue(authorities["etcd-ca"], "kube-apiserver", client=True, now=now).save(spec.pki, "etcd-client")
-    issue(authorities["front-proxy-ca"], "front-proxy", client=True, now=now).save(spec.pki, "front-proxy-client")
+    save(issue(authorities["etcd-ca"], "kube-apiserver", client=True, now=now), spec.pki, "etcd-client")
+    save(issue(authorities["front-proxy-ca"], "front-proxy", client=True, now=now), spec.pki, "front-proxy-client")
     root = authorities["ca"].certificate_pem
     admin = issue(authorities["ca"], "allotment-admin", organizations=["system:masters"], client=True, now=now)
     write_private(spec.kubeconfig, client_kubeconfig(spec.context, server=spec.server, authority=root, client=admin))

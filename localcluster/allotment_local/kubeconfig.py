@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from allotment_local.certificates import KeyPair, write_private
+from allotment_kube.certificates import KeyPair
 from allotment_local.errors import InvalidInputError, LocalClusterError
+from allotment_local.keyfiles import write_private
 
 _LOCK_PATIENCE = 10.0
 _SECTIONS = ("clusters", "users", "contexts")

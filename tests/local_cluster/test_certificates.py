@@ -9,8 +9,9 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from allotment_local.certificates import LEAF_LIFETIME, KeyPair, authority, issue, write_private
+from allotment_kube.certificates import LEAF_LIFETIME, KeyPair, authority, issue
 from allotment_local.credentials import write_credentials
+from allotment_local.keyfiles import load, save, write_private
 from allotment_local.specification import Ports, Specification
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
@@ -57,10 +58,10 @@ def test_a_client_that_trusts_the_authority_accepts_the_server_and_no_other_clie
     ca: KeyPair, tmp_path: Path
 ) -> None:
     now = dt.datetime.now(tz=dt.UTC)
-    issue(ca, "server", hosts=["localhost"], now=now).save(tmp_path, "server")
+    save(issue(ca, "server", hosts=["localhost"], now=now), tmp_path, "server")
     foreign = authority("foreign-ca", now=now)
-    issue(foreign, "mallory", client=True, now=now).save(tmp_path, "mallory")
-    issue(ca, "alice", client=True, now=now).save(tmp_path, "alice")
+    save(issue(foreign, "mallory", client=True, now=now), tmp_path, "mallory")
+    save(issue(ca, "alice", client=True, now=now), tmp_path, "alice")
 
     assert _handshake(ca, tmp_path, "alice")
     assert not _handshake(ca, tmp_path, "mallory")
@@ -113,13 +114,13 @@ def test_a_new_start_issues_new_leaves_and_keeps_the_authorities(tmp_path: Path)
 
     assert {path.name: path.read_bytes() for path in spec.pki.glob("*ca.*")} == authorities
     assert (spec.pki / "service-accounts.key").read_bytes() == service_accounts
-    assert KeyPair.load(spec.pki, "kube-apiserver").certificate.not_valid_after_utc == later + LEAF_LIFETIME
+    assert load(spec.pki, "kube-apiserver").certificate.not_valid_after_utc == later + LEAF_LIFETIME
 
 
 def test_the_api_server_may_be_called_by_every_name_it_has(tmp_path: Path) -> None:
     spec = specification(tmp_path)
     write_credentials(spec, now=NOW)
-    certificate = KeyPair.load(spec.pki, "kube-apiserver").certificate
+    certificate = load(spec.pki, "kube-apiserver").certificate
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
 
     assert {str(address) for address in names.get_values_for_type(x509.IPAddress)} == {
@@ -134,7 +135,7 @@ def test_each_door_has_its_own_authority(tmp_path: Path) -> None:
     spec = specification(tmp_path)
     write_credentials(spec, now=NOW)
     signers = {
-        leaf: KeyPair.load(spec.pki, leaf).certificate.issuer.rfc4514_string()
+        leaf: load(spec.pki, leaf).certificate.issuer.rfc4514_string()
         for leaf in ("kube-apiserver", "etcd-client", "front-proxy-client")
     }
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from allotment_kube.certificates import authority, issue
 from allotment_local import kubeconfig
-from allotment_local.certificates import authority, issue
 from allotment_local.errors import InvalidInputError, LocalClusterError
 
 USERS: dict[str, Any] = {

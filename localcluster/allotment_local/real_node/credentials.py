@@ -8,7 +8,8 @@ authorizer confines to its own pods' secrets; kube-proxy and kube-router read wh
 import datetime as dt
 from pathlib import Path
 
-from allotment_local.certificates import KeyPair, authority, issue, write_private
+from allotment_kube.certificates import authority, issue
+from allotment_local.keyfiles import load, save, write_private
 from allotment_local.kubeconfig import client_kubeconfig
 from allotment_local.real_node.configuration import NodeDescription
 
@@ -21,9 +22,9 @@ def prepare_authority(pki: Path, *, now: dt.datetime) -> None:
     """Make the cluster's authority, if it is not there, and the API server's client certificate for kubelets."""
     pki.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (pki / "ca.crt").exists():
-        authority("allotment-local", now=now).save(pki, "ca")
-    signer = KeyPair.load(pki, "ca")
-    issue(signer, API_SERVER_USER, client=True, now=now).save(pki, "kubelet-client")
+        save(authority("allotment-local", now=now), pki, "ca")
+    signer = load(pki, "ca")
+    save(issue(signer, API_SERVER_USER, client=True, now=now), pki, "kubelet-client")
 
 
 def apiserver_flags(pki: Path) -> tuple[str, ...]:
@@ -49,11 +50,11 @@ def write_node_credentials(
         context: name of the kubeconfigs' entries.
         now: when the certificates begin to be valid.
     """
-    signer = KeyPair.load(pki, "ca")
+    signer = load(pki, "ca")
     (etc / "ca.crt").write_bytes(signer.certificate_pem)
     kubelet = f"system:node:{node.name}"
     serving = issue(signer, kubelet, organizations=["system:nodes"], hosts=[node.address, node.name], now=now)
-    serving.save(etc, "kubelet")
+    save(serving, etc, "kubelet")
     for program, user, groups in (
         ("kubelet", kubelet, ["system:nodes"]),
         ("kube-proxy", "system:kube-proxy", []),
@@ -66,6 +67,6 @@ def write_node_credentials(
 
 def write_client(target: Path, user: str, *, pki: Path, server: str, context: str, now: dt.datetime) -> None:
     """Write the kubeconfig of one more user."""
-    signer = KeyPair.load(pki, "ca")
+    signer = load(pki, "ca")
     client = issue(signer, user, client=True, now=now)
     write_private(target, client_kubeconfig(context, server=server, authority=signer.certificate_pem, client=client))
