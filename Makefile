@@ -26,6 +26,7 @@ check: setup ## lint, types, import layers, generated files
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m allotment_api.generate --check
 
