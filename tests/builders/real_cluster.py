@@ -29,12 +29,15 @@ class RealCluster:
         return yaml.safe_load(self.kubectl("get", *args, "-o", "json").stdout)
 
     def wait(self, *args: str, timeout: int = 60) -> None:
-        """`kubectl wait` with a deadline; a failure shows the namespace's events."""
+        """`kubectl wait` with a deadline; a failure shows the namespace's pods, events and logs."""
         done = self.kubectl("wait", *args, f"--timeout={timeout}s", check=False)
         if done.returncode:
             namespace = next((args[i + 1] for i, arg in enumerate(args) if arg == "-n"), "default")
-            state = self.kubectl("-n", namespace, "get", "pods,pvc,events", "-o", "wide", check=False).stdout
-            pytest.fail(f"{done.stderr}\n{state}")
+            state = self.kubectl("-n", namespace, "get", "pods,pvc", "-o", "wide", check=False).stdout
+            events = self.kubectl("-n", namespace, "events", check=False).stdout
+            pods = self.kubectl("-n", namespace, "get", "pods", "-o", "name", check=False).stdout.split()
+            logs = [self.kubectl("-n", namespace, "logs", "--tail=20", pod, check=False).stdout for pod in pods]
+            pytest.fail("\n".join([done.stderr, state, events, *logs]))
 
     def execute(self, namespace: str, pod: str, *command: str, check: bool = True) -> str:
         """Run a command in a pod and return its output."""

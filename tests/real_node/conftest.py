@@ -1,4 +1,4 @@
-"""One cluster with two real nodes for all tests of this folder; down again when the run ends, also by kill -9.
+"""One cluster with three real nodes for all tests of this folder; down again when the run ends, also by kill -9.
 
 The tests need root, containers and some minutes of preparation, so they run only where ALLOT_REAL_NODE=1 asks for them.
 Whoever asks gets failures, not skips: a machine that lacks something fails the first test with what it lacks.
@@ -17,7 +17,7 @@ from allotment_local.real_node.fleet import Fleet
 from allotment_local.real_node.images import recipes
 from builders.real_cluster import RealCluster
 
-NODES = 2
+NODES = 3
 
 _TIMEOUT = 1200
 """Seconds for a test and its fixtures: the first one makes the images where that was not done before."""
@@ -25,7 +25,7 @@ _TIMEOUT = 1200
 
 @pytest.fixture(scope="session")
 def real_cluster(cluster_state: Path) -> Iterator[RealCluster]:
-    """Two real nodes and two simulated ones, with the images of base and Kafka."""
+    """Three real nodes and two simulated ones, with the images of base and Kafka."""
     simulated = PoolFile(pools=(Pool(name="simulated", count=2, cpu="8", memory="32Gi"),))
     with reporter() as progress:
         fleet = Fleet(LocalCluster("real", state=cluster_state, progress=progress), progress=progress)

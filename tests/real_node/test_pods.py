@@ -63,9 +63,9 @@ def test_pods_keep_off_simulated_nodes(real_cluster: RealCluster, namespace: str
     nodes = {node["metadata"]["name"]: node["spec"].get("taints", []) for node in real_cluster.get("nodes")["items"]}
     simulated = {name for name, taints in nodes.items() if any(t["key"] == "allotment.dev/simulated" for t in taints)}
 
-    real_cluster.apply(*(pod(namespace, f"pod-{number}", *IDLE) for number in range(4)))
+    real_cluster.apply(*(pod(namespace, f"pod-{number}", *IDLE) for number in range(6)))
     real_cluster.wait("-n", namespace, "pod", "--all", "--for=condition=Ready")
 
     used = {item["spec"]["nodeName"] for item in real_cluster.get("-n", namespace, "pods")["items"]}
     assert simulated == {"simulated-0", "simulated-1"}
-    assert used == {"real-1", "real-2"}
+    assert used == {"real-1", "real-2", "real-3"}

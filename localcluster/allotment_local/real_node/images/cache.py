@@ -74,7 +74,7 @@ class ImageCache:
             Path(root).chmod(0o755)
             recipe.fill(Path(root), downloads)
             layer = layout.add_layer(Path(root), owner=recipe.owner)
-        image = layout.add_image(recipe.reference, (*below, layer), inherited(recipe))
+        image = layout.add_image(recipe.names, (*below, layer), inherited(recipe))
         _write(made, msgspec.json.encode(image))
         size, seconds = layer.size / 1e6, time.monotonic() - started
         self._progress.say(f"Made the image {recipe.reference}: {size:.0f} MB in {seconds:.0f} s.")
@@ -85,7 +85,7 @@ class ImageCache:
         with self._lock():
             wanted = {recipe.reference: recipe for given in recipes for recipe in _with_bases(given)}
             images = [self._image(recipe) for recipe in wanted.values()]
-            names = sorted(f"{image.name}@{image.manifest.digest}" for image in images)
+            names = sorted(f"{name}@{image.manifest.digest}" for image in images for name in image.names)
             key = hashlib.sha256("\n".join([_FORMAT, *names]).encode()).hexdigest()[:16]
             target = self.stores / key
             if not target.is_dir():

@@ -54,14 +54,14 @@ class Image:
     """A finished image in the layout.
 
     Attributes:
-        name: its full reference, such as `allotment.local/kafka:4.3.1`.
+        names: its full references, such as `allotment.local/kafka:4.3.1`.
         manifest: its manifest.
         blobs: all that belongs to it: manifest, configuration and layers.
         layers: its layers, lowest first; another image may be built on them.
         settings: how its containers start; what is built on it inherits the environment.
     """
 
-    name: str
+    names: tuple[str, ...]
     manifest: Blob
     blobs: tuple[Blob, ...]
     layers: tuple[Blob, ...]
@@ -116,7 +116,7 @@ class ImageLayout:
             temporary.unlink(missing_ok=True)
         return blob
 
-    def add_image(self, name: str, layers: Sequence[Blob], settings: RunSettings) -> Image:
+    def add_image(self, names: Sequence[str], layers: Sequence[Blob], settings: RunSettings) -> Image:
         """Make an image of layers, lowest first."""
         configuration = self._add_document(
             _CONFIG,
@@ -142,7 +142,7 @@ class ImageLayout:
                 "layers": [layer.descriptor() for layer in layers],
             },
         )
-        return Image(name, manifest, (manifest, configuration, *layers), tuple(layers), settings)
+        return Image(tuple(names), manifest, (manifest, configuration, *layers), tuple(layers), settings)
 
     def _add_document(self, media_type: str, content: Mapping[str, Any]) -> Blob:
         encoded = json.dumps(content, sort_keys=True).encode()
@@ -161,7 +161,7 @@ class ImageLayout:
         index = {
             "schemaVersion": 2,
             "mediaType": _INDEX,
-            "manifests": [image.manifest.descriptor(**{_NAME: image.name}) for image in images],
+            "manifests": [image.manifest.descriptor(**{_NAME: name}) for image in images for name in image.names],
         }
         blobs = {blob.digest: blob for image in images for blob in image.blobs}
         with tarfile.open(fileobj=target, mode="w|") as archive:

@@ -42,6 +42,7 @@ class Recipe:
         base: the recipe whose layers lie below, if any.
         owner: user and group of the layer's files; None keeps what `fill` made.
         settings: how containers start; the base's environment is inherited.
+        stands_in_for: the official image's name. Nodes know ours by that name too, so that manifests need no change.
     """
 
     name: str
@@ -51,6 +52,12 @@ class Recipe:
     base: "Recipe | None" = None
     owner: tuple[int, int] | None = (0, 0)
     settings: RunSettings = field(default_factory=RunSettings)
+    stands_in_for: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every full name that nodes know the image by."""
+        return (self.reference, self.stands_in_for) if self.stands_in_for else (self.reference,)
 
     @property
     def reference(self) -> str:
@@ -60,7 +67,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """Changes when the content would."""
-        own = [self.name, self.tag, *self.inputs, repr(self.owner), repr(self.settings)]
+        own = [self.name, self.tag, *self.inputs, *self.names, repr(self.owner), repr(self.settings)]
         content = json.dumps([own, self.base.key if self.base else ""])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -120,7 +127,8 @@ def kafka() -> Recipe:
         maven.fetch(artifacts, root / "opt/kafka/libs", repository=downloads)
 
     settings = RunSettings(user="1000:1000", folder="/opt/kafka")
-    return Recipe("kafka", KAFKA_VERSION, artifacts, fill, base=base(), settings=settings)
+    official = f"docker.io/apache/kafka:{KAFKA_VERSION}"
+    return Recipe("kafka", KAFKA_VERSION, artifacts, fill, base=base(), settings=settings, stands_in_for=official)
 
 
 def cassandra() -> Recipe:
@@ -133,7 +141,10 @@ def cassandra() -> Recipe:
 
     environment = {"CASSANDRA_HOME": "/opt/cassandra", "CASSANDRA_CONF": "/opt/cassandra/conf"}
     settings = RunSettings(user="999:999", folder="/opt/cassandra", environment=environment)
-    return Recipe("cassandra", CASSANDRA_VERSION, artifacts, fill, base=base(), settings=settings)
+    official = f"docker.io/library/cassandra:{CASSANDRA_VERSION}"
+    return Recipe(
+        "cassandra", CASSANDRA_VERSION, artifacts, fill, base=base(), settings=settings, stands_in_for=official
+    )
 
 
 def spark() -> Recipe:
@@ -156,7 +167,8 @@ def spark() -> Recipe:
 
     environment = {"SPARK_HOME": "/opt/spark", "PYTHONPATH": "/opt/spark/python", "PYSPARK_PYTHON": "/usr/bin/python3"}
     settings = RunSettings(user="185:0", folder="/opt/spark", environment=environment)
-    return Recipe("spark", SPARK_VERSION, (requirement,), fill, base=base(), settings=settings)
+    official = f"docker.io/apache/spark:{SPARK_VERSION}"
+    return Recipe("spark", SPARK_VERSION, (requirement,), fill, base=base(), settings=settings, stands_in_for=official)
 
 
 def inherited(recipe: Recipe) -> RunSettings:
