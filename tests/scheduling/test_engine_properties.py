@@ -1,8 +1,7 @@
 """Properties of the whole engine on random small clusters: trees, weights, limits, guarantees, gangs, priorities."""
 
-from dataclasses import dataclass
-
 from builders.scheduling import World
+from builders.worlds import worlds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,60 +13,6 @@ from allotment_scheduler.core.simulate import run_to_fixpoint
 from allotment_scheduler.core.units import Gang
 
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@dataclass
-class Leafs:
-    names: list[str]
-
-
-@st.composite
-def worlds(draw: st.DrawFn) -> World:
-    world = World()
-    nodes = draw(st.integers(1, 4))
-    for number in range(nodes):
-        world.node(f"n{number}", cpu=draw(st.integers(1, 8)), memory=draw(st.integers(1, 8)), gpu=draw(st.integers(0, 3)))
-    parents = [f"d{number}" for number in range(draw(st.integers(0, 2)))]
-    bounds = st.fixed_dictionaries({}, optional={"cpu": st.integers(0, 8), "memory": st.integers(0, 8), "gpu": st.integers(0, 3)})
-    for name in parents:
-        world.inner(
-            name,
-            weight=draw(st.sampled_from(["1", "2", "0.5", "0"])),
-            limits=draw(st.one_of(st.just({}), bounds)),
-            guaranteed=draw(st.one_of(st.just({}), bounds)),
-        )
-    leaves = []
-    for number in range(draw(st.integers(1, 4))):
-        name = f"t{number}"
-        leaves.append(name)
-        world.tenant(
-            name,
-            draw(st.sampled_from(["", *parents])),
-            weight=draw(st.sampled_from(["1", "1", "2", "0.3", "0"])),
-            limits=draw(st.one_of(st.just({}), st.just({}), bounds)),
-            guaranteed=draw(st.one_of(st.just({}), bounds)),
-            suspended=draw(st.sampled_from([False] * 9 + [True])),
-        )
-    gangs: dict[str, list[str]] = {name: [] for name in leaves}
-    for number in range(draw(st.integers(0, 3))):
-        leaf = draw(st.sampled_from(leaves))
-        world.gang(leaf, f"g{number}", draw(st.integers(1, 3)))
-        gangs[leaf].append(f"g{number}")
-    for number in range(draw(st.integers(1, 14))):
-        leaf = draw(st.sampled_from(leaves))
-        group = draw(st.sampled_from([None, None, *gangs[leaf]]))
-        world.pod(
-            leaf,
-            f"p{number}",
-            on=draw(st.sampled_from([None, None, *(f"n{n}" for n in range(nodes))])),
-            group=group,
-            priority=draw(st.sampled_from([0, 0, 1, 2])),
-            cpu=draw(st.integers(0, 3)),
-            memory=draw(st.integers(0, 3)),
-            gpu=draw(st.sampled_from([0, 0, 0, 1, 2])),
-            more={"preemptible": draw(st.sampled_from([True, True, True, False]))},
-        )
-    return world
 
 
 def gang_sizes(gangs: dict[tuple[str, str], Gang]) -> dict[tuple[str, str], int]:

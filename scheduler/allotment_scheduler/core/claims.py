@@ -75,6 +75,8 @@ class Claimants:
             return True
         if any(pod.spent for pod in unit.pods):
             return False
+        if len(self.state.measure.capacity) > 1:
+            return True  # rights are compared on the pools where the claimant may run: the planner does
         asks = unit.shape.asks
         return any(all(room.get(column, 0) >= amount for column, amount in asks) for room in self._rooms(unit.leaf))
 

@@ -9,6 +9,10 @@ An event is whatever changes a rate: a pod is poured in, a resource of a pool or
 another resource becomes dominant, a sibling is caught up with. A pod that meets something full keeps what it has; if it
 may run in another pool it goes on there (the cheapest first), else the next pod follows.
 
+How it stays cheap: every tenant has its own clock, on which everything below it moves at constant rates until its next
+event (`due`). An event brings up to date only the path from the root to where it happens; siblings keep their anchors
+and are read through their clocks. Only when something is full is the whole tree brought up to date.
+
 Demand is what runs and what is pending and could start on this cluster, in order of priority, then creation: evictions
 and starts do not move it, so e is computed once per version of demand.
 """
@@ -22,6 +26,7 @@ from allotment_scheduler.core.shares import Measure
 from allotment_scheduler.core.tenants import Tenant
 
 ZERO = Fraction(0)
+ONE = Fraction(1)
 Cell = tuple[str, Column]
 """A resource of a pool."""
 
@@ -63,49 +68,61 @@ class Entitlement:
         return total
 
 
+Key = tuple[bool, bool, Fraction]
+
+
+@dataclass(slots=True)
+class Flow:
+    """How a basin rises from a point of its own clock on, until something happens."""
+
+    start: Fraction
+    key: Key
+    """The key at the start; the weighted share in it rises by `slope`."""
+    slope: Fraction
+    cells: dict[Cell, Fraction]
+    share: dict[Column, Fraction]
+    asked: frozenset[Column]
+    touched: frozenset[Column]
+    """D: what the best leaves use or request."""
+    inflows: "list[tuple[Fraction, Basin]]"
+    """Children that rise, with their speed relative to this basin's clock."""
+    due: Fraction = ZERO
+    """When, on the basin's own clock, something happens in it or below it."""
+
+
 @dataclass(slots=True, eq=False)
 class Basin:
-    """A tenant while it is being filled."""
+    """A tenant while it is being filled. Amounts are those at `anchor` on its own clock."""
 
     tenant: Tenant
-    parent: "Basin | None"
     children: list["Basin"] = field(default_factory=list)
+    up: tuple["Basin", ...] = ()
+    """Itself and its ancestors."""
     portions: Sequence[Portion] = ()
     position: int = 0
     poured: Fraction = ZERO
     """How much of the current portion is in, in pods."""
     pool: str = ""
     cells: dict[Cell, Fraction] = field(default_factory=dict)
+    used: dict[Column, Fraction] = field(default_factory=dict)
     share: dict[Column, Fraction] = field(default_factory=dict)
     """u/T per resource, weighted by cost."""
-    used: dict[Column, Fraction] = field(default_factory=dict)
+    clock: Fraction = ZERO
+    anchor: Fraction = ZERO
+    flow: Flow | None = None
 
     @property
     def current(self) -> Portion:
         """The portion a leaf is pouring."""
         return self.portions[self.position]
 
-
-Key = tuple[bool, bool, Fraction]
-
-
-@dataclass(slots=True)
-class Flow:
-    """How a basin rises at this moment, per unit of its own time."""
-
-    basin: Basin
-    key: Key
-    slope: Fraction
-    """Of the weighted share."""
-    cells: dict[Cell, Fraction]
-    share: dict[Column, Fraction]
-    asked: frozenset[Column]
-    touched: frozenset[Column]
-    """D: what the best leaves use or request."""
-    inflows: "list[tuple[Fraction, Flow]]"
-    """Children that rise, with their speed relative to this basin's time."""
-    rivals: list[Key]
-    """Keys of the children that do not rise yet."""
+    def key(self) -> Key:
+        """The key by its own clock."""
+        flow = self.flow
+        assert flow is not None, "only what rises has a key"  # noqa: S101 - for the type checker
+        if not flow.slope or self.clock == flow.start:
+            return flow.key
+        return (flow.key[0], flow.key[1], flow.key[2] + flow.slope * (self.clock - flow.start))
 
 
 def fill(root: Tenant, demand: Mapping[str, Sequence[Portion]], measure: Measure) -> Entitlement:
@@ -120,83 +137,159 @@ class Filling:
 
     def __init__(self, root: Tenant, demand: Mapping[str, Sequence[Portion]], measure: Measure) -> None:
         self.measure = measure
+        self.columns = frozenset(measure.columns)
         self.basins: list[Basin] = []
         self.full: set[Cell] = set()
+        self.limit_met = False
         self.capacity = {
-            (pool, column): Fraction(amount) for pool, table in measure.capacity.items() for column, amount in table.items()
+            (pool, column): amount for pool, table in measure.capacity.items() for column, amount in table.items()
         }
-        self.root = self._basin(root, None, demand)
-        for basin in self.basins:
-            if not basin.children:
-                self._advance(basin)
+        self._rates: dict[tuple[Amounts, str, Fraction], tuple[dict[Cell, Fraction], dict[Column, Fraction]]] = {}
+        self.root = self._basin(root, (), demand)
 
-    def _basin(self, tenant: Tenant, parent: Basin | None, demand: Mapping[str, Sequence[Portion]]) -> Basin:
-        basin = Basin(tenant, parent, portions=demand.get(tenant.name, ()))
+    def _basin(self, tenant: Tenant, up: tuple[Basin, ...], demand: Mapping[str, Sequence[Portion]]) -> Basin:
+        basin = Basin(tenant, portions=demand.get(tenant.name, ()))
+        basin.up = (basin, *up)
         self.basins.append(basin)
-        basin.children = [self._basin(child, basin, demand) for child in tenant.children]
+        basin.children = [self._basin(child, basin.up, demand) for child in tenant.children]
         return basin
 
     def run(self) -> None:
         """Event by event, until nothing rises."""
-        while True:
-            flow = self._flow(self.root)
-            if flow is None:
-                return
-            step = self._time_to_event(flow)
-            self._rise(flow, step)
-            self._settle(flow)
+        self._rebuild(self.root)
+        while (flow := self.root.flow) is not None:
+            self.root.clock = flow.due
+            self._step(self.root)
+            full = {cell for cell in flow.cells if self.root.cells.get(cell, ZERO) >= self.capacity.get(cell, 0)}
+            if self.limit_met or not full <= self.full:
+                self.full |= full
+                self.limit_met = False
+                self._catch_up(self.root)
+                self._rebuild(self.root)
+
+    # --- moving along the clocks ---------------------------------------------------------------------------------
+
+    def _rise(self, basin: Basin) -> None:
+        """Bring a basin's own amounts, and its children's clocks, to its clock."""
+        flow = basin.flow
+        time = basin.clock - basin.anchor
+        if flow is None or not time:
+            return
+        for cell, rate in flow.cells.items():
+            gained = rate * time
+            basin.cells[cell] = basin.cells.get(cell, ZERO) + gained
+            basin.used[cell[1]] = basin.used.get(cell[1], ZERO) + gained
+        for column, rate in flow.share.items():
+            basin.share[column] = basin.share.get(column, ZERO) + rate * time
+        if not basin.children:
+            column, amount = basin.current.asks[0]
+            basin.poured += flow.cells[basin.pool, column] * time / amount
+        for speed, child in flow.inflows:
+            child.clock += time if speed == 1 else speed * time
+        basin.anchor = basin.clock
+
+    def _step(self, basin: Basin) -> None:
+        """Something is due in this basin or below it: let it happen, and find out how things go on."""
+        self._rise(basin)
+        flow = basin.flow
+        for _, child in flow.inflows if flow is not None else ():
+            if child.flow is not None and child.flow.due <= child.clock:
+                self._step(child)
+        if not basin.children and basin.position < len(basin.portions) and basin.poured >= basin.current.count:
+            basin.position += 1
+            basin.poured = ZERO
+            self._advance(basin)
+        self._form(basin)
+
+    def _catch_up(self, basin: Basin) -> None:
+        """Bring everything to its clock."""
+        self._rise(basin)
+        for child in basin.children:
+            self._catch_up(child)
+
+    def _rebuild(self, basin: Basin) -> None:
+        """Form every flow anew, after something became full."""
+        for child in basin.children:
+            self._rebuild(child)
+        if not basin.children:
+            self._advance(basin)
+        self._form(basin)
 
     # --- who rises, and how fast ---------------------------------------------------------------------------------
 
-    def _flow(self, basin: Basin) -> Flow | None:
-        if not basin.children:
-            return self._leaf_flow(basin)
-        flows = [flow for flow in map(self._flow, basin.children) if flow is not None]
-        if not flows:
+    def _form(self, basin: Basin) -> None:
+        """Form a basin's flow from its children's, or from a leaf's current pod."""
+        basin.flow = self._inner_flow(basin) if basin.children else self._leaf_flow(basin)
+        if basin.flow is not None:
+            self._set_due(basin, basin.flow)
+
+    def _inner_flow(self, basin: Basin) -> Flow | None:
+        rising = [(child.key(), child) for child in basin.children if child.flow is not None]
+        if not rising:
             return None
-        least = min(flow.key for flow in flows)
-        tied = [flow for flow in flows if flow.key == least]
-        flat = [flow for flow in tied if not flow.slope]
-        inflows = [(Fraction(1), flow) for flow in flat] if flat else [(1 / flow.slope, flow) for flow in tied]
+        least = min(key for key, _ in rising)
+        tied = [child for key, child in rising if key == least]
+        flat = [child for child in tied if child.flow is not None and not child.flow.slope]
         cells: dict[Cell, Fraction] = {}
         share: dict[Column, Fraction] = {}
-        for speed, flow in inflows:
+        inflows: list[tuple[Fraction, Basin]] = []
+        for child in flat or tied:
+            flow = child.flow
+            assert flow is not None, "only what rises is tied"  # noqa: S101 - for the type checker
+            speed = ONE if flat else 1 / flow.slope
+            inflows.append((speed, child))
             for cell, rate in flow.cells.items():
-                cells[cell] = cells.get(cell, ZERO) + speed * rate
+                cells[cell] = cells[cell] + speed * rate if cell in cells else speed * rate
             for column, rate in flow.share.items():
-                share[column] = share.get(column, ZERO) + speed * rate
-        asked = frozenset().union(*(flow.asked for flow in tied))
-        touched = frozenset().union(*(flow.touched for flow in tied))
-        rivals = [flow.key for flow in flows if flow.key != least]
+                share[column] = share[column] + speed * rate if column in share else speed * rate
+        asked = frozenset().union(*(child.flow.asked for child in tied if child.flow))
+        touched = frozenset().union(*(child.flow.touched for child in tied if child.flow))
         key, slope = self._key(basin, asked, touched, share)
-        return Flow(basin, key, slope, cells, share, asked, touched, inflows, rivals)
+        return Flow(basin.clock, key, slope, cells, share, asked, touched, inflows)
 
     def _leaf_flow(self, basin: Basin) -> Flow | None:
         if basin.position >= len(basin.portions):
             return None
-        measure, asks, pool = self.measure, basin.current.asks, basin.pool
-        cost = measure.cost.get(pool)
-        share = {
-            column: Fraction(amount * (cost[column] if cost else 1) * measure.scale[column], measure.denominator)
-            for column, amount in asks
-        }  # fmt: skip
-        fastest = max(share.values())
-        pace = (basin.tenant.spec.weight or 1) / fastest
-        cells = {(pool, column): amount * pace for column, amount in asks}
-        share = {column: rate * pace for column, rate in share.items()}
+        asks = basin.current.asks
+        cells, share = self._leaf_rates(asks, basin.pool, basin.tenant.spec.weight or ONE)
         asked = frozenset(column for column, _ in asks)
         touched = asked | {column for column, amount in basin.share.items() if amount}
-        key, slope = self._key(basin, asked, frozenset(measure.columns), share)
-        return Flow(basin, key, slope, cells, share, asked, touched, [], [])
+        key, slope = self._key(basin, asked, self.columns, share)
+        return Flow(basin.clock, key, slope, cells, share, asked, touched, [])
+
+    def _leaf_rates(
+        self, asks: Amounts, pool: str, weight: Fraction
+    ) -> tuple[dict[Cell, Fraction], dict[Column, Fraction]]:
+        """Rates at which the largest weighted share of the request rises by 1 per unit of time."""
+        found = self._rates.get((asks, pool, weight))
+        if found is None:
+            measure = self.measure
+            cost = measure.cost.get(pool)
+            share = {
+                column: Fraction(amount * (cost[column] if cost else 1) * measure.scale[column], measure.denominator)
+                for column, amount in asks
+            }  # fmt: skip
+            pace = weight / (max(share.values()) or ONE)
+            cells = {(pool, column): amount * pace for column, amount in asks}
+            found = cells, {column: rate * pace for column, rate in share.items()}
+            self._rates[asks, pool, weight] = found
+        return found
 
     def _key(
         self, basin: Basin, asked: frozenset[Column], columns: frozenset[Column], rising: Mapping[Column, Fraction]
     ) -> tuple[Key, Fraction]:
         tenant = basin.tenant
-        weight = tenant.spec.weight or 1
-        top = max((basin.share.get(column, ZERO) for column in columns), default=ZERO)
-        slope = max((rising.get(c, ZERO) for c in columns if basin.share.get(c, ZERO) == top), default=ZERO)
-        return (not self._guaranteed(basin, asked), tenant.weightless, top / weight), slope / weight
+        top, slope = ZERO, ZERO
+        for column in columns:
+            level, rate = basin.share.get(column, ZERO), rising.get(column, ZERO)
+            if level > top:
+                top, slope = level, rate
+            elif level == top and rate > slope:
+                slope = rate
+        weight = tenant.spec.weight or ONE
+        if weight != 1:
+            top, slope = top / weight, slope / weight
+        return (not tenant.has_guarantee or not self._guaranteed(basin, asked), tenant.weightless, top), slope
 
     def _guaranteed(self, basin: Basin, asked: frozenset[Column]) -> bool:
         tenant = basin.tenant
@@ -210,78 +303,65 @@ class Filling:
 
     # --- until when ----------------------------------------------------------------------------------------------
 
-    def _time_to_event(self, flow: Flow) -> Fraction:
-        times: list[Fraction] = []
-        for cell, rate in flow.cells.items():
-            if rate:
-                left = self.capacity.get(cell, ZERO) - self.root.cells.get(cell, ZERO)
-                times.append(left / rate)
-        self._collect_times(flow, Fraction(1), times)
-        return max(min(times), ZERO)
+    def _set_due(self, basin: Basin, flow: Flow) -> None:
+        """When the next thing happens: below, to a bound, to the dominant resource, or to the order of siblings."""
+        times = [
+            (child.flow.due - child.clock) / speed for speed, child in flow.inflows if child.flow is not None
+        ]  # fmt: skip
+        times += self._bound_times(basin, flow)
+        if basin is self.root:
+            times += [
+                (self.capacity.get(cell, 0) - basin.cells.get(cell, ZERO)) / rate
+                for cell, rate in flow.cells.items() if rate and cell not in self.full
+            ]  # fmt: skip
+        if basin.children:
+            times += self._catching_times(basin, flow)
+        else:
+            column, amount = basin.current.asks[0]
+            times.append((basin.current.count - basin.poured) * amount / flow.cells[basin.pool, column])
+        columns = flow.touched if basin.children else self.columns
+        weight = basin.tenant.spec.weight or ONE
+        top, slope = flow.key[2] * weight, flow.slope * weight
+        for column, rate in flow.share.items():
+            if rate > slope and column in columns:
+                behind = top - basin.share.get(column, ZERO)
+                if behind > 0:
+                    times.append(behind / (rate - slope))
+        flow.due = basin.clock + min(times)
 
-    def _collect_times(self, flow: Flow, speed: Fraction, times: list[Fraction]) -> None:
-        basin, tenant = flow.basin, flow.basin.tenant
-        weight = tenant.spec.weight or 1
+    def _bound_times(self, basin: Basin, flow: Flow) -> list[Fraction]:
+        tenant = basin.tenant
+        if not (tenant.limits or tenant.has_guarantee or tenant.limits_in):
+            return []
         totals: dict[Column, Fraction] = {}
         for (_, column), rate in flow.cells.items():
             totals[column] = totals.get(column, ZERO) + rate
-        bounds = [(basin.used.get(c, ZERO), caps[c], rate) for caps in (tenant.limits, tenant.guaranteed or {})
-                  for c, rate in totals.items() if c in caps]  # fmt: skip
-        for table in (tenant.limits_in, tenant.guaranteed_in):
-            for (pool, column), rate in flow.cells.items():
-                if column in table.get(pool, {}):
-                    bounds.append((basin.cells.get((pool, column), ZERO), table[pool][column], rate))
-        times += [(cap - used) / (rate * speed) for used, cap, rate in bounds if rate and used < cap]
-        if basin.children:
-            if flow.rivals and not any(not inflow.slope for _, inflow in flow.inflows):
-                level = flow.inflows[0][1].key
-                ahead = [key[2] - level[2] for key in flow.rivals if key[:2] == level[:2]]
-                times += [gap / speed for gap in ahead]
-            for relative, inflow in flow.inflows:
-                self._collect_times(inflow, speed * relative, times)
-            columns = flow.touched
-        else:
-            portion = basin.current
-            column, amount = portion.asks[0]
-            pods_per_time = flow.cells[basin.pool, column] / amount
-            times.append((portion.count - basin.poured) / (pods_per_time * speed))
-            columns = frozenset(self.measure.columns)
-        top = flow.key[2] * weight
-        for column, rate in flow.share.items():
-            behind = top - basin.share.get(column, ZERO)
-            if column in columns and behind > 0 and rate > flow.slope * weight:
-                times.append(behind / ((rate - flow.slope * weight) * speed))
+        bounds: list[tuple[Fraction, int, Fraction]] = []
+        for column, rate in totals.items():
+            used = basin.used.get(column, ZERO)
+            bounds += [(used, caps[column], rate) for caps in (tenant.limits, tenant.guaranteed or {}) if column in caps]
+            if rate and column in tenant.limits and used >= tenant.limits[column]:
+                self.limit_met = True
+        for (pool, column), rate in flow.cells.items():
+            used = basin.cells.get((pool, column), ZERO)
+            for table in (tenant.limits_in, tenant.guaranteed_in):
+                cap = table.get(pool, {}).get(column)
+                if cap is not None:
+                    bounds.append((used, cap, rate))
+                    if rate and table is tenant.limits_in and used >= cap:
+                        self.limit_met = True
+        return [(cap - used) / rate for used, cap, rate in bounds if rate and used < cap]
 
-    def _rise(self, flow: Flow, time: Fraction) -> None:
-        basin = flow.basin
-        for cell, rate in flow.cells.items():
-            gained = rate * time
-            basin.cells[cell] = basin.cells.get(cell, ZERO) + gained
-            basin.used[cell[1]] = basin.used.get(cell[1], ZERO) + gained
-        for column, rate in flow.share.items():
-            basin.share[column] = basin.share.get(column, ZERO) + rate * time
-        if not basin.children:
-            column, amount = basin.current.asks[0]
-            basin.poured += flow.cells[basin.pool, column] * time / amount
-        for speed, inflow in flow.inflows:
-            self._rise(inflow, time * speed)
+    def _catching_times(self, basin: Basin, flow: Flow) -> list[Fraction]:
+        """When the children that rise reach the next one's key; what is flat reaches nobody."""
+        first = flow.inflows[0][1]
+        if first.flow is None or not first.flow.slope:
+            return []
+        level = first.key()
+        keys = (child.key() for child in basin.children if child.flow is not None)
+        return [key[2] - level[2] for key in keys if key[:2] == level[:2] and key[2] > level[2]]
 
-    # --- what has happened ---------------------------------------------------------------------------------------
-
-    def _settle(self, flow: Flow) -> None:
-        """Advance the leaves whose pod is in, and those that met something full."""
-        for cell in flow.cells:
-            if self.root.cells.get(cell, ZERO) >= self.capacity.get(cell, ZERO):
-                self.full.add(cell)
-        for basin in self.basins:
-            if not basin.children and basin.position < len(basin.portions):
-                if basin.poured >= basin.current.count:
-                    basin.position += 1
-                    basin.poured = ZERO
-                    basin.pool = ""
-                    self._advance(basin)
-                elif not self._open(basin, basin.current.asks, basin.pool):
-                    self._advance(basin)
+    # --- what a leaf pours ---------------------------------------------------------------------------------------
 
     def _advance(self, basin: Basin) -> None:
         """Find the pool where a leaf pours on, or the next portion that finds one."""
@@ -298,13 +378,12 @@ class Filling:
     def _open(self, basin: Basin, asks: Amounts, pool: str) -> bool:
         if any((pool, column) in self.full or not self.capacity.get((pool, column)) for column, _ in asks):
             return False
-        up: Basin | None = basin
-        while up is not None:
+        for up in basin.up:
             limits, inside = up.tenant.limits, up.tenant.limits_in.get(pool)
-            for column, _ in asks:
-                if column in limits and up.used.get(column, ZERO) >= limits[column]:
-                    return False
-                if inside and column in inside and up.cells.get((pool, column), ZERO) >= inside[column]:
-                    return False
-            up = up.parent
+            if limits or inside:
+                for column, _ in asks:
+                    if column in limits and up.used.get(column, ZERO) >= limits[column]:
+                        return False
+                    if inside and column in inside and up.cells.get((pool, column), ZERO) >= inside[column]:
+                        return False
         return True

@@ -1,0 +1,126 @@
+"""Entitlement against a naive filling, and the properties that the papers promise of it."""
+
+from fractions import Fraction
+
+from builders import filling_oracle
+from builders.scheduling import World
+from builders.worlds import worlds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.entitlement import Entitlement, fill
+
+SETTINGS = settings(max_examples=200, deadline=None)
+
+
+def entitlement_of(world: World) -> tuple[Engine, Entitlement]:
+    state = world.state()
+    engine = Engine(state)
+    return engine, engine.demand.entitlement()
+
+
+def nonzero(cells: dict[str, dict[tuple[str, int], Fraction]]) -> dict[str, dict[tuple[str, int], Fraction]]:
+    kept = {name: {cell: x for cell, x in inside.items() if x} for name, inside in cells.items()}
+    return {name: inside for name, inside in kept.items() if inside}
+
+
+@SETTINGS
+@given(worlds())
+def test_the_filling_by_clocks_equals_the_naive_one(world: World) -> None:
+    state = world.state()
+    engine = Engine(state)
+    portions = engine.demand.portions()
+    naive = {
+        leaf: [filling_oracle.Portion(p.asks, p.pools, p.count) for p in listed] for leaf, listed in portions.items()
+    }
+
+    want = filling_oracle.fill(state.forest.root, naive, state.measure)
+
+    assert nonzero(fill(state.forest.root, portions, state.measure).cells) == nonzero(want.cells)
+
+
+@SETTINGS
+@given(worlds())
+def test_starts_and_evictions_do_not_move_entitlement(world: World) -> None:
+    state = world.state()
+    before = Engine(state).demand.entitlement().cells
+    engine = Engine(state)
+    engine.cycle(world.clock)
+    engine.state.demand_version += 1
+
+    assert nonzero(engine.demand.entitlement().cells) == nonzero(before)
+
+
+demands = st.lists(
+    st.tuples(st.integers(1, 5), st.integers(1, 5), st.sampled_from(["1", "2", "3", "0.5"])), min_size=2, max_size=5
+)
+
+
+def flat(demand: list[tuple[int, int, str]], pods: int = 400) -> World:
+    """Tenants with endless demand of one shape each, on 100 cores and 100 units of memory."""
+    world = World().node("n", cpu=100, memory=100_000, pods=10_000)
+    for number, (_, _, weight) in enumerate(demand):
+        world.tenant(f"t{number}", weight=weight)
+    for number, (cpu, memory, _) in enumerate(demand):
+        world.pods(f"t{number}", pods // cpu, cpu=cpu, memory=memory * 1000)
+    return world
+
+
+def tasks(engine: Engine, e: Entitlement, demand: list[tuple[int, int, str]], holder: int, of: int) -> Fraction:
+    """How many pods of tenant `of` the entitlement of tenant `holder` would carry."""
+    tenant = engine.state.forest.by_name[f"t{holder}"]
+    cpu, memory = (e.of(tenant, engine.state.resources.column(name)) for name in ("cpu", "memory"))
+    return min(cpu / (1000 * demand[of][0]), memory / (1000 * demand[of][1]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(demands)
+def test_everyone_gets_at_least_its_weighted_part_of_the_cluster(demand: list[tuple[int, int, str]]) -> None:
+    engine, e = entitlement_of(flat(demand))
+    weights = [Fraction(weight) for _, _, weight in demand]
+    for number, (cpu, memory, _) in enumerate(demand):
+        alone = weights[number] / sum(weights) * min(Fraction(100, cpu), Fraction(100, memory))
+        assert tasks(engine, e, demand, number, number) >= alone
+
+
+@settings(max_examples=40, deadline=None)
+@given(demands)
+def test_nobody_envies_anybody(demand: list[tuple[int, int, str]]) -> None:
+    engine, e = entitlement_of(flat(demand))
+    weights = [Fraction(weight) for _, _, weight in demand]
+    for me in range(len(demand)):
+        for other in range(len(demand)):
+            scaled = tasks(engine, e, demand, other, me) * weights[me] / weights[other]
+            assert tasks(engine, e, demand, me, me) >= scaled
+
+
+@settings(max_examples=40, deadline=None)
+@given(demands)
+def test_something_everyone_needs_is_used_up(demand: list[tuple[int, int, str]]) -> None:
+    engine, e = entitlement_of(flat(demand))
+    root = engine.state.forest.root
+    totals = e.totals(root)
+    assert totals[engine.state.resources.column("cpu")] == 100_000 or totals[engine.state.resources.column("memory")] == 100_000
+
+
+@settings(max_examples=40, deadline=None)
+@given(demands, st.integers(1, 5), st.integers(1, 5))
+def test_asking_for_more_than_one_needs_gains_nothing(demand: list[tuple[int, int, str]], cpu: int, memory: int) -> None:
+    honest_engine, honest = entitlement_of(flat(demand))
+    true_needs = tasks(honest_engine, honest, demand, 0, 0)
+    lie = [(max(cpu, demand[0][0]), max(memory, demand[0][1]), demand[0][2]), *demand[1:]]
+    lying_engine, lied = entitlement_of(flat(lie))
+
+    assert tasks(lying_engine, lied, demand, 0, 0) <= true_needs
+
+
+def test_the_worked_example_of_the_paper() -> None:
+    """NSDI'11 section 4.1: 9 CPUs, 18 GB; A asks for (1 CPU, 4 GB), B for (3 CPU, 1 GB): 3 and 2 tasks."""
+    world = World().node("n", cpu=9, memory=18).tenant("a").tenant("b")
+    world.pods("a", 9, cpu=1, memory=4).pods("b", 9, cpu=3, memory=1)
+    engine, e = entitlement_of(world)
+    cpu = engine.state.resources.column("cpu")
+
+    assert e.of(engine.state.forest.by_name["a"], cpu) == 3000
+    assert e.of(engine.state.forest.by_name["b"], cpu) == 6000
