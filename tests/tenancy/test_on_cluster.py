@@ -279,7 +279,7 @@ class TestTheOperator:
             )
             for number in range(8)
         ]
-        for _ in range(3):
+        for _ in range(2):
             time.sleep(rng.uniform(0.0, 0.25))
             operator.kill()
             operator.start()

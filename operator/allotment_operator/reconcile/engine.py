@@ -276,7 +276,7 @@ class Engine:
         kept_conditions = [
             Condition.model_validate(entry, extra="ignore")
             for entry in before.get("conditions") or []
-            if entry["type"] not in types and entry["type"] in ConditionType
+            if entry["type"] not in types and entry["type"] in _OUR_CONDITIONS
         ]
         written = await self._ports.statuses.write(
             resource, manifest, conditions=[*said, *kept_conditions], fields={**kept, **(fields or {})}
@@ -306,6 +306,7 @@ class Engine:
         return condition(type_, status, reason, message[:32000], now=self._ports.clock())
 
 
+_OUR_CONDITIONS = frozenset(each.value for each in ConditionType)
 _PAUSED = "spec.paused is true: the operator changes nothing until it is false again."
 
 

@@ -1,0 +1,267 @@
+"""Rounds of the engine on a fake API server, with a toy kind that makes ConfigMaps."""
+
+import asyncio
+import random
+
+import pytest
+
+from allotment_kube.resources import CONFIG_MAPS
+from allotment_operator.census import Census
+from allotment_operator.kind import Key
+from allotment_operator.metrics import Metrics
+from allotment_operator.plans.outcome import Health
+from allotment_operator.reconcile.engine import PROBE_SECONDS, RESYNC_SECONDS
+from allotment_operator.reconcile.queue import WorkQueue
+from allotment_operator.workers import Workers
+from builders.toys import TOYS, Workbench
+from fakes.faults import Fault, FaultPlan, Verb
+
+pytestmark = pytest.mark.looptime
+
+
+async def settle(bench: Workbench, *keys: Key, rounds: int = 3) -> None:
+    for _ in range(rounds):
+        for key in keys:
+            await bench.engine.reconcile(key)
+
+
+class TestARound:
+    async def test_makes_what_is_missing_and_says_so(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=2)
+
+        await settle(bench, key)
+
+        assert bench.made() == ["a-0", "a-1"]
+        assert bench.condition("a", "Ready")["message"] == "2 of 2"
+        assert bench.condition("a", "Valid")["status"] == "True"
+        assert bench.toy("a")["status"]["made"] == 2
+        assert bench.toy("a")["status"]["observedGeneration"] == 1
+        assert ("created", "ConfigMap play/a-0", "done") in bench.notes.acts
+
+    async def test_at_rest_writes_nothing_at_all(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=3)
+        await settle(bench, key)
+        before = bench.writes()
+
+        again = await bench.engine.reconcile(key)
+
+        assert bench.writes() == before
+        assert again == RESYNC_SECONDS
+
+    async def test_mends_what_somebody_else_changed(self) -> None:
+        bench = Workbench()
+        key = bench.put("a")
+        await settle(bench, key)
+        child = bench.server.get(CONFIG_MAPS, "a-0", "play")
+        assert child is not None
+        bench.server.put(CONFIG_MAPS, {**child, "data": {"number": "tampered"}})
+
+        await settle(bench, key)
+
+        mended = bench.server.get(CONFIG_MAPS, "a-0", "play")
+        assert mended is not None
+        assert mended["data"] == {"number": "0"}
+
+    async def test_keeps_the_time_of_an_answer_that_did_not_change(self) -> None:
+        bench = Workbench()
+        key = bench.put("a")
+        await settle(bench, key)
+        first = bench.condition("a", "Valid")["lastTransitionTime"]
+        bench.put("a", count=2)
+
+        await settle(bench, key)
+
+        assert bench.condition("a", "Valid")["lastTransitionTime"] == first
+        assert bench.condition("a", "Valid")["observedGeneration"] == 2
+
+    async def test_asks_a_service_for_its_health_more_often(self) -> None:
+        bench = Workbench(health=Health(ready=True, reason="Asked", message="it answers"))
+        key = bench.put("a")
+        await settle(bench, key)
+
+        assert await bench.engine.reconcile(key) == PROBE_SECONDS
+
+    async def test_of_an_invalid_spec_says_what_to_change_and_touches_nothing(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=-1)
+
+        assert await bench.engine.reconcile(key) is None
+
+        assert bench.made() == []
+        assert bench.condition("a", "Valid")["reason"] == "InvalidSpec"
+        assert "spec.count" in bench.condition("a", "Valid")["message"]
+        assert bench.condition("a", "Ready")["status"] == "False"
+
+    async def test_of_a_running_service_whose_spec_became_invalid_leaves_it_ready(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=1)
+        await settle(bench, key)
+        bench.put("a", count=-1)
+
+        await settle(bench, key)
+
+        assert bench.made() == ["a-0"]
+        assert bench.condition("a", "Ready")["status"] == "True"
+        assert bench.condition("a", "Valid")["status"] == "False"
+
+    async def test_of_a_paused_resource_leaves_everything_alone(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=1)
+        await settle(bench, key)
+        bench.put("a", count=5, paused=True)
+
+        await settle(bench, key)
+
+        assert bench.made() == ["a-0"]
+        assert bench.condition("a", "Paused")["status"] == "True"
+
+    async def test_with_a_bug_in_it_shows_on_its_own_resource(self) -> None:
+        bench = Workbench()
+        bad = bench.put("bad", broken=True)
+
+        with pytest.raises(KeyError):
+            await bench.engine.reconcile(bad)
+
+        assert bench.condition("bad", "Degraded")["status"] == "True"
+        assert "fault of the operator" in bench.condition("bad", "Degraded")["message"]
+
+    async def test_waits_for_its_finalizer_before_it_acts(self) -> None:
+        bench = Workbench(finalizer="allotment.dev/operator")
+        key = bench.put("a", finalizers=())
+        await settle(bench, key)
+        assert bench.made() == []
+
+        bench.put("a", finalizers=("allotment.dev/operator",))
+        await settle(bench, key)
+        assert bench.made() == ["a-0"]
+
+    async def test_never_acts_on_what_is_gone_whatever_the_watch_said(self) -> None:
+        bench = Workbench()
+        key = bench.put("a")
+        ghost = bench.toy("a")
+        bench.server.remove(TOYS, "a", "play")
+        bench.engine.saw(key, ghost)
+
+        assert await bench.engine.reconcile(key) is None
+
+        assert bench.made() == []
+        assert not bench.engine.knows(key)
+
+    async def test_tells_of_a_change_once(self) -> None:
+        bench = Workbench()
+        key = bench.put("a")
+
+        await settle(bench, key, rounds=5)
+
+        # First 0 of 1 (made in that round), then 1 of 1: two answers, whatever number of rounds.
+        assert [event for event in bench.notes.events if event[1] == "Counted"] == [
+            ("a", "Counted", "Warning"),
+            ("a", "Counted", "Normal"),
+        ] or [event[2] for event in bench.notes.events] == ["Warning"]
+
+
+class TestARelease:
+    async def test_takes_everything_down_and_says_what_it_waits_for(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=2)
+        await settle(bench, key)
+
+        assert await bench.engine.release(key) == "2 are left"
+        assert await bench.engine.release(key) is None
+        assert bench.made() == []
+
+    async def test_of_something_unreadable_works_by_its_labels(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=2)
+        await settle(bench, key)
+        bench.put("a", count=-5)
+
+        assert await bench.engine.release(key) is not None
+        assert await bench.engine.release(key) is None
+
+    async def test_shuts_out_a_round_still_under_way(self) -> None:
+        """Else the round would make again what the release has just taken down."""
+        bench = Workbench(faults=FaultPlan(1, rate=1.0, only=frozenset({Fault.DELAY}), longest_delay=2.0))
+        key = bench.put("a", count=2)
+        round_ = asyncio.create_task(bench.engine.reconcile(key))
+        await asyncio.sleep(0.1)
+
+        for _attempt in range(20):
+            if await bench.engine.release(key) is None:
+                break
+        await round_
+        toy = bench.toy("a")
+        bench.server.put(TOYS, {**toy, "metadata": {**toy["metadata"], "deletionTimestamp": "2030-01-01T00:00:00Z"}})
+        await settle(bench, key)
+
+        assert bench.made() == []
+
+
+class TestWorkers:
+    async def work(self, bench: Workbench, keys: list[Key], *, seconds: float, workers: int = 3) -> WorkQueue[Key]:
+        queue: WorkQueue[Key] = WorkQueue()
+        for key in keys:
+            queue.add(key)
+        crew = Workers(bench.engine, queue, metrics=Metrics(), rng=random.Random(1))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(crew.run(workers), timeout=seconds)
+        return queue
+
+    async def test_one_failing_resource_does_not_hold_up_the_others(self) -> None:
+        bench = Workbench()
+        keys = [bench.put("bad", broken=True), bench.put("odd", count=-1), *(bench.put(f"t{n}") for n in range(5))]
+
+        await self.work(bench, keys, seconds=30)
+
+        assert bench.made() == [f"t{n}-0" for n in range(5)]
+
+    @pytest.mark.parametrize("seed", range(5))
+    async def test_everything_converges_through_an_api_server_that_fails_all_the_time(self, seed: int) -> None:
+        plan = FaultPlan(seed, rate=0.25, rates=dict.fromkeys(Verb, 0.25), longest_delay=2.0)
+        bench = Workbench(faults=plan)
+        keys = [bench.put(f"t{n}", count=3) for n in range(4)]
+
+        await self.work(bench, keys, seconds=120)
+        bench.restart()  # killed, and started again: nothing is remembered
+        await self.work(bench, keys, seconds=120)
+        plan.stop()
+        await self.work(bench, keys, seconds=400)
+
+        assert bench.made() == [f"t{n}-{m}" for n in range(4) for m in range(3)], plan.describe()
+        for n in range(4):
+            assert bench.condition(f"t{n}", "Ready")["status"] == "True", plan.describe()
+            assert bench.condition(f"t{n}", "Degraded")["status"] == "False", plan.describe()
+
+    async def test_count_what_they_do(self) -> None:
+        bench, queue, metrics = Workbench(), WorkQueue[Key](), Metrics()
+        crew = Workers(bench.engine, queue, metrics=metrics, rng=random.Random(1))
+        for key in (bench.put("good"), bench.put("bad", broken=True)):
+            queue.add(key)
+            await crew.once(await queue.take())
+
+        text = metrics.text().decode()
+        assert 'allotment_operator_rounds_total{kind="Toy",result="done"} 1.0' in text
+        assert 'allotment_operator_failures_total{kind="Toy",reason="KeyError"} 1.0' in text
+
+
+class TestTheCensus:
+    async def test_finds_what_is_new_and_forgets_what_is_gone(self) -> None:
+        bench, queue = Workbench(), WorkQueue[Key]()
+        census = Census(bench.client, bench.engine, queue, kinds=["Toy"])
+        old, new = bench.put("old"), bench.put("new")
+        assert await census.take() == 2
+        assert len(queue) == 2
+
+        bench.server.remove(TOYS, "old", "play")
+        await census.take()
+
+        assert bench.engine.known("Toy") == [new]
+        assert not bench.engine.knows(old)
+        assert len(queue) == 1
+
+    async def test_takes_a_kind_without_definition_for_empty(self) -> None:
+        bench, queue = Workbench(), WorkQueue[Key]()
+
+        assert await Census(bench.client, bench.engine, queue, kinds=["Nothing", "Toy"]).take() == 0
