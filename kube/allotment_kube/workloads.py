@@ -3,6 +3,26 @@
 from .models import Condition, LabelSelector, Model, Resourced
 
 
+class FailedPodCondition(Model, frozen=True):
+    """A condition of a failed pod that a rule is about."""
+
+    type: str
+    status: str = "True"
+
+
+class PodFailureRule(Model, frozen=True):
+    """What a failed pod means for its Job: `action` is Ignore, Count, FailJob or FailIndex."""
+
+    action: str
+    on_pod_conditions: tuple[FailedPodCondition, ...] = ()
+
+
+class PodFailurePolicy(Model, frozen=True):
+    """Rules of which the first that matches decides."""
+
+    rules: tuple[PodFailureRule, ...] = ()
+
+
 class JobSpec(Model, frozen=True):
     """A Job's size. None of `parallelism` means 1; None of `completions` a work queue."""
 
@@ -12,6 +32,7 @@ class JobSpec(Model, frozen=True):
     backoff_limit: int | None = None
     active_deadline_seconds: int | None = None
     selector: LabelSelector | None = None
+    pod_failure_policy: PodFailurePolicy | None = None
 
 
 class JobStatus(Model, frozen=True):

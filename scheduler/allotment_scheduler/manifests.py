@@ -20,13 +20,10 @@ from allotment_api.pod_group import PodGroup
 from allotment_api.quantities import QuantityError
 from allotment_api.tenant import Tenant
 from allotment_kube import nodes, pods, storage, workloads
-from allotment_scheduler.core import attachments
 from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.selectors import NodeSelectorTerm, Requirement
 from allotment_scheduler.translation import cluster
+from allotment_scheduler.translation import storage as volumes
 from allotment_scheduler.translation.pods import has_finished, pod_spec
-from allotment_scheduler.translation.scalars import amount
-from allotment_scheduler.translation.selectors import node_terms
 
 Manifest = Mapping[str, Any]
 T = TypeVar("T")
@@ -125,6 +122,7 @@ class _Conversion:
         self.priorities: dict[str, int] = {}
         self.default_priority = 0
         self.gangs: dict[tuple[str, str], str] = {}
+        self.fragile: set[tuple[str, str]] = set()
         self.csi: dict[str, storage.CSINode] = {}
         self.makers: dict[str, Callable[[Document], Iterable[ev.Event]]] = {
             "Node": self._node, "NodePool": self._pool, "Tenant": self._tenant, "Namespace": self._namespace,
@@ -144,7 +142,7 @@ class _Conversion:
                 csi = self._typed(document, storage.CSINode)
                 self.csi[csi.metadata.name] = csi
         out: list[ev.Event] = []
-        pods_last = sorted(documents, key=lambda document: document.kind == "Pod")
+        pods_last = sorted(documents, key=lambda document: document.kind == "Pod")  # a pod's Job must be known
         for document in pods_last:
             maker = self.makers.get(document.kind)
             if maker is not None:
@@ -188,6 +186,8 @@ class _Conversion:
     def _job(self, document: Document) -> Iterable[ev.Event]:
         job = self._typed(document, workloads.Job)
         spec = cluster.gang_of_job(job)
+        if cluster.dies_of_eviction(job):
+            self.fragile.add((job.metadata.namespace or "default", job.metadata.name))
         if spec is not None:
             self.gangs[spec.namespace, job.metadata.name] = spec.name
             yield ev.GroupSeen(spec)
@@ -197,10 +197,11 @@ class _Conversion:
         if has_finished(pod):
             return
         controller = pod.metadata.controller
-        gang = None
+        gang, fragile = None, False
         if controller is not None and controller.kind == "Job":
-            gang = self.gangs.get((pod.metadata.namespace or "default", controller.name))
-        spec = pod_spec(pod, gang=gang)
+            key = (pod.metadata.namespace or "default", controller.name)
+            gang, fragile = self.gangs.get(key), key in self.fragile
+        spec = pod_spec(pod, gang=gang, fragile=fragile)
         if pod.spec.priority is None:
             name = (document.content.get("spec") or {}).get("priorityClassName")
             if name and name not in self.priorities:
@@ -215,42 +216,10 @@ class _Conversion:
         yield ev.BudgetSeen(cluster.budget_spec(self._typed(document, workloads.PodDisruptionBudget)))
 
     def _claim(self, document: Document) -> Iterable[ev.Event]:
-        claim = self._typed(document, storage.PersistentVolumeClaim)
-        yield ev.StorageSeen(
-            attachments.Claim(
-                claim.metadata.namespace or "default", claim.metadata.name, claim.spec.storage_class_name,
-                claim.spec.volume_name or None, amount("storage", claim.spec.resources.requests.get("storage", "0")),
-                claim.spec.access_modes, claim.metadata.annotations.get("volume.kubernetes.io/selected-node"),
-            )
-        )  # fmt: skip
+        yield ev.StorageSeen(volumes.claim(self._typed(document, storage.PersistentVolumeClaim)))
 
     def _volume(self, document: Document) -> Iterable[ev.Event]:
-        volume = self._typed(document, storage.PersistentVolume)
-        spec = volume.spec
-        yield ev.StorageSeen(
-            attachments.Volume(
-                volume.metadata.name, spec.storage_class_name or None,
-                amount("storage", spec.capacity.get("storage", "0")), spec.access_modes,
-                (spec.claim_ref.namespace, spec.claim_ref.name) if spec.claim_ref else None,
-                node_terms(spec.node_affinity.required) if spec.node_affinity else None,
-                tuple(sorted(volume.metadata.labels.items())), spec.csi.driver if spec.csi else None,
-            )
-        )  # fmt: skip
+        yield ev.StorageSeen(volumes.volume(self._typed(document, storage.PersistentVolume)))
 
     def _storage_class(self, document: Document) -> Iterable[ev.Event]:
-        found = self._typed(document, storage.StorageClass)
-        yield ev.StorageSeen(cluster_storage_class(found))
-
-
-def cluster_storage_class(found: storage.StorageClass) -> attachments.StorageClass:
-    """A storage class."""
-    return attachments.StorageClass(
-        found.metadata.name,
-        waits=found.volume_binding_mode == "WaitForFirstConsumer",
-        provisions=found.provisioner != "kubernetes.io/no-provisioner",
-        topologies=tuple(
-            NodeSelectorTerm(tuple(Requirement(each.key, "In", each.values) for each in term.match_label_expressions))
-            for term in found.allowed_topologies
-        ),
-        driver=found.provisioner,
-    )
+        yield ev.StorageSeen(volumes.storage_class(self._typed(document, storage.StorageClass)))

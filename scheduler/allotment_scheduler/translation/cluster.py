@@ -23,7 +23,10 @@ from allotment_scheduler.core.units import ExpectedMember, GroupSpec
 from allotment_scheduler.translation.scalars import amounts, seconds
 from allotment_scheduler.translation.selectors import label_selector, requirements_of, taints
 
-_NOTHING = LabelSelector((Requirement("", "Exists"), Requirement("", "DoesNotExist")))
+_DEFAULT_BACKOFF_LIMIT = 6
+"""Failures that a Job bears where it does not say, as the API server fills in."""
+
+NOTHING = LabelSelector((Requirement("", "Exists"), Requirement("", "DoesNotExist")))
 """What a budget without a selector selects, said by requirements that exclude each other."""
 
 
@@ -51,7 +54,8 @@ def pool_spec(pool: NodePool) -> PoolSpec:
     selector = pool.spec.selector
     return PoolSpec(
         name=pool.metadata.name,
-        selector=_api_selector(selector.manifest()) if selector is not None else LabelSelector(),
+        # Only the pool `default` has none: it takes the nodes that no other pool selects.
+        selector=_api_selector(selector.manifest()) if selector is not None else NOTHING,
         placement=pool.spec.placement,
         cost={name: Fraction(weight) for name, weight in pool.spec.cost.items()},
         tenants=pool.spec.tenants,
@@ -131,6 +135,17 @@ def gang_of_job(job: Job) -> GroupSpec | None:
     )
 
 
+def dies_of_eviction(job: Job) -> bool:
+    """Whether losing all its pods at once to evictions would fail the Job: they count as failures, and are too many."""
+    policy = job.spec.pod_failure_policy
+    for rule in policy.rules if policy else ():
+        if any(each.type == "DisruptionTarget" and each.status == "True" for each in rule.on_pod_conditions):
+            return rule.action == "FailJob"
+    tolerated = _DEFAULT_BACKOFF_LIMIT if job.spec.backoff_limit is None else job.spec.backoff_limit
+    parallelism = 1 if job.spec.parallelism is None else job.spec.parallelism
+    return job.status.failed + parallelism > tolerated
+
+
 def gang_name(job: str) -> str:
     """The group that a Job's pods are members of; the slash keeps it apart from every PodGroup's name."""
     return f"job/{job}"
@@ -144,7 +159,7 @@ def budget_spec(budget: PodDisruptionBudget) -> BudgetSpec:
     return BudgetSpec(
         namespace=metadata.namespace or "default",
         name=metadata.name,
-        selector=_NOTHING if selector is None else selector,
+        selector=NOTHING if selector is None else selector,
         allowed=status.disruptions_allowed if current else None,
         min_available=spec.min_available,
         max_unavailable=spec.max_unavailable,

@@ -1,0 +1,123 @@
+"""The evictor: carries out a plan's evictions, in an order that a crash cannot hurt.
+
+First the room is marked as held for the claimant (`status.nominatedNodeName`, which a successor reads), then the
+victims are asked to go by the Eviction API, which honours PodDisruptionBudgets and marks them as `DisruptionTarget`. A crash
+between the two leaves a mark and no harm; a crash after them leaves a mark under which the successor holds the room.
+
+Every request carries the pod's uid. A budget that has closed meanwhile is waited for until the plan's deadline; what
+then remains refused is told to the loop, which gives the plan up.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from allotment_kube.errors import (
+    ApiError,
+    ConflictError,
+    DisruptionBudgetError,
+    LeadershipLostError,
+    NotFoundError,
+    RetryError,
+)
+from allotment_kube.patches import MergePatch, Patch
+from allotment_kube.resources import PODS, Resource
+from allotment_scheduler.shell.ledger import Departure, Start
+
+_logger = logging.getLogger(__name__)
+_AT_ONCE: Final = 16
+_PAUSE: Final = 1.0
+
+
+class EvictionClient(Protocol):
+    """What the evictor needs of a client."""
+
+    async def patch(
+        self, resource: Resource[Any], name: str, patch: Patch, *, namespace: str = "", subresource: str = ""
+    ) -> Any:  # noqa: ANN401 - the patched object, which nobody reads
+        """Change part of an object."""
+
+    async def evict(self, namespace: str, pod: str, *, uid: str = "", grace_period: int | None = None) -> None:
+        """Ask for a pod's eviction."""
+
+
+class Fate(Enum):
+    """What became of an eviction."""
+
+    ACCEPTED = "accepted"
+    GONE = "gone"
+    REFUSED = "refused"
+
+
+class Evictor:
+    """Carries out plans.
+
+    Args:
+        client: guarded by the Lease.
+        report: told what became of each eviction, with the server's message.
+        abandon: told that a claimant cannot be held room for.
+    """
+
+    def __init__(
+        self,
+        client: EvictionClient,
+        *,
+        report: Callable[[Departure, Fate, str], None],
+        abandon: Callable[[Start, str], None],
+    ) -> None:
+        self._client = client
+        self._report = report
+        self._abandon = abandon
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def carry_out(self, claimants: Sequence[Start], victims: Sequence[Departure], *, patience: float) -> None:
+        """Hold the room, then evict; `patience` is how many seconds a closed budget is waited for."""
+        held = await asyncio.gather(*(self._hold(start) for start in claimants))
+        if not all(held):
+            for departure in victims:
+                self._report(departure, Fate.REFUSED, "the claimant is gone")
+            return
+        until = time.monotonic() + patience
+        await asyncio.gather(*(self._evict(departure, until) for departure in victims))
+
+    async def _hold(self, start: Start) -> bool:
+        namespace, name = start.key
+        patch = MergePatch({"status": {"nominatedNodeName": start.node}}, uid=start.uid)
+        try:
+            async with self._slots:
+                await self._client.patch(PODS, name, patch, namespace=namespace, subresource="status")
+        except LeadershipLostError:
+            raise
+        except ApiError as error:
+            self._abandon(start, str(error))
+            return False
+        start.nominated = True
+        return True
+
+    async def _evict(self, departure: Departure, until: float) -> None:
+        namespace, name = departure.key
+        while True:
+            message = ""
+            try:
+                async with self._slots:
+                    await self._client.evict(namespace, name, uid=departure.uid)
+            except (NotFoundError, ConflictError) as error:
+                self._report(departure, Fate.GONE, str(error))
+                return
+            except (DisruptionBudgetError, RetryError) as error:
+                message = error.message
+            except LeadershipLostError:
+                raise
+            except ApiError as error:
+                self._report(departure, Fate.REFUSED, error.message)
+                return
+            else:
+                self._report(departure, Fate.ACCEPTED, "")
+                return
+            if time.monotonic() + _PAUSE > until:
+                self._report(departure, Fate.REFUSED, message)
+                return
+            await asyncio.sleep(_PAUSE)

@@ -1,0 +1,207 @@
+"""The ledger: what we have decided and the API server does not show yet.
+
+A *start* is a pod that the core counts on its node. It is issued as a Binding once its node really has the room: pods
+that we evicted hold theirs until they are gone, and pods that others bound may have taken it meanwhile. All starts of
+one unit are issued together. A start ends when the watch shows the pod bound, or when it is forgotten.
+
+A *departure* is a pod that we evict for a claimant. It ends when the watch shows the pod gone, or when the eviction is
+given up.
+
+*Quarantine* keeps a pod aside whose Binding was refused, for doubling times.
+
+It must never talk to anybody: the loop carries out, the ledger remembers.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from allotment_scheduler.core.pods import PodKey
+
+LONGEST_QUARANTINE: Final = 600.0
+_FORGIVEN_AFTER: Final = 3600.0
+"""Seconds after which refusals are forgotten."""
+
+
+class Phase(Enum):
+    """How far a start has come."""
+
+    WAITING = "waiting"
+    """For room that is still taken."""
+    ISSUED = "issued"
+    """The Binding is on its way."""
+    BOUND = "bound"
+    """The API server accepted it; the watch has not shown it yet."""
+
+
+@dataclass(slots=True, eq=False)
+class Start:
+    """One pod's start on a node."""
+
+    key: PodKey
+    uid: str
+    node: str
+    unit: PodKey
+    since: float
+    phase: Phase = Phase.WAITING
+    nominated: bool = False
+    """Whether status.nominatedNodeName says so: the hold survives us."""
+
+
+@dataclass(slots=True, eq=False)
+class Undertaking:
+    """All starts of one unit, and the departures they wait for."""
+
+    unit: PodKey
+    starts: list[Start] = field(default_factory=list)
+    departures: set[PodKey] = field(default_factory=set)
+    deadline: float | None = None
+    """When the room is given up if it has not become free."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether any of its starts has not been issued yet."""
+        return any(start.phase is Phase.WAITING for start in self.starts)
+
+
+@dataclass(slots=True, eq=False)
+class Departure:
+    """One pod that we evict."""
+
+    key: PodKey
+    uid: str
+    node: str
+    claimant: PodKey
+    rule: str
+    since: float
+    accepted: bool = False
+    """Whether the API server has agreed."""
+
+
+@dataclass(slots=True)
+class _Quarantine:
+    uid: str
+    refusals: int
+    until: float
+    message: str
+    last: float
+
+
+class Ledger:
+    """Starts, departures and quarantines, by pod. Implements the picture's `Decided`."""
+
+    def __init__(self) -> None:
+        self.starts: dict[PodKey, Start] = {}
+        self.undertakings: dict[PodKey, Undertaking] = {}
+        self.departures: dict[PodKey, Departure] = {}
+        self.bound: int = 0
+        """Starts that the watch has confirmed."""
+        self._quarantined: dict[PodKey, _Quarantine] = {}
+
+    # --- what the picture asks and tells ------------------------------------------------------------------------
+
+    def node_of(self, key: PodKey, uid: str) -> str | None:
+        """The node on which this pod's start is under way."""
+        start = self.starts.get(key)
+        return start.node if start is not None and start.uid == uid else None
+
+    def is_leaving(self, key: PodKey, uid: str) -> bool:
+        """Whether we have evicted this pod."""
+        found = self.departures.get(key)
+        return found is not None and found.uid == uid
+
+    def quarantined(self, key: PodKey, uid: str) -> bool:
+        """Whether this pod is set aside after refusals."""
+        found = self._quarantined.get(key)
+        return found is not None and found.uid == uid and found.until > 0
+
+    def seen_bound(self, key: PodKey, uid: str, node: str) -> None:
+        """The watch shows this pod on a node: ours, or one that somebody else chose."""
+        start = self.starts.get(key)
+        if start is not None and start.uid == uid:
+            self.bound += start.node == node
+            self.close(start)
+            self._quarantined.pop(key, None)
+
+    def seen_gone(self, key: PodKey) -> None:
+        """The pod of this name has finished or is gone."""
+        start = self.starts.get(key)
+        if start is not None:
+            self.close(start)
+        departure = self.departures.pop(key, None)
+        if departure is not None:
+            undertaking = self.undertakings.get(departure.claimant)
+            if undertaking is not None:
+                undertaking.departures.discard(key)
+        self._quarantined.pop(key, None)
+
+    # --- starts -------------------------------------------------------------------------------------------------
+
+    def open(self, start: Start) -> None:
+        """A start is decided."""
+        self.starts[start.key] = start
+        undertaking = self.undertakings.get(start.unit)
+        if undertaking is None:
+            undertaking = self.undertakings[start.unit] = Undertaking(start.unit)
+        undertaking.starts.append(start)
+
+    def close(self, start: Start) -> None:
+        """A start is over, one way or the other."""
+        if self.starts.get(start.key) is start:
+            del self.starts[start.key]
+        undertaking = self.undertakings.get(start.unit)
+        if undertaking is not None:
+            undertaking.starts.remove(start)
+            if not undertaking.starts and not undertaking.departures:
+                del self.undertakings[start.unit]
+
+    def depart(self, departure: Departure) -> None:
+        """An eviction is decided."""
+        self.departures[departure.key] = departure
+        undertaking = self.undertakings.setdefault(departure.claimant, Undertaking(departure.claimant))
+        undertaking.departures.add(departure.key)
+
+    def stay(self, departure: Departure) -> None:
+        """An eviction is given up: the pod stays."""
+        self.departures.pop(departure.key, None)
+        undertaking = self.undertakings.get(departure.claimant)
+        if undertaking is not None:
+            undertaking.departures.discard(departure.key)
+
+    def waiting(self) -> Iterable[Undertaking]:
+        """Undertakings that wait for room."""
+        return [each for each in self.undertakings.values() if each.waits]
+
+    # --- quarantine ---------------------------------------------------------------------------------------------
+
+    def refuse(self, key: PodKey, uid: str, message: str, *, now: float, first: float) -> float:
+        """Set a pod aside for the next time; returns for how many seconds."""
+        known = self._quarantined.get(key)
+        refusals = 0
+        if known is not None and known.uid == uid and now - known.last < _FORGIVEN_AFTER:
+            refusals = known.refusals
+        seconds: float = min(first * 2**refusals, LONGEST_QUARANTINE)
+        self._quarantined[key] = _Quarantine(uid, refusals + 1, now + seconds, message, now)
+        return seconds
+
+    def releasable(self, now: float) -> list[PodKey]:
+        """Pods whose quarantine is over; they are not in quarantine any more."""
+        over = [key for key, found in self._quarantined.items() if 0 < found.until <= now]
+        for key in over:
+            self._quarantined[key].until = 0.0
+        return over
+
+    def next_release(self) -> float | None:
+        """When the next quarantine ends."""
+        return min((found.until for found in self._quarantined.values() if found.until > 0), default=None)
+
+    def refusal(self, key: PodKey) -> tuple[str, int, float] | None:
+        """Why a pod is in quarantine: the server's message, how often it refused, and until when."""
+        found = self._quarantined.get(key)
+        return (found.message, found.refusals, found.until) if found is not None and found.until > 0 else None
+
+    @property
+    def in_quarantine(self) -> int:
+        """How many pods are set aside."""
+        return sum(found.until > 0 for found in self._quarantined.values())

@@ -1,0 +1,450 @@
+"""The loop: decides when something has happened, and carries out what was decided.
+
+    watches ──► picture ──► core state ──► cycle ──► ledger ──► binder, evictor ──► API server
+                   ▲                                   ▲                               │
+                   └───────── watch events ────────────┴────────── outcomes ◄──────────┘
+
+Everything here runs on one event loop and never waits inside a turn, so a turn sees one state. A turn is bounded by
+the number of pods it starts; after it, watches, renewals of the Lease and answers get their turn. Cycles are at least
+as far apart as the last one was long, so that deciding never takes more than half of the processor.
+
+A start is issued only where its node has the room at that moment. Where it has not, it waits while pods of ours are
+leaving the node; otherwise somebody else took the room, and the start is forgotten.
+"""
+
+import asyncio
+import gc
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
+
+from allotment_kube.errors import KubernetesError, LeadershipLostError, NotFoundError
+from allotment_kube.program import logs
+from allotment_kube.resources import PODS, Resource
+from allotment_scheduler.core import decisions as core
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.pods import Pod, PodKey
+from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.shell.binder import Binder, BindingClient, Outcome, jitter_with
+from allotment_scheduler.shell.brakes import Brakes
+from allotment_scheduler.shell.evictor import EvictionClient, Evictor, Fate
+from allotment_scheduler.shell.ledger import Departure, Ledger, Phase, Start, Undertaking
+from allotment_scheduler.shell.metrics import Metrics
+from allotment_scheduler.shell.picture import Picture
+from allotment_scheduler.shell.settings import Settings
+
+_logger = logging.getLogger(__name__)
+_HOUSEKEEPING: Final = 1.0
+_ORPHANS_AFTER: Final = 30.0
+_BACKLOG: Final = 4
+"""Cycles' worth of Bindings that may wait for a connection before deciding pauses."""
+_BUSY: Final = 0.9
+"""Seconds of the housekeeping period that must have passed for it to be due again."""
+
+
+class Writer(BindingClient, EvictionClient, Protocol):
+    """What the loop needs of a client."""
+
+    async def get(self, resource: Resource[Any], name: str, *, namespace: str = "", subresource: str = "") -> Any:  # noqa: ANN401 - of the resource's type
+        """Read one object."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How the loop is doing, for health, metrics and those who report."""
+
+    leading: bool = False
+    cycles: int = 0
+    complete: int = 0
+    """Cycles after which nothing more could be decided."""
+    last_cycle_seconds: float = 0.0
+    last_decision: float = 0.0
+    evictions: dict[str, int] = field(default_factory=dict)
+
+
+class Scheduler:
+    """One state, one engine, one ledger: warm from the first list on, acting while it leads."""
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - jitter
+        self.state = ClusterState(share_policy=settings().share_policy)
+        self.engine = Engine(self.state)
+        self.ledger = Ledger()
+        self._wake = asyncio.Event()
+        self.picture = Picture(self.state, self.ledger, self._wake.set)
+        self.brakes = Brakes(
+            minimum_runtime=lambda: settings().minimum_runtime_seconds,
+            per_hour=lambda: settings().evictions_per_hour,
+            now=clock,
+        )
+        self.engine.planner.may_go = self.brakes.may_go
+        self.progress = Progress()
+        self.on_evicted: Callable[[Departure], None] = lambda _: None
+        """Told of every eviction that the API server accepted."""
+        self._reserved: dict[tuple[str, str], float] = {}
+        """Gangs with room held for members that do not exist yet, and until when."""
+        self._plans: set[asyncio.Task[None]] = set()
+        self._housekept = 0.0
+        self._orphans_since: float | None = None
+
+    # --- leading ------------------------------------------------------------------------------------------------
+
+    async def lead(self, client: Writer) -> None:
+        """Decide and carry out until cancelled.
+
+        Raises:
+            LeadershipLostError: a write was refused because the Lease is lost.
+        """
+        settings = self._settings()
+        binder = Binder(
+            client,
+            connections=max(1, settings.connections - 16),
+            report=self._bound,
+            jitter=jitter_with(self._rng.random),
+        )
+        evictor = Evictor(client, report=self._evicted, abandon=self._abandoned)
+        self.recover()
+        self.progress.leading = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(binder.run(), name="binder")
+                group.create_task(self._turns(client, binder, evictor, group), name="turns")
+        finally:
+            self.progress.leading = False
+
+    async def _turns(self, client: Writer, binder: Binder, evictor: Evictor, group: asyncio.TaskGroup) -> None:
+        self._wake.set()
+        while True:
+            try:
+                async with asyncio.timeout(self._until_timer()):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            # What comes together is decided together; and a slow cycle leaves as much time to others as it took.
+            await asyncio.sleep(max(self._settings().coalesce_seconds, min(self.progress.last_cycle_seconds, 1.0)))
+            self._wake.clear()
+            self._housekeep(client, group)
+            self.turn(binder, evictor, group)
+            # Deciding is faster than binding: what is not decided yet can still be decided better.
+            await binder.drained(below=_BACKLOG * self._settings().starts_per_cycle)
+            await asyncio.sleep(0)
+
+    def turn(self, binder: Binder, evictor: Evictor, group: asyncio.TaskGroup) -> None:
+        """One cycle, and everything that follows from it."""
+        self._fill_reserved()
+        most = self._settings().starts_per_cycle
+        began = time.perf_counter()
+        done = self.engine.cycle(self._clock(), most_starts=most)
+        seconds = time.perf_counter() - began
+        self.progress.cycles += 1
+        self.progress.last_cycle_seconds = seconds
+        self._metrics.cycle(seconds, starts=len(done.starts), evictions=len(done.evictions))
+        if len(done.decisions) >= most:
+            self._wake.set()
+        else:
+            self.progress.complete += 1
+        if done:
+            self.progress.last_decision = self._clock()
+            self._take_down(done, evictor, group)
+        self._issue(binder)
+
+    def _until_timer(self) -> float:
+        release = self.ledger.next_release()
+        return _HOUSEKEEPING if release is None else min(_HOUSEKEEPING, max(0.0, release - self._clock()))
+
+    # --- taking decisions down ----------------------------------------------------------------------------------
+
+    def _take_down(self, done: core.Round, evictor: Evictor, group: asyncio.TaskGroup) -> None:
+        """Enter a round into the ledger, and set evictions going."""
+        now = self._clock()
+        claimants: dict[PodKey, list[Start]] = {}
+        plans: dict[PodKey, list[Departure]] = {}
+        for evict in done.evictions:
+            pod = self.state.pods[evict.pod]
+            departure = Departure(evict.pod, pod.spec.uid, evict.node, evict.claimant, evict.rule, now)
+            plans.setdefault(evict.claimant, []).append(departure)
+            self.ledger.depart(departure)
+            self.state.apply(ev.PodLeaving(evict.pod, evict.node))
+            if evict.rule != "P" and pod.leaf is not None:
+                self.brakes.spend(pod.leaf.shown_name)
+        for decided in done.starts:
+            if decided.phantom:
+                self._reserve(decided.unit)
+                continue
+            start = Start(decided.pod, self.state.pods[decided.pod].spec.uid, decided.node, decided.unit, now)
+            self.ledger.open(start)
+            if decided.unit in plans:
+                claimants.setdefault(decided.unit, []).append(start)
+        patience = self._settings().eviction_seconds
+        for claimant, victims in plans.items():
+            self.ledger.undertakings[claimant].deadline = now + 2 * patience
+            task = group.create_task(
+                evictor.carry_out(claimants.get(claimant, []), victims, patience=patience), name=f"plan of {claimant}"
+            )
+            self._plans.add(task)
+            task.add_done_callback(self._plans.discard)
+
+    def _reserve(self, unit: PodKey) -> None:
+        gang = self.state.pods[unit].gang
+        if gang is not None and gang.spec is not None:
+            self._reserved[gang.key] = self._clock() + gang.spec.expected_timeout
+
+    def _fill_reserved(self) -> None:
+        """Members of a gang that have come take the room that was held for them."""
+        for key in [*self._reserved]:
+            gang = self.state.gangs.get(key)
+            if gang is None or not gang.phantoms:
+                del self._reserved[key]
+                continue
+            for pod in gang.waiting():
+                if pod.spec.gated or pod.spec.deleting or pod.leaf is None or pod.leaf.suspended:
+                    continue
+                room = next((each.node for each in gang.phantoms if each.klass.amounts == pod.klass.amounts), None)
+                if room is not None:
+                    self._assume(pod, room)
+
+    def _assume(self, pod: Pod, node: str) -> Start:
+        """Show a pod to the core on a node where nobody but us has put it yet."""
+        start = Start(pod.key, pod.spec.uid, node, pod.key, self._clock())
+        self.ledger.open(start)
+        self.state.apply(ev.PodSeen(replace(pod.spec, node=node)))
+        return start
+
+    # --- issuing ------------------------------------------------------------------------------------------------
+
+    def _issue(self, binder: Binder) -> None:
+        """Send the Bindings of every unit whose room is there."""
+        for undertaking in self.ledger.waiting():
+            waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
+            if undertaking.departures:
+                continue
+            verdicts = [None] if self._cut_short(waiting) else [self._room(start) for start in waiting]
+            if all(verdicts):
+                for start in waiting:
+                    start.phase = Phase.ISSUED
+                binder.send(waiting)
+            elif None in verdicts:
+                self._metrics.forgotten("RoomTaken", len(waiting))
+                for start in waiting:
+                    self._forget(start)
+
+    def _cut_short(self, waiting: list[Start]) -> bool:
+        """Whether a gang has lost members since it was decided: then none of the rest is bound."""
+        pod = self.state.pods.get(waiting[0].key)
+        gang = pod.gang if pod is not None else None
+        return gang is not None and gang.running + len(gang.phantoms) < gang.min_member
+
+    def _room(self, start: Start) -> bool | None:
+        """Whether a node has room for a start now: yes, not yet, or (None) not at all."""
+        node = self.state.nodes.by_name.get(start.node)
+        pod = self.state.pods.get(start.key)
+        if node is None or pod is None or not node.usable:
+            return None
+        if self.state.nodes.stale or node.index < 0:
+            return False  # the next cycle lays it out; then we look again
+        free, index = self.state.nodes.free, node.index
+        if all(free[column, index] >= 0 for column, _ in pod.klass.amounts):
+            return True
+        held = {column: int(free[column, index]) for column, _ in pod.klass.amounts}
+        for other in self.ledger.starts.values():
+            if other.node == start.node and other.phase is Phase.WAITING:
+                for column, amount in self.state.pods[other.key].klass.amounts:
+                    if column in held:
+                        held[column] += amount
+        if all(held[column] >= amount for column, amount in pod.klass.amounts):
+            return True
+        return False if any(each.spec.deleting for each in node.pods.values()) else None
+
+    def _forget(self, start: Start) -> None:
+        """A start comes to nothing: its pod waits again."""
+        self.ledger.close(start)
+        pod = self.state.pods.get(start.key)
+        if pod is None or pod.spec.uid != start.uid:
+            return
+        if pod.spec.node is not None and pod.node == start.node and not pod.spec.deleting:
+            # It was shown to the core as if the API server said so.
+            self.state.apply(ev.PodSeen(replace(pod.spec, node=None, gated=True)))
+            self.picture.reconsider(start.key)
+        else:
+            self.state.apply(ev.StartForgotten(start.key))
+        self._wake.set()
+
+    # --- outcomes -----------------------------------------------------------------------------------------------
+
+    def _bound(self, start: Start, outcome: Outcome, message: str, seconds: float) -> None:
+        self._metrics.bound(outcome.value, seconds)
+        if outcome is Outcome.BOUND:
+            start.phase = Phase.BOUND
+            return
+        if self.ledger.starts.get(start.key) is not start:
+            return  # the watch was faster
+        now, first = self._clock(), self._settings().quarantine_seconds
+        if outcome is not Outcome.REFUSED:
+            first = min(first, 1.0)
+        self.ledger.refuse(start.key, start.uid, message, now=now, first=first)
+        logs.event(
+            _logger,
+            "a binding came to nothing",
+            level=logging.WARNING if outcome is Outcome.REFUSED else logging.INFO,
+            namespace=start.key[0],
+            name=start.key[1],
+            node=start.node,
+            outcome=outcome.value,
+            reason=message,
+        )
+        self._forget(start)
+        self.picture.reconsider(start.key)
+
+    def _evicted(self, departure: Departure, fate: Fate, message: str) -> None:
+        self._metrics.evicted(departure.rule, fate.value)
+        namespace, name = departure.key
+        logs.event(
+            _logger,
+            f"eviction {fate.value}",
+            namespace=namespace,
+            name=name,
+            rule=departure.rule,
+            claimant="/".join(departure.claimant),
+            reason=message or None,
+        )
+        if fate is Fate.ACCEPTED:
+            departure.accepted = True
+            self.progress.evictions[departure.rule] = self.progress.evictions.get(departure.rule, 0) + 1
+            self.on_evicted(departure)
+        elif fate is Fate.REFUSED:
+            self._keep(departure)
+            undertaking = self.ledger.undertakings.get(departure.claimant)
+            if undertaking is not None:
+                self._give_up(undertaking, message)
+
+    def _keep(self, departure: Departure) -> None:
+        """A pod that we wanted to evict stays."""
+        self.ledger.stay(departure)
+        pod = self.state.pods.get(departure.key)
+        if pod is not None and pod.spec.uid == departure.uid and pod.leaving:
+            self.state.apply(ev.PodSeen(replace(pod.spec, deleting=False)))
+        self._wake.set()
+
+    def _give_up(self, undertaking: Undertaking, why: str) -> None:
+        """A plan fails: its claimant waits again; victims that were not asked yet stay."""
+        logs.event(_logger, "a plan is given up", claimant="/".join(undertaking.unit), reason=why)
+        for start in [*undertaking.starts]:
+            if start.phase is Phase.WAITING:
+                self._forget(start)
+        undertaking.deadline = None
+
+    def _abandoned(self, start: Start, message: str) -> None:
+        undertaking = self.ledger.undertakings.get(start.unit)
+        if undertaking is not None:
+            self._give_up(undertaking, message)
+
+    # --- housekeeping -------------------------------------------------------------------------------------------
+
+    def _housekeep(self, client: Writer, group: asyncio.TaskGroup) -> None:
+        """What time alone brings about; looked at once a second."""
+        now = self._clock()
+        for key in self.ledger.releasable(now):
+            self.picture.reconsider(key)
+        if 0 <= now - self._housekept < _HOUSEKEEPING * _BUSY:
+            return
+        self._housekept = now
+        self._release_orphans(now)
+        for key, until in [*self._reserved.items()]:
+            if until <= now:
+                self._release_reserved(key)
+        for undertaking in [*self.ledger.undertakings.values()]:
+            if undertaking.deadline is not None and undertaking.deadline <= now and undertaking.waits:
+                self._give_up(undertaking, "the room did not become free in time")
+        late = now - self._settings().confirm_seconds
+        for start in [*self.ledger.starts.values()]:
+            if start.phase is Phase.BOUND and start.since < late:
+                start.since = now
+                group.create_task(self._confirm(client, start), name=f"confirm {start.key}")
+
+    def _release_orphans(self, now: float) -> None:
+        if not self.picture.waits_for_jobs:
+            self._orphans_since = None
+        elif self._orphans_since is None:
+            self._orphans_since = now
+        elif now - self._orphans_since > _ORPHANS_AFTER:
+            self.picture.adopt_orphans()
+            self._orphans_since = None
+
+    def _release_reserved(self, key: tuple[str, str]) -> None:
+        """Members that were announced have not come in time: their room goes back."""
+        del self._reserved[key]
+        gang = self.state.gangs.get(key)
+        if gang is not None and gang.spec is not None and gang.phantoms:
+            logs.event(_logger, "announced members have not come", namespace=key[0], name=key[1])
+            spec = gang.spec
+            self.state.apply(ev.GroupGone(key))
+            self.state.apply(ev.GroupSeen(spec))
+
+    async def _confirm(self, client: Writer, start: Start) -> None:
+        """Read a pod whose Binding was accepted and never came back."""
+        namespace, name = start.key
+        try:
+            pod = await client.get(PODS, name, namespace=namespace)
+        except NotFoundError:
+            pod = None
+        except LeadershipLostError:
+            raise
+        except KubernetesError as error:
+            _logger.warning("%s/%s cannot be read: %s", namespace, name, error)
+            return
+        if self.ledger.starts.get(start.key) is not start:
+            return
+        if pod is None or pod.metadata.uid != start.uid or not pod.spec.node_name:
+            self._forget(start)
+
+    # --- taking over --------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Hold the room that a predecessor has marked as held: pods with a nominated node where they will fit."""
+        self.state.settle()
+        nominated = [
+            pod
+            for pod in self.state.waiting()
+            if pod.spec.nominated and pod.leaf is not None and not pod.spec.gated and pod.key not in self.ledger.starts
+        ]
+        for pod in sorted(nominated, key=lambda pod: (-pod.spec.priority, pod.arrival)):
+            if self._will_fit(pod, pod.spec.nominated or ""):
+                start = self._assume(pod, pod.spec.nominated or "")
+                start.nominated = True
+                undertaking = self.ledger.undertakings[start.unit]
+                undertaking.deadline = self._clock() + 2 * self._settings().eviction_seconds
+                logs.event(_logger, "room is held as before", namespace=pod.key[0], name=pod.key[1], node=start.node)
+
+    def _will_fit(self, pod: Pod, name: str) -> bool:
+        """Whether a node has room for a pod once everything that is leaving it has gone."""
+        node = self.state.nodes.by_name.get(name)
+        if node is None or not node.usable or node.index < 0:
+            return False
+        room = {column: int(self.state.nodes.free[column, node.index]) for column, _ in pod.klass.amounts}
+        for other in node.pods.values():
+            if other.spec.deleting:
+                for column, amount in other.klass.amounts:
+                    if column in room:
+                        room[column] += amount
+        return all(room[column] >= amount for column, amount in pod.klass.amounts)
+
+
+def tame_collector() -> None:
+    """Call after the first lists: what is there now stays, and need not be looked at by the collector again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

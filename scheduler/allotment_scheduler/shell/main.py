@@ -1,0 +1,240 @@
+"""`allotment-scheduler`: reads its settings, builds its picture, waits for its Lease, decides until told to stop.
+
+Exit codes: 0 stopped as asked; 1 the Lease was lost or a part failed (start it again); 2 the settings or the
+credentials cannot be used (change them first).
+"""
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from allotment_kube.client import Client
+from allotment_kube.configuration import Configuration, load_configuration
+from allotment_kube.errors import ConfigurationError, LeadershipLostError
+from allotment_kube.lease import Lease, unique_identity
+from allotment_kube.program import logs
+from allotment_kube.program.reign import install_signals, lease_times, reign_until
+from allotment_kube.program.server import Readiness, serving
+from allotment_scheduler.shell.announcer import Announcer
+from allotment_scheduler.shell.loop import Scheduler, tame_collector
+from allotment_scheduler.shell.metrics import Metrics
+from allotment_scheduler.shell.reporter import Reporter
+from allotment_scheduler.shell.settings import Settings, SettingsError, Sources, fixed_changes
+from allotment_scheduler.shell.statuses import Statuses
+from allotment_scheduler.shell.watches import Watches
+
+_logger = logging.getLogger(__name__)
+LEASE: Final = "allotment-scheduler"
+_LOOK_AT_SETTINGS: Final = 2.0
+
+
+class LiveSettings:
+    """The settings in force. A wrong new version is refused and the last good one stays."""
+
+    def __init__(self, sources: Sources, metrics: Metrics) -> None:
+        self._sources = sources
+        self._metrics = metrics
+        self._current = sources.read()
+        self._seen = self._stamp()
+
+    def __call__(self) -> Settings:
+        """The settings in force."""
+        return self._current
+
+    def look(self) -> None:
+        """Read the file again if it has changed."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            read = self._sources.read()
+        except SettingsError as error:
+            self._metrics.settings_good.set(0)
+            _logger.error("the last good settings stay in force: %s", error)  # noqa: TRY400 - no fault of ours
+            return
+        self._metrics.settings_good.set(1)
+        later = fixed_changes(self._current, read)
+        self._current = read
+        logging.getLogger().setLevel(read.log_level.upper())
+        logs.event(_logger, "new settings are in force", after_restart=", ".join(later) or None)
+
+    async def run(self) -> None:
+        """Look from time to time until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_AT_SETTINGS)
+            self.look()
+
+    def _stamp(self) -> tuple[int, int] | None:
+        if self._sources.file is None:
+            return None
+        try:
+            found = self._sources.file.stat()
+        except OSError:
+            return (0, 0)
+        return (found.st_mtime_ns, found.st_ino)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    try:
+        sources = Sources.of(sys.argv[1:] if arguments is None else arguments)
+        metrics = Metrics()
+        live = LiveSettings(sources, metrics)
+        logs.configure(live().log_level, live().log_format)
+        configuration = load_configuration(live().kubeconfig)
+    except (SettingsError, ConfigurationError) as error:
+        print(f"allotment-scheduler: {error}", file=sys.stderr)  # noqa: T201 - logging may not be set up
+        return 2
+    try:
+        asyncio.run(run(live, metrics, configuration))
+    except LeadershipLostError as error:
+        _logger.error("the Lease is lost, another scheduler may be at work: %s", error)  # noqa: TRY400 - no fault
+        return 1
+    except Exception:
+        _logger.exception("a part of the scheduler failed; it must be started afresh")
+        return 1
+    return 0
+
+
+async def run(live: LiveSettings, metrics: Metrics, configuration: Configuration) -> None:
+    """Build the picture, wait for the Lease, decide while it is held.
+
+    Raises:
+        LeadershipLostError: the Lease was lost.
+        Exception: a part failed.
+    """
+    settings, stop = live(), asyncio.Event()
+    install_signals(stop)
+    identity = settings.identity or unique_identity()
+    scheduler = Scheduler(live, metrics)
+    async with Client.connect(
+        configuration, user_agent="allotment-scheduler", connections=settings.connections + 24, observer=metrics
+    ) as client:
+        program = Program(scheduler, client, live, metrics, identity)
+        times = lease_times(settings.lease_seconds)
+        lease = Lease(client, LEASE, namespace=settings.namespace, identity=identity, settings=times)
+        async with serving(
+            settings.http_host,
+            settings.http_port,
+            readiness=program.readiness,
+            scrape=program.scrape,
+            pages={"/statusz": program.status},
+        ) as port:
+            logs.event(_logger, "started", port=port, server=configuration.server, identity=identity)
+            await program.run(stop, lease)
+
+
+class Program:
+    """The parts put together: what runs always, and what runs while the Lease is held."""
+
+    def __init__(
+        self, scheduler: Scheduler, client: Client, live: LiveSettings, metrics: Metrics, identity: str
+    ) -> None:
+        self.readiness = Readiness()
+        self._scheduler = scheduler
+        self._client = client
+        self._live = live
+        self._metrics = metrics
+        self._identity = identity
+        self._watches = Watches(client, scheduler.picture)
+        self._reporter = Reporter(scheduler, live, now=time.time, publish=metrics.waiting)
+        self._statuses = Statuses(scheduler, live, now=time.time, publish=metrics.tenants)
+        self._announcer = Announcer(instance=identity, now=time.time)
+        scheduler.on_evicted = self._announcer.evicted
+        for name in self._watches.names():
+            self.readiness.await_(name)
+        metrics.gauge("starts_under_way", "Pods decided and not seen bound yet.", lambda: len(scheduler.ledger.starts))
+        metrics.gauge("quarantined_pods", "Pods set aside.", lambda: scheduler.ledger.in_quarantine)
+        metrics.gauge("pods", "Pods known, finished ones aside.", lambda: len(scheduler.state.pods))
+        metrics.gauge("nodes", "Nodes known.", lambda: len(scheduler.state.nodes.by_name))
+        metrics.gauge("bound_pods", "Starts of ours that the watch has confirmed.", lambda: scheduler.ledger.bound)
+
+    async def run(self, stop: asyncio.Event, lease: Lease) -> None:
+        """Work until told to stop, or until a part fails."""
+        always = asyncio.create_task(self._always(), name="picture")
+        reigning = asyncio.create_task(self._reign(stop, lease), name="reign")
+        try:
+            await asyncio.wait({always, reigning}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reigning, always):
+                task.cancel()
+                await asyncio.wait({task})
+        for task in (always, reigning):
+            if not task.cancelled():
+                task.result()
+
+    async def _always(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watches.run(), name="watches")
+            group.create_task(self._live.run(), name="settings")
+            await self._watches.synced(self.readiness.done)
+            tame_collector()
+            state = self._scheduler.state
+            logs.event(_logger, "the picture is complete", pods=len(state.pods), nodes=len(state.nodes.by_name))
+
+    async def _reign(self, stop: asyncio.Event, lease: Lease) -> None:
+        # Without a picture there is nothing to decide: who has one may lead meanwhile.
+        ready, stopping = asyncio.create_task(self._watches.synced()), asyncio.create_task(stop.wait())
+        await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (ready, stopping):
+            task.cancel()
+        if stop.is_set():
+            return
+        client = self._client.guarded(lease)
+
+        async def lead() -> None:
+            self._metrics.leader.set(1)
+            logs.event(_logger, "leading", identity=self._identity)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._scheduler.lead(client), name="scheduler")
+                    group.create_task(self._reporter.run(client), name="reporter")
+                    group.create_task(self._statuses.run(client), name="statuses")
+                    group.create_task(self._announcer.run(client), name="announcer")
+            except* LeadershipLostError as lost:
+                raise LeadershipLostError("a write was refused: the Lease is lost") from lost
+            finally:
+                self._metrics.leader.set(0)
+
+        await reign_until(stop, lease, lead, grace=0.0)
+
+    def scrape(self) -> bytes:
+        """All metrics."""
+        now = asyncio.get_running_loop().time()
+        for kind, found in self._watches.statistics():
+            silence = now - found.last_heard if found.last_heard else 0.0
+            self._metrics.watch(kind, events=found.events, relists=found.relists, silence=silence)
+        return self._metrics.text()
+
+    def status(self) -> dict[str, Any]:
+        """What /statusz says."""
+        scheduler = self._scheduler
+        progress, ledger = scheduler.progress, scheduler.ledger
+        return {
+            "identity": self._identity,
+            "leading": progress.leading,
+            "missing": list(self.readiness.missing),
+            "cycles": progress.cycles,
+            "lastCycleSeconds": round(progress.last_cycle_seconds, 6),
+            "nodes": len(scheduler.state.nodes.by_name),
+            "pods": len(scheduler.state.pods),
+            "startsUnderWay": len(ledger.starts),
+            "departures": len(ledger.departures),
+            "quarantined": ledger.in_quarantine,
+            "problems": [
+                {"kind": found.kind, "name": "/".join(found.key).strip("/"), "message": found.message}
+                for found in scheduler.picture.problems.values()
+            ],
+            "watches": {
+                kind: {"events": found.events, "lists": found.lists, "failures": found.failures}
+                for kind, found in self._watches.statistics()
+            },
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

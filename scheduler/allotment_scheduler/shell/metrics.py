@@ -1,0 +1,150 @@
+"""Every metric of the scheduler, in one place, under one prefix.
+
+Labels are bounded: rules, outcomes and reasons from closed sets, names of API resources, and the names of tenants, of
+which a cluster has as many as its administrators made. Never a pod's name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+PREFIX: Final = "allotment_scheduler_"
+_CYCLE: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
+_REQUEST: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10)
+_START: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600)
+
+
+class Metrics:
+    """The scheduler's metrics; also takes note of the client's requests (`allotment_kube.Observer`)."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._cycle = Histogram(
+            PREFIX + "cycle_seconds", "Time to decide, per cycle.", buckets=_CYCLE, registry=registry
+        )
+        self._decisions = Counter(
+            PREFIX + "decisions_total", "Decisions, by kind: start or evict.", ["kind"], registry=registry
+        )
+        self._binding = Histogram(
+            PREFIX + "binding_seconds",
+            "Time from sending a Binding to its outcome, repetitions included.",
+            ["outcome"],
+            buckets=_REQUEST,
+            registry=registry,
+        )
+        self._latency = Histogram(
+            PREFIX + "start_seconds",
+            "Time from a pod's creation to seeing it bound.",
+            buckets=_START,
+            registry=registry,
+        )
+        self._forgotten = Counter(
+            PREFIX + "starts_forgotten_total",
+            "Starts that were decided and not issued, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._evictions = Counter(
+            PREFIX + "evictions_total",
+            "Evictions, by rule (P, R1, R2) and what became of them.",
+            ["rule", "outcome"],
+            registry=registry,
+        )
+        self._requests = Counter(
+            PREFIX + "api_requests_total",
+            "Requests to the API server; code 0 is no answer.",
+            ["method", "resource", "code"],
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            PREFIX + "api_request_seconds",
+            "Duration of requests to the API server.",
+            ["method", "resource"],
+            buckets=_REQUEST,
+            registry=registry,
+        )
+        self._pending = Gauge(PREFIX + "pending_pods", "Pods that wait, by reason.", ["reason"], registry=registry)
+        self._share = Gauge(PREFIX + "tenant_dominant_share", "Largest share.", ["tenant"], registry=registry)
+        self._weighted = Gauge(
+            PREFIX + "tenant_weighted_share", "Largest share by weight.", ["tenant"], registry=registry
+        )
+        self._entitled = Gauge(
+            PREFIX + "tenant_entitlement", "Entitlement, in units.", ["tenant", "resource"], registry=registry
+        )
+        self._used = Gauge(PREFIX + "tenant_usage", "Use, in units.", ["tenant", "resource"], registry=registry)
+        self._events = Gauge(PREFIX + "watch_events", "Events received, by kind.", ["kind"], registry=registry)
+        self._relists = Gauge(PREFIX + "watch_relists", "Lists after the first one.", ["kind"], registry=registry)
+        self._silence = Gauge(
+            PREFIX + "watch_silence_seconds", "Seconds since the watch was last heard.", ["kind"], registry=registry
+        )
+        self.leader = Gauge(PREFIX + "leader", "1 while this process holds the Lease.", registry=registry)
+        self.settings_good = Gauge(
+            PREFIX + "settings_good", "0 while the settings file is wrong and the last good one in force.",
+            registry=registry,
+        )  # fmt: skip
+        self.settings_good.set(1)
+
+    def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
+        """A figure that is asked at each scrape."""
+        Gauge(PREFIX + name, what, registry=self.registry).set_function(read)
+
+    def observe(self, *, method: str, label: str, code: int, seconds: float) -> None:
+        """Count one request."""
+        self._requests.labels(method, label, str(code)).inc()
+        if label:
+            self._request_seconds.labels(method, label).observe(seconds)
+
+    def cycle(self, seconds: float, *, starts: int, evictions: int) -> None:
+        """Count one cycle."""
+        self._cycle.observe(seconds)
+        if starts:
+            self._decisions.labels("start").inc(starts)
+        if evictions:
+            self._decisions.labels("evict").inc(evictions)
+
+    def bound(self, outcome: str, seconds: float) -> None:
+        """Count one Binding."""
+        self._binding.labels(outcome).observe(seconds)
+
+    def started(self, seconds: float) -> None:
+        """Count one pod seen bound."""
+        self._latency.observe(max(0.0, seconds))
+
+    def forgotten(self, reason: str, count: int) -> None:
+        """Count starts that were not issued."""
+        self._forgotten.labels(reason).inc(count)
+
+    def evicted(self, rule: str, outcome: str) -> None:
+        """Count one eviction."""
+        self._evictions.labels(rule, outcome).inc()
+
+    def waiting(self, by_reason: Mapping[str, int]) -> None:
+        """Publish how many pods wait, and why."""
+        self._pending.clear()
+        for reason, count in by_reason.items():
+            self._pending.labels(reason).set(count)
+
+    def tenants(self, reports: list[dict[str, Any]]) -> None:
+        """Publish every tenant's use and rights (`allotment_scheduler.core.report`)."""
+        for gauge in (self._share, self._weighted, self._entitled, self._used):
+            gauge.clear()
+        for report in reports:
+            name = report["name"]
+            self._share.labels(name).set(report["dominantShare"])
+            if report["weightedShare"] is not None:
+                self._weighted.labels(name).set(report["weightedShare"])
+            for resource, amount in report["used"].items():
+                self._used.labels(name, resource).set(amount)
+            for resource, amount in report["entitlement"].items():
+                self._entitled.labels(name, resource).set(amount)
+
+    def watch(self, kind: str, *, events: int, relists: int, silence: float) -> None:
+        """Publish one watch's statistics."""
+        self._events.labels(kind).set(events)
+        self._relists.labels(kind).set(relists)
+        self._silence.labels(kind).set(silence)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,460 @@
+"""The picture of the cluster: what the watches tell, turned into events for the core.
+
+Watches know no order among each other, so what belongs together is put together here, whichever comes first: a Job's
+pods wait until their Job is known (it decides whether they are a gang), nodes are told again when their CSI limits or
+a paused pool change, PodGroups when their priority class does.
+
+The picture also knows what the API server does not know yet: pods we have decided to start (`starts`) are shown to the
+core on their node whatever a late watch says, pods we are evicting as leaving, pods in quarantine as gated.
+
+A Tenant, NodePool or PodGroup that cannot be understood keeps its last good version; `problems` says what is wrong
+with it. What is told twice unchanged is told to the core once.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
+
+from allotment_api.errors import InvalidManifestError
+from allotment_api.labels import DEFAULT_POOL
+from allotment_api.node_pool import NodePool
+from allotment_api.pod_group import PodGroup
+from allotment_api.quantities import QuantityError
+from allotment_api.tenant import Tenant
+from allotment_kube import pods as kube
+from allotment_kube.models import Object
+from allotment_kube.nodes import Namespace, Node
+from allotment_kube.storage import CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass
+from allotment_kube.workloads import Job, PodDisruptionBudget, PriorityClass
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.nodes import NodeSpec, PoolSpec
+from allotment_scheduler.core.pods import PodKey, PodSpec
+from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.translation import cluster, storage
+from allotment_scheduler.translation.pods import has_finished, pod_spec
+from allotment_scheduler.translation.scalars import seconds
+
+Key = tuple[str, str]
+
+
+class Decided(Protocol):
+    """What we have decided about pods and the API server does not show yet."""
+
+    def node_of(self, key: PodKey, uid: str) -> str | None:
+        """The node on which this pod's start is under way."""
+
+    def is_leaving(self, key: PodKey, uid: str) -> bool:
+        """Whether we have evicted this pod."""
+
+    def quarantined(self, key: PodKey, uid: str) -> bool:
+        """Whether this pod is set aside after refusals."""
+
+    def seen_bound(self, key: PodKey, uid: str, node: str) -> None:
+        """The watch shows this pod on a node."""
+
+    def seen_gone(self, key: PodKey) -> None:
+        """The pod of this name has finished or is gone."""
+
+
+class Said(NamedTuple):
+    """What a waiting pod's condition PodScheduled says."""
+
+    uid: str
+    code: str
+    message: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an object's present version is not in force."""
+
+    kind: str
+    key: Key
+    message: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownJob:
+    gang: str | None
+    fragile: bool
+
+
+@dataclass(slots=True)
+class _Gates:
+    """Why pods are kept out of the queues, apart from quarantine."""
+
+    own: set[PodKey] = field(default_factory=set)
+    """They have scheduling gates."""
+    jobless: dict[str, set[PodKey]] = field(default_factory=dict)
+    """Their Job, by uid, is not known yet."""
+    devices: set[PodKey] = field(default_factory=set)
+    """They need devices by ResourceClaims, which nobody allocates."""
+    paused: set[Key] = field(default_factory=set)
+    """PodGroups that are paused."""
+
+
+class Picture:
+    """Feeds one `ClusterState`.
+
+    Args:
+        state: the core's state.
+        decided: our own decisions that are under way.
+        changed: called after anything that may let somebody start.
+    """
+
+    def __init__(self, state: ClusterState, decided: Decided, changed: Callable[[], None]) -> None:
+        self.state = state
+        self.problems: dict[tuple[str, Key], Problem] = {}
+        self.invalid_pods: dict[PodKey, str] = {}
+        """Pods of ours that cannot be understood, with the reason."""
+        self.generations: dict[tuple[str, Key], int] = {}
+        """Of every Tenant, NodePool and PodGroup: the generation in force."""
+        self._decided = decided
+        self._changed = changed
+        self._jobs: dict[str, _KnownJob] = {}
+        self._job_keys: dict[Key, str] = {}
+        self._job_pods: dict[str, set[PodKey]] = {}
+        self._gates = _Gates()
+        self._said: dict[PodKey, Said] = {}
+        self._groups: dict[Key, PodGroup] = {}
+        self._priorities: dict[str, int] = {}
+        self._nodes: dict[str, NodeSpec] = {}
+        self._raw_nodes: dict[str, Node] = {}
+        self._csi: dict[str, CSINode] = {}
+        self._paused_pools: dict[str, PoolSpec] = {}
+        self._pools: dict[str, PoolSpec] = {}
+
+    # --- pods ---------------------------------------------------------------------------------------------------
+
+    def pod(self, key: Key, pod: kube.Pod) -> None:
+        """A pod exists and looks like this."""
+        if has_finished(pod):
+            self.pod_gone(key)
+            return
+        uid = pod.metadata.uid
+        try:
+            spec = self._translated(pod)
+        except QuantityError as error:
+            self.pod_gone(key)
+            self.invalid_pods[key] = str(error)
+            return
+        self.invalid_pods.pop(key, None)
+        if spec.node is not None:
+            self._said.pop(key, None)
+            self._decided.seen_bound(key, uid, spec.node)
+            if not spec.deleting and self._decided.is_leaving(key, uid):
+                spec = replace(spec, deleting=True)
+        elif spec.ours:
+            self._listen(key, pod)
+            spec = self._undecided(key, pod, spec)
+        self._apply(ev.PodSeen(spec))
+
+    def pod_gone(self, key: Key) -> None:
+        """A pod has finished or is gone."""
+        self.invalid_pods.pop(key, None)
+        self._gates.own.discard(key)
+        self._gates.devices.discard(key)
+        self._said.pop(key, None)
+        known = self.state.pods.get(key)
+        if known is None:
+            return
+        owner = known.spec.owner
+        for index in (self._job_pods, self._gates.jobless):
+            if owner in index:
+                index[owner].discard(key)
+                if not index[owner]:
+                    del index[owner]
+        self._apply(ev.PodGone(key))
+        self._decided.seen_gone(key)
+
+    def said(self, key: PodKey) -> Said | None:
+        """What a waiting pod's condition says, as the watch showed it."""
+        return self._said.get(key)
+
+    def _listen(self, key: PodKey, pod: kube.Pod) -> None:
+        for each in pod.status.conditions:
+            if each.type == "PodScheduled" and each.status == "False":
+                at = seconds(each.last_transition_time)
+                self._said[key] = Said(pod.metadata.uid, each.message.partition(":")[0], each.message, at)
+
+    def reconsider(self, key: PodKey) -> None:
+        """Show a waiting pod to the core anew: its quarantine or its gates have changed."""
+        pod = self.state.pods.get(key)
+        if pod is not None and pod.node is None and pod.spec.ours:
+            self._apply(ev.PodSeen(replace(pod.spec, gated=self._gated(key, pod.spec))))
+
+    def gate(self, key: PodKey) -> str | None:
+        """Why a pod is kept out of the queues, in words; None where it is not, or by its own gates only."""
+        pod = self.state.pods.get(key)
+        if pod is None:
+            return None
+        if key in self._gates.devices:
+            return "it asks for devices by ResourceClaims, which this scheduler does not allocate"
+        if key in self._gates.jobless.get(pod.spec.owner, ()):
+            return "its Job is not known yet"
+        if pod.spec.group is not None and (key[0], pod.spec.group) in self._gates.paused:
+            return f"its PodGroup {pod.spec.group} is paused"
+        return None
+
+    def has_own_gates(self, key: PodKey) -> bool:
+        """Whether the pod has scheduling gates."""
+        return key in self._gates.own
+
+    def _translated(self, pod: kube.Pod) -> PodSpec:
+        controller = pod.metadata.controller
+        if controller is None or controller.kind != "Job":
+            return pod_spec(pod)
+        job = self._jobs.get(controller.uid)
+        if job is None:
+            return pod_spec(pod)
+        return pod_spec(pod, gang=job.gang, fragile=job.fragile)
+
+    def _undecided(self, key: Key, pod: kube.Pod, spec: PodSpec) -> PodSpec:
+        """A pod of ours that the API server shows unbound: what we know better about it."""
+        if spec.gated:
+            self._gates.own.add(key)
+        else:
+            self._gates.own.discard(key)
+        if pod.spec.resource_claims:
+            self._gates.devices.add(key)
+        if spec.owner_kind == "Job":
+            self._job_pods.setdefault(spec.owner, set()).add(key)
+            if spec.owner not in self._jobs and not spec.deleting:
+                self._gates.jobless.setdefault(spec.owner, set()).add(key)
+        node = self._decided.node_of(key, spec.uid)
+        if node is not None and not spec.deleting:
+            return replace(spec, node=node)
+        return replace(spec, gated=self._gated(key, spec))
+
+    def _gated(self, key: PodKey, spec: PodSpec) -> bool:
+        gates = self._gates
+        return (
+            key in gates.own
+            or key in gates.devices
+            or key in gates.jobless.get(spec.owner, ())
+            or (spec.group is not None and (key[0], spec.group) in gates.paused)
+            or self._decided.quarantined(key, spec.uid)
+        )
+
+    # --- gangs --------------------------------------------------------------------------------------------------
+
+    def job(self, key: Key, job: Job) -> None:
+        """A Job exists and looks like this."""
+        uid = job.metadata.uid
+        gang = cluster.gang_of_job(job)
+        known = _KnownJob(gang.name if gang else None, cluster.dies_of_eviction(job))
+        before = self._jobs.get(uid)
+        self._jobs[uid] = known
+        self._job_keys[key] = uid
+        if gang is not None:
+            self._apply(ev.GroupSeen(gang))
+        elif before is not None and before.gang is not None:
+            self._apply(ev.GroupGone((key[0], before.gang)))
+        waited = self._gates.jobless.pop(uid, set())
+        if known != before:
+            for pod in [*self._job_pods.get(uid, ())]:
+                self._of_job(pod, known)
+        for pod in waited:
+            self.reconsider(pod)
+
+    def job_gone(self, key: Key) -> None:
+        """A Job is gone; its pods follow, or become orphans."""
+        uid = self._job_keys.pop(key, "")
+        known = self._jobs.pop(uid, None)
+        if known is not None and known.gang is not None:
+            self._apply(ev.GroupGone((key[0], known.gang)))
+
+    def adopt_orphans(self) -> None:
+        """Stop waiting for Jobs that have not shown up: their pods are pods like any other."""
+        waited, self._gates.jobless = self._gates.jobless, {}
+        for keys in waited.values():
+            for key in keys:
+                self.reconsider(key)
+
+    @property
+    def waits_for_jobs(self) -> bool:
+        """Whether any pod waits for its Job to be known."""
+        return bool(self._gates.jobless)
+
+    def _of_job(self, key: PodKey, job: _KnownJob) -> None:
+        pod = self.state.pods.get(key)
+        if pod is None:
+            return
+        own = pod.spec.group if pod.spec.group is not None and not pod.spec.group.startswith("job/") else None
+        spec = replace(pod.spec, group=own or job.gang, fragile=job.fragile)
+        if pod.node is not None and spec.node is None:
+            spec = replace(spec, node=pod.node)
+        if spec != pod.spec:
+            self._apply(ev.PodSeen(spec))
+
+    def group(self, key: Key, manifest: Object) -> None:
+        """A PodGroup exists and looks like this."""
+        group = self._parsed("PodGroup", key, manifest, PodGroup.parse)
+        if group is None:
+            return
+        self._groups[key] = group
+        self._apply(ev.GroupSeen(self._group_spec(group)))
+        if group.spec.paused != (key in self._gates.paused):
+            self._gates.paused.symmetric_difference_update({key})
+            gang = self.state.gangs.get(key)
+            for pod in [*gang.members] if gang else ():
+                self.reconsider(pod)
+
+    def group_gone(self, key: Key) -> None:
+        """A PodGroup is gone."""
+        self._groups.pop(key, None)
+        self._gates.paused.discard(key)
+        self._forget("PodGroup", key)
+        self._apply(ev.GroupGone(key))
+
+    def priority_class(self, key: Key, found: PriorityClass | None) -> None:
+        """A priority class exists, or exists no longer."""
+        if found is None:
+            self._priorities.pop(key[1], None)
+        else:
+            self._priorities[key[1]] = found.value
+        for group in self._groups.values():
+            if group.spec.priority_class_name == key[1]:
+                self._apply(ev.GroupSeen(self._group_spec(group)))
+
+    def _group_spec(self, group: PodGroup) -> Any:  # noqa: ANN401 - GroupSpec, by way of translation
+        name = group.spec.priority_class_name
+        return cluster.group_spec(group, priority=self._priorities.get(name) if name else None)
+
+    def groups(self) -> Mapping[Key, PodGroup]:
+        """Every PodGroup in force."""
+        return self._groups
+
+    # --- ground -------------------------------------------------------------------------------------------------
+
+    def node(self, key: Key, node: Node | None) -> None:
+        """A node exists and looks like this, or exists no longer."""
+        name = key[1]
+        if node is None:
+            self._raw_nodes.pop(name, None)
+            self._nodes.pop(name, None)
+            self._apply(ev.NodeGone(name))
+            return
+        try:
+            spec = cluster.node_spec(node, self._csi.get(name))
+        except QuantityError as error:
+            self.problems["Node", key] = Problem("Node", key, str(error), node.metadata.generation)
+            return
+        self.problems.pop(("Node", key), None)
+        self._raw_nodes[name] = node
+        if self._nodes.get(name) != spec:
+            self._nodes[name] = spec
+            self._apply(ev.NodeSeen(self._with_pause(spec)))
+
+    def csi_node(self, key: Key, found: CSINode | None) -> None:
+        """The volume limits of a node are known, or no longer."""
+        if found is None:
+            self._csi.pop(key[1], None)
+        else:
+            self._csi[key[1]] = found
+        node = self._raw_nodes.get(key[1])
+        if node is not None:
+            self.node(key, node)
+
+    def pool(self, key: Key, manifest: Object) -> None:
+        """A node pool exists and looks like this."""
+        pool = self._parsed("NodePool", key, manifest, NodePool.parse)
+        if pool is None:
+            return
+        spec = cluster.pool_spec(pool)
+        self._pools[key[1]] = spec
+        self._apply(ev.PoolSeen(spec))
+        self._pause(key[1], spec if pool.spec.paused else None)
+
+    def pool_gone(self, key: Key) -> None:
+        """A node pool is gone."""
+        self._pools.pop(key[1], None)
+        self._forget("NodePool", key)
+        self._apply(ev.PoolGone(key[1]))
+        self._pause(key[1], None)
+
+    def _pause(self, name: str, spec: PoolSpec | None) -> None:
+        """Pools decide for their nodes, so all nodes are told again when a pool is paused, resumed or changed."""
+        if spec is None:
+            self._paused_pools.pop(name, None)
+        else:
+            self._paused_pools[name] = spec
+        for node in self._nodes.values():
+            self._apply(ev.NodeSeen(self._with_pause(node)))
+
+    def _with_pause(self, spec: NodeSpec) -> NodeSpec:
+        """Nodes of a paused pool take no new pods."""
+        if not self._paused_pools:
+            return spec
+        pool = next((name for name in sorted(self._pools) if self._pools[name].selector.matches(spec.labels)), None)
+        return replace(spec, unschedulable=True) if (pool or DEFAULT_POOL) in self._paused_pools else spec
+
+    def tenant(self, key: Key, manifest: Object) -> None:
+        """A tenant exists and looks like this."""
+        tenant = self._parsed("Tenant", key, manifest, Tenant.parse)
+        if tenant is not None:
+            self._apply(ev.TenantSeen(cluster.tenant_spec(tenant)))
+
+    def tenant_gone(self, key: Key) -> None:
+        """A tenant is gone."""
+        self._forget("Tenant", key)
+        self._apply(ev.TenantGone(key[1]))
+
+    def namespace(self, key: Key, found: Namespace | None) -> None:
+        """A namespace exists, or exists no longer."""
+        self._apply(ev.NamespaceGone(key[1]) if found is None else cluster.namespace_seen(found))
+
+    def budget(self, key: Key, found: PodDisruptionBudget | None) -> None:
+        """A disruption budget exists, or exists no longer."""
+        self._apply(ev.BudgetGone(key) if found is None else ev.BudgetSeen(cluster.budget_spec(found)))
+
+    # --- storage ------------------------------------------------------------------------------------------------
+
+    def claim(self, key: Key, found: PersistentVolumeClaim | None) -> None:
+        """A volume claim exists, or exists no longer."""
+        known = self.state.attachments.claims.get(key)
+        self._stored(known, None if found is None else storage.claim(found))
+
+    def volume(self, key: Key, found: PersistentVolume | None) -> None:
+        """A volume exists, or exists no longer."""
+        known = self.state.attachments.volumes.get(key[1])
+        self._stored(known, None if found is None else storage.volume(found))
+
+    def storage_class(self, key: Key, found: StorageClass | None) -> None:
+        """A storage class exists, or exists no longer."""
+        known = self.state.attachments.classes.get(key[1])
+        self._stored(known, None if found is None else storage.storage_class(found))
+
+    def _stored(self, known: Any, seen: Any) -> None:  # noqa: ANN401 - the four kinds of StorageSeen.item
+        if seen is None:
+            if known is not None:
+                self._apply(ev.StorageGone(known))
+        elif seen != known:
+            self._apply(ev.StorageSeen(seen))
+
+    # --- what they share ----------------------------------------------------------------------------------------
+
+    def _parsed(self, kind: str, key: Key, manifest: Object, parse: Callable[..., Any]) -> Any:  # noqa: ANN401 - a model
+        generation = int(manifest["metadata"].get("generation") or 0)
+        try:
+            found = parse(manifest, strict=False)
+        except (InvalidManifestError, ValueError) as error:
+            self.problems[kind, key] = Problem(kind, key, str(error), generation)
+            return None
+        self.problems.pop((kind, key), None)
+        self.generations[kind, key] = generation
+        return found
+
+    def _forget(self, kind: str, key: Key) -> None:
+        self.problems.pop((kind, key), None)
+        self.generations.pop((kind, key), None)
+
+    def _apply(self, event: ev.Event) -> None:
+        self.state.apply(event)
+        self._changed()
+
+    def known(self, kind: str) -> Iterable[Key]:
+        """Names of all Tenants, NodePools or PodGroups that are in force."""
+        return [key for found, key in self.generations if found == kind]

@@ -1,0 +1,165 @@
+"""The reporter: tells each waiting pod why it waits, in its condition PodScheduled.
+
+The code leads the message and is the condition's reason, except that a pod which its tenant's share admits and no node
+fits says `Unschedulable`: that is what a cluster autoscaler buys nodes for, and it must buy none for those that merely
+wait their turn.
+
+A condition is rewritten when its code changes, and at most once a minute when only its numbers do. What a pod says
+already is learnt from the watch, so that a new leader does not write everything again. One pass explains a bounded
+number of pods, in turn, and only after a cycle that decided all it could: a pod that is about to start is left alone.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final, Protocol
+
+from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, NotFoundError
+from allotment_kube.patches import Patch, StrategicMergePatch
+from allotment_kube.resources import PODS, Resource
+from allotment_scheduler.core.explain import Explainer, Why
+from allotment_scheduler.core.pods import Pod, PodKey
+from allotment_scheduler.shell.loop import Scheduler
+from allotment_scheduler.shell.picture import Said
+from allotment_scheduler.shell.settings import Settings
+
+_logger = logging.getLogger(__name__)
+ADMITTED: Final = frozenset({"NoNodeFits", "Fragmented"})
+"""Codes of pods that only nodes are missing for."""
+_AT_ONCE: Final = 8
+_LONGEST: Final = 1024
+
+
+class PatchingClient(Protocol):
+    """What the reporter needs of a client."""
+
+    async def patch(
+        self, resource: Resource[Any], name: str, patch: Patch, *, namespace: str = "", subresource: str = ""
+    ) -> Any:  # noqa: ANN401 - the patched object, which nobody reads
+        """Change part of an object."""
+
+
+class Reporter:
+    """Writes PodScheduled=False on pods that wait.
+
+    Args:
+        scheduler: whose pods these are.
+        settings: asked each time, because they change.
+        now: seconds since the epoch.
+        publish: told how many pods wait for which reason.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        settings: Callable[[], Settings],
+        *,
+        now: Callable[[], float],
+        publish: Callable[[dict[str, int]], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._settings = settings
+        self._now = now
+        self._publish = publish
+        self._explainer = Explainer(scheduler.engine)
+        self._said: dict[PodKey, Said] = {}
+        self._codes: dict[PodKey, str] = {}
+        self._turn = 0
+
+    async def run(self, client: PatchingClient) -> None:
+        """Report until cancelled."""
+        complete = -1
+        while True:
+            await asyncio.sleep(self._settings().explain_seconds)
+            if self._scheduler.progress.complete != complete:
+                complete = self._scheduler.progress.complete
+                await self._write_all(client, self.pass_over())
+
+    def pass_over(self) -> list[tuple[Pod | None, PodKey, str, Why]]:
+        """Explain the next waiting pods; returns those whose condition is due: (pod, key, uid, why)."""
+        settings, now = self._settings(), self._now()
+        scheduler = self._scheduler
+        scheduler.state.settle()
+        waiting = {pod.key: pod for pod in scheduler.state.waiting() if not scheduler.picture.has_own_gates(pod.key)}
+        for memory in (self._said, self._codes):
+            for key in [key for key in memory if key not in waiting and key not in scheduler.picture.invalid_pods]:
+                del memory[key]
+        due: list[tuple[Pod | None, PodKey, str, Why]] = []
+        for pod in self._next(list(waiting.values()), settings.explained_per_pass):
+            why = self._why(pod)
+            self._codes[pod.key] = why.code
+            if self._is_due(pod, why, settings, now):
+                due.append((pod, pod.key, pod.spec.uid, why))
+        self._publish(dict(Counter(self._codes.values())))
+        return due
+
+    def explain(self, key: PodKey) -> Why | None:
+        """Why one pod waits; None if it does not."""
+        pod = self._scheduler.state.pods.get(key)
+        return self._why(pod) if pod is not None and pod.node is None and pod.spec.ours else None
+
+    def _next(self, waiting: list[Pod], most: int) -> list[Pod]:
+        if len(waiting) <= most:
+            return waiting
+        # Pods that say nothing yet come first; the others in turn.
+        silent = list(islice((pod for pod in waiting if pod.key not in self._said), most))
+        self._turn %= len(waiting)
+        turn = waiting[self._turn : self._turn + most - len(silent)]
+        self._turn += len(turn)
+        return [*silent, *(pod for pod in turn if pod not in silent)]
+
+    def _why(self, pod: Pod) -> Why:
+        refusal = self._scheduler.ledger.refusal(pod.key)
+        if refusal is not None:
+            message, times, until = refusal
+            left = max(0, round(until - self._now()))
+            return Why("Quarantined", f"its binding came to nothing {times} times, next try in {left} s: {message}")
+        gate = self._scheduler.picture.gate(pod.key)
+        if gate is not None:
+            return Why("InvalidRequest" if "ResourceClaims" in gate else "GangIncomplete", gate)
+        return self._explainer.why(pod)
+
+    def _is_due(self, pod: Pod, why: Why, settings: Settings, now: float) -> bool:
+        said = self._said.get(pod.key) or self._scheduler.picture.said(pod.key)
+        if said is None or said.uid != pod.spec.uid or said.code != why.code:
+            return True
+        return said.message != text(why) and now - said.at >= settings.numbers_seconds
+
+    async def _write_all(self, client: PatchingClient, due: list[tuple[Pod | None, PodKey, str, Why]]) -> None:
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def write(pod: Pod | None, key: PodKey, uid: str, why: Why) -> None:
+            async with slots:
+                if pod is None or pod.node is None:
+                    await self._write(client, key, uid, why)
+
+        await asyncio.gather(*(write(*each) for each in due))
+
+    async def _write(self, client: PatchingClient, key: PodKey, uid: str, why: Why) -> None:
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable" if why.code in ADMITTED else why.code,
+            "message": text(why),
+            "lastProbeTime": None,
+            "lastTransitionTime": datetime.fromtimestamp(int(self._now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        patch = StrategicMergePatch({"status": {"conditions": [condition]}}, uid=uid)
+        try:
+            await client.patch(PODS, key[1], patch, namespace=key[0], subresource="status")
+        except (NotFoundError, ConflictError):
+            return
+        except LeadershipLostError:
+            raise
+        except ApiError as error:
+            _logger.warning("%s/%s cannot be told why it waits: %s", *key, error)
+            return
+        self._said[key] = Said(uid, why.code, text(why), self._now())
+
+
+def text(why: Why) -> str:
+    """A condition's message: the code, then the sentence."""
+    return f"{why.code}: {why.message}"[:_LONGEST]

@@ -1,0 +1,273 @@
+"""The statuses of Tenants, NodePools and PodGroups: what each has, may have, and waits for.
+
+Written by server-side apply under the scheduler's own field manager, only where something changed, and at most once
+per object in `status_seconds`. The operator owns the other fields of a Tenant's status, its conditions Ready and Valid among
+them; ours is the condition Scheduled, which says whether the present version of the object is in force.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from allotment_api.labels import SCHEDULER_FIELD_MANAGER
+from allotment_api.quantities import format_resources
+from allotment_kube.errors import ApiError, LeadershipLostError, NotFoundError
+from allotment_kube.models import Object
+from allotment_kube.resources import Resource
+from allotment_scheduler.core.report import tenant_report
+from allotment_scheduler.core.tenants import OWN, Tenant
+from allotment_scheduler.core.units import Gang
+from allotment_scheduler.shell.loop import Scheduler
+from allotment_scheduler.shell.picture import Key
+from allotment_scheduler.shell.settings import Settings
+from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
+
+_logger = logging.getLogger(__name__)
+_AT_ONCE: Final = 4
+_DIGITS: Final = 6
+_LONGEST: Final = 1000
+
+
+class ApplyingClient(Protocol):
+    """What is needed of a client."""
+
+    async def apply(
+        self,
+        resource: Resource[Any],
+        body: Object,
+        *,
+        manager: str,
+        force: bool = False,
+        namespace: str = "",
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Any:  # noqa: ANN401 - the applied object, which nobody reads
+        """Server-side apply."""
+
+
+class Statuses:
+    """Keeps the statuses up to date.
+
+    Args:
+        scheduler: whose state is told.
+        settings: asked each time, because they change.
+        now: seconds since the epoch.
+        publish: given every tenant's report, for metrics.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        settings: Callable[[], Settings],
+        *,
+        now: Callable[[], float],
+        publish: Callable[[list[dict[str, Any]]], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._settings = settings
+        self._now = now
+        self._publish = publish
+        self._written: dict[tuple[str, Key], Object] = {}
+        self._flipped: dict[tuple[str, Key, str], tuple[str, str]] = {}
+
+    async def run(self, client: ApplyingClient) -> None:
+        """Write until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings().status_seconds)
+            slots = asyncio.Semaphore(_AT_ONCE)
+            await asyncio.gather(*(self._write(client, slots, *each) for each in self.due()))
+
+    def due(self) -> list[tuple[Resource[Any], Key, Object]]:
+        """Statuses that differ from what was written last."""
+        self._scheduler.state.settle()
+        wanted = [*self._tenants(), *self._pools(), *self._groups()]
+        alive = {(resource.kind, key) for resource, key, _ in wanted}
+        for known in [known for known in self._written if known not in alive]:
+            del self._written[known]
+        return [each for each in wanted if self._written.get((each[0].kind, each[1])) != each[2]]
+
+    async def _write(
+        self, client: ApplyingClient, slots: asyncio.Semaphore, resource: Resource[Any], key: Key, status: Object
+    ) -> None:
+        metadata = {"name": key[1], **({"namespace": key[0]} if key[0] else {})}
+        try:
+            async with slots:
+                await client.apply(
+                    resource,
+                    {"metadata": metadata, "status": status},
+                    manager=SCHEDULER_FIELD_MANAGER,
+                    force=True,
+                    subresource="status",
+                )
+        except NotFoundError:
+            return
+        except LeadershipLostError:
+            raise
+        except ApiError as error:
+            _logger.warning("the status of %s %s cannot be written: %s", resource.kind, "/".join(key).strip("/"), error)
+            return
+        self._written[resource.kind, key] = status
+
+    # --- tenants ------------------------------------------------------------------------------------------------
+
+    def _tenants(self) -> Iterable[tuple[Resource[Any], Key, Object]]:
+        scheduler = self._scheduler
+        forest = scheduler.state.forest
+        pending: dict[str, int] = {}
+        for pod in scheduler.state.waiting():
+            for above in pod.leaf.path if pod.leaf else ():
+                pending[above.name] = pending.get(above.name, 0) + 1
+        reports = []
+        for name in scheduler.state.tenant_specs:
+            key = ("", name)
+            tenant = forest.by_name.get(name)
+            status: Object = {"conditions": [self._in_force("Tenant", key, forest.problems.get(name, ""))]}
+            if tenant is not None and not name.endswith(OWN):
+                report = tenant_report(scheduler.engine, tenant, pending.get(name, 0))
+                reports.append(report)
+                status |= self._tenant(tenant, report)
+            yield TENANTS, key, status
+        for _, key in [known for known in scheduler.picture.problems if known[0] == "Tenant"]:
+            if key[1] not in scheduler.state.tenant_specs:
+                yield TENANTS, key, {"conditions": [self._in_force("Tenant", key, "")]}
+        self._publish(reports)
+
+    def _tenant(self, tenant: Tenant, report: Mapping[str, Any]) -> Object:
+        state = self._scheduler.state
+        measure, names = state.measure, state.resources.names
+        shares = {
+            names[column]: _rounded(measure.weighed(tenant, column) * measure.scale[column] / measure.denominator)
+            for column in measure.columns
+            if tenant.used[column]
+        }
+        status: Object = {
+            "usage": format_resources({name: amount for name, amount in report["used"].items() if amount}),
+            "entitlement": format_resources({name: int(amount) for name, amount in report["entitlement"].items()}),
+            "shares": shares,
+            "dominantShare": _rounded(report["dominantShare"]),
+            "running": tenant.running,
+            "pending": report["pending"],
+        }
+        if report["dominantResource"] is not None:
+            status["dominantResource"] = report["dominantResource"]
+        if report["weightedShare"] is not None:
+            status["weightedShare"] = _rounded(report["weightedShare"])
+        evictions = self._scheduler.brakes.status(tenant.name)
+        if evictions is not None:
+            status["evictions"] = evictions
+        return status
+
+    # --- node pools ---------------------------------------------------------------------------------------------
+
+    def _pools(self) -> Iterable[tuple[Resource[Any], Key, Object]]:
+        state = self._scheduler.state
+        specs = state.nodes.pools
+        overlaps: dict[str, set[str]] = {}
+        for node in state.nodes.ordered:
+            selecting = [name for name, spec in specs.items() if spec.selector.matches(node.spec.labels)]
+            for name in selecting if len(selecting) > 1 else ():
+                overlaps.setdefault(name, set()).update(other for other in selecting if other != name)
+        for name in specs:
+            key = ("", name)
+            members = [node for node in state.nodes.ordered if node.pool == name]
+            usable = [node.index for node in members if node.usable]
+            allocatable = state.nodes.allocatable[:, usable].sum(axis=1) if usable else []
+            free = state.nodes.free[:, usable].sum(axis=1) if usable else []
+            amounts = {state.resources.names[c]: int(amount) for c, amount in enumerate(allocatable) if amount}
+            usage = {state.resources.names[c]: int(allocatable[c] - free[c]) for c in range(len(free))}
+            ready = "no node of the pool is ready" if not usable else ""
+            both = overlaps.get(name)
+            shared = f"it shares nodes with {', '.join(sorted(both))}: the first by name has them" if both else ""
+            yield (
+                NODE_POOLS,
+                key,
+                {
+                    "observedGeneration": self._scheduler.picture.generations.get(("NodePool", key), 0),
+                    "nodes": len(members),
+                    "readyNodes": len(usable),
+                    "allocatable": format_resources(amounts),
+                    "usage": format_resources({it: amount for it, amount in usage.items() if amount > 0}),
+                    "conditions": [
+                        self._condition("NodePool", key, "Ready", good=bool(usable), reason="NodesReady", but=ready),
+                        self._condition(
+                            "NodePool", key, "Overlapping", good=bool(both), reason="AsExpected", but=shared
+                        ),
+                        self._in_force("NodePool", key, ""),
+                    ],
+                },
+            )
+
+    # --- pod groups ---------------------------------------------------------------------------------------------
+
+    def _groups(self) -> Iterable[tuple[Resource[Any], Key, Object]]:
+        picture = self._scheduler.picture
+        for key in picture.known("PodGroup"):
+            gang = self._scheduler.state.gangs.get(key)
+            if gang is None or gang.spec is None:
+                continue
+            phase, message = self._phase(gang)
+            status: Object = {
+                "observedGeneration": picture.generations["PodGroup", key],
+                "phase": phase,
+                "members": len(gang.members),
+                "running": gang.running,
+                "conditions": [
+                    self._condition(
+                        "PodGroup", key, "Scheduled", good=phase == "Running", reason="Running", but=message
+                    )
+                ],
+            }
+            if message:
+                status["message"] = message[:_LONGEST]
+            yield POD_GROUPS, key, status
+
+    def _phase(self, gang: Gang) -> tuple[str, str]:
+        held = len(gang.phantoms)
+        bound = sum(pod.spec.node is not None for pod in gang.members.values())
+        if bound >= gang.min_member:
+            return "Running", ""
+        if gang.running + held >= gang.min_member:
+            if held:
+                return "Reserved", f"room is held for {held} members that have not come yet"
+            return "Starting", f"{bound} of {gang.min_member} members are bound"
+        if bound:
+            return "Degraded", f"{bound} of {gang.min_member} members run; the rest is being brought back"
+        missing = gang.min_member - len(gang.members)
+        if missing > 0:
+            return "Pending", f"{missing} of {gang.min_member} members are still to be created"
+        return "Pending", f"{gang.min_member} members wait for room to run at once"
+
+    # --- conditions ---------------------------------------------------------------------------------------------
+
+    def _in_force(self, kind: str, key: Key, problem: str) -> Object:
+        """Whether the object's present version is what the scheduler goes by."""
+        found = self._scheduler.picture.problems.get((kind, key))
+        said = problem
+        if found is not None:
+            good = self._scheduler.picture.generations.get((kind, key))
+            kept = f"generation {good} stays in force" if good is not None else "it is not taken into account"
+            said = f"{found.message}; {kept}"
+        return self._condition(kind, key, "Scheduled", good=not said, reason="AsExpected", but=said)
+
+    def _condition(self, kind: str, key: Key, type_: str, *, good: bool, reason: str, but: str) -> Object:
+        status = "True" if good else "False"
+        before = self._flipped.get((kind, key, type_))
+        if before is None or before[0] != status:
+            at = datetime.fromtimestamp(int(self._now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            before = self._flipped[kind, key, type_] = (status, at)
+        word = reason if good or type_ == "Overlapping" else ("NoNodes" if type_ == "Ready" else "InvalidSpec")
+        if kind == "PodGroup" and not good and (kind, key) not in self._scheduler.picture.problems:
+            word = "Waiting"
+        return {
+            "type": type_,
+            "status": status,
+            "reason": word,
+            "message": but[:_LONGEST],
+            "lastTransitionTime": before[1],
+        }
+
+
+def _rounded(share: float) -> float:
+    return round(share, _DIGITS)

@@ -1,0 +1,101 @@
+"""The watches: one reflector per kind, each handing its objects to the picture.
+
+No objects are kept by the reflectors: what the picture needs, it keeps in its own, smaller form. Kinds of ours come as
+plain dicts, because a bad one must be told from a good one; everything else comes typed.
+
+Pods come last: with nodes, tenants and Jobs known before them, the first lists cost no second look at a pod.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from allotment_api.labels import API_VERSION
+from allotment_kube.client import Client
+from allotment_kube.reflector import Deleted, Event, Reflector, ReflectorStatistics, Synced
+from allotment_kube.resources import (
+    CSI_NODES,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    POD_DISRUPTION_BUDGETS,
+    PODS,
+    PRIORITY_CLASSES,
+    STORAGE_CLASSES,
+    Resource,
+)
+from allotment_scheduler.shell.picture import Picture
+
+TENANTS: Final = Resource.custom(API_VERSION, "Tenant", "tenants", namespaced=False)
+NODE_POOLS: Final = Resource.custom(API_VERSION, "NodePool", "nodepools", namespaced=False)
+POD_GROUPS: Final = Resource.custom(API_VERSION, "PodGroup", "podgroups")
+
+
+class Watches:
+    """All watches of one scheduler.
+
+    Args:
+        client: unguarded: a standby watches too.
+        picture: takes what is seen.
+        told: given the counts of each kind for metrics.
+    """
+
+    def __init__(self, client: Client, picture: Picture) -> None:
+        made: list[tuple[Resource[Any], Callable[[Any, Any], None], Callable[[Any], None]]] = [
+            (PRIORITY_CLASSES, picture.priority_class, _gone(picture.priority_class)),
+            (NODE_POOLS, picture.pool, picture.pool_gone),
+            (TENANTS, picture.tenant, picture.tenant_gone),
+            (NAMESPACES, picture.namespace, _gone(picture.namespace)),
+            (CSI_NODES, picture.csi_node, _gone(picture.csi_node)),
+            (NODES, picture.node, _gone(picture.node)),
+            (STORAGE_CLASSES, picture.storage_class, _gone(picture.storage_class)),
+            (PERSISTENT_VOLUMES, picture.volume, _gone(picture.volume)),
+            (PERSISTENT_VOLUME_CLAIMS, picture.claim, _gone(picture.claim)),
+            (POD_DISRUPTION_BUDGETS, picture.budget, _gone(picture.budget)),
+            (JOBS, picture.job, picture.job_gone),
+            (POD_GROUPS, picture.group, picture.group_gone),
+        ]
+        self._ground = [_reflect(client, resource, seen, gone) for resource, seen, gone in made]
+        self._pods = _reflect(client, PODS, picture.pod, picture.pod_gone)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._ground:
+                group.create_task(reflector.run(), name=f"watch {reflector.resource}")
+            for reflector in self._ground:
+                await reflector.synced()
+            group.create_task(self._pods.run(), name="watch pods")
+
+    async def synced(self, told: Callable[[str], None] = lambda _: None) -> None:
+        """Wait until everything has been listed; `told` hears each kind's name as it is."""
+        for reflector in (*self._ground, self._pods):
+            await reflector.synced()
+            told(str(reflector.resource))
+
+    def names(self) -> list[str]:
+        """Every kind, as `told` will name it."""
+        return [str(reflector.resource) for reflector in (*self._ground, self._pods)]
+
+    def statistics(self) -> Iterator[tuple[str, ReflectorStatistics]]:
+        """What each watch has been through."""
+        for reflector in (*self._ground, self._pods):
+            yield str(reflector.resource), reflector.statistics
+
+
+def _reflect(
+    client: Client, resource: Resource[Any], seen: Callable[[Any, Any], None], gone: Callable[[Any], None]
+) -> Reflector[Any]:
+    def handle(event: Event[Any]) -> None:
+        if isinstance(event, Deleted):
+            gone(event.key)
+        elif not isinstance(event, Synced):
+            seen(event.key, event.new)
+
+    return Reflector(client, resource, handle, keep_objects=False)
+
+
+def _gone(take: Callable[[Any, None], None]) -> Callable[[Any], None]:
+    return lambda key: take(key, None)
