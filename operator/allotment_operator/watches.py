@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from allotment_api.labels import INSTANCE_LABEL, KIND_LABEL
+from allotment_api.labels import API_VERSION, INSTANCE_LABEL, KIND_LABEL
+from allotment_api.tenant import Tenant
 from allotment_kube.client import Client
 from allotment_kube.models import ObjectMeta, Resourced
 from allotment_kube.nodes import Node
@@ -17,7 +18,16 @@ from allotment_operator.kind import Key
 from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER
 from allotment_operator.reconcile.queue import WorkQueue
 
-CHILDREN: Final[tuple[Resource[Any], ...]] = (PODS, STATEFUL_SETS, DEPLOYMENTS, JOBS)
+CHILDREN: Final[tuple[Resource[Any], ...]] = (
+    PODS,
+    STATEFUL_SETS,
+    DEPLOYMENTS,
+    JOBS,
+    Resource.custom(API_VERSION, "PodGroup", "podgroups"),
+    Resource.custom(API_VERSION, "TenantPolicy", "tenantpolicies"),
+    Resource.custom("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
+)
+"""What the operator may watch in the whole cluster. Other children are looked at in every round."""
 SIMULATED_ANNOTATION: Final = "kwok.x-k8s.io/node"
 """Carried by nodes that exist in the API only: pods there say they run, and nothing listens."""
 SETTLE_SECONDS: Final = 0.2
@@ -29,7 +39,8 @@ def owner_key(metadata: ObjectMeta) -> Key | None:
     kind, name = metadata.labels.get(KIND_LABEL), metadata.labels.get(INSTANCE_LABEL)
     if not kind or not name:
         return None
-    return Key(kind, metadata.namespace, name)
+    # A tenant's children lie in its namespaces, the tenant itself in none.
+    return Key(kind, "" if kind == Tenant.definition.kind else metadata.namespace, name)
 
 
 class ChildWatches:

@@ -112,12 +112,14 @@ def operator(cluster: ClusterLike, only_release: Release, admin: Actor) -> Itera
     with tempfile.TemporaryDirectory(prefix="allotment-operator-") as folder:
         credentials = kubeconfig_of_account(cluster.kubeconfig, admin, Path(folder))
         process = OperatorProcess(credentials, Path(folder, "operator.log"))
-        process.start()
-        yield process
-        # All tests' tenants at once: each namespace takes the namespace controller some seconds.
-        eventually(lambda: all(estate.gone() for estate in _LEFT), because=process.tail, timeout=90)
-        _LEFT.clear()
-        process.kill()
+        try:
+            process.start()
+            yield process
+            # All tests' tenants at once: each namespace takes the namespace controller some seconds.
+            eventually(lambda: all(estate.gone() for estate in _LEFT), because=process.tail, timeout=90)
+        finally:
+            _LEFT.clear()
+            process.kill()
 
 
 @pytest.fixture

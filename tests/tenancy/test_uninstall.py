@@ -1,0 +1,161 @@
+"""`allot uninstall` on a control plane of its own: it takes away what the other tests stand on."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from allotment_cli.main import app
+from allotment_local.cluster import LocalCluster
+from allotment_local.progress import reporter
+from builders.api_server import Actor, ApiServer
+from builders.helm_chart import Release
+from builders.operator_process import LEASE, OperatorProcess, eventually, kubeconfig_of_account
+from builders.tenant_objects import expect, namespace_object, pod, tenant
+
+pytestmark = pytest.mark.cluster
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/allotment-system/leases"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+
+
+class Installation:
+    """A cluster with the chart, the operator, two tenants, and one service."""
+
+    def __init__(self, kubeconfig: Path, admin: Actor, operator: OperatorProcess) -> None:
+        self.kubeconfig = kubeconfig
+        self.admin = admin
+        self.operator = operator
+
+    def fill(self) -> None:
+        """One namespace that was there before, one that the operator made, and a service in it."""
+        expect(self.admin, namespace_object("old"))
+        for name, spec in (
+            ("group", {}),
+            ("blue", {"parent": "group", "namespaces": ["old"]}),
+            ("red", {"parent": "group", "namespaces": ["new"]}),
+        ):
+            expect(self.admin, tenant(name, **spec))
+        eventually(lambda: self._ready("blue") and self._ready("red"), because=self.operator.tail)
+        topic = {
+            "apiVersion": "allotment.dev/v1alpha1",
+            "kind": "KafkaTopic",
+            "metadata": {"name": "orders", "namespace": "new"},
+            "spec": {"cluster": "none"},
+        }
+        path = "/apis/allotment.dev/v1alpha1/namespaces/new/kafkatopics"
+        assert self.admin.request("POST", path, topic).accepted
+        eventually(lambda: "finalizers" in self.admin.request("GET", f"{path}/orders").body["metadata"])
+
+    def uninstall(self, *arguments: str) -> Result:
+        return CliRunner().invoke(app, ["uninstall", "--kubeconfig", str(self.kubeconfig), *arguments])
+
+    def listed(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.uninstall("--dry-run", "-o", "json").stdout)
+        return found
+
+    def check_gone(self) -> None:
+        """Nothing of Allotment is left, and nothing is stuck or blocked."""
+        assert all(not step["objects"] for step in self.listed()["steps"])
+        groups = [each["spec"]["group"] for each in self._items(DEFINITIONS)]
+        assert "allotment.dev" not in groups
+        assert not [each for each in self._items(POLICIES) if each["metadata"]["name"].startswith("allotment")]
+        spaces = {each["metadata"]["name"]: each for each in self._items("/api/v1/namespaces")}
+        assert "new" not in spaces
+        assert not [name for name, each in spaces.items() if "deletionTimestamp" in each["metadata"]]
+        assert spaces["old"]["metadata"]["labels"] == {"kubernetes.io/metadata.name": "old"}
+        assert not self._items("/apis/networking.k8s.io/v1/namespaces/old/networkpolicies")
+        assert not self._items("/apis/rbac.authorization.k8s.io/v1/namespaces/old/rolebindings")
+        answer = self.admin.create(pod("old"), dry_run=True)
+        assert answer.accepted, answer.message
+        self.admin.delete(namespace_object("old"))
+        eventually(lambda: not self.admin.get(namespace_object("old")).accepted)
+
+    def _ready(self, name: str) -> bool:
+        status = self.admin.get(tenant(name)).body.get("status") or {}
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
+
+    def _items(self, path: str) -> list[dict[str, Any]]:
+        answer = self.admin.request("GET", path)
+        assert answer.accepted, answer.message
+        return list(answer.body["items"])
+
+
+@pytest.fixture(scope="module")
+def own_cluster(cluster_state: Path) -> Iterator[Path]:
+    """A control plane for this module alone."""
+    with reporter() as progress:
+        running = LocalCluster("uninstall", state=cluster_state, progress=progress)
+        running.up(tied_to_us=True)
+    try:
+        yield running.kubeconfig
+    finally:
+        running.down()
+
+
+@pytest.fixture
+def installation(own_cluster: Path) -> Iterator[Installation]:
+    """Everything installed and at work."""
+    api = ApiServer(own_cluster)
+    admin = api.admin()
+    Release(own_cluster).ensure()
+    admin.request("POST", LEASES, {**LEASE, "spec": {}})
+    with tempfile.TemporaryDirectory(prefix="allotment-uninstall-") as folder:
+        operator = OperatorProcess(kubeconfig_of_account(own_cluster, admin, Path(folder)), Path(folder, "log"))
+        operator.start()
+        try:
+            yield Installation(own_cluster, admin, operator)
+        finally:
+            operator.kill()
+            api.close()
+
+
+def test_it_refuses_while_services_exist_then_takes_everything_away_in_order(installation: Installation) -> None:
+    installation.fill()
+
+    listed = installation.listed()
+    assert [step["step"] for step in listed["steps"]] == [
+        "services",
+        "tenants",
+        "admission policies",
+        "programs and rights",
+        "resource definitions",
+    ]
+    assert listed["steps"][0]["objects"] == ["KafkaTopic new/orders"]
+    assert listed["steps"][1]["objects"] == ["Tenant blue", "Tenant red", "Tenant group"]
+    refused = installation.uninstall("--yes")
+    assert refused.exit_code == 1
+    assert "KafkaTopic new/orders" in refused.stderr
+    assert installation.listed() == listed
+
+    done = installation.uninstall("--yes", "--cascade", "--timeout", "60")
+
+    assert done.exit_code == 0, done.stderr + installation.operator.tail()
+    installation.check_gone()
+
+
+def test_without_the_operator_it_needs_force_and_then_does_the_operators_part(installation: Installation) -> None:
+    installation.fill()
+    installation.operator.kill()
+    eventually(lambda: not installation.listed()["operatorAtWork"], timeout=60)
+
+    refused = installation.uninstall("--yes", "--cascade")
+    assert refused.exit_code == 1
+    assert "the operator is not at work" in refused.stderr
+
+    done = installation.uninstall("--yes", "--force", "--timeout", "60")
+
+    assert done.exit_code == 0, done.stderr
+    installation.check_gone()
+
+
+def test_on_a_bare_cluster_it_says_that_there_is_nothing(own_cluster: Path) -> None:
+    done = CliRunner().invoke(app, ["uninstall", "--kubeconfig", str(own_cluster), "--yes"])
+
+    assert done.exit_code == 0
+    assert "nothing of Allotment" in done.stderr
