@@ -246,7 +246,7 @@ class World:
             claim = ObjectRef("v1", "PersistentVolumeClaim", ref.namespace, name)
             if claim not in self.objects:
                 metadata = {**template["metadata"], "name": name, "namespace": ref.namespace}
-                self.put({**template, "metadata": metadata})
+                self.put({**template, "metadata": metadata, "status": {"phase": "Bound"}})
 
     def _secret(self, manifest: dict[str, Any] | None) -> None:
         if manifest is not None:
@@ -268,5 +268,14 @@ def _merge(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]
     out = dict(copy.deepcopy(live))
     for key, value in wanted.items():
         nested = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-        out[key] = _merge(out[key], value) if nested else copy.deepcopy(value)
+        if key == "ports" and isinstance(out.get(key), list):
+            out[key] = _merge_ports(out[key], value)
+        else:
+            out[key] = _merge(out[key], value) if nested else copy.deepcopy(value)
     return out
+
+
+def _merge_ports(live: list[Any], wanted: list[Any]) -> list[Any]:
+    """Ports of a Service are told apart by number, and keep the node port that the server chose."""
+    known = {each.get("port"): each for each in live}
+    return [{**known.get(each.get("port"), {}), **copy.deepcopy(each)} for each in wanted]

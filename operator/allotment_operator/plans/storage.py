@@ -58,7 +58,10 @@ def claim_template(
 
 
 def growth(observed: Observed, *, labels: Mapping[str, str], size: Quantity) -> list[Apply]:
-    """Return what makes every claim with these labels at least this large."""
+    """Return what makes every claim with these labels at least this large.
+
+    Kubernetes lets only bound claims grow; one that is not yet bound grows in the round after it is.
+    """
     return [
         Apply(
             {
@@ -69,7 +72,7 @@ def growth(observed: Observed, *, labels: Mapping[str, str], size: Quantity) -> 
             }
         )
         for claim in claims(observed, labels=labels)
-        if requested(claim) < size
+        if requested(claim) < size and _bound(claim)
     ]
 
 
@@ -85,6 +88,10 @@ def claims(observed: Observed, *, labels: Mapping[str, str]) -> list[Manifest]:
 def requested(claim: Manifest) -> Quantity:
     """Return the size that a claim asks for."""
     return quantity(claim["spec"]["resources"]["requests"]["storage"])
+
+
+def _bound(claim: Manifest) -> bool:
+    return bool((claim.get("status") or {}).get("phase") == "Bound")
 
 
 def claim_ref(namespace: str, pod: str) -> ObjectRef:

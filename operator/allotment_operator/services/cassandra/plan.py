@@ -120,8 +120,6 @@ class ClusterPlan:
     def _workloads(self) -> tuple[list[dict[str, Any]], str]:
         """Return the ConfigMap and the StatefulSets, and what they wait for."""
         certificate = self.observed.secret(self.names.secret(self.names.certificate), "tls.crt")
-        if not certificate:
-            return [], "Certificates and credentials are being made."
         files = configuration.files(self.spec, self.ring, self.names)
         config = {
             "apiVersion": "v1",
@@ -130,7 +128,9 @@ class ClusterPlan:
             "data": files,
         }
         content = fingerprint(files, certificate, self.spec.placement.manifest())
-        return [config, *(self._rack(rack, content) for rack in self.ring.racks if rack.replicas)], ""
+        racks = [self._rack(rack, content) for rack in self.ring.racks if rack.replicas]
+        # Rendered in any case: what is wrong with the spec is said in the first round.
+        return ([config, *racks], "") if certificate else ([], "Certificates and credentials are being made.")
 
     def _rack(self, rack: Rack, content: str) -> dict[str, Any]:
         group = pod_group(

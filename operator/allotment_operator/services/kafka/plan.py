@@ -107,9 +107,6 @@ class ClusterPlan:
         lacking = []
         for pool in self.topology.pools:
             certificate = self.observed.secret(self._certificate_of(pool), "tls.crt")
-            if not certificate or not self.observed.secret(self.names.secret(self.names.binding), "username"):
-                lacking.append(pool.spec.name)
-                continue
             files = self._files(pool)
             group = pod_group(
                 self.owner,
@@ -121,7 +118,11 @@ class ClusterPlan:
                 preemption=self.preemption,
                 content=fingerprint(files, certificate, pool.spec.placement.manifest()),
             )
-            manifests += [self._config_map(pool, files), group.manifest()]
+            # Rendered in any case: what is wrong with the spec is said in the first round.
+            if certificate and self.observed.secret(self.names.secret(self.names.binding), "username"):
+                manifests += [self._config_map(pool, files), group.manifest()]
+            else:
+                lacking.append(pool.spec.name)
         waiting = f"Certificates and credentials are being made for pool {', '.join(lacking)}." if lacking else ""
         return manifests, waiting
 
