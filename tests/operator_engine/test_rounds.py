@@ -1,6 +1,7 @@
 """Rounds of the engine on a fake API server, with a toy kind that makes ConfigMaps."""
 
 import asyncio
+import json
 import random
 
 import pytest
@@ -75,6 +76,30 @@ class TestARound:
 
         assert bench.condition("a", "Valid")["lastTransitionTime"] == first
         assert bench.condition("a", "Valid")["observedGeneration"] == 2
+
+    async def test_leaves_the_answers_of_other_writers_to_them(self) -> None:
+        """The API server keeps book of who applied what; a stale copy of ours must not overrule theirs."""
+        bench = Workbench()
+        key = bench.put("a")
+        when = "2026-01-01T00:00:00Z"
+        theirs = {"type": "Scheduled", "status": "True", "reason": "AsExpected", "lastTransitionTime": when}
+        book = {
+            "manager": "allotment-scheduler",
+            "fieldsV1": {"f:status": {"f:conditions": {'k:{"type":"Scheduled"}': {".": {}}}}},
+        }
+        toy = bench.toy("a")
+        toy["metadata"]["managedFields"] = [book]
+        bench.server.put(TOYS, {**toy, "status": {"conditions": [theirs]}})
+
+        await settle(bench, key)
+
+        ours = [
+            json.loads(entry.body or b"{}")["status"]["conditions"]
+            for entry in bench.server.journal
+            if entry.method == "PATCH" and entry.path.endswith("/status")
+        ]
+        assert ours
+        assert all("Scheduled" not in {each["type"] for each in said} for said in ours)
 
     async def test_asks_a_service_for_its_health_more_often(self) -> None:
         bench = Workbench(health=Health(ready=True, reason="Asked", message="it answers"))

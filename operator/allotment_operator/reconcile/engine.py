@@ -34,7 +34,7 @@ from allotment_operator.plans.ownership import Owner
 from allotment_operator.reconcile.credentials import AuthorityMissingError
 from allotment_operator.reconcile.executor import Executor
 from allotment_operator.reconcile.observer import Observer
-from allotment_operator.reconcile.status import StatusWriter
+from allotment_operator.reconcile.status import StatusWriter, foreign_conditions
 
 _logger = logging.getLogger(__name__)
 
@@ -273,10 +273,11 @@ class Engine:
         kept = {name: value for name, value in before.items() if name in self._kinds[key.kind].status_fields}
         said = list(conditions)
         types = {each.type for each in said}
+        others = foreign_conditions(manifest)  # the scheduler speaks about the same Tenants
         kept_conditions = [
             Condition.model_validate(entry, extra="ignore")
             for entry in before.get("conditions") or []
-            if entry["type"] not in types and entry["type"] in _OUR_CONDITIONS
+            if entry["type"] not in types | others and entry["type"] in _OUR_CONDITIONS
         ]
         written = await self._ports.statuses.write(
             resource, manifest, conditions=[*said, *kept_conditions], fields={**kept, **(fields or {})}

@@ -13,6 +13,10 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 
+CLOSE_ENOUGH = 1e-6
+"""Seconds before its time at which a key counts as due: no timer is finer, and one that fires early would spin."""
+
+
 class WorkQueue(Generic[Key]):
     """Keys to be worked on, by the time at which they are due.
 
@@ -56,7 +60,7 @@ class WorkQueue(Generic[Key]):
         """Wait for the next key that is due; the caller must end its work with done or failed."""
         while True:
             delay = self._pop_stale()
-            if delay is not None and delay <= 0:
+            if delay is not None and delay <= CLOSE_ENOUGH:
                 key = heapq.heappop(self._heap)[2]
                 del self._due[key]
                 self._active.add(key)

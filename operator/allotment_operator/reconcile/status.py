@@ -1,5 +1,6 @@
 """Writes what the operator has to say into a resource's status: once, and only when it says something new."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,6 +32,17 @@ def status_of(
         "observedGeneration": generation,
         "conditions": [each.manifest() for each in merged],
     }
+
+
+def foreign_conditions(manifest: Mapping[str, Any]) -> frozenset[str]:
+    """Return the types of the conditions that another writer applied, by the API server's own book-keeping."""
+    found: set[str] = set()
+    for entry in manifest["metadata"].get("managedFields") or ():
+        if entry.get("manager") == OPERATOR_FIELD_MANAGER:
+            continue
+        conditions = ((entry.get("fieldsV1") or {}).get("f:status") or {}).get("f:conditions") or {}
+        found |= {json.loads(key[2:]).get("type", "") for key in conditions if key.startswith("k:")}
+    return frozenset(found)
 
 
 def differs(wanted: Any, live: Any) -> bool:  # noqa: ANN401 - any JSON value
