@@ -95,3 +95,13 @@ def test_events_of_our_own_are_taken_while_nodes_change() -> None:
     state.apply(ev.StartForgotten(("t", "high")))
     check(state)
     assert state.pods["t", "high"].node is None
+
+
+def test_nodes_may_change_after_everyone_of_a_kind_has_started() -> None:
+    world = World().node("n", cpu=2).tenant("t").pod("t", "a", cpu=1)
+    engine = engine_of(world)
+    assert len(engine.cycle(1.0).starts) == 1
+    later = World(clock=5.0).node("m", cpu=2).tenant("u").pod("u", "b", memory=0, cpu=2)
+    engine.state.apply_all(later.events)
+    assert [start.node for start in engine.cycle(2.0).starts] == ["m"]
+    check(engine.state)

@@ -191,7 +191,8 @@ class Placer:
         self.layout = nodes.layout_version
         self.cursor = len(nodes.touched)
         self.basis = ScoreBasis.of(nodes, self.state.measure)
-        keys = list(self.rows)
+        # Queues may have been formed anew since: rows that nobody waits in stand for no labels any more.
+        keys = [key for key in self.rows if self.state.is_represented(key[0], key[1])]
         self.rows, self.by_index = {}, []
         self._allocate(max(8, len(keys)))
         for key in keys:

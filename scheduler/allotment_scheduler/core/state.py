@@ -38,8 +38,7 @@ _LONG_LOG: Final = 100_000
 class ClusterState:
     """Everything the scheduler knows. Times are seconds since the epoch, given from outside."""
 
-    def __init__(self, *, share_policy: str = "drf") -> None:
-        self.share_policy = share_policy
+    def __init__(self) -> None:
         self.resources = Resources()
         self.nodes = Nodes(self.resources)
         self.running = RunningTable()
@@ -61,6 +60,8 @@ class ClusterState:
         self.now = 0.0
         self.evicted: list[Pod] = []
         """Pods evicted in this round: they wait again when it has ended."""
+        self.departed: list[tuple[Pod, str]] = []
+        """Pods that have gone, with their node, since someone last looked; not those we evicted."""
         self.dirty_leaves: set[Tenant] = set()
         """Leaves whose queue changed since someone last looked."""
         self._class_ids: dict[tuple[SchedulingSpec, str], PodClass] = {}
@@ -159,6 +160,10 @@ class ClusterState:
     def labels_seen_by(self, klass_id: int, signature: tuple[int, ...]) -> LabelSet:
         """A label set that stands for all with this signature."""
         return self._representatives[klass_id, signature]
+
+    def is_represented(self, klass_id: int, signature: tuple[int, ...]) -> bool:
+        """Whether any pod that waits, or has waited since queues were last formed, is of this class and signature."""
+        return (klass_id, signature) in self._representatives
 
     # --- occupation: the two primitives that trials and decisions share -----------------------------------------
 
@@ -310,7 +315,7 @@ class ClusterState:
         pod = Pod(spec, klass, labels, self.forest.leaf_of_namespace.get(spec.namespace), arrival)
         pod.started = spec.started if spec.started is not None else spec.created
         if known is not None:
-            pod.leaving, pod.spent = known.leaving and spec.deleting, known.spent
+            pod.leaving, pod.spent_at = known.leaving and spec.deleting, known.spent_at
         if spec.group is not None:
             gang = self.gang((spec.namespace, spec.group))
             gang.members[spec.key] = pod
@@ -325,7 +330,7 @@ class ClusterState:
         self._owners_evicted[pod.spec.owner] = count - 1
         self._requeues += 1
         pod.arrival = (self._requeues, pod.spec.created, self._seen)
-        pod.spent = True
+        pod.spent_at = self.demand_version
         return True
 
     def _take_phantom(self, pod: Pod) -> None:
@@ -343,6 +348,8 @@ class ClusterState:
             return
         if pod.evicted_in < 0 and not pod.leaving:
             self.demand_version += 1
+            if pod.node is not None and pod.spec.owner:
+                self.departed.append((pod, pod.node))
         self._forget(pod)
         if pod.gang is not None:
             if not pod.gang.members and pod.gang.spec is None:
@@ -458,7 +465,7 @@ class ClusterState:
         self._requeues += 1
         pod.arrival = (self._requeues, pod.spec.created, pod.arrival[2])
         pod.evicted_in = self._requeues
-        pod.spent = True
+        pod.spent_at = self.demand_version
         if pod.spec.node is not None:
             pod.spec = replace(pod.spec, node=None, started=None)
         if pod.spec.owner:
@@ -541,6 +548,10 @@ class ClusterState:
             return False
         return pod.node is None and pod.evicted_in < 0
 
+    def is_spent(self, pod: Pod) -> bool:
+        """Whether a pod was evicted and demand has not changed since: then it claims by priority alone."""
+        return pod.spent_at == self.demand_version
+
     def _regang(self, gang: Gang) -> None:
         """Form the units of a gang anew: one for what is missing, or one for each pod beyond."""
         for unit in self._units.pop(gang.key, ()):
@@ -552,9 +563,13 @@ class ClusterState:
         missing = gang.min_member - gang.running
         if missing <= 0:
             self._units[gang.key] = [self._push((pod,), gang) for pod in waiting]
-        elif len(waiting) >= missing:
-            first = (*waiting[:missing], *self._expected(gang, waiting))
-            self._units[gang.key] = [self._push(first, gang)]
+        elif waiting:
+            expected = self._expected(gang, waiting)
+            present = missing - len(gang.phantoms) - len(expected)
+            if 0 < present <= len(waiting):
+                self._units[gang.key] = [self._push((*waiting[:present], *expected), gang)]
+            elif present <= 0:
+                self._units[gang.key] = [self._push((pod,), gang) for pod in waiting]
 
     def _expected(self, gang: Gang, waiting: list[Pod]) -> list[Pod]:
         """Phantoms for expected members that neither exist nor have their room held."""
