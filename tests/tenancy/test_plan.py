@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from allotment_operator.tenancy import plan
 from allotment_operator.tenancy.access import own_seat
 from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate, NamespaceFacts
 from allotment_operator.tenancy.network import network_policies
-from allotment_operator.tenancy.quota import service_counts
+from allotment_operator.tenancy.quota import resource_quota, service_counts
 from builders.estates import NOW, a_tenant, an_estate, applied, carried_out, held, observed, owner_of
 
 SEAT: dict[str, Any] = {
@@ -256,6 +257,23 @@ class TestTheNetwork:
 
     def test_has_no_door_outside_without_need(self) -> None:
         assert "allotment-egress" not in self.render()
+
+
+@pytest.mark.parametrize(
+    ("network", "closed"),
+    [
+        ({}, {"services.nodeports", "services.loadbalancers"}),
+        ({"allowNodePort": True}, {"services.loadbalancers"}),
+        ({"allowLoadBalancer": True}, set()),
+    ],
+    ids=["closed", "node ports", "load balancers, which take node ports as well"],
+)
+def test_ways_in_from_outside_are_closed_by_quota_as_well(network: dict[str, bool], closed: set[str]) -> None:
+    tenant = a_tenant("payments", namespaces=["pay"], policy={"network": network})
+    hard = resource_quota(an_estate(tenant), tenant, "pay", {})["spec"]["hard"]
+
+    assert {name for name, count in hard.items() if count == "0"} == closed
+    assert not {"requests.cpu", "requests.memory", "limits.cpu", "pods"} & hard.keys()
 
 
 class TestServiceCounts:

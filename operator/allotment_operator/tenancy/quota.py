@@ -36,8 +36,8 @@ def resource_quota(estate: Estate, tenant: Tenant, namespace: str, labels: Mappi
     """Render the ResourceQuota of one namespace."""
     network = tenant.spec.policy.network
     hard: dict[str, str] = {name: str(count) for name, count in OBJECT_COUNTS.items()}
-    if not network.allow_node_port:
-        hard["services.nodeports"] = "0"
+    if not network.allow_node_port and not network.allow_load_balancer:
+        hard["services.nodeports"] = "0"  # a load balancer's Service takes node ports, too
     if not network.allow_load_balancer:
         hard["services.loadbalancers"] = "0"
     hard |= service_counts(estate, tenant, namespace)
