@@ -88,7 +88,7 @@ def settings(spec: KafkaClusterSpec, pool: Pool, topology: Topology, names: Name
         "log.dirs": DATA_DIR,
         "controller.quorum.bootstrap.servers": bootstrap,
         # A controller added later becomes a voter by itself; the founders are voters from the start.
-        "controller.quorum.auto.join.enable": "true",
+        **({"controller.quorum.auto.join.enable": "true"} if pool.is_controller else {}),
         **listeners,
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": f"{TLS_DIR}/tls.pem",
