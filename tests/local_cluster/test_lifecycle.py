@@ -18,9 +18,11 @@ from allotment_local.process import ProcessRecord
 pytestmark = pytest.mark.cluster
 
 UP = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from allotment_local.cluster import LocalCluster
+# A run in the background hands down that interrupts are ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 LocalCluster(sys.argv[2], state=Path(sys.argv[1])).up(tied_to_us=sys.argv[3] == "tied")
 print("up", flush=True)
 time.sleep(600)
