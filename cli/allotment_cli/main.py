@@ -2,7 +2,8 @@
 
 import typer
 
-from allotment_cli import local, simulate, tenants, uninstall
+from allotment_cli import local, simulate, tenants, uninstall, what_if, why
+from allotment_cli.demo import command as demo
 
 app = typer.Typer(
     name="allot",
@@ -13,9 +14,12 @@ app = typer.Typer(
 
 
 app.add_typer(local.app)
+app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("tenants")(tenants.tenants)
 app.command("uninstall")(uninstall.uninstall)
+app.command("what-if")(what_if.what_if)
+app.command("why")(why.why)
 
 
 @app.callback()

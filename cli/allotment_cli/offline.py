@@ -5,7 +5,7 @@ Everything heavy is imported inside functions, so that `allot --help` stays quic
 
 import json
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,12 @@ import typer
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
+    from allotment_scheduler.core.events import Event
+
+Data = list[dict[str, Any]] | dict[str, Any]
 
 
-class Output(str, Enum):
+class Output(StrEnum):
     """How results are printed."""
 
     table = "table"
@@ -23,31 +26,67 @@ class Output(str, Enum):
     yaml = "yaml"
 
 
-def load(files: list[Path]) -> "tuple[Engine, float]":
-    """An engine over what the files hold, and the latest time that occurs in them."""
+def read(files: list[Path], *, failure: int = 2) -> "list[Event]":
+    """What the files hold, as events; a bad file ends the program with a message."""
+    from allotment_scheduler.manifests import ManifestError, Manifests  # noqa: PLC0415 - keeps `allot --help` quick
+
+    try:
+        return Manifests.read(files).events()
+    except ManifestError as error:
+        typer.echo(f"allot: {error}", err=True)
+        raise typer.Exit(failure) from error
+
+
+def engine_over(events: "list[Event]") -> "tuple[Engine, float]":
+    """An engine over these events, and the latest time that occurs in them."""
     from allotment_scheduler.core.cycle import Engine  # noqa: PLC0415 - keeps `allot --help` quick
     from allotment_scheduler.core.events import PodSeen  # noqa: PLC0415 - as above
     from allotment_scheduler.core.state import ClusterState  # noqa: PLC0415 - as above
-    from allotment_scheduler.manifests import ManifestError, Manifests  # noqa: PLC0415 - as above
 
-    try:
-        events = Manifests.read(files).events()
-    except ManifestError as error:
-        typer.echo(f"allot: {error}", err=True)
-        raise typer.Exit(2) from error
     state = ClusterState()
     state.apply_all(events)
-    times = [max(e.spec.created, e.spec.started or 0.0) for e in events if isinstance(e, PodSeen)]
     state.settle()
+    times = [max(e.spec.created, e.spec.started or 0.0) for e in events if isinstance(e, PodSeen)]
     return Engine(state), max(times, default=0.0)
 
 
-def show(data: Any, output: Output) -> None:
-    """Print data as JSON or YAML."""
-    if output is Output.yaml:
+def load(files: list[Path]) -> "tuple[Engine, float]":
+    """An engine over what the files hold, and the latest time that occurs in them."""
+    return engine_over(read(files))
+
+
+def show(data: Data, output: Output) -> None:
+    """Print data: JSON or YAML as it is, tables with one row per item."""
+    if output is Output.json:
+        json.dump(data, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    elif output is Output.yaml:
         import yaml  # noqa: PLC0415 - only where it is asked for
 
         yaml.safe_dump(data, sys.stdout, sort_keys=False)
+    elif isinstance(data, list):
+        _table("", data)
     else:
-        json.dump(data, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        for title, rows in data.items():
+            if isinstance(rows, list):
+                _table(title, rows)
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only for tables
+    from rich.table import Table  # noqa: PLC0415 - as above
+
+    table = Table(title=f"{title}: {len(rows)}" if title else None, title_justify="left", box=None)
+    for name in rows[0] if rows else ():
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {amount}" for name, amount in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)

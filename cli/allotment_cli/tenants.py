@@ -9,7 +9,7 @@ from allotment_cli.offline import Output, load, show
 
 
 def tenants(
-    files: Annotated[list[Path], typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is standard input.')],
+    files: Annotated[list[Path], typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin.')],
     output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
 ) -> None:
     """List every tenant: leaves in the order in which they would be served next, then inner tenants."""

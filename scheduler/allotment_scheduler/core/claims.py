@@ -61,7 +61,7 @@ class Claimants:
 
     def _advance(self, lane: Lane, unit: Unit, heads: dict[Lane, Unit]) -> None:
         del heads[lane]
-        if _special(unit):
+        if self._special(unit):
             source = self._sources.get(lane)
             if source is None:
                 source = self._sources[lane] = (other for other in lane.in_order() if other.order > unit.order)
@@ -73,7 +73,7 @@ class Claimants:
         """A necessary condition: someone of lower priority in its leaf, or something left at some level."""
         if self._lowest[unit.leaf.rank] < unit.priority:
             return True
-        if any(pod.spent for pod in unit.pods):
+        if any(map(self.state.is_spent, unit.pods)):
             return False
         if len(self.state.measure.capacity) > 1:
             return True  # rights are compared on the pools where the claimant may run: the planner does
@@ -100,6 +100,5 @@ class Claimants:
             self._headroom[leaf] = found
         return found
 
-
-def _special(unit: Unit) -> bool:
-    return any(pod.spent or pod.spec.never_preempts for pod in unit.pods)
+    def _special(self, unit: Unit) -> bool:
+        return any(self.state.is_spent(pod) or pod.spec.never_preempts for pod in unit.pods)

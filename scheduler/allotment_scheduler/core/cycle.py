@@ -1,26 +1,28 @@
 """One cycle of the scheduler: who starts, who makes room, in the order in which it is decided.
 
-Read `Engine.cycle` from top to bottom: it is the algorithm.
-
-1. *Settle*: rebuild what structural changes have made stale.
-2. *Serve*: while any unit is eligible, the one next in serving order starts.
-3. *Claim*: the first unit in serving order for which a plan exists evicts and starts; then serving goes on.
-4. *End*: what was evicted waits again, behind its peers.
-
-The engine decides and records its decisions in the state as it goes; carrying them out is the caller's business.
+Read `Engine.cycle` from top to bottom: it is the algorithm. The engine decides, and records its decisions in the state
+as it goes; carrying them out is the caller's business.
 """
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
+from allotment_scheduler.core.brakes import Brakes
 from allotment_scheduler.core.claims import Claimants
 from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.demand import Demand
-from allotment_scheduler.core.eligibility import Eligibility, limits_met
+from allotment_scheduler.core.eligibility import Eligibility, beyond_guarantee, limits_met
 from allotment_scheduler.core.events import PodEvicted, RoundEnded
 from allotment_scheduler.core.eviction.plans import Plan, Planner
 from allotment_scheduler.core.gangs import GangPlacer
+from allotment_scheduler.core.holds import Holds
+from allotment_scheduler.core.nodes import BoolVector
 from allotment_scheduler.core.placement import Placer
+from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.reservations import Reservations
 from allotment_scheduler.core.serving import Serving
+from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Unit
@@ -29,32 +31,84 @@ from allotment_scheduler.core.units import Unit
 class Engine:
     """The decision maker over one state."""
 
-    def __init__(self, state: ClusterState) -> None:
+    def __init__(self, state: ClusterState, settings: Settings | None = None) -> None:
         self.state = state
+        self.settings = settings or Settings.timeless()
         self.placer = Placer(state)
         self.gangs = GangPlacer(state, self.placer)
         self.demand = Demand(state, self.placer)
-        self.planner = Planner(state, self.placer, self.gangs, self.demand)
+        self.brakes = Brakes(self.settings)
+        self.planner = Planner(state, self.placer, self.gangs, self.demand, self.brakes)
+        self.holds = Holds(state, self.placer, self.settings)
+        self.reservations = Reservations(state, self.gangs, self.demand, self.settings)
         self.eligibility = Eligibility(state, self.placer, self.gangs.fits)
         self.serving = Serving(state, self.eligibility.propose)
 
-    def cycle(self, now: float, *, most_starts: int | None = None) -> Round:
-        """Decide until nothing more can be decided, or `most_starts` pods have started."""
+    def cycle(self, now: float, *, most_starts: int | None = None, claims: bool = True) -> Round:
+        """Decide until nothing more can be decided, or about `most_starts` decisions were made."""
         state, done = self.state, Round()
-        # 1. Settle.
+        # 1. Settle: rebuild what structural changes have made stale; forget brakes that are over.
         state.now = now
         state.settle()
-        # 2. Serve until nothing is eligible.
+        self.brakes.begin_cycle(now)
+        # 2. Seats first: successors of pods that left, and units whose reservation has come true.
+        self._seat_successors(done, now)
+        self._seat_reserved(done)
+        # 3. Close the rooms that are held for others.
+        self.holds.close(self.reservations.rooms(now))
+        # 4. Serve: while any unit is eligible, the one next in serving order starts.
         self._open_serving()
         self._serve(done, most_starts)
-        # 3. Claim, and serve on, until there is no plan left.
-        while not _enough(done, most_starts) and (plan := self._first_plan()) is not None:
+        # 5. Claim: the first unit in serving order that has a plan evicts and starts; then serving goes on.
+        while claims and not _enough(done, most_starts) and (plan := self._first_plan()) is not None:
             self._carry_out(plan, done)
             self._open_serving()
             self._serve(done, most_starts)
-        # 4. What was evicted waits again.
+        # 6. Backfill: on reserved nodes start what ends in time.
+        self.holds.open()
+        self._backfill(done, now)
+        # 7. Reserve: the oldest units that fit nowhere get nodes and a time.
+        self.reservations.renew(now)
+        # 8. What was evicted waits again, behind its peers.
         state.apply(RoundEnded())
         return done
+
+    def _seat_successors(self, done: Round, now: float) -> None:
+        self.holds.collect(now)
+        for unit, index in self.holds.successors():
+            only = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
+            only[index] = True
+            self._start_within(unit, only, done)
+
+    def _seat_reserved(self, done: Round) -> None:
+        for reservation in list(self.reservations.by_unit.values()):
+            unit = self.reservations.unit_of(reservation)
+            if unit is not None:
+                self._start_within(unit, None, done)
+
+    def _backfill(self, done: Round, now: float) -> None:
+        if not self.reservations.by_unit:
+            return
+        for leaf in self._leaves():
+            for unit in sorted(self.state.queue(leaf).waiting(), key=lambda unit: unit.order):
+                names = self.reservations.may_backfill(unit, now)
+                if names:
+                    only = np.array([node.spec.name in names for node in self.state.nodes.ordered], dtype=np.bool_)
+                    self._start_within(unit, only, done)
+
+    def _start_within(self, unit: Unit, only: BoolVector | None, done: Round) -> None:
+        """Start a unit on some nodes only, if it fits there and may start at all."""
+        if unit.shape.fixed and beyond_guarantee(self.state, unit.leaf, unit.shape) is not None:
+            return
+        blocked, pools = limits_met(unit.leaf, unit.shape)
+        trial = self.state.trial()
+        if blocked is None and self.gangs.place(unit, pools, trial, only):
+            self._record(unit, trial.commit(), done)
+
+    def _record(self, unit: Unit, started: list[tuple[Pod, str, bool]], done: Round) -> None:
+        for pod, node, _ in started:
+            done.decisions.append(Start(pod.key, node, unit.first.key, pod.phantom))
+        self.state.unit_started(unit)
 
     def first_eligible(self) -> Callable[[Tenant], Unit | None]:
         """What finds a leaf's first unit that could start now, for listings."""
@@ -107,9 +161,7 @@ class Engine:
         trial = self.state.trial()
         if not self.gangs.place(unit, pools, trial):
             raise AssertionError(f"{unit.first} was found eligible but cannot be placed: this is a bug")
-        for pod, node, _ in trial.commit():
-            done.decisions.append(Start(pod.key, node, unit.first.key, pod.phantom))
-        self.state.unit_started(unit)
+        self._record(unit, trial.commit(), done)
 
     def _first_plan(self) -> Plan | None:
         """The plan of the first unit in serving order that has one."""
@@ -129,6 +181,7 @@ class Engine:
         for step in plan.steps:
             for pod in step.victim.pods:
                 node = pod.node or ""
+                self.brakes.evicted(pod, step.rule, self.state.now)
                 self.state.apply(PodEvicted(pod.key))
                 done.decisions.append(Evict(pod.key, plan.unit.first.key, step.rule, node))
         for pod, node in plan.starts:

@@ -1,21 +1,37 @@
-"""Why a pod waits: one code and one sentence with numbers, and the smallest change that would start it now."""
+"""Why a pod waits: one code, one sentence with numbers, and the smallest change that would start it now.
+
+Codes, in the order in which they are looked for: `UnknownTenant`, `TenantSuspended`, `Gated`, `GangIncomplete`,
+`BeyondGuarantee`, `AboveLimit`, `Reserved`, `NoNodeFits` (filters refuse every node), `Fragmented` (enough is free in
+all, but nowhere together), `BehindFairShare` (what is free does not suffice, and others may keep what they have).
+
+An explanation never changes anything, and is made only when someone asks.
+"""
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
+from allotment_api.quantities import format_units
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.filters.nodes import node_filters
+from allotment_scheduler.core.nodes import BoolVector
+from allotment_scheduler.core.placement import Row, never_fits
 from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.resources import PODS, Column
+from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Unit
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """A reason code with its sentence."""
+    """A reason code with its sentence. `change`: what would start it now; `never`: no change of load would."""
 
     code: str
     message: str
+    change: str | None = None
+    never: bool = False
 
 
 class Explainer:
@@ -27,19 +43,160 @@ class Explainer:
 
     def why(self, pod: Pod) -> Why:
         """The reason why a pod does not run."""
-        if pod.leaf is None:
-            return Why("UnknownTenant", f"namespace {pod.spec.namespace} belongs to no tenant")
-        if pod.leaf.suspended:
-            return Why("TenantSuspended", f"tenant {pod.leaf.shown_name} is suspended")
-        unit = pod.unit
+        leaf, unit = pod.leaf, pod.unit
+        if leaf is None:
+            text = f"namespace {pod.spec.namespace} belongs to no tenant: list it under spec.namespaces of one"
+            return Why("UnknownTenant", text, never=True)
+        if leaf.suspended:
+            above = next(tenant for tenant in leaf.path[::-1] if tenant.suspended)
+            return Why("TenantSuspended", f"tenant {above.shown_name} is suspended: it starts nothing new")
+        if pod.spec.gated:
+            return Why("Gated", "the pod has scheduling gates: it waits until their owner removes them")
         if not isinstance(unit, Unit) or not unit.live:
-            return Why("GangIncomplete", "its gang is incomplete")
-        if unit.shape.fixed and beyond_guarantee(self.state, pod.leaf, unit.shape) is not None:
-            return Why("BeyondGuarantee", "it may not be preempted, and no guarantee covers it")
-        blocker, _ = limits_met(pod.leaf, unit.shape)
+            return self._incomplete(pod)
+        beyond = beyond_guarantee(self.state, leaf, unit.shape) if unit.shape.fixed else None
+        if beyond is not None:
+            return self._beyond(unit, *beyond)
+        blocker, _ = limits_met(leaf, unit.shape)
         if blocker is not None:
-            return Why("AboveLimit", f"limit of tenant {blocker.shown_name}")
-        return Why("NoNodeFits", "no node fits")
+            return self._above_limit(unit, blocker)
+        reservation = self.engine.reservations.by_unit.get(unit.first.key)
+        if reservation is not None:
+            when = "when enough has ended" if reservation.eta == inf else f"in {reservation.eta - self.state.now:.0f} s"
+            return Why("Reserved", f"{len(reservation.nodes)} nodes are reserved; it is expected to start {when}")
+        return self._no_room(unit)
 
+    def _incomplete(self, pod: Pod) -> Why:
+        gang = pod.gang
+        if gang is None:
+            return Why("Pending", "it waits for the next cycle")
+        if gang.spec is None:
+            return Why("GangIncomplete", f"PodGroup {gang.key[1]} does not exist: create it")
+        there, needed = len(gang.members), gang.min_member
+        return Why("GangIncomplete", f"{there} of {needed} pods of group {gang.key[1]} exist: create {needed - there} more")
 
-_ = np
+    def _beyond(self, unit: Unit, tenant: Tenant, column: Column | None) -> Why:
+        if column is None:
+            text = f"it may not be preempted, and no guarantee of tenant {tenant.shown_name} covers it"
+            return Why("BeyondGuarantee", text, "make it preemptible, or guarantee the tenant what it requests")
+        name = self.state.resources.names[column]
+        cap = (tenant.guaranteed or {}).get(column, 0)
+        asked = dict(unit.shape.fixed_asks)[column]
+        text = (
+            f"it may not be preempted: tenant {tenant.shown_name} uses {format_units(name, tenant.fixed[column])} {name} "
+            f"of that kind and this asks for {format_units(name, asked)}, but {format_units(name, cap)} are guaranteed"
+        )
+        return Why("BeyondGuarantee", text, "make it preemptible, or raise the guarantee")
+
+    def _above_limit(self, unit: Unit, tenant: Tenant) -> Why:
+        names = self.state.resources.names
+        for column, amount in unit.shape.amounts:
+            cap = tenant.limits.get(column)
+            if cap is not None and tenant.used[column] + amount > cap:
+                name, used = names[column], tenant.used[column]
+                left = max(cap - used, 0)
+                text = (
+                    f"tenant {tenant.shown_name} uses {format_units(name, used)} of its limit of "
+                    f"{format_units(name, cap)} {name}, and this asks for {format_units(name, amount)}"
+                )
+                change = f"ask for at most {format_units(name, left)} {name}" if left else None
+                return Why("AboveLimit", text, change, never=amount > cap)
+        pools = ", ".join(sorted(tenant.limits_in))
+        return Why("AboveLimit", f"tenant {tenant.shown_name} is at its limit in every pool it may use ({pools})")
+
+    def _no_room(self, unit: Unit) -> Why:
+        placer = self.engine.placer
+        pools = limits_met(unit.leaf, unit.shape)[1]
+        rows = [placer.row((klass, seen, pools)) for (klass, seen, _), _ in unit.shape.parts]
+        short = next((row for row in rows if placer.best(row) < 0), rows[0])
+        if not short.allowed.any() or never_fits(short, self.state.nodes.allocatable):
+            return Why("NoNodeFits", self._by_filter(short), self._change(short), never=True)
+        around = short.neighbours.mask()
+        if around is not None and not (short.allowed & around & placer.fits(short)).any():
+            fits = short.allowed & placer.fits(short)
+            if fits.any():
+                return Why("NoNodeFits", self._by_filter(short), self._change(short))
+        free = self.state.nodes.free
+        enough = all(
+            int(np.maximum(free[column][short.allowed], 0).sum()) >= amount for column, amount in unit.shape.amounts
+        )  # fmt: skip
+        if enough:
+            return Why("Fragmented", f"enough is free in all, but no node has it together: {self._by_filter(short)}",
+                       self._change(short))  # fmt: skip
+        return Why("BehindFairShare", self._behind(unit, short), self._change(short))
+
+    def _by_filter(self, row: Row) -> str:
+        """How many nodes each filter refuses; a node counts for the first that does."""
+        nodes, placer = self.state.nodes, self.engine.placer
+        left: BoolVector = np.ones(len(nodes.ordered), dtype=np.bool_)
+        parts: list[str] = []
+
+        def refuse(name: str, passing: BoolVector) -> None:
+            nonlocal left
+            refused = int((left & ~passing).sum())
+            if refused:
+                parts.append(f"{refused} {name}")
+            left = left & passing
+
+        refuse("are in pools it may not use", placer.in_pools(row.key[2]))
+        for name, passing in node_filters(row.klass.spec, nodes):
+            refuse(name, passing)
+        for name, passing in self.state.attachments.filters(row.klass):
+            refuse(name, passing)
+        for column, amount in row.klass.amounts:
+            what = self.state.resources.names[column]
+            refuse(f"lack {what}" if column != PODS else "are full of pods", nodes.free[column] >= amount)
+        for name, passing in row.neighbours.filters():
+            refuse(name, passing)
+        return f"0 of {len(nodes.ordered)} nodes fit: " + (", ".join(parts) or "there are none")
+
+    def _behind(self, unit: Unit, row: Row) -> str:
+        """What is free, whose turn it is, and by how much."""
+        state, measure = self.state, self.state.measure
+        names, free = state.resources.names, state.nodes.free
+        lacking = []
+        for column, amount in unit.asks:
+            room = int(np.maximum(free[column][row.allowed], 0).sum())
+            if room < amount:
+                name = names[column]
+                lacking.append(f"{format_units(name, amount)} {name} asked for, {format_units(name, room)} free")
+        share, dominant = measure.dominant_share(unit.leaf)
+        entitled = self.engine.demand.entitlement()
+        text = ", ".join(lacking) + f"; tenant {unit.leaf.shown_name} has {float(share):.1%}"
+        if dominant is not None:
+            right = entitled.whole(unit.leaf, dominant)
+            text += f" of all {names[dominant]}, and is entitled to {format_units(names[dominant], right)}"
+        ahead = [
+            (measure.dominant_share(other)[0] / other.spec.weight, other.shown_name)
+            for other in (unit.leaf.parent.children if unit.leaf.parent else ())
+            if other is not unit.leaf and other.spec.weight and state.queue(other).front() is not None
+        ] if unit.leaf.parent else []  # fmt: skip
+        mine = share / unit.leaf.spec.weight if unit.leaf.spec.weight else None
+        before = min((entry for entry in ahead if mine is None or entry[0] < mine), default=None)
+        if before is not None:
+            text += f"; {before[1]} is ahead with a weighted share of {float(before[0]):.1%}"
+        return text
+
+    def _change(self, row: Row) -> str | None:
+        """The smallest reduction of one resource that would make the pod fit a node now."""
+        nodes, names = self.state.nodes, self.state.resources.names
+        allowed = row.allowed
+        around = row.neighbours.mask()
+        if around is not None:
+            allowed = allowed & around
+        best: tuple[float, str] | None = None
+        for column, amount in row.klass.asks:
+            others = allowed.copy()
+            for other, asked in row.klass.amounts:
+                if other != column:
+                    others &= nodes.free[other] >= asked
+            if not others.any():
+                continue
+            index = int(np.where(others, nodes.free[column], -1).argmax())
+            room = int(nodes.free[column, index])
+            if 0 < room < amount:
+                node, name = nodes.ordered[index], names[column]
+                less = format_units(name, amount - room)
+                text = f"{less} {name} fewer per pod fits node {node.spec.name} of pool {node.pool}"
+                best = min(best or (inf, ""), ((amount - room) / amount, text))
+        return best[1] if best else None

@@ -35,10 +35,11 @@ class GangPlacer:
         with self.state.trial() as trial:
             return self.place(unit, pools, trial)
 
-    def place(self, unit: Unit, pools: tuple[str, ...], trial: Trial) -> bool:
-        """Start every pod of the unit within a trial; on failure the trial is as before."""
+    def place(self, unit: Unit, pools: tuple[str, ...], trial: Trial, within: BoolVector | None = None) -> bool:
+        """Start every pod of the unit within a trial, on some nodes only; on failure the trial is as before."""
         mark = trial.mark()
-        for only in self._domains(unit):
+        for domain in self._domains(unit):
+            only = within if domain is None else domain if within is None else domain & within
             for pods in self._orders(unit):
                 if self._place_in_order(pods, pools, trial, only):
                     return True

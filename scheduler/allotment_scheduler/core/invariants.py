@@ -3,6 +3,8 @@
 Everything is recomputed from the pods alone and compared with what the state keeps incrementally.
 """
 
+import numpy as np
+
 from allotment_scheduler.core.resources import PODS
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.units import Unit
@@ -90,8 +92,8 @@ def _check_gangs(state: ClusterState) -> None:
 
 def overcommitted(state: ClusterState) -> list[str]:
     """Nodes that hold more than they have."""
-    short = (state.nodes.free < 0).any(axis=0)
-    return [node.spec.name for node in state.nodes.ordered if short[node.index]]
+    short = np.flatnonzero((state.nodes.free < 0).any(axis=0)).tolist()
+    return [node.spec.name for node in state.nodes.ordered if node.index in short]
 
 
 def above_limits(state: ClusterState) -> list[str]:

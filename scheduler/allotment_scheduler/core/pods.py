@@ -180,8 +180,8 @@ class Pod:
     """An expected member of a gang that does not exist yet: its room is held."""
     evicted_in: int = -1
     """The cycle that evicted it; it neither starts nor claims in that cycle."""
-    spent: bool = False
-    """It was evicted and demand has not changed since: no claims by R1 or R2."""
+    spent_at: int = -1
+    """The version of demand at which it was evicted: until that moves, no claims by R1 or R2."""
     leaving: bool = False
     """We evicted it and it has not gone yet: that it goes alters no demand."""
     unit: object = field(default=None)

@@ -89,7 +89,10 @@ class Serving:
         else:
             columns = self.columns[leaf]
         self.count += 1
-        stall = (measure.key(tenant, columns, asks, unit.shape.pools), self.count, tenant, unit)
+        key = measure.key(tenant, columns, asks, unit.shape.pools)
+        if tenant is not leaf and self.state.share_policy == "hdrf":
+            key = (key[0], key[1], measure.rescaled_points(tenant) * tenant.multiplier, key[3], key[4])
+        stall = (key, self.count, tenant, unit)
         self.stalls[tenant] = stall
         parent = tenant.parent
         if parent is not None:

@@ -17,7 +17,7 @@ from math import lcm
 from allotment_scheduler.core.resources import PODS, Amounts, Column
 from allotment_scheduler.core.tenants import Tenant
 
-ServingKey = tuple[bool, bool, int, int, str]
+ServingKey = tuple[bool, bool, int | Fraction, int, str]
 """(beyond its guarantee, weight 0, weighted share, pods running, name): the smallest is served next."""
 
 
@@ -92,6 +92,23 @@ class Measure:
             if points > best:
                 best, dominant = points, column
         return Fraction(best, self.denominator), dominant
+
+    def rescaled(self, tenant: Tenant) -> dict[Column, Fraction]:
+        """Use as H-DRF counts it (SoCC'12, section 4.2): children scaled down to the least share among them."""
+        if tenant.is_leaf:
+            scale, denominator = self.scale, self.denominator
+            return {c: Fraction(self.weighed(tenant, c) * scale[c], denominator) for c in self.columns}
+        vectors = [(child, self.rescaled(child)) for child in tenant.children]
+        shares = [
+            (max(vector.values()) / (child.spec.weight or 1), vector)
+            for child, vector in vectors if any(vector.values())
+        ]  # fmt: skip
+        least = min((share for share, _ in shares), default=Fraction(0))
+        return {c: sum((vector[c] * least / share for share, vector in shares), Fraction(0)) for c in self.columns}
+
+    def rescaled_points(self, tenant: Tenant) -> Fraction:
+        """The dominant share of an inner tenant under H-DRF, times the denominator."""
+        return max(self.rescaled(tenant).values(), default=Fraction(0)) * self.denominator
 
     def used_or_asked(self, leaf: Tenant, asks: Amounts) -> tuple[Column, ...]:
         """D of an inner tenant: what its own best leaf uses, and what that leaf's candidate requests."""

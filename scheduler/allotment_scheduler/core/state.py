@@ -38,7 +38,10 @@ _LONG_LOG: Final = 100_000
 class ClusterState:
     """Everything the scheduler knows. Times are seconds since the epoch, given from outside."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, share_policy: str = "drf") -> None:
+        if share_policy not in ("drf", "hdrf"):
+            raise ValueError(f"share policy {share_policy!r}: write drf or hdrf")
+        self.share_policy = share_policy
         self.resources = Resources()
         self.nodes = Nodes(self.resources)
         self.running = RunningTable()

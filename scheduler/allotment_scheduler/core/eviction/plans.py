@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from allotment_scheduler.core.brakes import Brakes
 from allotment_scheduler.core.demand import Demand
 from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
 from allotment_scheduler.core.eviction.budgets import Budgets
@@ -26,6 +27,7 @@ from allotment_scheduler.core.gangs import GangPlacer
 from allotment_scheduler.core.nodes import BoolVector, IntVector
 from allotment_scheduler.core.placement import Placer, Row
 from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.resources import Column
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.trial import Trial
@@ -55,14 +57,14 @@ class Planner:
     """Makes plans for claimants."""
 
     def __init__(
-        self, state: ClusterState, placer: Placer, gangs: GangPlacer, demand: Demand,
-        spare: Callable[[Pod, str], bool] = lambda _pod, _rule: True,
-    ) -> None:  # fmt: skip
+        self, state: ClusterState, placer: Placer, gangs: GangPlacer, demand: Demand, brakes: Brakes
+    ) -> None:
         self.state = state
         self.placer = placer
         self.gangs = gangs
         self.demand = demand
-        self.may_go = spare
+        self.brakes = brakes
+        self.may_go: Callable[[Pod, str], bool] = lambda pod, rule: brakes.may_go(pod, rule, state.now)
         """Brakes: whether a pod may be a victim by a rule now."""
 
     def plan(self, unit: Unit) -> Plan | None:
@@ -79,11 +81,20 @@ class Planner:
         return attempt.best()
 
     def _claim(self, unit: Unit) -> Claim:
-        only_p = any(pod.spent for pod in unit.pods)
+        only_p = any(map(self.state.is_spent, unit.pods)) or not self.brakes.may_claim(unit, self.state.now)
         several = len(self.state.measure.capacity) > 1 and any(t.used_in for t in (self.state.forest.root,))
         return Claim(
-            unit.leaf, unit.asks, unit.priority, self.demand.scope(unit), several, self.demand.entitlement, only_p
-        )
+            unit.leaf, unit.asks, unit.priority, self.demand.scope(unit), several, self.demand.entitlement, only_p,
+            self._smallest if self.brakes.settings.hysteresis else None,
+        )  # fmt: skip
+
+    def _smallest(self, tenant: Tenant, column: Column) -> int:
+        """The smallest request of a resource among the pods that run below a tenant."""
+        amounts = [
+            dict(pod.klass.amounts).get(column, 0)
+            for pod in self.state.running.pods if pod is not None and pod.leaf is not None and tenant in pod.leaf.path
+        ]  # fmt: skip
+        return min((amount for amount in amounts if amount), default=0)
 
     def _victim_leaves(self, claim: Claim) -> list[Tenant]:
         """Leaves from which someone might go: a necessary condition, cheap to decide."""
@@ -411,7 +422,7 @@ class Attempt:
     def _replay(self, steps: list[Step], trial: Trial) -> bool:
         """Evict again from the start; whether every step obeys a rule."""
         for step in steps:
-            by = rule(self.claim, step.victim.leaf, step.victim.priority, step.victim.held)
+            by = rule(self.claim, step.victim.leaf, step.victim.priority, step.victim.asks)
             if by is None:
                 return False
             step.rule = by

@@ -35,6 +35,8 @@ class Claim:
     """Asked only when R2 is: it may have to be computed."""
     only_p: bool = False
     """It was evicted before and demand has not changed: no R1, no R2."""
+    smallest: Callable[[Tenant, Column], int] | None = None
+    """With hysteresis: the smallest pod of a side, below whose size its use may fall under its entitlement."""
     seated: dict[Column, int] = field(default_factory=dict)
     """What of the request is part of u already, while a plan seats the claimant's pods one by one."""
 
@@ -84,6 +86,15 @@ class Claim:
                     return True
         return False
 
+    def gentle(self, theirs: Tenant, asks: Amounts) -> bool:
+        """Hysteresis: the victim leaves Y at or above e(Y) less its smallest pod, on every resource it holds."""
+        if self.smallest is None:
+            return True
+        return all(
+            self.used(theirs, column) - amount >= self.entitled(theirs, column) - self.smallest(theirs, column)
+            for column, amount in asks
+        )
+
     def above_entitlement(self, theirs: Tenant, held: frozenset[Column]) -> bool:
         """Whether Y is above its entitlement on some resource of D that the victim holds."""
         return any(c in held and self.used(theirs, c) > self.entitled(theirs, c) for c, _ in self.asks)
@@ -100,8 +111,9 @@ def sides(claimant: Tenant, victim: Tenant) -> tuple[Tenant, Tenant] | None:
     raise ValueError(f"{claimant} and {victim}: one is above the other, but pods belong to leaves only")
 
 
-def rule(claim: Claim, victim_leaf: Tenant, victim_priority: int, held: frozenset[Column]) -> str | None:
+def rule(claim: Claim, victim_leaf: Tenant, victim_priority: int, asks: Amounts) -> str | None:
     """The rule by which a victim may go now, None if there is none."""
+    held = frozenset(column for column, _ in asks)
     pair = sides(claim.leaf, victim_leaf)
     if pair is None:
         return P if victim_priority < claim.priority else None
@@ -111,4 +123,4 @@ def rule(claim: Claim, victim_leaf: Tenant, victim_priority: int, held: frozense
         return None
     if by_guarantee:
         return R1
-    return R2 if claim.above_entitlement(theirs, held) else None
+    return R2 if claim.above_entitlement(theirs, held) and claim.gentle(theirs, asks) else None

@@ -127,7 +127,7 @@ class Offers:
             if not lane:
                 continue
             victim = lane[-1]
-            by = rule(self.claim, leaf, victim.priority, victim.held)
+            by = rule(self.claim, leaf, victim.priority, victim.asks)
             if by is None:
                 continue
             below = ZERO if sole else self._below(leaf, victim)

@@ -1,0 +1,91 @@
+"""Brakes against thrash: minimum runtime, backoff of evicted workloads, eviction budgets.
+
+A workload is what survives its pods: the controller's UID, the gang, or the pod itself. Its record and the tenants'
+budgets are plain data, to be written to `Tenant.status` and read back by a new leader.
+"""
+
+from dataclasses import dataclass, field
+
+from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.settings import Settings
+from allotment_scheduler.core.units import Unit
+
+HOUR = 3600.0
+
+
+@dataclass(slots=True)
+class Backoff:
+    """A workload that was evicted: how often, and until when it may not claim."""
+
+    evictions: int = 0
+    until: float = 0.0
+
+
+@dataclass(slots=True)
+class Window:
+    """Evictions of one tenant within the hour that began at `start`."""
+
+    start: float = 0.0
+    used: int = 0
+
+
+@dataclass(slots=True)
+class Brakes:
+    """What evictions have cost so far, and what they still may."""
+
+    settings: Settings
+    backoffs: dict[str, Backoff] = field(default_factory=dict)
+    windows: dict[str, Window] = field(default_factory=dict)
+    in_cycle: int = 0
+
+    def may_go(self, pod: Pod, rule: str, now: float) -> bool:
+        """Whether a pod may be a victim by a rule now."""
+        settings = self.settings
+        if not settings.timed:
+            return True
+        if self.in_cycle >= settings.evictions_per_cycle:
+            return False
+        if rule != "R2" or pod.leaf is None:
+            return True
+        window = self.windows.get(pod.leaf.name)
+        if window is not None and now - window.start < HOUR and window.used >= settings.evictions_per_hour:
+            return False
+        return now - pod.started >= settings.least_runtime
+
+    def may_claim(self, unit: Unit, now: float) -> bool:
+        """Whether a unit's workload is out of its backoff."""
+        if not self.settings.timed:
+            return True
+        return all(self.backoffs.get(workload(pod), _NONE).until <= now for pod in unit.pods)
+
+    def evicted(self, pod: Pod, rule: str, now: float) -> None:
+        """Count an eviction."""
+        if not self.settings.timed:
+            return
+        self.in_cycle += 1
+        backoff = self.backoffs.setdefault(workload(pod), Backoff())
+        if backoff.until < now:  # one setback for the pods of a workload that go together
+            backoff.evictions += 1
+        longest = self.settings.longest_backoff
+        backoff.until = now + min(self.settings.backoff * 2 ** (backoff.evictions - 1), longest)
+        if rule == "R2" and pod.leaf is not None:
+            window = self.windows.setdefault(pod.leaf.name, Window(now))
+            if now - window.start >= HOUR:
+                window.start, window.used = now, 0
+            window.used += 1
+
+    def begin_cycle(self, now: float) -> None:
+        """Forget what is over: backoffs are remembered for as long again as they lasted, so that they can double."""
+        self.in_cycle = 0
+        longest = self.settings.longest_backoff
+        self.backoffs = {key: value for key, value in self.backoffs.items() if now - value.until < longest}
+
+
+_NONE = Backoff()
+
+
+def workload(pod: Pod) -> str:
+    """What a pod is part of, and what comes back when it is evicted."""
+    if pod.gang is not None:
+        return "/".join(pod.gang.key)
+    return pod.spec.owner or "/".join(pod.key)

@@ -1,0 +1,39 @@
+"""What an admin may set of the engine's behaviour in time. Every value has a reason and a default.
+
+`allot simulate` uses `Settings.timeless()`: no time passes there, so whatever depends on time is off.
+"""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Times in seconds."""
+
+    least_runtime: float = 300.0
+    """A pod younger than this is no victim for fairness (R2): work just begun is not thrown away. R1 does not wait."""
+    backoff: float = 60.0
+    """After its first eviction a workload may not claim for so long; doubled with every further one."""
+    longest_backoff: float = 3600.0
+    """Bound of the doubling."""
+    evictions_per_hour: int = 1000
+    """Pods of one tenant that may be evicted within an hour by R2."""
+    evictions_per_cycle: int = 1000
+    """Pods that may be evicted in one cycle over all."""
+    hysteresis: bool = True
+    """By R2 a side may be taken below its entitlement by less than its smallest pod only, so that none swing to and fro."""
+    age: float = 300.0
+    """A unit that fitted nowhere for so long gets a reservation."""
+    drain: float = 1800.0
+    """A reservation without an end in sight keeps others off its nodes after so long."""
+    reservations_per_pool: int = 1
+    """Units with a reservation at a time in one pool."""
+    successor_hold: float = 600.0
+    """Room of a pod that its owner recreates is held for so long: a rolling restart keeps its seats."""
+    timed: bool = True
+    """Whether time passes at all."""
+
+    @classmethod
+    def timeless(cls) -> "Settings":
+        """For simulations without time."""
+        return replace(cls(), timed=False, hysteresis=False)
