@@ -4,9 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from allotment_local.real_node.tools import run
-
-MIRROR = "http://deb.debian.org/debian"
+from allotment_local.real_node.tools import ToolError, run
 
 _UNWANTED = (
     "usr/share/doc",
@@ -34,7 +32,7 @@ def bootstrap(root: Path, *, suite: str, packages: Sequence[str], downloads: Pat
     run(
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
         *("debootstrap", "--variant=minbase", f"--include={','.join(packages)}", f"--cache-dir={cache}"),
-        *(suite, str(root), MIRROR),
+        *(suite, str(root), *mirror(suite)),
         timeout=1800,
     )
     for name in _UNWANTED:
@@ -42,3 +40,16 @@ def bootstrap(root: Path, *, suite: str, packages: Sequence[str], downloads: Pat
         (root / name).mkdir(parents=True)
     (root / "etc/resolv.conf").unlink(missing_ok=True)
     (root / "etc/hostname").unlink(missing_ok=True)
+
+
+def mirror(suite: str) -> list[str]:
+    """Where this machine gets that release's packages from; empty leaves it to debootstrap's own default.
+
+    A bank's machines have a mirror of their own, and often reach nothing else.
+    """
+    filters = ("Created-By: Packages", f"Codename: {suite}", "Component: main", "Origin: Debian")
+    try:
+        listed = run("apt-get", "indextargets", "--format", "$(REPO_URI)", *filters).split()
+    except ToolError:
+        return []
+    return sorted(listed)[:1]
