@@ -1,0 +1,1 @@
+"""`allot demo`: a bank on one cluster, acted out on a real API server with simulated nodes."""
