@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 import yaml
@@ -25,6 +25,11 @@ from allotment_local.kubeconfig import users_kubeconfig
 from allotment_local.layout import DEFAULT_CLUSTER, Layout
 from allotment_local.progress import Progress, reporter
 from allotment_local.prune import prune as prune_cache
+from allotment_local.real_node.state import real_node_count
+from allotment_local.specification import Specification
+
+if TYPE_CHECKING:  # see `up`
+    from allotment_local.pools import PoolFile
 
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 not running."
 _INTERRUPTED = 130
@@ -78,6 +83,18 @@ def up(  # noqa: PLR0917 - typer makes options of them; nobody calls it by posit
         int | None,
         typer.Option("--port", min=1, max=65535, help="Port of a new cluster's API server; default a free one."),
     ] = None,
+    node: Annotated[
+        bool, typer.Option("--node", help="Add a real node that runs containers (Linux, root); see docs/real-node.md.")
+    ] = False,
+    node_count: Annotated[
+        int | None, typer.Option("--node-count", min=1, max=16, help="Add this many real nodes; implies --node.")
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image", help="Image that real nodes shall hold (repeatable); default all: see docs/real-node.md."
+        ),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Start a cluster, or what is missing of it, and wait until it is ready."""
@@ -87,24 +104,53 @@ def up(  # noqa: PLR0917 - typer makes options of them; nobody calls it by posit
         pools = read_pools(nodes) if nodes else None
         cluster = LocalCluster(name, progress=progress)
         started = time.monotonic()
-        spec = cluster.up(
-            pools=pools,
-            merge_into=users_kubeconfig() if merge else None,
-            with_scheduler=with_kube_scheduler,
-            api_port=port,
-        )
+        merge_into = users_kubeconfig() if merge else None
+        if node or node_count or real_node_count(cluster.folder):
+            spec = _up_with_real_nodes(
+                cluster,
+                count=node_count,
+                images=image,
+                port=port,
+                pools=pools,
+                merge_into=merge_into,
+                progress=progress,
+            )
+        else:
+            spec = cluster.up(pools=pools, merge_into=merge_into, with_scheduler=with_kube_scheduler, api_port=port)
         seconds = time.monotonic() - started
         status = cluster.status()
     if output is not Output.TABLE:
         _print_data(_status_data(status), output)
         return
-    typer.echo(f"Cluster {name} is ready at {spec.server} after {seconds:.1f} s, with {status.nodes} nodes.")
+    real = real_node_count(spec.folder)
+    kinds = f"{status.nodes} simulated and {real} real nodes" if real else f"{status.nodes} nodes"
+    typer.echo(f"Cluster {name} is ready at {spec.server} after {seconds:.1f} s, with {kinds}.")
     option = "" if name == DEFAULT_CLUSTER else f" --name {name}"
     if merge:
         typer.echo(f"kubectl uses it by the context {spec.context} in {spec.merged_into}.")
     else:
         typer.echo(f"Use it:   allot local kubectl{option} get nodes\nor:       export KUBECONFIG={spec.kubeconfig}")
     typer.echo(f"End it:   allot local down{option}")
+
+
+def _up_with_real_nodes(
+    cluster: LocalCluster,
+    *,
+    count: int | None,
+    images: list[str] | None,
+    port: int | None,
+    pools: "PoolFile | None",
+    merge_into: Path | None,
+    progress: Progress,
+) -> Specification:
+    from allotment_local.real_node.fleet import API_PORT, Fleet  # noqa: PLC0415 - only who has real nodes pays
+    from allotment_local.real_node.images.recipes import chosen  # noqa: PLC0415 - as above
+
+    if port not in {None, API_PORT}:
+        raise InvalidInputError(f"With real nodes the API server listens on {API_PORT}.", hint="Leave out --port.")
+    return Fleet(cluster, progress=progress).up(
+        count=count or 1, images=chosen(images), pools=pools, merge_into=merge_into
+    )
 
 
 @app.command(epilog=_EPILOG)

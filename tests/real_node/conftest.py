@@ -46,7 +46,11 @@ def namespace(real_cluster: RealCluster, request: pytest.FixtureRequest) -> Iter
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give real nodes their time; skip what runs containers where nobody asked for it."""
+    """Give real nodes their time; skip what runs containers where nobody asked for it.
+
+    Tests that compare the whole machine before and after go first: then no other node's pods come and go meanwhile.
+    """
+    items.sort(key=lambda item: item.path.name != "test_machine.py")
     asked = os.environ.get("ALLOT_REAL_NODE") == "1"
     for item in items:
         if item.get_closest_marker("real_node") is None:

@@ -43,12 +43,12 @@ def default_deny(namespace: str) -> dict[str, Any]:
 
 
 def allow_dns(namespace: str) -> dict[str, Any]:
-    """As written for any cluster: to the DNS pods of kube-system, on the port that they listen on."""
+    """As written for any cluster: to the DNS pods of kube-system."""
     peer = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
         "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
     }
-    ports = [{"port": 5353, "protocol": protocol} for protocol in ("UDP", "TCP")]
+    ports = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     return policy(namespace, "allow-dns", policyTypes=["Egress"], egress=[{"to": [peer], "ports": ports}])
 
 

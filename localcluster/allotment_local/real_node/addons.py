@@ -89,8 +89,8 @@ def dns(*, image: str, cluster_ip: str, replicas: int) -> list[Manifest]:
                 "clusterIP": cluster_ip,
                 "selector": labels,
                 "ports": [
-                    {"name": "dns", "port": 53, "targetPort": 5353, "protocol": "UDP"},
-                    {"name": "dns-tcp", "port": 53, "targetPort": 5353, "protocol": "TCP"},
+                    {"name": "dns", "port": 53, "targetPort": 53, "protocol": "UDP"},
+                    {"name": "dns-tcp", "port": 53, "targetPort": 53, "protocol": "TCP"},
                 ],
             },
         },
@@ -98,7 +98,7 @@ def dns(*, image: str, cluster_ip: str, replicas: int) -> list[Manifest]:
 
 
 def _corefile() -> str:
-    return f""".:5353 {{
+    return f""".:53 {{
     errors
     ready :8181
     kubernetes {CLUSTER_DOMAIN} in-addr.arpa {{
@@ -123,7 +123,7 @@ def _dns_deployment(name: str, labels: dict[str, str], *, image: str, replicas: 
         "image": image,
         "imagePullPolicy": "Never",
         "args": ["-conf", "/etc/coredns/Corefile"],
-        "ports": [{"containerPort": 5353, "protocol": protocol} for protocol in ("UDP", "TCP")],
+        "ports": [{"containerPort": 53, "protocol": protocol} for protocol in ("UDP", "TCP")],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "170Mi"}},
         "securityContext": {
@@ -137,7 +137,13 @@ def _dns_deployment(name: str, labels: dict[str, str], *, image: str, replicas: 
         "serviceAccountName": name,
         "priorityClassName": "system-cluster-critical",
         "dnsPolicy": "Default",
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65534,
+            "seccompProfile": {"type": "RuntimeDefault"},
+            # Port 53 as everywhere, since policies name it, and for a user that is not root.
+            "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "53"}],
+        },
         "topologySpreadConstraints": [spread],
         "containers": [container],
         "volumes": [{"name": "config", "configMap": {"name": name}}],

@@ -34,6 +34,9 @@ REAL_LABEL = "allotment.dev/real"
 ZONES = ("zone-a", "zone-b", "zone-c")
 """Real nodes are spread over these, so that services which spread over zones have some."""
 
+API_PORT = 6443
+"""Where policies expect API servers; the address is the cluster's own, so the port is free."""
+
 SIMULATED_TAINT = Taint(key="allotment.dev/simulated", value="true", effect="NoSchedule")
 """On simulated nodes beside real ones: nothing lands there that does not ask for it."""
 
@@ -155,6 +158,7 @@ class Fleet:
         credentials.prepare_authority(pki, now=_now())
         spec = self.cluster.up(
             address=slot.host,
+            api_port=API_PORT,
             service_range=str(slot.service_range),
             pools=tainted(pools) if pools else None,
             merge_into=merge_into,

@@ -14,14 +14,14 @@ from allotment_local.progress import Progress, reporter
 from allotment_local.real_node import programs, requirements
 from allotment_local.real_node.fleet import node_images
 from allotment_local.real_node.images.cache import ImageCache
-from allotment_local.real_node.images.recipes import RECIPES
+from allotment_local.real_node.images.recipes import RECIPES, chosen
 
 
 def prepare(names: list[str], *, layout: Layout, progress: Progress) -> None:
     """Build the programs and make some images.
 
     Args:
-        names: short names of images.
+        names: short names of images; none means all.
         layout: where the cache is.
         progress: told about everything slow.
 
@@ -31,7 +31,7 @@ def prepare(names: list[str], *, layout: Layout, progress: Progress) -> None:
     requirements.check({**requirements.RUN_PACKAGES, **requirements.IMAGE_PACKAGES, **requirements.BUILD_PACKAGES})
     built = programs.ensure(layout=layout, progress=progress)
     cache = ImageCache(layout, progress)
-    for recipe in [*node_images(built), *(RECIPES[name]() for name in names)]:
+    for recipe in [*node_images(built), *chosen(names)]:
         cache.image(recipe)
 
 
@@ -40,13 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make the programs and images of real nodes beforehand.")
     # No `choices`: before Python 3.12 they would refuse the empty list.
     parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"one of {', '.join(RECIPES)}; default all")
-    chosen = parser.parse_args(arguments).images or list(RECIPES)
-    if unknown := sorted(set(chosen) - set(RECIPES)):
-        parser.error(f"there is no image {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+    names = parser.parse_args(arguments).images
     started = time.monotonic()
     try:
         with reporter() as progress:
-            prepare(chosen, layout=Layout.from_environment(), progress=progress)
+            prepare(names, layout=Layout.from_environment(), progress=progress)
             progress.say(f"Everything for real nodes is there ({time.monotonic() - started:.0f} s).")
     except LocalClusterError as error:
         sys.stderr.write(f"{error}\n")

@@ -68,3 +68,9 @@ class RealNodesState:
 def record(folder: Path, name: str) -> Path:
     """The pid file of a node or of a background process, in a folder of its own beside the components'."""
     return folder / "nodes" / "run" / f"{name}.json"
+
+
+def real_node_count(folder: Path) -> int:
+    """How many real nodes the cluster in a folder has, running or not."""
+    state = RealNodesState.load(folder)
+    return state.count if state else 0

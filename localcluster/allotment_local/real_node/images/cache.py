@@ -37,7 +37,7 @@ from allotment_local.real_node.requirements import program
 _FORMAT = "1"
 """Part of every store's key: raised when stores of an older version must not be used any more."""
 
-_IMPORT_PATIENCE = 600.0
+_STORES_KEPT = 3
 _SOCKET = "/run/allotment-import/containerd.sock"
 
 
@@ -93,7 +93,15 @@ class ImageCache:
                 started = time.monotonic()
                 self._import(images, target)
                 self._progress.say(f"Unpacked {len(images)} images in {time.monotonic() - started:.0f} s.")
+            os.utime(target)
+            self._forget_old_stores()
             return target
+
+    def _forget_old_stores(self) -> None:
+        """Remove stores that were not used for long; nodes that were made from them keep their files."""
+        stores = sorted(self.stores.glob("[!.]*"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in stores[_STORES_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def _import(self, images: Sequence[Image], target: Path) -> None:
         """Let a containerd of our own import the images into a new folder."""

@@ -10,12 +10,14 @@ A recipe's inputs name everything that decides its content; images are made anew
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from allotment_api import __version__
+from allotment_local.errors import InvalidInputError
 from allotment_local.real_node.images.layout import RunSettings
-from allotment_local.real_node.images.sources import debian, maven, python
+from allotment_local.real_node.images.sources import checkout, debian, maven, python
 
 REGISTRY = "allotment.local"
 """First part of every name. No such host exists: nothing can be pulled from it by mistake."""
@@ -98,7 +100,7 @@ def base() -> Recipe:
     """Debian with a Java runtime and Python: what all others stand on."""
 
     def fill(root: Path, downloads: Path) -> None:
-        debian.bootstrap(root, suite=DEBIAN_SUITE, packages=DEBIAN_PACKAGES, downloads=downloads)
+        debian.bootstrap(root, suite=DEBIAN_SUITE, packages=DEBIAN_PACKAGES, downloads=downloads / "debian")
         java = root / JAVA_HOME.lstrip("/")
         java.parent.mkdir(parents=True)
         found = sorted((root / "usr/lib/jvm").glob("java-17-openjdk-*"))
@@ -124,7 +126,7 @@ def kafka() -> Recipe:
     )
 
     def fill(root: Path, downloads: Path) -> None:
-        maven.fetch(artifacts, root / "opt/kafka/libs", repository=downloads)
+        maven.fetch(artifacts, root / "opt/kafka/libs", repository=downloads / "maven")
 
     settings = RunSettings(user="1000:1000", folder="/opt/kafka")
     official = f"docker.io/apache/kafka:{KAFKA_VERSION}"
@@ -136,7 +138,7 @@ def cassandra() -> Recipe:
     artifacts = (f"org.apache.cassandra:cassandra-all:{CASSANDRA_VERSION}",)
 
     def fill(root: Path, downloads: Path) -> None:
-        maven.fetch(artifacts, root / "opt/cassandra/lib", repository=downloads)
+        maven.fetch(artifacts, root / "opt/cassandra/lib", repository=downloads / "maven")
         (root / "opt/cassandra/conf").mkdir()
 
     environment = {"CASSANDRA_HOME": "/opt/cassandra", "CASSANDRA_CONF": "/opt/cassandra/conf"}
@@ -153,7 +155,7 @@ def spark() -> Recipe:
 
     def fill(root: Path, downloads: Path) -> None:
         home = root / "opt/spark"
-        python.install((requirement,), root / "wheel", cache=downloads)
+        python.install((requirement,), root / "wheel", cache=downloads / "python")
         home.mkdir(parents=True)
         packages = root / "wheel"
         # The wheel carries Spark's home inside the Python package; the official layout is the other way round.
@@ -171,6 +173,27 @@ def spark() -> Recipe:
     return Recipe("spark", SPARK_VERSION, (requirement,), fill, base=base(), settings=settings, stands_in_for=official)
 
 
+def allotment() -> Recipe:
+    """The operator and the scheduler, from this checkout: the twin of the Dockerfile's image."""
+
+    def fill_dependencies(root: Path, downloads: Path) -> None:
+        checkout.install_dependencies(root, cache=downloads / "python")
+
+    def fill(root: Path, downloads: Path) -> None:
+        checkout.install_wheel(root, cache=downloads / "python")
+
+    dependencies = Recipe("allotment-dependencies", "1", (checkout.lock_digest(),), fill_dependencies, base=base())
+    environment = {
+        "PATH": f"/{checkout.PROGRAMS}:{JAVA_HOME}/bin:{_PATH}",
+        "PYTHONPATH": f"/{checkout.LIBRARY}",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    settings = RunSettings(("allotment-operator",), environment, "65532:65532", "/tmp")  # noqa: S108 - the pod's own
+    return Recipe("allotment", __version__, (checkout.source_digest(),), fill, base=dependencies, settings=settings)
+
+
 def inherited(recipe: Recipe) -> RunSettings:
     """A recipe's settings with the environment of everything below it."""
     below: Mapping[str, str] = inherited(recipe.base).environment if recipe.base else {}
@@ -178,5 +201,24 @@ def inherited(recipe: Recipe) -> RunSettings:
     return RunSettings(own.entrypoint, {**below, **own.environment}, own.user, own.folder)
 
 
-RECIPES: Mapping[str, Callable[[], Recipe]] = {"base": base, "kafka": kafka, "cassandra": cassandra, "spark": spark}
+RECIPES: Mapping[str, Callable[[], Recipe]] = {
+    "base": base,
+    "kafka": kafka,
+    "cassandra": cassandra,
+    "spark": spark,
+    "allotment": allotment,
+}
 """The images that can be asked for, by short name."""
+
+
+def chosen(names: Sequence[str] | None) -> list[Recipe]:
+    """The recipes of some short names; all of them, as far as this installation can make them, if none are given.
+
+    Raises:
+        InvalidInputError: there is no image of a name.
+    """
+    unknown = sorted(set(names or ()) - set(RECIPES))
+    if unknown:
+        raise InvalidInputError(f"There is no image {', '.join(unknown)}.", hint=f"There are {', '.join(RECIPES)}.")
+    default = [name for name in RECIPES if name != "allotment" or checkout.is_there()]
+    return [RECIPES[name]() for name in names or default]

@@ -17,7 +17,7 @@ def install(requirements: Sequence[str], target: Path, *, cache: Path, with_depe
     """Install requirements into a folder.
 
     Args:
-        requirements: names with versions, or paths of wheels.
+        requirements: names with versions, paths of wheels, or further options of `uv pip install`.
         target: becomes a folder to put on PYTHONPATH.
         cache: keeps downloads.
         with_dependencies: also what the requirements need.
@@ -25,6 +25,7 @@ def install(requirements: Sequence[str], target: Path, *, cache: Path, with_depe
     command = (
         *(installer(), "pip", "install", "--quiet", f"--target={target}", f"--cache-dir={cache}"),
         *(f"--python-version={IMAGE_PYTHON}", f"--python-platform={os.uname().machine}-unknown-linux-gnu"),
+        *("--only-binary=:all:", "--compile-bytecode"),  # containers cannot write byte code themselves
         *(() if with_dependencies else ("--no-deps",)),
         *requirements,
     )
