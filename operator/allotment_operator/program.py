@@ -88,6 +88,7 @@ class Operator:
                 observer=Observer(client, namespace=settings.namespace),
                 statuses=StatusWriter(client),
                 tenants=self._register,
+                allowances=self._register,
                 clock=now,
                 events=self._events,
                 resync_seconds=settings.resync_seconds,
@@ -158,9 +159,11 @@ class Operator:
         await kopf.run_tasks(tasks, ignored=before)
 
     def _services(self) -> Iterator[ServiceFacts]:
-        for key in self.engine.known():
-            if key.kind in SERVICE_KINDS:
-                yield ServiceFacts(key.kind, key.namespace, key.name)
+        for kind in SERVICE_KINDS:
+            for manifest in self.engine.resources(kind):
+                metadata = manifest["metadata"]
+                created = metadata.get("creationTimestamp", "")
+                yield ServiceFacts(kind, metadata["namespace"], metadata["name"], created)
 
     def _resource_changed(self, key: Key) -> None:
         if key.kind in SERVICE_KINDS:

@@ -36,9 +36,9 @@ def an_estate(
     *tenants: Tenant,
     pools: Iterable[NodePool] = (),
     namespaces: Iterable[NamespaceFacts] = (),
-    services: Iterable[tuple[str, str, str]] = (),
+    services: Iterable[tuple[str, ...]] = (),
 ) -> Estate:
-    """An estate; services are (kind, namespace, name)."""
+    """An estate; services are (kind, namespace, name, creation time)."""
     return Estate(
         tenants={each.metadata.name: each for each in tenants},
         pools={each.metadata.name: each for each in pools},

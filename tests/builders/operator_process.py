@@ -19,6 +19,8 @@ import yaml
 from builders.api_server import Actor
 
 NAMESPACE = "allotment-system"
+START_SECONDS = 120
+"""Loading takes three seconds of processor time, and then the Lease of a killed predecessor must run out."""
 ACCOUNT = "allotment-operator"
 LEASE = {
     "apiVersion": "coordination.k8s.io/v1",
@@ -82,7 +84,7 @@ class OperatorProcess:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         if wait:
-            eventually(self.at_work, because=self.tail)
+            eventually(self.at_work, because=self.tail, timeout=START_SECONDS)
 
     def at_work(self) -> bool:
         """Whether it holds the Lease and has listed everything."""
@@ -124,7 +126,7 @@ class OperatorProcess:
         return process.wait(timeout=30)
 
 
-def eventually(holds: Callable[[], Any], *, timeout: float = 40, because: Callable[[], Any] = lambda: "") -> Any:
+def eventually(holds: Callable[[], Any], *, timeout: float = 60, because: Callable[[], Any] = lambda: "") -> Any:
     """Wait until something holds, and return it; an assertion that fails inside counts as not yet."""
     deadline = time.monotonic() + timeout
     while True:

@@ -16,7 +16,7 @@ from allotment_operator.kind import Key, Scope
 from allotment_operator.plans.actions import Action, Apply, Delete, Invoke, ObjectRef
 from allotment_operator.plans.outcome import Health, Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner, prune
-from allotment_operator.reconcile.engine import Engine, Ports
+from allotment_operator.reconcile.engine import Allowances, Engine, Ports
 from allotment_operator.reconcile.executor import Executor
 from allotment_operator.reconcile.observer import Observer
 from allotment_operator.reconcile.status import StatusWriter
@@ -145,6 +145,7 @@ class Workbench:
     faults: FaultPlan = field(default_factory=FaultPlan)
     health: Health | None = None
     finalizer: str = ""
+    allowances: Allowances | None = None
     notes: Notes = field(default_factory=Notes)
     kind: ToyKind = field(init=False)
     client: Client = field(init=False)
@@ -169,6 +170,7 @@ class Workbench:
                 clock=lambda: NOW,
                 events=self.notes,
                 finalizer=self.finalizer,
+                allowances=self.allowances,
             ),
         )
 

@@ -26,6 +26,15 @@ async def settle(bench: Workbench, *keys: Key, rounds: int = 3) -> None:
             await bench.engine.reconcile(key)
 
 
+class Room:
+    """Whether the tenant has room for another service."""
+
+    full = True
+
+    def excess(self, kind: str, namespace: str, name: str) -> str:  # noqa: ARG002 - the protocol's
+        return "one too many" if self.full else ""
+
+
 class TestARound:
     async def test_makes_what_is_missing_and_says_so(self) -> None:
         bench = Workbench()
@@ -151,6 +160,25 @@ class TestARound:
 
         assert bench.condition("bad", "Degraded")["status"] == "True"
         assert "fault of the operator" in bench.condition("bad", "Degraded")["message"]
+
+    async def test_of_one_service_too_many_makes_nothing_until_there_is_room(self) -> None:
+        bench = Workbench(allowances=(room := Room()))
+        key = bench.put("a")
+        await settle(bench, key)
+
+        assert bench.made() == []
+        assert bench.condition("a", "QuotaExceeded")["message"] == "one too many"
+        assert bench.condition("a", "Ready")["status"] == "False"
+
+        room.full = False
+        await settle(bench, key)
+        assert bench.made() == ["a-0"]
+        assert bench.condition("a", "QuotaExceeded")["status"] == "False"
+
+        room.full = True  # what runs goes on, whatever becomes of the allowance
+        bench.put("a", count=2)
+        await settle(bench, key)
+        assert bench.made() == ["a-0", "a-1"]
 
     async def test_waits_for_its_finalizer_before_it_acts(self) -> None:
         bench = Workbench(finalizer="allotment.dev/operator")

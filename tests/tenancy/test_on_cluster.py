@@ -11,7 +11,7 @@ from builders.api_server import Actor, Answer
 from builders.operator_process import OperatorProcess, eventually
 from builders.tenant_objects import await_default_service_account, namespace_object, pod
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 NETWORK = "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies"
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings"
@@ -291,6 +291,15 @@ class TestTheOperator:
                 assert len(estate.items(NETWORK.format(space))) == 4
                 assert len(estate.items(POLICIES.format(space))) == 1
                 assert len(estate.items(QUOTAS.format(space))) == 1
+
+        for name in (*leaves, group):
+            estate.delete(name)
+        time.sleep(rng.uniform(0.5, 2.0))
+        operator.kill()
+        operator.start()
+        eventually(lambda: not any(estate.get(name) for name in (*leaves, group)), because=operator.tail)
+        spaces = [estate.name(f"n{number}{half}") for number in range(8) for half in "ab"]
+        eventually(lambda: not any(estate.namespace(space) for space in spaces))
 
     def test_stands_by_while_another_is_at_work(self, estate: Any, operator: OperatorProcess) -> None:
         second = OperatorProcess(operator.kubeconfig, operator.log.with_name("second.log"))

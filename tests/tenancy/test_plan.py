@@ -11,9 +11,9 @@ from allotment_operator.plans.actions import Apply, Delete, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome
 from allotment_operator.tenancy import plan
 from allotment_operator.tenancy.access import own_seat
-from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate, NamespaceFacts
+from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate, NamespaceFacts, ServiceFacts
 from allotment_operator.tenancy.network import network_policies
-from allotment_operator.tenancy.quota import resource_quota, service_counts
+from allotment_operator.tenancy.quota import excess, resource_quota, service_counts
 from builders.estates import NOW, a_tenant, an_estate, applied, carried_out, held, observed, owner_of
 
 SEAT: dict[str, Any] = {
@@ -94,6 +94,17 @@ class TestANamespaceThatIsListed:
 
         assert phases(outcome) == {"pay": "Pending"}
         assert not outcome.actions
+
+    @pytest.mark.parametrize(
+        ("spec", "said"),
+        [({}, "letting it go"), ({"paused": True}, "spec.paused"), ({"parent": "ghost"}, "ghost")],
+        ids=["at work", "paused", "stuck"],
+    )
+    def test_says_what_keeps_its_former_tenant_from_letting_go(self, spec: dict[str, Any], said: str) -> None:
+        tenants = [a_tenant("from", **spec), a_tenant("to", namespaces=["pay"])]
+        outcome = planned("to", an_estate(*tenants, namespaces=[held("pay", "from")]))
+
+        assert said in outcome.status["namespaces"][0]["message"]
 
     def test_of_a_tenant_that_vanished_is_taken_over_and_its_rules_are_replaced(self) -> None:
         estate = an_estate(a_tenant("to", namespaces=["pay"]), namespaces=[held("pay", "ghost")])
@@ -274,6 +285,34 @@ def test_ways_in_from_outside_are_closed_by_quota_as_well(network: dict[str, boo
 
     assert {name for name, count in hard.items() if count == "0"} == closed
     assert not {"requests.cpu", "requests.memory", "limits.cpu", "pods"} & hard.keys()
+
+
+class TestExcess:
+    SERVICES = (
+        ("KafkaCluster", "one", "old", "2026-01-01T00:00:00Z"),
+        ("KafkaCluster", "two", "new", "2026-02-01T00:00:00Z"),
+        ("KafkaUser", "one", "u", "2026-01-01T00:00:00Z"),
+    )
+
+    def excess(self, services: Any, kind: str, namespace: str, name: str) -> str:
+        tenant = a_tenant("payments", namespaces=["one", "two"], services=services)
+        spaces = [held("one", "payments"), held("two", "payments")]
+        estate = an_estate(tenant, namespaces=spaces, services=self.SERVICES)
+        return excess(estate, ServiceFacts(kind, namespace, name))
+
+    def test_is_the_youngest_where_two_slipped_in_at_once(self) -> None:
+        services = [{"kind": "KafkaCluster", "count": 1}]
+
+        assert self.excess(services, "KafkaCluster", "one", "old") == ""
+        assert "may have 1 of KafkaCluster and has 2" in self.excess(services, "KafkaCluster", "two", "new")
+
+    def test_is_every_service_of_a_kind_that_the_tenant_may_not_have(self) -> None:
+        assert "may have KafkaCluster: ask" in self.excess([{"kind": "KafkaCluster"}], "KafkaUser", "one", "u")
+        assert "no services" in self.excess([], "KafkaUser", "one", "u")
+
+    def test_is_nothing_where_nothing_is_bounded(self) -> None:
+        assert self.excess(None, "KafkaUser", "one", "u") == ""
+        assert self.excess([{"kind": "KafkaCluster"}], "KafkaCluster", "two", "new") == ""
 
 
 class TestServiceCounts:

@@ -17,7 +17,7 @@ from builders.helm_chart import Release
 from builders.operator_process import LEASE, OperatorProcess, eventually, kubeconfig_of_account
 from builders.tenant_objects import expect, namespace_object, pod, tenant
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/allotment-system/leases"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

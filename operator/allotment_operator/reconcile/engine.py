@@ -53,6 +53,13 @@ class Tenants(Protocol):
         """Return the tenant of a namespace, None if it belongs to nobody."""
 
 
+class Allowances(Protocol):
+    """How many services a tenant may have."""
+
+    def excess(self, kind: str, namespace: str, name: str) -> str:
+        """Say why a service is one too many; empty if it is not."""
+
+
 class Events(Protocol):
     """Tells people about an object."""
 
@@ -71,6 +78,7 @@ class Ports:
     tenants: Tenants
     clock: Callable[[], dt.datetime]
     events: Events | None = None
+    allowances: Allowances | None = None
     resync_seconds: float = RESYNC_SECONDS
     probe_seconds: float = PROBE_SECONDS
     finalizer: str = ""
@@ -217,6 +225,9 @@ class Engine:
 
     async def _round(self, key: Key, kind: Kind[Any], resource: ApiResource, manifest: dict[str, Any]) -> float:
         observed = await self._observe(kind, resource, manifest)
+        if too_many := self._excess(key, manifest, observed):
+            await self._report(key, manifest, too_many)
+            return self._ports.resync_seconds
         outcome = kind.plan(resource, observed, now=self._ports.clock())
         await self._execute(outcome, key, kind, resource, seen=(manifest, observed))
         said = {
@@ -227,6 +238,7 @@ class Engine:
                 self._says(
                     ConditionType.DEGRADED, False, Reason.AS_EXPECTED, "Every step of the last round succeeded."
                 ),
+                *self._no_excess_any_more(manifest),
                 *outcome.conditions,  # a plan's own word wins
             )
         }
@@ -234,6 +246,20 @@ class Engine:
         if outcome.requeue_after is not None:
             return outcome.requeue_after
         return self._ports.probe_seconds if observed.health is not None else self._ports.resync_seconds
+
+    def _excess(self, key: Key, manifest: Manifest, observed: Observed) -> list[Condition]:
+        """Return what to say of a service that its tenant may not have; nothing if it may, or if it runs already."""
+        said = (manifest.get("status") or {}).get("conditions") or ()
+        runs = any(each["type"] == ConditionType.READY and each["status"] == "True" for each in said)
+        if self._ports.allowances is None or observed.children or runs:
+            return []
+        reason = self._ports.allowances.excess(key.kind, key.namespace, key.name)
+        if not reason:
+            return []
+        return [
+            self._says(ConditionType.QUOTA_EXCEEDED, True, ConditionType.QUOTA_EXCEEDED, reason),
+            self._says(ConditionType.READY, False, ConditionType.QUOTA_EXCEEDED, reason),
+        ]
 
     async def _execute(
         self, outcome: Outcome, key: Key, kind: Kind[Any], resource: ApiResource, *, seen: tuple[Manifest, Observed]
@@ -290,6 +316,13 @@ class Engine:
             for each, severity in transitions(before.get("conditions") or (), said):
                 text = f"{each.type} is {each.status}: {each.message}"
                 self._ports.events.note(manifest, reason=each.reason, message=text, severity=severity)
+
+    def _no_excess_any_more(self, manifest: Manifest) -> list[Condition]:
+        said = (manifest.get("status") or {}).get("conditions") or ()
+        if not any(each["type"] == ConditionType.QUOTA_EXCEEDED for each in said):
+            return []
+        text = "Its tenant may have it."
+        return [self._says(ConditionType.QUOTA_EXCEEDED, False, Reason.AS_EXPECTED, text)]
 
     def _invalid(self, manifest: Manifest, text: str) -> list[Condition]:
         said = [self._says(ConditionType.VALID, False, Reason.INVALID_SPEC, text)]

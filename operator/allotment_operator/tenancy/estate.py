@@ -71,6 +71,8 @@ class ServiceFacts:
     kind: str
     namespace: str
     name: str
+    created: str = ""
+    """RFC 3339; empty while it is not known."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"

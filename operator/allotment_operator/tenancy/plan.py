@@ -134,8 +134,7 @@ def _listed(room: Room) -> Step:
     if facts.terminating:
         return Step(room.name, "Terminating", "It is being deleted; it is made anew afterwards.", again=PATIENT_SECONDS)
     if facts.tenant not in {"", name} and facts.labelled_by_us and facts.tenant in room.estate.tenants:
-        message = f"It is still with the tenant {facts.tenant}, which is letting it go."
-        return Step(room.name, "Pending", message, again=PATIENT_SECONDS)
+        return Step(room.name, "Pending", _holder(room.estate, facts.tenant), again=PATIENT_SECONDS)
     entry = (Apply(namespace_manifest(room)), Apply(seat_of_operator(room)))
     if room.seat not in room.furniture:
         return Step(room.name, "Pending", "The operator is taking its seat.", entry, SOON_SECONDS)
@@ -143,6 +142,15 @@ def _listed(room: Room) -> Step:
         return Step(room.name, "Pending", "A former tenant's rules are being removed.", (*entry, foreign), SOON_SECONDS)
     message = f"Also listed, without effect, by {', '.join(others)}." if others else ""
     return Step(room.name, "Ready", message, (*entry, *furnish(room)))
+
+
+def _holder(estate: Estate, name: str) -> str:
+    """Say whom a namespace is still with, and what keeps that tenant from letting go."""
+    if estate.tenants[name].spec.paused:
+        return f"It is still with the tenant {name}, which is paused: set its spec.paused to false."
+    if problem := estate.forest.problem(name):
+        return f"It is still with the tenant {name}, which is stuck: {problem.message}"
+    return f"It is still with the tenant {name}, which is letting it go."
 
 
 def _dropped(room: Room) -> Step:

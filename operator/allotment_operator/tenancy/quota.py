@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from allotment_api.labels import GROUP
 from allotment_api.tenant import Tenant
-from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate
+from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate, ServiceFacts
 
 OBJECT_COUNTS: Final[Mapping[str, int]] = {
     "count/configmaps": 2000,
@@ -64,6 +64,33 @@ def service_counts(estate: Estate, tenant: Tenant, namespace: str) -> dict[str, 
         # Of what is left every namespace may take all; who comes first has it, and the others' quotas shrink.
         counts[f"count/{plural}.{GROUP}"] = str(here + max(0, bound - everywhere) if bound else 0)
     return counts
+
+
+def excess(estate: Estate, service: ServiceFacts) -> str:
+    """Say why a service is one too many for its tenant; empty if it is not.
+
+    A namespace's quota counts what is in that namespace, so services made at once in several can pass together. Then
+    the older ones stand, by creation and then by name.
+    """
+    facts = estate.namespaces.get(service.namespace)
+    tenant = estate.tenants.get(facts.tenant) if facts else None
+    if tenant is None or tenant.spec.services is None:
+        return ""
+    name = tenant.metadata.name
+    allowance = next((each for each in tenant.spec.services if each.kind == service.kind), None)
+    if allowance is None:
+        kinds = ", ".join(each.kind for each in tenant.spec.services) or "no services"
+        return f"The tenant {name} may have {kinds}: ask a platform admin to add {service.kind} to its spec.services."
+    if allowance.count is None:
+        return ""
+    same = [each for space in tenant.spec.namespaces for each in estate.services_in(space) if each.kind == service.kind]
+    older = sorted(same, key=lambda each: (each.created or "9999", each))[: allowance.count]
+    if any((each.namespace, each.name) == (service.namespace, service.name) for each in older):
+        return ""
+    return (
+        f"The tenant {name} may have {allowance.count} of {service.kind} and has {len(same)} over all its namespaces: "
+        f"delete another one, or ask a platform admin to raise the count in its spec.services."
+    )
 
 
 def limit_range(namespace: str, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from allotment_kube.client import Client
 from allotment_kube.reflector import Deleted, Event, Reflector, Synced
 from allotment_kube.resources import NAMESPACES, Resource
 from allotment_operator.plans.outcome import TenantView
-from allotment_operator.tenancy import entitlement
+from allotment_operator.tenancy import entitlement, quota
 from allotment_operator.tenancy.change import affected
-from allotment_operator.tenancy.estate import Estate, NamespaceFacts, ServiceFacts
+from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate, NamespaceFacts, ServiceFacts
 
 _logger = logging.getLogger(__name__)
 
@@ -95,6 +95,10 @@ class Register:
         if facts.tenant not in self._views:
             self._views[facts.tenant] = entitlement.view(self.estate(), facts.tenant)
         return self._views[facts.tenant]
+
+    def excess(self, kind: str, namespace: str, name: str) -> str:
+        """Say why a service is one too many for its tenant; empty if it is not."""
+        return quota.excess(self.estate(), ServiceFacts(kind, namespace, name)) if kind in SERVICE_KINDS else ""
 
     def services_changed(self, namespace: str) -> None:
         """Take note that a service came or went: counts are for the tenant as a whole."""
