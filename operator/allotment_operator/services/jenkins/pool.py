@@ -66,7 +66,7 @@ class JenkinsAgentPools:
         snapshot = (observed.health.details if observed.health else {}).get(SNAPSHOT)
         if not isinstance(snapshot, Snapshot):
             return _frozen(observed.health, now)
-        decision = decide(_shape(resource), _agents(resource), _pods(observed), snapshot, now=now)
+        decision = decide(shape_of(resource), _agents(resource), _pods(observed), snapshot, now=now)
         try:
             actions = _actions(resource, observed, decision, observed.tenant)
         except UnworkableError as error:
@@ -166,7 +166,8 @@ def _owner(resource: JenkinsAgentPool) -> Owner:
     return Owner(API_VERSION, resource.kind, metadata.namespace or "", metadata.name, metadata.uid or "")
 
 
-def _shape(resource: JenkinsAgentPool) -> Shape:
+def shape_of(resource: JenkinsAgentPool) -> Shape:
+    """Return how a pool behaves, as its owner wrote it."""
     spec = resource.spec
     return Shape(
         labels=frozenset(spec.labels or (resource.metadata.name,)),
@@ -229,7 +230,7 @@ def _register(resource: JenkinsAgentPool, owner: Owner, name: str) -> Invoke:
         "register-node",
         name,
         {
-            "labels": [*sorted(_shape(resource).labels), mark(resource)],
+            "labels": [*sorted(shape_of(resource).labels), mark(resource)],
             "description": f"Agent of {owner.namespace}/{owner.name}, kept by Allotment",
             "web_socket": resource.spec.web_socket,
             "secret_metadata": agents.agent_secret(owner, name),
