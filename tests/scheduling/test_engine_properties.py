@@ -12,7 +12,7 @@ from allotment_scheduler.core.invariants import above_limits, check, overcommitt
 from allotment_scheduler.core.simulate import run_to_fixpoint
 from allotment_scheduler.core.units import Gang
 
-SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def gang_sizes(gangs: dict[tuple[str, str], Gang]) -> dict[tuple[str, str], int]:

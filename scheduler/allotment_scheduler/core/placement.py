@@ -23,7 +23,7 @@ from allotment_scheduler.core.filters.topology import Neighbourhood, neighbourho
 from allotment_scheduler.core.nodes import BoolVector, IntVector
 from allotment_scheduler.core.pods import LabelSet, PodClass
 from allotment_scheduler.core.resources import PODS
-from allotment_scheduler.core.scores import STEPS, Floats, ScoreBasis, tiers
+from allotment_scheduler.core.scores import Floats, ScoreBasis, tiers
 from allotment_scheduler.core.units import RowKey
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Placer:
         self.static: Floats = np.zeros((capacity, count))
         self.requests = np.full((capacity, width), _UNASKED, dtype=np.int64)
         self.shapes: Floats = np.zeros((capacity, shared))
+        self.steps: Floats = np.zeros(capacity)
         self.witness: list[int] = []
         self._witnessing: dict[int, set[int]] = {}
         self._barren: set[int] = set()
@@ -217,6 +218,7 @@ class Placer:
         for column, amount in klass.amounts:
             self.requests[row.index, column] = amount
         self.shapes[row.index] = basis.request_shape(klass.amounts)
+        self.steps[row.index] = basis.steps(klass.asks)
         ranked = points if around.preferences or around.soft_spread else tiers(points)
         self.static[row.index] = np.where(allowed, ranked, NEVER)
         self._fill(row)
@@ -225,7 +227,7 @@ class Placer:
     def _fill(self, row: Row) -> None:
         basis, free = self.basis, self.state.nodes.free
         assert basis is not None, "sync() lays out first"  # noqa: S101 - for the type checker
-        room = basis.room(self.shapes[row.index], free[basis.columns])
+        room = basis.room(self.shapes[row.index], self.steps[row.index], free[basis.columns])
         fits = self.fits(row)
         self.score[row.index] = np.where(fits, self.static[row.index] + room, NEVER)
         self.witness.append(-1)
@@ -255,7 +257,7 @@ class Placer:
         parts, score = self._parts[:count], self._column_buffer[:count]
         np.abs(np.subtract(self.shapes[:count], shape, out=parts), out=parts)
         np.add.reduce(parts, axis=1, out=score)
-        np.floor(np.multiply(score, STEPS, out=score), out=score)
+        np.floor(np.multiply(score, self.steps[:count], out=score), out=score)
         np.subtract(basis.directions[index] * left, score, out=score)
         np.add(score, self.static[:count, index], out=score)
         score[bad] = NEVER
@@ -305,6 +307,7 @@ class Placer:
         self.static = np.vstack([self.static, np.zeros((more, count))])
         self.requests = np.vstack([self.requests, np.full((more, self.requests.shape[1]), _UNASKED, dtype=np.int64)])
         self.shapes = np.vstack([self.shapes, np.zeros((more, self.shapes.shape[1]))])
+        self.steps = np.concatenate([self.steps, np.zeros(more)])
         self._allocate_buffers(len(self.score))
 
 

@@ -8,7 +8,8 @@ Lexicographic, by weights far apart:
    preferred inter-pod terms and soft spread (2 each) join in where a class has them;
 4. the shape of the request against the shape of what is free: both as fractions of the cluster's totals, scaled to
    maximum 1, sum of absolute differences (the best-fit heuristic of DRFH, Wang et al. 2014, section V). Differences are
-   taken in steps of a half: within a step, packing matters more;
+   taken in steps of a half: within a step, packing matters more. GPU pods skip this point, for a node whose last GPU
+   is free has a shape unlike any request, and would never be filled up;
 5. Pack: least left free; Spread: most left free. Ties go to the first node by name.
 
 Floats decide only between nodes that could both take the pod; whether one can is decided in integers.
@@ -105,7 +106,11 @@ class ScoreBasis:
         left = sum(fractions) / max(len(fractions), 1)
         return left, [fraction / top for fraction in fractions] if top > 0 else fractions
 
-    def room(self, shape: Floats, free: npt.NDArray[np.int64]) -> Floats:
+    def steps(self, asks: Amounts) -> float:
+        """Steps per unit of difference in shape; none for GPU pods, for which packing alone decides."""
+        return 0.0 if any(column in self.gpu_columns for column, _ in asks) else STEPS
+
+    def room(self, shape: Floats, steps: float, free: npt.NDArray[np.int64]) -> Floats:
         """The part that changes with every start, for one request over all nodes.
 
         Shapes: `shape` [resource], `free` [resource x node], both restricted to the shared columns.
@@ -113,7 +118,7 @@ class ScoreBasis:
         fractions = np.maximum(free, 0) * self.inverse[:, None]
         distance = np.abs(shape[:, None] - scaled(fractions)).sum(axis=0)
         left = fractions.sum(axis=0) / max(len(self.inverse), 1)
-        score: Floats = self.direction * left - np.floor(distance * STEPS)
+        score: Floats = self.direction * left - np.floor(distance * steps)
         return score
 
 
@@ -132,8 +137,8 @@ def is_gpu(name: str) -> bool:
 def scaled(vector: Floats) -> Floats:
     """Scale to maximum 1 along the first axis; zeros stay zeros."""
     top = vector.max(axis=0, initial=0.0)
-    result: Floats = vector / np.where(top > 0, top, 1.0)
-    return result
+    divided: Floats = vector / np.where(top > 0, top, 1.0)
+    return divided
 
 
 def pools_by_price(nodes: Nodes, asks: Amounts, measure: Measure) -> list[str]:

@@ -56,6 +56,8 @@ class ClusterState:
         self.forest: Forest = build_forest({}, self.resources)
         self.gangs: dict[tuple[str, str], Gang] = {}
         self.budgets: dict[tuple[str, str], ev.BudgetSpec] = {}
+        self.disruptions: dict[tuple[str, str], int] = {}
+        """Evictions of ours under each budget since its controller last spoke."""
         self.queues: dict[str, LeafQueue] = {}
         self.measure = Measure.of({}, {}, self.resources.width)
         self.demand_version = 0
@@ -428,7 +430,9 @@ class ClusterState:
         self.demand_version += 1
 
     def _budget_seen(self, event: ev.BudgetSeen) -> None:
-        self.budgets[event.spec.namespace, event.spec.name] = event.spec
+        key = (event.spec.namespace, event.spec.name)
+        self.budgets[key] = event.spec
+        self.disruptions.pop(key, None)
 
     def _budget_gone(self, event: ev.BudgetGone) -> None:
         self.budgets.pop(event.key, None)
@@ -461,6 +465,9 @@ class ClusterState:
     def _pod_evicted(self, event: ev.PodEvicted) -> None:
         pod = self.pods[event.key]
         self.vacate(pod)
+        for key, budget in self.budgets.items():
+            if budget.namespace == pod.spec.namespace and budget.selector.matches(pod.labels.labels):
+                self.disruptions[key] = self.disruptions.get(key, 0) + 1
         self.evicted_now(pod)
 
     def evicted_now(self, pod: Pod) -> None:

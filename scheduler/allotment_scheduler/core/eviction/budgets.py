@@ -55,7 +55,7 @@ class Budgets:
 
     def _allowed(self, budget: BudgetSpec) -> int:
         if budget.allowed is not None:
-            return budget.allowed
+            return budget.allowed - self.state.disruptions.get((budget.namespace, budget.name), 0)
         pods = [
             pod for pod in self.state.pods.values()
             if pod.spec.namespace == budget.namespace and budget.selector.matches(pod.labels.labels)

@@ -1,0 +1,153 @@
+"""Who makes room for whom: the rules, the order of victims, and that nobody is evicted in vain."""
+
+from builders.scheduling import World
+
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.selectors import LabelSelector
+
+
+def full(count: int = 4, **victims: int) -> World:
+    """One node full of tenant a's pods, a tenant b beside it."""
+    world = World().node("n", cpu=count).tenant("a").tenant("b")
+    return world.pods("a", count, "a", on="n", cpu=1, **victims)
+
+
+def test_by_priority_the_lowest_of_the_same_tenant_goes() -> None:
+    world = World().node("n", cpu=3).tenant("a")
+    for name, priority in (("mid", 2), ("low", 1), ("high", 3)):
+        world.pod("a", name, on="n", cpu=1, priority=priority)
+    world.pod("a", "urgent", cpu=1, priority=9)
+
+    done = world.run()
+
+    assert done.evicted == ["low"]
+    assert done.rules == ["P"]
+
+
+def test_the_youngest_of_equals_goes() -> None:
+    done = full().pod("b", "claims", cpu=1).run()
+
+    assert done.evicted == ["a3"]
+    assert done.rules == ["R2"]
+
+
+def test_a_guarantee_takes_back_what_was_lent() -> None:
+    world = World().node("n", cpu=4).tenant("a").tenant("b", weight=0, guaranteed={"cpu": 2})
+    world.pods("a", 4, "a", on="n", cpu=1).pods("b", 3, "b", cpu=1)
+
+    done = world.run()
+
+    assert done.rules == ["R1", "R1"]
+    assert len(done.running("b")) == 2, "not a pod more than guaranteed"
+
+
+def test_guaranteed_use_is_not_taken() -> None:
+    world = World().node("n", cpu=4).tenant("a", guaranteed={"cpu": 4}).tenant("b").pods("a", 4, "a", on="n", cpu=1)
+
+    assert world.pod("b", "claims", cpu=1).run().evicted == []
+
+
+def test_the_tenant_with_the_highest_share_gives() -> None:
+    world = World().node("n", cpu=9).tenant("a").tenant("b").tenant("c")
+    world.pods("a", 4, "a", on="n", cpu=1).pods("b", 5, "b", on="n", cpu=1).pod("c", "claims", cpu=1)
+
+    assert world.run().evicted == ["b4"]
+
+
+def test_needless_victims_are_spared() -> None:
+    """The small young pod is chosen first, but only the large one makes room: the small one stays."""
+    world = World().node("n", cpu=5).tenant("a").tenant("b")
+    world.pod("a", "large", on="n", cpu=4).pod("a", "small", on="n", cpu=1).pod("b", "claims", cpu=2)
+
+    done = world.run()
+
+    assert done.running("b") == {"claims"}
+    assert done.evicted == ["large"]
+
+
+def test_nobody_is_evicted_for_a_claimant_that_still_would_not_fit() -> None:
+    """Kueue#5243, Volcano#4926: victims killed, the preemptor still pending."""
+    world = World().node("n1", cpu=2).node("n2", cpu=2).tenant("a").tenant("b", guaranteed={"cpu": 4})
+    world.pod("a", "a0", on="n1", cpu=1).pod("a", "a1", on="n2", cpu=1).pod("b", "wide", cpu=3)
+
+    assert world.run().evicted == []
+
+
+def test_a_gang_goes_whole_or_not_at_all() -> None:
+    world = World().node("n", cpu=4).tenant("a").tenant("b").gang("a", "g", 4)
+    world.pods("a", 4, "a", on="n", group="g", cpu=1).pod("b", "claims", cpu=2)
+
+    done = world.run()
+
+    assert sorted(done.evicted) == ["a0", "a1", "a2", "a3"]
+
+
+def test_pods_beyond_the_minimum_go_first() -> None:
+    world = World().node("n", cpu=4).tenant("a").tenant("b").gang("a", "g", 2)
+    world.pods("a", 4, "a", on="n", group="g", cpu=1).pods("b", 2, "b", cpu=1)
+
+    assert sorted(world.run().evicted) == ["a2", "a3"]
+
+
+def test_a_gang_with_one_pod_that_may_not_be_preempted_stays() -> None:
+    world = World().node("n", cpu=2).tenant("a").tenant("b").gang("a", "g", 2)
+    world.pod("a", "free", on="n", group="g", cpu=1)
+    world.pod("a", "fixed", on="n", group="g", cpu=1, more={"preemptible": False}).pod("b", "claims", cpu=1)
+
+    assert world.run().evicted == []
+
+
+def test_a_disruption_budget_binds_every_rule() -> None:
+    world = full(labels={"app": "db"})  # type: ignore[arg-type]  # the builder passes labels on
+    world.events.append(ev.BudgetSeen(ev.BudgetSpec("a", "pdb", LabelSelector(), allowed=1)))
+    world.pods("b", 2, "b", cpu=1)
+
+    assert world.run().evicted == ["a3"]
+
+
+def test_a_pod_that_never_preempts_claims_nothing() -> None:
+    assert full().pod("b", "meek", cpu=1, more={"never_preempts": True}).run().evicted == []
+
+
+def test_what_is_recreated_by_nobody_is_the_last_choice() -> None:
+    world = World().node("n", cpu=2).tenant("a").tenant("b").pod("a", "kept", on="n", cpu=1)
+    world.pod("a", "bare", on="n", cpu=1, more={"recreated": False}).pod("b", "claims", cpu=1)
+
+    assert world.run().evicted == ["kept"]
+
+
+def test_a_gang_gets_room_on_whole_nodes() -> None:
+    """In the order of the rules alone room would be scattered; node by node it is enough for every member."""
+    world = World().nodes(10, cpu=4).tenant("a").tenant("b").gang("b", "g", 3)
+    for number in range(40):
+        world.pod("a", f"a{number}", on=f"n{number % 10:02}", cpu=1)
+    world.pods("b", 3, "b", group="g", cpu=4)
+
+    done = world.run()
+
+    assert len(done.running("b")) == 3
+    assert len(done.evicted) == 12, "no pod more than needed"
+
+
+def test_two_tenants_do_not_take_turns_for_ever() -> None:
+    """Kueue#14543, #3779, Volcano#4947: a claimant's own low-priority pods, a guarantee and an entitlement in a ring."""
+    world = World().node("n", cpu=4).tenant("a", guaranteed={"cpu": 2}).tenant("b")
+    world.pods("a", 2, "low", on="n", cpu=1, priority=-1).pods("b", 2, "b", on="n", cpu=1)
+    world.pods("a", 2, "high", cpu=1, priority=5).pods("b", 3, "more", cpu=1)
+
+    done = world.run()
+
+    assert len(done.outcome.rounds) <= 3
+    assert not done.engine.cycle(world.clock)
+
+
+def test_one_bad_tenant_does_not_stop_the_others() -> None:
+    """Volcano#4819, #4076: a broken queue aborts the cycle."""
+    world = World().node("n", cpu=4).tenant("good").tenant("lost", "nowhere").tenant("x", "y").tenant("y", "x")
+    world.pod("good", "p", cpu=1).pod("lost", "q", cpu=1).pod("x", "r", cpu=1)
+
+    done = world.run()
+
+    assert done.started == ["p"]
+    assert "circle" in done.state.forest.problems["x"]
+    assert "does not exist" in done.state.forest.problems["lost"]
