@@ -10,6 +10,7 @@ from typing import Any
 
 from allotment_api.kafka import DEFAULT_VERSION
 from allotment_operator.plans.actions import ObjectRef
+from allotment_operator.services.kafka.admin import Login
 from allotment_operator.services.kafka.cluster import KafkaClusterKind
 from allotment_operator.services.kafka.health import ClusterProbe
 from builders.java_services import Container, await_, free_ports, jars, listens, running
@@ -17,7 +18,6 @@ from builders.services import HOME, World, custom
 
 CLUSTER = "trades"
 NAMESPACE = "payments"
-HOST = f"{CLUSTER}-main-0.{CLUSTER}-nodes.{NAMESPACE}.svc"
 BOOTSTRAP = f"{CLUSTER}-bootstrap.{NAMESPACE}.svc"
 
 
@@ -57,27 +57,87 @@ def one_node() -> dict[str, Any]:
     return {"pools": [pool], "replication": {"factor": 1, "minInSync": 1}, "config": quick}
 
 
+@dataclass(frozen=True)
+class NodePorts:
+    """Ports of this machine that stand for one node's own."""
+
+    controller: int
+    replication: int
+    scram: int
+    tls: int
+
+
+class Machine:
+    """Nodes of one cluster as processes on this machine, each with ports of its own.
+
+    Args:
+        world: with the cluster's rendered objects.
+        root: folder in which the nodes' mounts lie.
+        nodes: pool and ordinal of every node that will ever be started.
+    """
+
+    def __init__(self, world: World, root: Path, nodes: list[tuple[str, int]]) -> None:
+        self.world, self.root = world, root
+        ports = free_ports(4 * len(nodes))
+        self.ports = {node: NodePorts(*ports[4 * index : 4 * index + 4]) for index, node in enumerate(nodes)}
+        self.libraries = jars(
+            f"kafka-{DEFAULT_VERSION}",
+            f"org.apache.kafka:kafka_2.13:{DEFAULT_VERSION}",
+            f"org.apache.kafka:kafka-tools:{DEFAULT_VERSION}",
+            "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
+        )
+
+    @contextlib.contextmanager
+    def node(self, pool: str, ordinal: int) -> Iterator[Path]:
+        """Start a node as its pod says, and wait until it listens; its log."""
+        root = self.root / f"{pool}-{ordinal}"
+        (root / "opt" / "kafka").mkdir(parents=True)
+        (root / "opt" / "kafka" / "libs").symlink_to(self.libraries)
+        container = Container(root, self._substitutes(root, pool, ordinal))
+        pod = self.world.of_kind("StatefulSet")[f"{CLUSTER}-{pool}"]["spec"]["template"]["spec"]
+        container.prepare(pod, {**self.world.of_kind("ConfigMap"), **self.world.of_kind("Secret")})
+        log = root / "kafka.log"
+        opened = {port["name"] for port in pod["containers"][0]["ports"]}
+        waited = [port for name, port in vars_of(self.ports[pool, ordinal]).items() if name in opened]
+        with running(container.start(pod["containers"][0], f"{CLUSTER}-{pool}-{ordinal}", log=log)) as process:
+            await_(lambda: all(map(listens, waited)), process, log, timeout=110)
+            yield log
+
+    def _substitutes(self, root: Path, pool: str, ordinal: int) -> dict[str, str]:
+        hosts = {node: f"{CLUSTER}-{node[0]}-{node[1]}.{CLUSTER}-nodes.{NAMESPACE}.svc" for node in self.ports}
+        own = self.ports[pool, ordinal]
+        return {
+            **{f"{host}:9090": f"localhost:{self.ports[node].controller}" for node, host in hosts.items()},
+            **dict.fromkeys(hosts.values(), "localhost"),
+            **{f":{9090 + index}": f":{port}" for index, port in enumerate(vars_of(own).values())},
+            **{folder: f"{root}{folder}" for folder in ("/etc/kafka", "/var/lib/kafka", "/run/kafka", "/opt/kafka")},
+        }
+
+
+def vars_of(ports: NodePorts) -> dict[str, int]:
+    """Ports by the name that the pod gives them, from 9090 on."""
+    return {"controller": ports.controller, "replication": ports.replication, "scram": ports.scram, "tls": ports.tls}
+
+
 @contextlib.contextmanager
 def running_broker(root: Path) -> Iterator[Broker]:
     """One combined node in the way that the operator renders it; it serves after about ten seconds."""
-    libraries = jars(
-        f"kafka-{DEFAULT_VERSION}",
-        f"org.apache.kafka:kafka_2.13:{DEFAULT_VERSION}",
-        f"org.apache.kafka:kafka-tools:{DEFAULT_VERSION}",
-        "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
-    )
+    world = true_world(**one_node())
+    machine = Machine(world, root, [("main", 0)])
+    ports = machine.ports["main", 0]
+    with machine.node("main", 0) as log:
+        yield Broker(world, ports.controller, ports.replication, ports.scram, ports.tls, log)
+
+
+def true_world(**spec: Any) -> World:
+    """A deployed cluster whose certificates something real will check."""
     now = dt.datetime.now(dt.UTC)
-    world = World(cluster_kind(), custom("KafkaCluster", CLUSTER, **one_node()), hosts=("localhost",), now=now)
+    world = World(cluster_kind(), custom("KafkaCluster", CLUSTER, **spec), hosts=("localhost",), now=now)
     world.deploy()
-    controller, replication, scram, tls = free_ports(4)
-    (root / "opt" / "kafka").mkdir(parents=True)
-    (root / "opt" / "kafka" / "libs").symlink_to(libraries)
-    folders = ("/etc/kafka", "/var/lib/kafka", "/run/kafka", "/opt/kafka")
-    ports = {":9090": f":{controller}", ":9091": f":{replication}", ":9092": f":{scram}", ":9093": f":{tls}"}
-    container = Container(root, {HOST: "localhost", **ports, **{folder: f"{root}{folder}" for folder in folders}})
-    pod = world.of_kind("StatefulSet")[f"{CLUSTER}-main"]["spec"]["template"]["spec"]
-    container.prepare(pod, {**world.of_kind("ConfigMap"), **world.of_kind("Secret")})
-    log = root / "kafka.log"
-    with running(container.start(pod["containers"][0], f"{CLUSTER}-main-0", log=log)) as process:
-        await_(lambda: all(map(listens, (replication, scram, tls))), process, log, timeout=60)
-        yield Broker(world, controller, replication, scram, tls, log)
+    return world
+
+
+def operator_login_at(world: World, port: int) -> Login:
+    """The operator's way in to a broker on this machine."""
+    secret = secret_text(world, f"kafka.{NAMESPACE}.{CLUSTER}.operator", HOME)
+    return Login(f"localhost:{port}", secret["ca.crt"], certificate=secret["tls.pem"])
