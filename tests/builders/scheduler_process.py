@@ -64,7 +64,8 @@ class SchedulerProcess:
     def leads(self) -> bool:
         """Whether it holds the Lease and decides."""
         assert self.process is not None
-        assert self.process.poll() is None, f"the scheduler ended with {self.process.returncode}:\n{self.tail()}"
+        if self.process.poll() is not None:  # no use in waiting
+            raise RuntimeError(f"the scheduler ended with {self.process.returncode}:\n{self.tail()}")
         return bool(self.status().get("leading"))
 
     def status(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The evictor: carries out a plan's evictions, in an order that a crash cannot hurt.
 
 First the room is marked as held for the claimant (`status.nominatedNodeName`, which a successor reads), then the
-victims are asked to go by the Eviction API, which honours PodDisruptionBudgets and marks them as `DisruptionTarget`. A crash
-between the two leaves a mark and no harm; a crash after them leaves a mark under which the successor holds the room.
+victims are asked to go by the Eviction API, which honours PodDisruptionBudgets and marks them as `DisruptionTarget`. A
+crash between the two leaves a mark and no harm; a crash after them leaves a mark under which the successor holds the
+room.
 
 Every request carries the pod's uid. A budget that has closed meanwhile is waited for until the plan's deadline; what
 then remains refused is told to the loop, which gives the plan up.

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from allotment_kube.client import Client
@@ -29,6 +29,7 @@ from allotment_scheduler.shell.watches import Watches
 _logger = logging.getLogger(__name__)
 LEASE: Final = "allotment-scheduler"
 _LOOK_AT_SETTINGS: Final = 2.0
+_AFTER_FAULT: Final = 5.0
 
 
 class LiveSettings:
@@ -192,9 +193,12 @@ class Program:
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._scheduler.lead(client), name="scheduler")
-                    group.create_task(self._reporter.run(client), name="reporter")
-                    group.create_task(self._statuses.run(client), name="statuses")
-                    group.create_task(self._announcer.run(client), name="announcer")
+                    for name, part in (
+                        ("reporter", self._reporter.run),
+                        ("statuses", self._statuses.run),
+                        ("announcer", self._announcer.run),
+                    ):
+                        group.create_task(_persistently(name, part, client), name=name)
             except* LeadershipLostError as lost:
                 raise LeadershipLostError("a write was refused: the Lease is lost") from lost
             finally:
@@ -234,6 +238,18 @@ class Program:
                 for kind, found in self._watches.statistics()
             },
         }
+
+
+async def _persistently(name: str, part: Callable[[Client], Awaitable[None]], client: Client) -> None:
+    """Keep a part going that only tells: a fault in telling must not keep pods from starting."""
+    while True:
+        try:
+            await part(client)
+        except LeadershipLostError:
+            raise
+        except Exception:
+            _logger.exception("the %s failed; it goes on", name)
+            await asyncio.sleep(_AFTER_FAULT)
 
 
 if __name__ == "__main__":

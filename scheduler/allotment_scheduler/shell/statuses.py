@@ -1,8 +1,8 @@
 """The statuses of Tenants, NodePools and PodGroups: what each has, may have, and waits for.
 
 Written by server-side apply under the scheduler's own field manager, only where something changed, and at most once
-per object in `status_seconds`. The operator owns the other fields of a Tenant's status, its conditions Ready and Valid among
-them; ours is the condition Scheduled, which says whether the present version of the object is in force.
+per object in `status_seconds`. The operator owns the other fields of a Tenant's status, its conditions Ready and Valid
+among them; ours is the condition Scheduled, which says whether the present version of the object is in force.
 """
 
 import asyncio
@@ -175,8 +175,9 @@ class Statuses:
             usable = [node.index for node in members if node.usable]
             allocatable = state.nodes.allocatable[:, usable].sum(axis=1) if usable else []
             free = state.nodes.free[:, usable].sum(axis=1) if usable else []
-            amounts = {state.resources.names[c]: int(amount) for c, amount in enumerate(allocatable) if amount}
-            usage = {state.resources.names[c]: int(allocatable[c] - free[c]) for c in range(len(free))}
+            names = state.resources.names
+            amounts = {it: int(offered) for it, offered in zip(names, allocatable, strict=False) if offered}
+            usage = {it: amounts.get(it, 0) - int(left) for it, left in zip(names, free, strict=False)}
             ready = "no node of the pool is ready" if not usable else ""
             both = overlaps.get(name)
             shared = f"it shares nodes with {', '.join(sorted(both))}: the first by name has them" if both else ""
