@@ -84,7 +84,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {amount}" for name, amount in value.items())
     if isinstance(value, float):

@@ -97,12 +97,12 @@ def _parse(name: str, text: str) -> Iterable[Any]:
         pass  # several JSON documents, or flow-style YAML: the YAML reader takes both
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return list(yaml.load_all(text, Loader=loader))  # noqa: S506 - both loaders are safe ones
+        return list(yaml.load_all(text, Loader=loader))
     except yaml.YAMLError as error:
         raise ManifestError(f"{name}: is no YAML: {error}") from error
 
 
-def _unfold(origin: str, content: Any) -> Iterator[Document]:
+def _unfold(origin: str, content: object) -> Iterator[Document]:
     if not isinstance(content, dict) or "kind" not in content:
         raise ManifestError(f"{origin}: is no Kubernetes object: it needs apiVersion, kind and metadata")
     items = content.get("items")

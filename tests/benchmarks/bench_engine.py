@@ -20,7 +20,7 @@ from allotment_scheduler.core.nodes import NodeSpec
 from allotment_scheduler.core.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
 from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Requirement
 from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Bounds, TenantSpec
+from allotment_scheduler.core.tenants import TenantSpec
 from allotment_scheduler.core.units import GroupSpec
 
 GIB = 2**30

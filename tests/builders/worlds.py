@@ -1,7 +1,8 @@
 """Random small clusters: trees, weights, limits, guarantees, gangs, priorities."""
 
-from builders.scheduling import World
 from hypothesis import strategies as st
+
+from builders.scheduling import World
 
 
 @st.composite
@@ -9,9 +10,13 @@ def worlds(draw: st.DrawFn) -> World:
     world = World()
     nodes = draw(st.integers(1, 4))
     for number in range(nodes):
-        world.node(f"n{number}", cpu=draw(st.integers(1, 8)), memory=draw(st.integers(1, 8)), gpu=draw(st.integers(0, 3)))
+        world.node(
+            f"n{number}", cpu=draw(st.integers(1, 8)), memory=draw(st.integers(1, 8)), gpu=draw(st.integers(0, 3))
+        )
     parents = [f"d{number}" for number in range(draw(st.integers(0, 2)))]
-    bounds = st.fixed_dictionaries({}, optional={"cpu": st.integers(0, 8), "memory": st.integers(0, 8), "gpu": st.integers(0, 3)})
+    bounds = st.fixed_dictionaries(
+        {}, optional={"cpu": st.integers(0, 8), "memory": st.integers(0, 8), "gpu": st.integers(0, 3)}
+    )
     for name in parents:
         world.inner(
             name,

@@ -1,7 +1,5 @@
 """Properties of the whole engine on random small clusters: trees, weights, limits, guarantees, gangs, priorities."""
 
-from builders.scheduling import World
-from builders.worlds import worlds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +9,8 @@ from allotment_scheduler.core.decisions import Evict, Start
 from allotment_scheduler.core.invariants import above_limits, check, overcommitted
 from allotment_scheduler.core.simulate import run_to_fixpoint
 from allotment_scheduler.core.units import Gang
+from builders.scheduling import World
+from builders.worlds import worlds
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -44,7 +44,7 @@ def test_a_simulation_ends_within_every_bound(world: World) -> None:
 @SETTINGS
 @given(worlds())
 def test_guaranteed_use_is_never_taken(world: World) -> None:
-    """Replay the decisions one by one: before every eviction across tenants the victim's side is above its guarantee."""
+    """Replay the decisions one by one: before an eviction across tenants the victim's side exceeds its guarantee."""
     final = run_to_fixpoint(Engine(world.state()), world.clock)
     state = world.state()
     for done in final.rounds:
@@ -59,7 +59,9 @@ def test_guaranteed_use_is_never_taken(world: World) -> None:
                         assert state.pods[key].spec.priority < state.pods[by].spec.priority
                     else:
                         theirs = next(t for t in victim.path if t.parent in (*claimant.path, state.forest.root))
-                        assert any(theirs.used[c] > (theirs.guaranteed or {}).get(c, 0) for c, _ in state.pods[by].klass.asks)
+                        assert any(
+                            theirs.used[c] > (theirs.guaranteed or {}).get(c, 0) for c, _ in state.pods[by].klass.asks
+                        )
                     state.apply(ev.PodEvicted(key))
                 case Start(pod=key, node=node):
                     state.apply(ev.PodStarted(key, node))

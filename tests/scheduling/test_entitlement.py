@@ -2,15 +2,15 @@
 
 from fractions import Fraction
 
-from builders import filling_oracle
-from builders.scheduling import World
-from builders.worlds import worlds
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.entitlement import Entitlement, fill
 from allotment_scheduler.core.invariants import overcommitted
+from builders import filling_oracle
+from builders.scheduling import World
+from builders.worlds import worlds
 
 SETTINGS = settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
@@ -106,12 +106,17 @@ def test_something_everyone_needs_is_used_up(demand: list[tuple[int, int, str]])
     engine, e = entitlement_of(flat(demand))
     root = engine.state.forest.root
     totals = e.totals(root)
-    assert totals[engine.state.resources.column("cpu")] == 100_000 or totals[engine.state.resources.column("memory")] == 100_000
+    assert (
+        totals[engine.state.resources.column("cpu")] == 100_000
+        or totals[engine.state.resources.column("memory")] == 100_000
+    )
 
 
 @settings(max_examples=40, deadline=None)
 @given(demands, st.integers(1, 5), st.integers(1, 5))
-def test_asking_for_more_than_one_needs_gains_nothing(demand: list[tuple[int, int, str]], cpu: int, memory: int) -> None:
+def test_asking_for_more_than_one_needs_gains_nothing(
+    demand: list[tuple[int, int, str]], cpu: int, memory: int
+) -> None:
     honest_engine, honest = entitlement_of(flat(demand))
     true_needs = tasks(honest_engine, honest, demand, 0, 0)
     lie = [(max(cpu, demand[0][0]), max(memory, demand[0][1]), demand[0][2]), *demand[1:]]

@@ -1,9 +1,8 @@
 """Who makes room for whom: the rules, the order of victims, and that nobody is evicted in vain."""
 
-from builders.scheduling import World
-
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.selectors import LabelSelector
+from builders.scheduling import World
 
 
 def full(count: int = 4, **victims: int) -> World:
@@ -130,7 +129,7 @@ def test_a_gang_gets_room_on_whole_nodes() -> None:
 
 
 def test_two_tenants_do_not_take_turns_for_ever() -> None:
-    """Kueue#14543, #3779, Volcano#4947: a claimant's own low-priority pods, a guarantee and an entitlement in a ring."""
+    """Kueue#14543, #3779, Volcano#4947: own low-priority pods, a guarantee and an entitlement in a ring."""
     world = World().node("n", cpu=4).tenant("a", guaranteed={"cpu": 2}).tenant("b")
     world.pods("a", 2, "low", on="n", cpu=1, priority=-1).pods("b", 2, "b", on="n", cpu=1)
     world.pods("a", 2, "high", cpu=1, priority=5).pods("b", 3, "more", cpu=1)

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from builders.scheduling import World
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.attachments import Claim, StorageClass, Volume
 from allotment_scheduler.core.pods import PodAffinityTerm, SchedulingSpec, SpreadConstraint
 from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Requirement, Taint, Toleration
+from builders.scheduling import World
 
 ZONE = "topology.kubernetes.io/zone"
 HOST = "kubernetes.io/hostname"
@@ -71,7 +71,7 @@ def test_terms_are_alternatives_and_an_empty_one_matches_nothing() -> None:
         (Toleration("", "Exists"), True),
     ],
 )
-def test_taints_and_tolerations(toleration: Toleration, starts: bool) -> None:  # noqa: FBT001 - a table's column
+def test_taints_and_tolerations(toleration: Toleration, starts: bool) -> None:
     world = World().node("n", cpu=1).tenant("t")
     seen = world.events[0]
     assert isinstance(seen, ev.NodeSeen)
@@ -152,7 +152,7 @@ def test_a_node_without_the_topology_key_is_no_place_for_spread() -> None:
         (("0.0.0.0", "TCP", 80), ("0.0.0.0", "UDP", 80), False),
     ],
 )
-def test_host_ports(taken: tuple[str, str, int], wanted: tuple[str, str, int], conflict: bool) -> None:  # noqa: FBT001
+def test_host_ports(taken: tuple[str, str, int], wanted: tuple[str, str, int], conflict: bool) -> None:
     world = World().node("n", cpu=4).tenant("t").pod("t", "has", on="n", cpu=1, spec=spec(host_ports=(taken,)))
     world.pod("t", "wants", cpu=1, spec=spec(host_ports=(wanted,)))
 

@@ -1,6 +1,7 @@
 """Who is served, in which order, and what does not hold others up."""
 
 import pytest
+
 from builders.scheduling import World, names
 
 

@@ -98,7 +98,7 @@ class Engine:
 
     def _start_within(self, unit: Unit, only: BoolVector | None, done: Round) -> None:
         """Start a unit on some nodes only, if it fits there and may start at all."""
-        if unit.shape.fixed and beyond_guarantee(self.state, unit.leaf, unit.shape) is not None:
+        if unit.shape.fixed and beyond_guarantee(unit.leaf, unit.shape) is not None:
             return
         blocked, pools = limits_met(unit.leaf, unit.shape)
         trial = self.state.trial()

@@ -44,7 +44,8 @@ class Demand:
         for pod in self.state.running.pods:
             if pod is not None and pod.leaf is not None:
                 by_leaf.setdefault(pod.leaf, []).append(pod)
-        fixed: dict[str, dict[int, int]] = {t.name: dict(enumerate(t.fixed)) for t in self.state.forest.by_name.values()}
+        everyone = self.state.forest.by_name.values()
+        fixed: dict[str, dict[int, int]] = {tenant.name: dict(enumerate(tenant.fixed)) for tenant in everyone}
         for pod in sorted(self.state.waiting(), key=_creation_order):
             if self._could_start(pod) and pod.leaf is not None and self._covered(pod, pod.leaf, fixed):
                 by_leaf.setdefault(pod.leaf, []).append(pod)

@@ -57,7 +57,7 @@ class Eligibility:
         shape = lane.shape
         if self.hold_back(unit):
             return self._park(lane, HELD_BACK, None)
-        if shape.fixed and beyond_guarantee(self.state, lane.leaf, shape) is not None:
+        if shape.fixed and beyond_guarantee(lane.leaf, shape) is not None:
             return self._park(lane, GUARANTEE, None)
         pools = shape.pools
         if lane.leaf.limited_path:
@@ -66,23 +66,27 @@ class Eligibility:
                 self.by_limit.setdefault(blocker, []).append(lane)
                 return self._park(lane, LIMIT, blocker)
         if shape.size == 1:
-            klass_id, seen, _ = shape.parts[0][0]
-            row = self.placer.row((klass_id, seen, pools))
-            if self.placer.feasible(row):
-                if row.blocks:
-                    self.gang_leaves[lane.leaf] = None
-                watchers = self.watching.get(row)
-                if watchers is None:
-                    watchers = self.watching[row] = set()
-                watchers.add(lane.leaf)
-                return True
-            if row.blocks:
-                self.parked_near[row] = row.neighbours.version
-            self.parked_on.setdefault(row, []).append(lane)
-            return self._park(lane, ROOM, None)
+            return self._has_room(lane, pools)
         if self.gang_fits(unit, pools):
             self.gang_leaves[lane.leaf] = None
             return True
+        return self._park(lane, ROOM, None)
+
+    def _has_room(self, lane: Lane, pools: tuple[str, ...]) -> bool:
+        """Whether one pod of a lane fits somewhere; remembers whom to ask again when that changes."""
+        key = lane.shape.parts[0][0]
+        row = self.placer.row(key if pools is key[2] else (key[0], key[1], pools))
+        if self.placer.feasible(row):
+            if row.blocks:
+                self.gang_leaves[lane.leaf] = None
+            watchers = self.watching.get(row)
+            if watchers is None:
+                watchers = self.watching[row] = set()
+            watchers.add(lane.leaf)
+            return True
+        if row.blocks:
+            self.parked_near[row] = row.neighbours.version
+        self.parked_on.setdefault(row, []).append(lane)
         return self._park(lane, ROOM, None)
 
     def _park(self, lane: Lane, why: str, by: Tenant | None) -> bool:
@@ -139,7 +143,7 @@ def _exceeds(caps: Mapping[Column, int], used: list[int], shape: Shape) -> bool:
     return any(column in caps and used[column] + amount > caps[column] for column, amount in shape.amounts)
 
 
-def beyond_guarantee(state: ClusterState, leaf: Tenant, shape: Shape) -> tuple[Tenant, Column | None] | None:
+def beyond_guarantee(leaf: Tenant, shape: Shape) -> tuple[Tenant, Column | None] | None:
     """Why a unit that may not be preempted may not start: the tenant, and the resource its guarantee does not cover.
 
     Such use must stay within the guarantee at every level that has one, and some level must have one.

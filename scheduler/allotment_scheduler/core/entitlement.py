@@ -1,12 +1,12 @@
 """Entitlement: what every tenant would use if all demand were poured in as a fluid, fairly, from an empty cluster.
 
-e(q, pool, r) is exact: the filling is followed event by event in rational numbers. Between events every leaf pours its
-current pod along its request; tied children of an inner tenant rise together; an inner tenant's key is the largest over
-its tied best leaves. Keys are those of serving with infinitesimal candidates: within the guarantee first (use strictly
+e(q, pool, r) is exact: the filling is followed event by event in rational numbers. Between events every leaf pours
+its current pod along its request; tied children of an inner tenant rise together; an inner tenant's key is the largest
+over its tied best leaves. Keys are those of serving with infinitesimal candidates: within the guarantee first (use strictly
 below it on every requested resource), then weight 0 last, then the weighted dominant share.
 
-An event is whatever changes a rate: a pod is poured in, a resource of a pool or a limit is full, a guarantee is reached,
-another resource becomes dominant, a sibling is caught up with. A pod that meets something full keeps what it has; if it
+An event is whatever changes a rate: a pod is poured in, a resource of a pool or a limit is full, a guarantee is
+reached, another resource becomes dominant, a sibling is caught up with. A pod that meets something full keeps what it has; if it
 may run in another pool it goes on there (the cheapest first), else the next pod follows.
 
 How it stays cheap: every tenant has its own clock, on which everything below it moves at constant rates until its next
@@ -42,13 +42,13 @@ class Portion:
 
 @dataclass(slots=True)
 class Entitlement:
-    """e(q, r) per tenant name, in total and per pool."""
+    """What every tenant is entitled to, by name: e(q, r) in total and per pool."""
 
     cells: dict[str, dict[Cell, Fraction]]
     _whole: dict[tuple[str, Column, Sequence[str] | None], int] = field(default_factory=dict)
 
     def whole(self, tenant: Tenant, column: Column, pools: tuple[str, ...] | None = None) -> int:
-        """The same in whole units, rounded down: for a whole use u, u > e exactly if u > whole(e)."""
+        """Entitlement in whole units, rounded down: a whole use exceeds e exactly if it exceeds this."""
         key = (tenant.name, column, pools)
         found = self._whole.get(key)
         if found is None:
@@ -337,19 +337,17 @@ class Filling:
         for (_, column), rate in flow.cells.items():
             totals[column] = totals.get(column, ZERO) + rate
         bounds: list[tuple[Fraction, int, Fraction]] = []
+        limits: list[tuple[Fraction, int, Fraction]] = []
         for column, rate in totals.items():
             used = basin.used.get(column, ZERO)
-            bounds += [(used, caps[column], rate) for caps in (tenant.limits, tenant.guaranteed or {}) if column in caps]
-            if rate and column in tenant.limits and used >= tenant.limits[column]:
-                self.limit_met = True
+            limits += [(used, tenant.limits[column], rate)] if column in tenant.limits else []
+            bounds += [(used, cap, rate) for at, cap in (tenant.guaranteed or {}).items() if at == column]
         for (pool, column), rate in flow.cells.items():
             used = basin.cells.get((pool, column), ZERO)
-            for table in (tenant.limits_in, tenant.guaranteed_in):
-                cap = table.get(pool, {}).get(column)
-                if cap is not None:
-                    bounds.append((used, cap, rate))
-                    if rate and table is tenant.limits_in and used >= cap:
-                        self.limit_met = True
+            limits += [(used, cap, rate) for at, cap in tenant.limits_in.get(pool, {}).items() if at == column]
+            bounds += [(used, cap, rate) for at, cap in tenant.guaranteed_in.get(pool, {}).items() if at == column]
+        self.limit_met = self.limit_met or any(rate and used >= cap for used, cap, rate in limits)
+        bounds += limits
         return [(cap - used) / rate for used, cap, rate in bounds if rate and used < cap]
 
     def _catching_times(self, basin: Basin, flow: Flow) -> list[Fraction]:

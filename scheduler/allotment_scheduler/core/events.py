@@ -178,7 +178,25 @@ class RoundEnded:
 
 
 Event = (
-    NodeSeen | NodeGone | PoolSeen | PoolGone | TenantSeen | TenantGone | NamespaceSeen | NamespaceGone | PodSeen
-    | PodGone | GroupSeen | GroupGone | BudgetSeen | BudgetGone | StorageSeen | StorageGone | PodStarted | PodEvicted
-    | PodLeaving | StartForgotten | RoundEnded
+    NodeSeen
+    | NodeGone
+    | PoolSeen
+    | PoolGone
+    | TenantSeen
+    | TenantGone
+    | NamespaceSeen
+    | NamespaceGone
+    | PodSeen
+    | PodGone
+    | GroupSeen
+    | GroupGone
+    | BudgetSeen
+    | BudgetGone
+    | StorageSeen
+    | StorageGone
+    | PodStarted
+    | PodEvicted
+    | PodLeaving
+    | StartForgotten
+    | RoundEnded
 )

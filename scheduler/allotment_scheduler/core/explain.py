@@ -54,7 +54,7 @@ class Explainer:
             return Why("Gated", "the pod has scheduling gates: it waits until their owner removes them")
         if not isinstance(unit, Unit) or not unit.live:
             return self._incomplete(pod)
-        beyond = beyond_guarantee(self.state, leaf, unit.shape) if unit.shape.fixed else None
+        beyond = beyond_guarantee(leaf, unit.shape) if unit.shape.fixed else None
         if beyond is not None:
             return self._beyond(unit, *beyond)
         blocker, _ = limits_met(leaf, unit.shape)
@@ -73,7 +73,8 @@ class Explainer:
         if gang.spec is None:
             return Why("GangIncomplete", f"PodGroup {gang.key[1]} does not exist: create it")
         there, needed = len(gang.members), gang.min_member
-        return Why("GangIncomplete", f"{there} of {needed} pods of group {gang.key[1]} exist: create {needed - there} more")
+        text = f"{there} of {needed} pods of group {gang.key[1]} exist"
+        return Why("GangIncomplete", text, f"create {needed - there} more")
 
     def _beyond(self, unit: Unit, tenant: Tenant, column: Column | None) -> Why:
         if column is None:
@@ -83,8 +84,9 @@ class Explainer:
         cap = (tenant.guaranteed or {}).get(column, 0)
         asked = dict(unit.shape.fixed_asks)[column]
         text = (
-            f"it may not be preempted: tenant {tenant.shown_name} uses {format_units(name, tenant.fixed[column])} {name} "
-            f"of that kind and this asks for {format_units(name, asked)}, but {format_units(name, cap)} are guaranteed"
+            f"it may not be preempted: tenant {tenant.shown_name} uses {format_units(name, tenant.fixed[column])} "
+            f"{name} of that kind and this asks for {format_units(name, asked)}, "
+            f"but {format_units(name, cap)} are guaranteed"
         )
         return Why("BeyondGuarantee", text, "make it preemptible, or raise the guarantee")
 
@@ -168,9 +170,9 @@ class Explainer:
             text += f" of all {names[dominant]}, and is entitled to {format_units(names[dominant], right)}"
         ahead = [
             (measure.dominant_share(other)[0] / other.spec.weight, other.shown_name)
-            for other in (unit.leaf.parent.children if unit.leaf.parent else ())
+            for other in (unit.leaf.parent.children if unit.leaf.parent is not None else ())
             if other is not unit.leaf and other.spec.weight and state.queue(other).front() is not None
-        ] if unit.leaf.parent else []  # fmt: skip
+        ]
         mine = share / unit.leaf.spec.weight if unit.leaf.spec.weight else None
         before = min((entry for entry in ahead if mine is None or entry[0] < mine), default=None)
         if before is not None:

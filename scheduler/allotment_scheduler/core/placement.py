@@ -5,9 +5,9 @@ scores are -∞ where the pod cannot start now. A start or an eviction changes t
 of the matrix, recomputed for all rows at once; the best node of a row is an argmax. Rows whose neighbours matter
 (affinity, spread, ports) are masked once more when they are asked for, from counters that are up to date anyway.
 
-Every row remembers a *witness*: a node where one pod fits. As long as the witness stands the row is feasible; only when
-it falls is another searched. Rows that lose their last node, or gain a first one, are reported (`take_changes`), so that
-who is served next is always decided among what really fits.
+Every row remembers a *witness*: a node where one pod fits. As long as the witness stands the row is feasible; only
+when it falls is another searched. Rows that lose their last node, or gain a first one, are reported (`take_changes`),
+so that who is served next is always decided among what really fits.
 
 Exactness: whether a pod fits is decided in int64; floats only rank nodes that do.
 """
@@ -271,7 +271,7 @@ class Placer:
                 self.changed.add(self.by_index[position])
 
     def _set_witness(self, position: int, index: int) -> None:
-        """Remember a node where one pod of a row fits, −1 for none."""
+        """Remember a node where one pod of a row fits, -1 for none."""
         before = self.witness[position]
         if before >= 0:
             self._witnessing[before].discard(position)

@@ -89,8 +89,12 @@ class SchedulingSpec:
     def minds_other_pods(self) -> bool:
         """Whether its feasible nodes depend on the pods that run there."""
         return bool(
-            self.affinity or self.anti_affinity or self.spread or self.host_ports
-            or self.preferred_affinity or self.preferred_anti_affinity
+            self.affinity
+            or self.anti_affinity
+            or self.spread
+            or self.host_ports
+            or self.preferred_affinity
+            or self.preferred_anti_affinity
         )
 
 

@@ -112,7 +112,7 @@ class Reservations:
     def _deserves(self, unit: Unit) -> bool:
         if limits_met(unit.leaf, unit.shape)[0] is not None:
             return False
-        if unit.shape.fixed and beyond_guarantee(self.state, unit.leaf, unit.shape) is not None:
+        if unit.shape.fixed and beyond_guarantee(unit.leaf, unit.shape) is not None:
             return False
         entitlement = self.demand.entitlement()
         return all(

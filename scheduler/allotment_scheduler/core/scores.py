@@ -125,7 +125,7 @@ class ScoreBasis:
 def tiers(points: Floats) -> Floats:
     """Points as tiers that shape and room cannot bridge: small numbers, so that room keeps its precision."""
     _, rank = np.unique(points, return_inverse=True)
-    result: Floats = rank * TIER
+    result: Floats = rank.astype(np.float64) * TIER
     return result
 
 

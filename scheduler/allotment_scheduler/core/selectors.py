@@ -107,7 +107,9 @@ class Toleration:
                 return Requirement(taint.key, self.operator, (self.value,)).holds({taint.key: taint.value})
 
 
-def untolerated(taints: tuple[Taint, ...], tolerations: tuple[Toleration, ...], effects: tuple[str, ...]) -> Taint | None:
+def untolerated(
+    taints: tuple[Taint, ...], tolerations: tuple[Toleration, ...], effects: tuple[str, ...]
+) -> Taint | None:
     """The first taint of one of the effects that nothing tolerates."""
     for taint in taints:
         if taint.effect in effects and not any(toleration.tolerates(taint) for toleration in tolerations):

@@ -1,6 +1,7 @@
 """Who is served next: the tenant tree as heaps that are kept up to date along one path per decision.
 
-Every leaf proposes its first eligible unit; every inner tenant the proposal of its best child; the root's best is served.
+Every leaf proposes its first eligible unit; every inner tenant the proposal of its best child; the root's best is
+served.
 Children are ordered by the serving key (shares.py): within the guarantee first, then the smallest weighted dominant
 share, then the fewest pods, then the name. At a leaf the share is over all resources. At an inner tenant it is over the
 resources that its own best leaf uses or its candidate requests: so complementary children do not starve each other,
@@ -19,7 +20,6 @@ from allotment_scheduler.core.shares import ServingKey
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Unit
-
 
 Stall = tuple[ServingKey, int, Tenant, Unit]
 """One tenant's place in its parent's order. The number only keeps comparisons from going beyond it."""

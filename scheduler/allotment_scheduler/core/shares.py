@@ -55,10 +55,14 @@ class Measure:
         for column, total in totals.items():
             scale[column] = denominator // total.numerator
         uniform = all(cost == 1 for table in costs.values() for cost in table.values())
-        weights = {} if uniform else {
-            pool: {column: (costs.get(pool, {}).get(column, one) * unit).numerator for column in totals}
-            for pool in capacity
-        }
+        weights = (
+            {}
+            if uniform
+            else {
+                pool: {column: (costs.get(pool, {}).get(column, one) * unit).numerator for column in totals}
+                for pool in capacity
+            }
+        )
         return cls(
             {column: total / unit for column, total in totals.items()},
             tuple(sorted(totals)), denominator, scale, weights,

@@ -5,7 +5,7 @@ everything exactly. Trials nest by marks: `mark()` remembers a point, `rollback(
 """
 
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from allotment_scheduler.core.pods import Pod
 
@@ -52,8 +52,10 @@ class Trial:
         done, self.log = self.log, []
         return done
 
-    def __enter__(self) -> "Trial":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
         self.rollback()

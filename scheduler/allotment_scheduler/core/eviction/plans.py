@@ -56,9 +56,7 @@ class Plan:
 class Planner:
     """Makes plans for claimants."""
 
-    def __init__(
-        self, state: ClusterState, placer: Placer, gangs: GangPlacer, demand: Demand, brakes: Brakes
-    ) -> None:
+    def __init__(self, state: ClusterState, placer: Placer, gangs: GangPlacer, demand: Demand, brakes: Brakes) -> None:
         self.state = state
         self.placer = placer
         self.gangs = gangs
@@ -71,7 +69,7 @@ class Planner:
         """The best plan for a claimant, None if there is none. The state is as before."""
         if any(pod.spec.never_preempts for pod in unit.pods) or unit.shape.amounts == ():
             return None
-        if unit.shape.fixed and beyond_guarantee(self.state, unit.leaf, unit.shape) is not None:
+        if unit.shape.fixed and beyond_guarantee(unit.leaf, unit.shape) is not None:
             return None
         claim = self._claim(unit)
         leaves = self._victim_leaves(claim)
@@ -205,11 +203,10 @@ class Attempt:
             return []
         row = self.rows[0][0]
         plans: list[Plan] = []
-        fewest, tried = None, 0
-        for least, index in self._nodes_by_bound(row):
+        fewest = None
+        for tried, (least, index) in enumerate(self._nodes_by_bound(row)):
             if fewest is not None and (least > fewest or tried >= NODES_TRIED):
                 break
-            tried += 1
             plan = self._on_node(index)
             if plan is not None:
                 plans.append(plan)
@@ -283,14 +280,16 @@ class Attempt:
                 heap = self._nodes_by_bound(row)
                 offers: dict[int, Offers] = {}
                 for pod in self.unit.pods:
-                    if self.state.row_key(pod)[:2] == row.key[:2] and not self._seat(pod, row, heap, trial, steps, offers):
+                    if self.state.row_key(pod)[:2] != row.key[:2]:
+                        continue
+                    if not self._seat(pod, row, heap, trial, steps, offers=offers):
                         self.claim.seated.clear()
                         return None
         self.claim.seated.clear()
         return self._finish(steps, None)
 
     def _seat(
-        self, pod: Pod, row: Row, heap: list[tuple[int, int]], trial: Trial, steps: list[Step],
+        self, pod: Pod, row: Row, heap: list[tuple[int, int]], trial: Trial, steps: list[Step], *,
         offers: dict[int, Offers],
     ) -> bool:  # fmt: skip
         """Start one pod of the gang: where it fits, else where the fewest pods make room for it."""

@@ -118,7 +118,8 @@ class Neighbourhood:
             crowd = np.zeros(len(feasible), dtype=np.float64)
             for rule in self.soft_spread:
                 domains = max(len(rule.domains), 1)
-                crowd += np.where(rule.judged >= 0, rule.counter.counts[rule.judged], 0) * np.log(domains + 2) + (rule.constraint.max_skew - 1)
+                here = np.where(rule.judged >= 0, rule.counter.counts[rule.judged], 0)
+                crowd += here * np.log(domains + 2) + (rule.constraint.max_skew - 1)
             total += 2 * normalised(-np.rint(crowd).astype(np.int64), feasible)
         return total
 
