@@ -41,6 +41,14 @@ def test_a_claim_concerns_its_rivals() -> None:
     assert affected(before, after) == {"rival", "risk"}
 
 
+def test_a_claim_concerns_who_holds_the_namespace_without_listing_it_any_more() -> None:
+    former, heir = a_tenant("former"), a_tenant("heir")
+    before = an_estate(former, heir, namespaces=[held("pay", "former")])
+    after = dataclasses.replace(before, tenants={"former": former, "heir": a_tenant("heir", namespaces=["pay"])})
+
+    assert affected(before, after) == {"former", "heir"}
+
+
 def test_a_new_parent_concerns_those_that_waited_for_it() -> None:
     orphan = a_tenant("orphan", parent="late")
 

@@ -7,8 +7,8 @@ from allotment_operator.tenancy.estate import Estate, NamespaceFacts
 def affected(before: Estate, after: Estate) -> frozenset[str]:
     """Return the tenants that must be looked at again.
 
-    A changed tenant concerns itself, those above and below it, before and after, and those that list one of its
-    namespaces. A changed node pool concerns all; a changed namespace those that list or hold it.
+    A changed tenant concerns itself, those above and below it, before and after, and those that list or hold one of
+    its namespaces. A changed node pool concerns all; a changed namespace those that list or hold it.
     """
     if _pools(before) != _pools(after):
         return frozenset(after.tenants)
@@ -27,7 +27,8 @@ def affected(before: Estate, after: Estate) -> frozenset[str]:
 def _around(estate: Estate, name: str, tenant: Tenant | None) -> set[str]:
     listed = tenant.spec.namespaces if tenant else ()
     rivals = {rival for namespace in listed for rival in estate.forest.claims(namespace)}
-    return {name, *estate.forest.chain(name), *estate.forest.below(name), *rivals}
+    holders = {holder for namespace in listed for holder in _holder(estate.namespaces.get(namespace))}
+    return {name, *estate.forest.chain(name), *estate.forest.below(name), *rivals, *holders}
 
 
 def _holder(facts: NamespaceFacts | None) -> tuple[str, ...]:
