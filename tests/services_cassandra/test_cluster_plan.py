@@ -205,6 +205,14 @@ def test_without_a_guarantee_the_pods_are_preemptible_and_the_condition_says_wha
     assert "spec.guaranteed" in world.condition("GuaranteeIncomplete")["message"]
 
 
+@pytest.mark.parametrize("version", ["4.1.9", "6.0.0"])
+def test_another_major_version_is_refused_with_what_to_write(version: str) -> None:
+    world = cassandra(version=version)
+    world.round()
+
+    assert "write one from 5.0.0 on and older than 6.0.0" in world.condition("Valid")["message"]
+
+
 async def test_on_simulated_nodes_readiness_is_the_pods_and_says_so() -> None:
     world = cassandra()
     for _ in range(8):

@@ -320,6 +320,14 @@ def test_a_heap_that_does_not_fit_is_refused_with_what_does() -> None:
     assert "write 3072Mi or less" in world.condition("Valid")["message"]
 
 
+def test_a_version_that_is_too_old_is_refused_with_what_to_write() -> None:
+    world = kafka(version="3.9.1")
+    world.round()
+
+    assert world.condition("Valid")["message"] == "version 3.9.1 is not supported: write one from 4.2.0 on"
+    assert not world.of_kind("StatefulSet")
+
+
 async def test_on_simulated_nodes_readiness_is_the_pods_and_says_so() -> None:
     world = kafka()
     for _ in range(3):

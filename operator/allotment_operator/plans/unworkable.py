@@ -23,6 +23,19 @@ NO_TENANT: Final = (
 )
 
 
+def require_version(version: str, oldest: tuple[int, ...], *, below: tuple[int, ...] = ()) -> None:
+    """Refuse a version that this operator's rendering is not for.
+
+    Raises:
+        UnworkableError: it is older than ``oldest``, or ``below`` or newer.
+    """
+    parts = tuple(int(part) for part in version.split("."))
+    if parts < oldest or (below and parts >= below):
+        bound = f" and older than {'.'.join(map(str, below))}" if below else ""
+        lowest = ".".join(map(str, oldest))
+        raise UnworkableError(f"version {version} is not supported: write one from {lowest} on{bound}")
+
+
 def unworkable(error: UnworkableError, *, health: Health | None, now: dt.datetime) -> Outcome:
     """Return the outcome that changes nothing and says why; Ready stays what the running service itself says."""
     message = str(error)

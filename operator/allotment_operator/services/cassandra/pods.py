@@ -8,6 +8,7 @@ from allotment_operator.plans.ownership import Owner
 from allotment_operator.plans.placement import pod_placement
 from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.storage import DATA, claim_template
+from allotment_operator.plans.unworkable import require_version
 from allotment_operator.plans.workload import (
     CONTAINER_SECURITY,
     PodGroup,
@@ -31,8 +32,17 @@ GRACE_SECONDS: Final = 300
 START_SECONDS: Final = 3600
 
 
+OLDEST, NEXT = (5, 0, 0), (6, 0, 0)
+"""Versions whose settings and Java options are those rendered here."""
+
+
 def image(spec: CassandraClusterSpec) -> str:
-    """Return the image: the owner's, else the official one of the version."""
+    """Return the image: the owner's, else the official one of the version.
+
+    Raises:
+        UnworkableError: the version is not supported.
+    """
+    require_version(spec.version, OLDEST, below=NEXT)
     return spec.image or f"docker.io/library/cassandra:{spec.version}"
 
 
@@ -50,7 +60,7 @@ def pod_group(
     """Return the pods of one rack.
 
     Raises:
-        UnworkableError: the placement cannot be had.
+        UnworkableError: the placement or the version cannot be had.
     """
     labels = {RACK_LABEL: rack.spec.name}
     claim = claim_template(

@@ -10,6 +10,7 @@ admin client has no method for them.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -62,6 +63,8 @@ class KafkaPythonAdmin:
     """
 
     def __init__(self, *, timeout: float = TIMEOUT) -> None:
+        # Every failure is raised with its words; the library tells each attempt besides, as an error.
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
         self._timeout = timeout
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kafka-admin")
 

@@ -10,6 +10,7 @@ from allotment_operator.plans.ownership import Owner
 from allotment_operator.plans.placement import pod_placement
 from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.storage import DATA, claim_template
+from allotment_operator.plans.unworkable import require_version
 from allotment_operator.plans.workload import (
     CONTAINER_SECURITY,
     PodGroup,
@@ -35,8 +36,17 @@ _COPIED_TO_PODS: Final = ("topology.kubernetes.io/zone", "topology.kubernetes.io
 """Labels of the node that Kubernetes itself (1.35 and newer) copies to a pod when it is bound: the pod knows them."""
 
 
+OLDEST: Final = (4, 2, 0)
+"""First version in which a controller added later joins the quorum by itself."""
+
+
 def image(spec: KafkaClusterSpec) -> str:
-    """Return the image: the owner's, else the official one of the version."""
+    """Return the image: the owner's, else the official one of the version.
+
+    Raises:
+        UnworkableError: the version is not supported.
+    """
+    require_version(spec.version, OLDEST)
     return spec.image or f"docker.io/apache/kafka:{spec.version}"
 
 
@@ -54,7 +64,7 @@ def pod_group(
     """Return the pods of one pool.
 
     Raises:
-        UnworkableError: the pool's placement cannot be had.
+        UnworkableError: the pool's placement or the version cannot be had.
     """
     labels = {POOL_LABEL: pool.spec.name}
     apart = {**owner.selector, COMPONENT_LABEL: pool.component}
