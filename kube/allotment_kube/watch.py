@@ -13,13 +13,14 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from .decoding import UndecodableObject, WatchEvent, event_decoder, identify
 from .errors import OutcomeUnknownError, Status, error_from_response, error_from_status
+from .models import Resourced
 from .resources import Resource
 from .transport import Request, Stream, Transport
 
@@ -48,6 +49,7 @@ class _StatusEvent(msgspec.Struct):
 
 
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+_BOOKMARK: Final = event_decoder(Resourced)
 _STATUS_EVENT: Final = msgspec.json.Decoder(_StatusEvent)
 
 
@@ -101,6 +103,10 @@ async def watch(
                         events.append(event)
                         continue
                 except msgspec.MsgspecError as error:
+                    # A bookmark is an object of the kind with nothing in it: a pod without containers, say.
+                    if (bookmark := _bookmark(line)) is not None:
+                        events.append(bookmark)
+                        continue
                     reason = str(error)
                 failure = _failure(line, request, reason, on_undecodable)
                 if failure is not None:
@@ -128,6 +134,15 @@ class LineCutter:
         rest = pieces.pop()
         self._parts = [rest] if rest else []
         return [line for line in pieces if line]
+
+
+def _bookmark(line: bytes) -> WatchEvent[Any] | None:
+    """A line as a bookmark, of which only the version counts; None if it is something else."""
+    try:
+        event = _BOOKMARK.decode(line)
+    except msgspec.MsgspecError:
+        return None
+    return event if event.type == "BOOKMARK" else None
 
 
 def _failure(
