@@ -26,11 +26,11 @@ from allotment_kube.program import logs
 from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core import decisions as core
 from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.brakes import Backoff, Window
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.shell.binder import Binder, BindingClient, Outcome, jitter_with
-from allotment_scheduler.shell.brakes import Brakes
 from allotment_scheduler.shell.evictor import EvictionClient, Evictor, Fate
 from allotment_scheduler.shell.ledger import Departure, Ledger, Phase, Start, Undertaking
 from allotment_scheduler.shell.metrics import Metrics
@@ -82,16 +82,10 @@ class Scheduler:
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter
         self.state = ClusterState(share_policy=settings().share_policy)
-        self.engine = Engine(self.state)
+        self.engine = Engine(self.state, settings().core)
         self.ledger = Ledger()
         self._wake = asyncio.Event()
         self.picture = Picture(self.state, self.ledger, self._wake.set)
-        self.brakes = Brakes(
-            minimum_runtime=lambda: settings().minimum_runtime_seconds,
-            per_hour=lambda: settings().evictions_per_hour,
-            now=clock,
-        )
-        self.engine.planner.may_go = self.brakes.may_go
         self.progress = Progress()
         self.on_evicted: Callable[[Departure], None] = lambda _: None
         """Told of every eviction that the API server accepted."""
@@ -100,6 +94,21 @@ class Scheduler:
         self._plans: set[asyncio.Task[None]] = set()
         self._housekept = 0.0
         self._orphans_since: float | None = None
+
+    def configure(self) -> None:
+        """New settings are in force."""
+        engine, core = self.engine, self._settings().core
+        for part in (engine, engine.brakes, engine.holds, engine.reservations):
+            part.settings = core
+        self._wake.set()
+
+    async def stay_warm(self) -> None:
+        """Keep the state in order while somebody else leads, until cancelled."""
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING)
+            if not self.progress.leading:
+                self.state.settle()
+                self.state.departed.clear()  # who leads holds their room
 
     # --- leading ------------------------------------------------------------------------------------------------
 
@@ -179,8 +188,6 @@ class Scheduler:
             plans.setdefault(evict.claimant, []).append(departure)
             self.ledger.depart(departure)
             self.state.apply(ev.PodLeaving(evict.pod, evict.node))
-            if evict.rule != "P" and pod.leaf is not None:
-                self.brakes.spend(pod.leaf.shown_name)
         for decided in done.starts:
             if decided.phantom:
                 self._reserve(decided.unit)
@@ -414,8 +421,9 @@ class Scheduler:
     # --- taking over --------------------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Hold the room that a predecessor has marked as held: pods with a nominated node where they will fit."""
+        """Go on from what a predecessor left: eviction budgets, back-offs, and room held by nominated nodes."""
         self.state.settle()
+        self._remember_evictions()
         nominated = [
             pod
             for pod in self.state.waiting()
@@ -428,6 +436,16 @@ class Scheduler:
                 undertaking = self.ledger.undertakings[start.unit]
                 undertaking.deadline = self._clock() + 2 * self._settings().eviction_seconds
                 logs.event(_logger, "room is held as before", namespace=pod.key[0], name=pod.key[1], node=start.node)
+
+    def _remember_evictions(self) -> None:
+        brakes = self.engine.brakes
+        for tenant, said in self.picture.evictions.items():
+            if said is None:
+                continue
+            if said.window_start is not None and tenant not in brakes.windows:
+                brakes.windows[tenant] = Window(said.window_start.timestamp(), said.used)
+            for each in said.backoff:
+                brakes.backoffs.setdefault(each.workload, Backoff(each.evictions, each.until.timestamp()))
 
     def _will_fit(self, pod: Pod, name: str) -> bool:
         """Whether a node has room for a pod once everything that is leaving it has gone."""

@@ -40,6 +40,8 @@ class LiveSettings:
         self._metrics = metrics
         self._current = sources.read()
         self._seen = self._stamp()
+        self.changed: Callable[[], None] = lambda: None
+        """Called when new settings are in force."""
 
     def __call__(self) -> Settings:
         """The settings in force."""
@@ -61,6 +63,7 @@ class LiveSettings:
         later = fixed_changes(self._current, read)
         self._current = read
         logging.getLogger().setLevel(read.log_level.upper())
+        self.changed()
         logs.event(_logger, "new settings are in force", after_restart=", ".join(later) or None)
 
     async def run(self) -> None:
@@ -112,6 +115,7 @@ async def run(live: LiveSettings, metrics: Metrics, configuration: Configuration
     install_signals(stop)
     identity = settings.identity or unique_identity()
     scheduler = Scheduler(live, metrics)
+    live.changed = scheduler.configure
     async with Client.connect(
         configuration, user_agent="allotment-scheduler", connections=settings.connections + 24, observer=metrics
     ) as client:
@@ -174,6 +178,7 @@ class Program:
             group.create_task(self._live.run(), name="settings")
             await self._watches.synced(self.readiness.done)
             tame_collector()
+            group.create_task(self._scheduler.stay_warm(), name="warm")
             state = self._scheduler.state
             logs.event(_logger, "the picture is complete", pods=len(state.pods), nodes=len(state.nodes.by_name))
 

@@ -20,7 +20,7 @@ from allotment_api.labels import DEFAULT_POOL
 from allotment_api.node_pool import NodePool
 from allotment_api.pod_group import PodGroup
 from allotment_api.quantities import QuantityError
-from allotment_api.tenant import Tenant
+from allotment_api.tenant import Evictions, Tenant
 from allotment_kube import pods as kube
 from allotment_kube.models import Object
 from allotment_kube.nodes import Namespace, Node
@@ -111,6 +111,8 @@ class Picture:
         """Pods of ours that cannot be understood, with the reason."""
         self.generations: dict[tuple[str, Key], int] = {}
         """Of every Tenant, NodePool and PodGroup: the generation in force."""
+        self.evictions: dict[str, Evictions | None] = {}
+        """What each tenant's status said of evictions when the tenant was first seen: a predecessor's memory."""
         self._decided = decided
         self._changed = changed
         self._jobs: dict[str, _KnownJob] = {}
@@ -396,6 +398,7 @@ class Picture:
         tenant = self._parsed("Tenant", key, manifest, Tenant.parse)
         if tenant is not None:
             self._apply(ev.TenantSeen(cluster.tenant_spec(tenant)))
+            self.evictions.setdefault(key[1], tenant.status.evictions if tenant.status else None)
 
     def tenant_gone(self, key: Key) -> None:
         """A tenant is gone."""

@@ -161,5 +161,6 @@ class Reporter:
 
 
 def text(why: Why) -> str:
-    """A condition's message: the code, then the sentence."""
-    return f"{why.code}: {why.message}"[:_LONGEST]
+    """A condition's message: the code, then the sentence, then what would start the pod now."""
+    change = f"; it would start now with this change: {why.change}" if why.change else ""
+    return f"{why.code}: {why.message}{change}"[:_LONGEST]

@@ -19,6 +19,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from allotment_scheduler.core.settings import Settings as CoreSettings
+
 PREFIX: Final = "ALLOTMENT_"
 FIXED: Final = frozenset(
     {
@@ -80,8 +82,29 @@ class Settings(BaseModel):
     minimum_runtime_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300
     """How long a pod has run at least before it can be evicted for fairness between tenants."""
 
+    backoff_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60
+    """How long a workload that was evicted may not claim others' room; doubled with every further eviction."""
+
+    longest_backoff_seconds: Annotated[float, Field(ge=0, le=604_800)] = 3600
+    """Bound of that doubling."""
+
     evictions_per_hour: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
-    """Pods of one tenant that may be evicted for other tenants within an hour."""
+    """Pods of one tenant that may be evicted for fairness within an hour."""
+
+    evictions_per_cycle: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    """Pods that may be evicted in one cycle in all."""
+
+    reserve_after_seconds: Annotated[float, Field(ge=0, le=604_800)] = 300
+    """How long a unit that fits nowhere waits before nodes are reserved for it."""
+
+    drain_after_seconds: Annotated[float, Field(ge=0, le=604_800)] = 1800
+    """How long reserved nodes whose pods have no declared end accept new pods."""
+
+    reservations_per_pool: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Units with a reservation at a time in one pool."""
+
+    successor_hold_seconds: Annotated[float, Field(ge=0, le=86_400)] = 600
+    """How long the room of a pod that its StatefulSet or Job recreates is held for its successor."""
 
     quarantine_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 10
     """How long a pod whose binding was refused stays aside, doubled with every further refusal up to ten minutes."""
@@ -106,6 +129,21 @@ class Settings(BaseModel):
 
     kubeconfig: Path | None = None
     """File that says where the API server is; absent: as kubectl finds it, or the pod's service account."""
+
+    @property
+    def core(self) -> CoreSettings:
+        """What of it the core goes by."""
+        return CoreSettings(
+            least_runtime=self.minimum_runtime_seconds,
+            backoff=self.backoff_seconds,
+            longest_backoff=self.longest_backoff_seconds,
+            evictions_per_hour=self.evictions_per_hour,
+            evictions_per_cycle=self.evictions_per_cycle,
+            age=self.reserve_after_seconds,
+            drain=self.drain_after_seconds,
+            reservations_per_pool=self.reservations_per_pool,
+            successor_hold=self.successor_hold_seconds,
+        )
 
     @property
     def identity(self) -> str:

@@ -16,6 +16,7 @@ from allotment_api.quantities import format_resources
 from allotment_kube.errors import ApiError, LeadershipLostError, NotFoundError
 from allotment_kube.models import Object
 from allotment_kube.resources import Resource
+from allotment_scheduler.core.brakes import HOUR, workload
 from allotment_scheduler.core.report import tenant_report
 from allotment_scheduler.core.tenants import OWN, Tenant
 from allotment_scheduler.core.units import Gang
@@ -28,6 +29,7 @@ _logger = logging.getLogger(__name__)
 _AT_ONCE: Final = 4
 _DIGITS: Final = 6
 _LONGEST: Final = 1000
+_MOST_BACKOFFS: Final = 1024
 
 
 class ApplyingClient(Protocol):
@@ -154,10 +156,29 @@ class Statuses:
             status["dominantResource"] = report["dominantResource"]
         if report["weightedShare"] is not None:
             status["weightedShare"] = _rounded(report["weightedShare"])
-        evictions = self._scheduler.brakes.status(tenant.name)
-        if evictions is not None:
+        evictions = self._evictions(tenant)
+        if evictions:
             status["evictions"] = evictions
         return status
+
+    def _evictions(self, tenant: Tenant) -> Object:
+        """The tenant's eviction budget and back-offs, for a new leader to go on from."""
+        brakes, now = self._scheduler.engine.brakes, self._now()
+        found: Object = {}
+        window = brakes.windows.get(tenant.name)
+        if window is not None and now - window.start < HOUR:
+            found |= {"windowStart": _stamp(window.start), "used": window.used}
+        owned = (
+            {workload(pod) for pod in self._scheduler.state.pods.values() if pod.leaf is tenant}
+            if brakes.backoffs
+            else ()
+        )
+        backoffs = [
+            {"workload": name, "evictions": each.evictions, "until": _stamp(each.until)}
+            for name, each in sorted(brakes.backoffs.items())
+            if name in owned
+        ]
+        return {**found, "backoff": backoffs[:_MOST_BACKOFFS]} if backoffs else found
 
     # --- node pools ---------------------------------------------------------------------------------------------
 
@@ -256,8 +277,7 @@ class Statuses:
         status = "True" if good else "False"
         before = self._flipped.get((kind, key, type_))
         if before is None or before[0] != status:
-            at = datetime.fromtimestamp(int(self._now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            before = self._flipped[kind, key, type_] = (status, at)
+            before = self._flipped[kind, key, type_] = (status, _stamp(self._now()))
         word = reason if good or type_ == "Overlapping" else ("NoNodes" if type_ == "Ready" else "InvalidSpec")
         if kind == "PodGroup" and not good and (kind, key) not in self._scheduler.picture.problems:
             word = "Waiting"
@@ -268,6 +288,10 @@ class Statuses:
             "message": but[:_LONGEST],
             "lastTransitionTime": before[1],
         }
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _rounded(share: float) -> float:

@@ -1,0 +1,185 @@
+"""Evictions, crashes and changes of leader on a real API server."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders.api_server import Actor
+from builders.ground import ALLOTMENT, Ground
+from builders.operator_process import eventually
+from builders.scheduler_process import SchedulerProcess
+
+pytestmark = pytest.mark.cluster
+
+
+class History:
+    """Every node that each pod uid was ever seen on, from a watch of its own."""
+
+    def __init__(self, ground: Ground, namespace: str) -> None:
+        self.nodes: dict[str, set[str]] = {}
+        self._ground = ground
+        self._namespace = namespace
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.2):
+            for pod in self._ground.pods(self._namespace).values():
+                if pod["spec"].get("nodeName"):
+                    self.nodes.setdefault(pod["metadata"]["uid"], set()).add(pod["spec"]["nodeName"])
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+        assert all(len(nodes) == 1 for nodes in self.nodes.values()), self.nodes
+
+
+@pytest.fixture
+def alone(credentials: Path, tmp_path: Path) -> Iterator[SchedulerProcess]:
+    """A scheduler of this test's own, not started yet."""
+    process = SchedulerProcess(
+        credentials, tmp_path / "one.log", {"minimumRuntimeSeconds": 0, "explainSeconds": 0.3, "quarantineSeconds": 1}
+    )
+    yield process
+    if process.process is not None:
+        process.signal(signal.SIGCONT)
+        process.kill()
+
+
+@pytest.fixture
+def other(credentials: Path, tmp_path: Path) -> Iterator[SchedulerProcess]:
+    """A second copy, not started yet."""
+    process = SchedulerProcess(credentials, tmp_path / "two.log", {"minimumRuntimeSeconds": 0})
+    yield process
+    process.kill()
+
+
+def replica_set(ground: Ground, name: str, *, replicas: int, cpu: str) -> dict[str, Any]:
+    labels = {"app": name}
+    spec = ground.pod_spec({"cpu": cpu, "memory": "64Mi"})
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+
+
+def guarantee(ground: Ground, tenant: str, cpu: str) -> None:
+    ground.change(f"{ALLOTMENT}/tenants/{tenant}", {"spec": {"guaranteed": {"cpu": cpu, "memory": "8Gi"}}})
+
+
+def test_a_guarantee_is_reclaimed_from_who_borrowed_it(alone: SchedulerProcess, ground: Ground) -> None:
+    alone.start()
+    ground.nodes(2, cpu="4")
+    pool = ground.pool()
+    borrower, owner = (ground.tenant(word, nodePools=[pool]) for word in ("borrower", "owner"))
+    guarantee(ground, owner, "4")
+    path = f"/apis/apps/v1/namespaces/{borrower}/replicasets"
+    ground.create(path, replica_set(ground, "work", replicas=8, cpu="1"), remember=False)
+    eventually(lambda: len(ground.nodes_of(borrower)) == 8, because=alone.tail)
+    for number in range(2):
+        ground.pod(owner, f"p{number}", cpu="2")
+    eventually(lambda: len(ground.nodes_of(owner)) == 2, because=alone.tail)
+    eventually(lambda: len(ground.nodes_of(borrower)) == 4, because=alone.tail)
+    assert alone.metric('evictions_total{outcome="accepted",rule="R1"}') == 4
+    assert alone.stop() == 0
+
+
+def test_killed_between_eviction_and_binding_the_successor_finishes(
+    alone: SchedulerProcess, other: SchedulerProcess, ground: Ground, admin: Actor
+) -> None:
+    alone.start()
+    ground.node(0, cpu="4")
+    tenant = ground.tenant("a")
+    # A finalizer keeps the victim, and its room, until the test lets it go.
+    ground.pod(tenant, "victim", cpu="3")
+    ground.change(f"/api/v1/namespaces/{tenant}/pods/victim", {"metadata": {"finalizers": ["example.org/hold"]}})
+    eventually(lambda: set(ground.nodes_of(tenant)) == {"victim"}, because=alone.tail)
+    ground.pod(tenant, "claimant", cpu="3", priorityClassName="allotment-high")
+    eventually(lambda: ground.pods(tenant)["victim"]["metadata"].get("deletionTimestamp"), because=alone.tail)
+    assert ground.pods(tenant)["claimant"]["status"].get("nominatedNodeName") == f"{ground.name}-0"
+    alone.kill()
+    ground.pod(tenant, "thief", cpu="3", priorityClassName="allotment-high")
+    other.start()
+    ground.change(f"/api/v1/namespaces/{tenant}/pods/victim", {"metadata": {"finalizers": None}})
+    eventually(lambda: "claimant" in ground.nodes_of(tenant), because=other.tail)
+    assert "thief" not in ground.nodes_of(tenant)
+    assert other.metric("evictions_total") == 0
+    del admin
+
+
+def test_killed_at_work_it_goes_on_and_binds_nothing_twice(
+    alone: SchedulerProcess, other: SchedulerProcess, ground: Ground
+) -> None:
+    ground.nodes(5, cpu="8")
+    tenant = ground.tenant("a")
+    history = History(ground, tenant)
+    alone.start()
+    for number in range(20):
+        ground.pod(tenant, f"p{number}")
+    alone.kill()
+    for number in range(20, 40):
+        ground.pod(tenant, f"p{number}")
+    other.start()
+    eventually(lambda: len(ground.nodes_of(tenant)) == 40, because=other.tail)
+    history.close()
+
+
+def test_the_standby_takes_over_and_the_woken_leader_sends_nothing(
+    alone: SchedulerProcess, other: SchedulerProcess, ground: Ground
+) -> None:
+    ground.nodes(2, cpu="8")
+    tenant = ground.tenant("a")
+    alone.start()
+    other.start(wait=False)
+    eventually(lambda: other.get("/readyz") == "ok\n", because=other.tail)
+    assert not other.status()["leading"]
+    alone.signal(signal.SIGSTOP)
+    for number in range(8):
+        ground.pod(tenant, f"p{number}")
+    eventually(other.leads, because=other.tail)
+    eventually(lambda: len(ground.nodes_of(tenant)) == 8, because=other.tail)
+    alone.signal(signal.SIGCONT)
+    assert alone.process is not None
+    assert alone.process.wait(timeout=30) == 1
+    assert other.leads()
+
+
+def test_a_bad_tenant_keeps_its_last_good_version_and_says_so(alone: SchedulerProcess, ground: Ground) -> None:
+    """The API server refuses most nonsense; a parent that does not exist is left to us."""
+    alone.start()
+    ground.nodes(1)
+    orphan = ground.tenant("orphan", parent=f"{ground.name}-nobody")
+    fine = ground.tenant("fine")
+    ground.pod(fine, "pod")
+    eventually(lambda: set(ground.nodes_of(fine)) == {"pod"}, because=alone.tail)
+
+    def says() -> bool:
+        found = ground.status("tenants", orphan).get("conditions") or []
+        return any(
+            each["type"] == "Scheduled" and each["status"] == "False" and "nobody" in each["message"] for each in found
+        )
+
+    eventually(says, because=alone.tail)
+
+
+def test_new_settings_are_taken_up_and_wrong_ones_refused(alone: SchedulerProcess) -> None:
+    alone.start()
+    config = alone.log.with_suffix(".yaml")
+    good = config.read_text()
+    config.write_text('{"startsPerCycle": 0}')
+    eventually(lambda: alone.metric("settings_good") == 0, because=alone.tail)
+    config.write_text(good.replace('"quarantineSeconds": 1', '"quarantineSeconds": 2'))
+    eventually(lambda: alone.metric("settings_good") == 1, because=alone.tail)
+    assert any("startsPerCycle" in line["message"] for line in alone.lines())
+    assert alone.leads()
