@@ -2,17 +2,17 @@
 
 Entitlement: what every tenant would use if all demand were poured in as a fluid, fairly, from an empty cluster.
 
-e(q, pool, r) is exact: the filling is followed event by event in rational numbers. Between events every leaf pours its
-current pod along its request; tied children of an inner tenant rise together; an inner tenant's key is the largest over
-its tied best leaves. Keys are those of serving with infinitesimal candidates: within the guarantee first (use strictly
-below it on every requested resource), then weight 0 last, then the weighted dominant share.
+e(q, pool, r) is exact: the filling is followed event by event in rational numbers. Between events every leaf pours
+its current pod along its request; tied children of an inner tenant rise together; an inner tenant's key is the
+largest over its tied best leaves. Keys are those of serving with infinitesimal candidates: within the guarantee first
+(use strictly below it on every requested resource), then weight 0 last, then the weighted dominant share.
 
 An event is whatever changes a rate: a pod is poured in, a resource of a pool or a limit is full, a guarantee is
-reached, another resource becomes dominant, a sibling is caught up with. A pod that meets something full keeps what it has; if it
-may run in another pool it goes on there (the cheapest first), else the next pod follows.
+reached, another resource becomes dominant, a sibling is caught up with. A pod that meets something full keeps what it
+has; if it may run in another pool it goes on there (the cheapest first), else the next pod follows.
 
-Demand is what runs and what is pending and could start on this cluster, in order of priority, then creation: evictions
-and starts do not move it, so e is computed once per version of demand.
+Demand is what runs and what is pending and could start on this cluster, in order of priority, then creation:
+evictions and starts do not move it, so e is computed once per version of demand.
 """
 
 from collections.abc import Mapping, Sequence

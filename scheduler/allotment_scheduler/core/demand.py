@@ -5,7 +5,10 @@ cluster. A pending pod counts if its gang is complete, its tenant not suspended,
 where it may not be preempted, the guarantee covers it on top of what such pods use already.
 """
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 
 from allotment_scheduler.core.entitlement import Entitlement, Portion, fill
 from allotment_scheduler.core.nodes import BoolVector
@@ -40,16 +43,45 @@ class Demand:
 
     def portions(self) -> dict[str, list[Portion]]:
         """Every leaf's demand in order, equal neighbours merged."""
-        by_leaf: dict[Tenant, list[Pod]] = {}
-        for pod in self.state.running.pods:
-            if pod is not None and pod.leaf is not None:
-                by_leaf.setdefault(pod.leaf, []).append(pod)
+        running, size = self.state.running.flush(), self.state.running.size
+        rows = np.flatnonzero(running.used[:size] & (running.leaf[:size] >= 0))
+        waiting = self._startable()
+        leaf = np.concatenate([running.leaf[rows], _column(waiting, lambda pod: pod.leaf.rank if pod.leaf else -1)])
+        klass = np.concatenate([running.klass[rows], _column(waiting, lambda pod: pod.klass.id)])
+        node = np.concatenate([running.node[rows], np.full(len(waiting), -1, dtype=np.int64)])
+        priority = np.concatenate([running.priority[rows], _column(waiting, lambda pod: pod.spec.priority)])
+        created = np.concatenate([running.created[rows], np.array([pod.spec.created for pod in waiting])])
+        sight = np.concatenate([running.sight[rows], _column(waiting, lambda pod: pod.arrival[2])])
+        pools = self.state.nodes.pool_index
+        pool = np.where(node >= 0, pools[node] if len(pools) else -1, -1)
+        order = np.lexsort((sight, created, -priority, leaf))
+        kinds = np.stack([leaf[order], klass[order], pool[order]])
+        starts = np.flatnonzero(np.any(np.diff(kinds, prepend=-2), axis=0))
+        counts = np.diff(starts, append=len(order))
+        tenants = self.state.forest.tenants
+        out: dict[str, list[Portion]] = {}
+        for (rank, klass_id, pool_id), count in zip(kinds[:, starts].T.tolist(), counts.tolist(), strict=True):
+            tenant = tenants[rank]
+            places = self._places_of(klass_id, tenant)
+            if pool_id >= 0 and (name := self.state.nodes.pool_names[pool_id]) not in places:
+                places = (*places, name)
+            listed = out.setdefault(tenant.name, [])
+            asks = self.state.classes[klass_id].asks
+            if listed and listed[-1].asks == asks and listed[-1].pools == places:
+                listed[-1] = Portion(asks, places, listed[-1].count + count)
+            else:
+                listed.append(Portion(asks, places, count))
+        return out
+
+    def _startable(self) -> list[Pod]:
+        """Waiting pods that could start on this cluster, those under guarantees in order of creation."""
         everyone = self.state.forest.by_name.values()
         fixed: dict[str, dict[int, int]] = {tenant.name: dict(enumerate(tenant.fixed)) for tenant in everyone}
-        for pod in sorted(self.state.waiting(), key=_creation_order):
-            if self._could_start(pod) and pod.leaf is not None and self._covered(pod, pod.leaf, fixed):
-                by_leaf.setdefault(pod.leaf, []).append(pod)
-        return {leaf.name: self._merged(pods, leaf) for leaf, pods in by_leaf.items()}
+        waiting = [pod for pod in self.state.waiting() if self._could_start(pod)]
+        if all(pod.spec.preemptible for pod in waiting):
+            return waiting
+        waiting.sort(key=lambda pod: (-pod.spec.priority, pod.spec.created, pod.arrival[2]))
+        return [pod for pod in waiting if pod.leaf is not None and self._covered(pod, pod.leaf, fixed)]
 
     def _could_start(self, pod: Pod) -> bool:
         if pod.leaf is None or pod.leaf.suspended or pod.spec.gated:
@@ -78,17 +110,21 @@ class Demand:
 
     def places(self, pod: Pod, leaf: Tenant) -> tuple[str, ...]:
         """Pools where an empty node would take the pod, the cheapest first."""
+        return self._places_of(pod.klass.id, leaf)
+
+    def _places_of(self, klass_id: int, leaf: Tenant) -> tuple[str, ...]:
         if self._layout != self.state.nodes.layout_version:
             self._layout = self.state.nodes.layout_version
             self._places.clear()
         pools = self.state.pools_of(leaf)
-        key = (int(pod.klass.id), pools)
+        key = (klass_id, pools)
         found = self._places.get(key)
         if found is None:
-            mask = self.placer.static_mask(pod.klass, pools) & empty_fit(self.state, pod.klass.amounts)
+            klass = self.state.classes[klass_id]
+            mask = self.placer.static_mask(klass, pools) & empty_fit(self.state, klass.amounts)
             nodes = self.state.nodes
             present = {nodes.pool_names[int(index)] for index in np.unique(nodes.pool_index[mask])}
-            ordered = pools_by_price(nodes, pod.klass.asks, self.state.measure)
+            ordered = pools_by_price(nodes, klass.asks, self.state.measure)
             found = self._places[key] = tuple(pool for pool in ordered if pool in present)
         return found
 
@@ -99,30 +135,9 @@ class Demand:
             names.update(dict.fromkeys(self.places(pod, unit.leaf)))
         return tuple(names)
 
-    def _merged(self, pods: list[Pod], leaf: Tenant) -> list[Portion]:
-        portions: list[Portion] = []
-        last: tuple[Amounts, tuple[str, ...]] | None = None
-        count = 0
-        for pod in sorted(pods, key=_creation_order):
-            places = self.places(pod, leaf)
-            if pod.node is not None:
-                here = self.state.nodes.by_name.get(pod.node)
-                if here is not None and here.pool not in places:
-                    places = (*places, here.pool)
-            what = (pod.klass.asks, places)
-            if what == last:
-                count += 1
-                continue
-            if last is not None:
-                portions.append(Portion(*last, count))
-            last, count = what, 1
-        if last is not None:
-            portions.append(Portion(*last, count))
-        return portions
 
-
-def _creation_order(pod: Pod) -> tuple[int, float, int]:
-    return (-pod.spec.priority, pod.spec.created, pod.arrival[2])
+def _column(pods: list[Pod], value: Callable[[Pod], int]) -> npt.NDArray[np.int64]:
+    return np.array([value(pod) for pod in pods], dtype=np.int64)
 
 
 def empty_fit(state: ClusterState, amounts: Amounts) -> BoolVector:

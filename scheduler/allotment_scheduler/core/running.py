@@ -29,6 +29,9 @@ class RunningTable:
         self.started: npt.NDArray[np.float64] = np.zeros(_FIRST, dtype=np.float64)
         self.klass: npt.NDArray[np.int32] = np.zeros(_FIRST, dtype=np.int32)
         self.labels: npt.NDArray[np.int32] = np.zeros(_FIRST, dtype=np.int32)
+        self.created: npt.NDArray[np.float64] = np.zeros(_FIRST, dtype=np.float64)
+        self.sight: npt.NDArray[np.int64] = np.zeros(_FIRST, dtype=np.int64)
+        """Order of first sight, which breaks ties of creation."""
         self.evictable: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
 
     def __len__(self) -> int:
@@ -70,6 +73,8 @@ class RunningTable:
         self.started[row] = pod.started
         self.klass[row] = pod.klass.id
         self.labels[row] = pod.labels.id
+        self.created[row] = spec.created
+        self.sight[row] = pod.arrival[2]
         self.evictable[row] = spec.preemptible and spec.ours and not spec.deleting and not pod.phantom
 
     def remove(self, row: int) -> None:
@@ -87,7 +92,7 @@ class RunningTable:
                 self.leaf[row] = -1 if pod.leaf is None else pod.leaf.rank
 
     def _grow(self) -> None:
-        for name in ("used", "node", "leaf", "priority", "started", "klass", "labels", "evictable"):
+        for name in ("used", "node", "leaf", "priority", "started", "klass", "labels", "created", "sight", "evictable"):
             old = getattr(self, name)
             new = np.zeros(2 * len(old), dtype=old.dtype)
             new[: len(old)] = old
