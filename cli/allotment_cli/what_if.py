@@ -55,7 +55,7 @@ def _drained(events: list[Any], names: list[str]) -> list[Any]:
     """The events of draining nodes: no new starts there, and what ran there waits."""
     from dataclasses import replace  # noqa: PLC0415 - keeps `allot --help` quick
 
-    from allotment_scheduler.core.events import NodeSeen, PodSeen  # noqa: PLC0415 - as above
+    from allotment_scheduler.core.events import NodeSeen, PodGone, PodSeen  # noqa: PLC0415 - as above
 
     nodes = {event.spec.name: event for event in events if isinstance(event, NodeSeen)}
     out: list[Any] = []
@@ -64,8 +64,7 @@ def _drained(events: list[Any], names: list[str]) -> list[Any]:
             typer.echo(f"allot: --drain {name}: there is no such node in the files", err=True)
             raise typer.Exit(3)
         out.append(NodeSeen(replace(nodes[name].spec, unschedulable=True)))
-        out += [
-            PodSeen(replace(event.spec, node=None, started=None))
-            for event in events if isinstance(event, PodSeen) and event.spec.node == name
-        ]  # fmt: skip
+        for event in events:
+            if isinstance(event, PodSeen) and event.spec.node == name:
+                out += [PodGone(event.spec.key), PodSeen(replace(event.spec, node=None, started=None))]
     return out

@@ -5,8 +5,9 @@ computed from the declared maximum runtimes of what runs on them. Others may sta
 before that time (backfill). Without declared runtimes there is no such time; after `Settings.drain` the nodes accept
 no new starts. Nothing is evicted for a reservation.
 
-Only a unit that would fit the empty cluster, is within every limit and within its tenant's entitlement gets one: a
-greedy tenant's giant gang must not freeze a pool.
+Only a unit that would fit the empty cluster and is within every limit gets one, and only while neither what its tenants
+use nor what it requests is more than they are entitled to: a greedy tenant's giant gang must not freeze a pool. (What
+its own pods use now does not count on top: it may be waiting for just these to end.)
 """
 
 from dataclasses import dataclass, field
@@ -116,7 +117,7 @@ class Reservations:
             return False
         entitlement = self.demand.entitlement()
         return all(
-            tenant.used[column] + amount <= entitlement.whole(tenant, column)
+            max(tenant.used[column], amount) <= entitlement.whole(tenant, column)
             for tenant in unit.leaf.path for column, amount in unit.asks
         )  # fmt: skip
 

@@ -1,0 +1,149 @@
+"""Every wait has a code, a sentence with numbers, and where there is one the change that would end it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from allotment_cli.main import app
+from allotment_scheduler.core.explain import Explainer, Why
+from builders.scheduling import World
+
+
+def why(world: World) -> Why:
+    done = world.run()
+    return Explainer(done.engine).why(next(pod for pod in done.state.pods.values() if pod.spec.name == "p"))
+
+
+def base() -> World:
+    return World().node("n1", cpu=4, gpu=1).node("n2", cpu=4).tenant("a").tenant("b")
+
+
+@pytest.mark.parametrize(
+    ("world", "code", "said"),
+    [
+        (base().pod("nobody", "p", cpu=1), "UnknownTenant", "belongs to no tenant"),
+        (
+            World().node("n", cpu=1).tenant("a", suspended=True).pod("a", "p", cpu=1),
+            "TenantSuspended",
+            "a is suspended",
+        ),
+        (base().pod("a", "p", cpu=1, more={"gated": True}), "Gated", "scheduling gates"),
+        (base().gang("a", "g", 3).pod("a", "p", cpu=1, group="g"), "GangIncomplete", "1 of 3 pods"),
+        (base().pod("a", "p", cpu=1, group="lost"), "GangIncomplete", "PodGroup lost does not exist"),
+        (base().pod("a", "p", cpu=1, more={"preemptible": False}), "BeyondGuarantee", "no guarantee"),
+        (
+            World().node("n", cpu=9).tenant("a", limits={"cpu": 4}).pod("a", "r", on="n", cpu=3).pod("a", "p", cpu=2),
+            "AboveLimit",
+            "uses 3 of its limit of 4 cpu, and this asks for 2",
+        ),
+        (base().pod("a", "p", cpu=1, gpu=2), "NoNodeFits", "2 lack nvidia.com/gpu"),
+        (
+            base().pod("b", "r1", on="n1", cpu=2).pod("b", "r2", on="n2", cpu=2).pod("a", "p", cpu=3),
+            "Fragmented",
+            "enough is free in all",
+        ),
+        (
+            base().pods("a", 4, "r", on="n1", cpu=1).pods("a", 4, "s", on="n2", cpu=1).pod("a", "p", cpu=1),
+            "BehindFairShare",
+            "1 cpu asked for, 0 free; tenant a has 100.0% of all cpu",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " not in value else "",
+)
+def test_codes_with_numbers(world: World, code: str, said: str) -> None:
+    reason = why(world)
+
+    assert reason.code == code
+    assert said in reason.message
+
+
+def test_the_smallest_change_is_named() -> None:
+    world = World().node("n", cpu=8, gpu=4).tenant("a", guaranteed={"cpu": 8, "gpu": 4})
+    world.pod("a", "r", on="n", cpu=2, gpu=2).pod("a", "p", cpu=4, gpu=3)
+
+    assert why(world).change == "1 nvidia.com/gpu fewer per pod fits node n of pool default"
+
+
+MANIFESTS = """
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Node, metadata: {name: n}, status: {allocatable: {cpu: "4", memory: 8Gi}}}
+- {apiVersion: allotment.dev/v1alpha1, kind: Tenant, metadata: {name: team}, spec: {namespaces: [team-a]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: runs, namespace: team-a, creationTimestamp: "2026-01-01T00:00:00Z"}
+spec: {schedulerName: allotment, nodeName: n, priority: 0, containers: [{name: c, resources: {requests: {cpu: "3"}}}]}
+status: {phase: Running, startTime: "2026-01-01T00:00:01Z"}
+"""
+MORE = """
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME, namespace: team-a}
+spec: {schedulerName: allotment, priority: 0, containers: [{name: c, resources: {requests: {cpu: "CPU"}}}]}
+"""
+
+
+@pytest.fixture
+def cluster_file(tmp_path: Path) -> Path:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(MANIFESTS)
+    return path
+
+
+@pytest.mark.parametrize(("cpu", "exit_code", "part"), [("1", 0, "starts"), ("2", 1, "waits"), ("9", 2, "waits")])
+def test_what_if_tells_by_its_exit_code(cluster_file: Path, cpu: str, exit_code: int, part: str) -> None:
+    extra = cluster_file.with_name("more.yaml")
+    extra.write_text(MORE.replace("NAME", "new").replace("CPU", cpu))
+
+    done = CliRunner().invoke(app, ["what-if", "-f", str(cluster_file), "--add", str(extra), "-o", "json"])
+
+    assert done.exit_code == exit_code, done.output
+    assert [row["pod"] for row in json.loads(done.stdout)[part]] == ["new"]
+
+
+def test_what_if_a_node_is_drained(cluster_file: Path) -> None:
+    done = CliRunner().invoke(app, ["what-if", "-f", str(cluster_file), "--drain", "n", "-o", "yaml"])
+
+    assert done.exit_code == 1
+    assert [row["pod"] for row in yaml.safe_load(done.stdout)["displaced"]] == ["runs"]
+
+
+def test_simulate_tenants_and_why_print_what_they_promise(cluster_file: Path) -> None:
+    cluster_file.write_text(MANIFESTS + "---" + MORE.replace("NAME", "waits").replace("CPU", "2"))
+    run = CliRunner()
+
+    simulated = json.loads(run.invoke(app, ["simulate", "-f", str(cluster_file), "-o", "json"]).stdout)
+    listed = json.loads(run.invoke(app, ["tenants", "-f", str(cluster_file), "-o", "json"]).stdout)
+    told = run.invoke(app, ["why", "team-a/waits", "-f", str(cluster_file), "-o", "json"])
+
+    assert set(simulated) == {"bindings", "evictions", "pending", "tenants", "rounds"}
+    assert [row["reason"] for row in simulated["pending"]] == ["BehindFairShare"]
+    assert listed[0]["name"] == "team"
+    assert listed[0]["dominantShare"] == 0.75
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)[0]["change"] == "1 cpu fewer per pod fits node n of pool default"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: [", "is no YAML"),
+        ("just: text", "document 1: is no Kubernetes object"),
+        ("{kind: Tenant, apiVersion: allotment.dev/v1alpha1, metadata: {name: t}, spec: {weight: -1}}", "spec.weight"),
+        ("{kind: Pod, metadata: {name: p}, spec: {containers: [{resources: {requests: {cpu: 1x}}}]}}", "Pod p"),
+    ],
+)
+def test_a_bad_file_is_named_with_document_and_field(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+
+    done = CliRunner().invoke(app, ["simulate", "-f", str(path)])
+
+    assert done.exit_code == 2
+    assert "bad.yaml" in done.stderr
+    assert said in done.stderr
