@@ -15,7 +15,7 @@ from builders.services import HOME, World, custom
 
 CLUSTER = "ledger"
 NAMESPACE = "payments"
-HOST = f"{CLUSTER}-r1-0.{CLUSTER}-nodes.{NAMESPACE}.svc"
+HOST = f"{CLUSTER}-r1-0.{CLUSTER}-ring.{NAMESPACE}.svc"
 CLIENT_HOST = f"{CLUSTER}-client.{NAMESPACE}.svc"
 
 _QUICK = (

@@ -105,12 +105,12 @@ def test_the_default_superuser_is_replaced_before_the_tenant_may_connect(reason:
 
     assert world.invoked
     assert {action.operation for action in world.invoked} == {"replace-default-superuser"}
-    (_, cql) = world.of_kind("NetworkPolicy")["ledger-nodes"]["spec"]["ingress"]
+    (_, cql) = world.of_kind("NetworkPolicy")["ledger-ring"]["spec"]["ingress"]
     assert "allotment.dev/tenant" not in str(cql)
 
     world.health = SERVES
     world.round()
-    (_, cql) = world.of_kind("NetworkPolicy")["ledger-nodes"]["spec"]["ingress"]
+    (_, cql) = world.of_kind("NetworkPolicy")["ledger-ring"]["spec"]["ingress"]
     assert "'allotment.dev/tenant': 'retail'" in str(cql)
 
 
@@ -121,7 +121,7 @@ def test_a_later_outage_neither_closes_the_network_nor_touches_the_superuser() -
     world.round()
 
     assert not world.invoked
-    assert "retail" in str(world.of_kind("NetworkPolicy")["ledger-nodes"]["spec"]["ingress"])
+    assert "retail" in str(world.of_kind("NetworkPolicy")["ledger-ring"]["spec"]["ingress"])
     assert world.condition("Degraded")["status"] == "True"
 
 
@@ -136,7 +136,7 @@ def test_a_rack_added_later_is_no_seed() -> None:
     assert "ledger-r4-0" in world.of_kind("Pod")
     (provider,) = settings_of(world)["seed_provider"]
     seeds = provider["parameters"][0]["seeds"].split(",")
-    assert seeds == [f"ledger-r{number}-0.ledger-nodes.payments.svc" for number in (1, 2, 3)]
+    assert seeds == [f"ledger-r{number}-0.ledger-ring.payments.svc" for number in (1, 2, 3)]
 
 
 def test_more_nodes_join_without_a_restart_of_those_that_run() -> None:

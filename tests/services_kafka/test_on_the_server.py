@@ -24,7 +24,7 @@ async def test_a_cluster_with_topic_and_user_comes_changes_and_goes(cluster: Any
         assert (ready["status"], ready["reason"]) == ("True", "PodsReadySimulated")
         status = world.get(kafka)["status"]
         assert (status["phase"], status["readyReplicas"]) == ("Running", 3)
-        assert status["binding"] == {"name": "trades-binding"}
+        assert status["binding"] == {"name": "trades-kafka-binding"}
         for key in (topic, user):
             await world.rounds(key)
             assert world.condition(key, "Ready")["reason"] == "PodsReadySimulated"

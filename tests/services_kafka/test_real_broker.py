@@ -299,7 +299,7 @@ async def test_a_users_certificate_is_nobody_on_the_nodes_own_listener(
 
 @pytest.mark.parametrize("change", [{"password": "wrong"}, {"username": "nobody"}])
 async def test_a_wrong_login_is_refused(broker: Broker, near: NearAdmin, change: dict[str, str]) -> None:
-    binding = broker.secret("trades-binding")
+    binding = broker.secret("trades-kafka-binding")
     given = {"username": "admin", "password": binding["password"], **change}
 
     with pytest.raises(ServiceRefusedError):
@@ -324,4 +324,4 @@ async def test_nobody_there_is_told_apart_from_no(broker: Broker) -> None:
 
 
 async def test_the_log_of_the_broker_holds_no_password(broker: Broker) -> None:
-    assert broker.secret("trades-binding")["password"] not in broker.log.read_text()
+    assert broker.secret("trades-kafka-binding")["password"] not in broker.log.read_text()

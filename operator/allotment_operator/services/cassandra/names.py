@@ -30,7 +30,7 @@ class Names:
     @property
     def headless(self) -> str:
         """Service that gives each node its name, also before it is ready: seeds must be found by then."""
-        return f"{self.cluster}-nodes"
+        return f"{self.cluster}-ring"
 
     @property
     def client(self) -> str:
@@ -55,7 +55,7 @@ class Names:
     @property
     def binding(self) -> str:
         """Secret with what the superuser connects with."""
-        return f"{self.cluster}-binding"
+        return f"{self.cluster}-cassandra-binding"
 
     def rack(self, rack: str) -> str:
         """StatefulSet of a rack."""

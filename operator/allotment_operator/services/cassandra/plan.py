@@ -114,7 +114,7 @@ class ClusterPlan:
                 operator_namespace=self.home,
                 secured=self.secured,
             ),
-            disruption_budget(self.owner, self.names.cluster, selector=self.owner.selector),
+            disruption_budget(self.owner, self.names.headless, selector=self.owner.selector),
         ]
 
     def _workloads(self) -> tuple[list[dict[str, Any]], str]:

@@ -187,6 +187,8 @@ class _Client(KafkaAdminClient):  # type: ignore[misc] # the library publishes n
 def _with_client(login: Login, call: Callable[[Any], T], timeout: float) -> T:
     """Run a call with a client of its own, and sort what goes wrong."""
     milliseconds = int(timeout * 1000)
+    # The library repeats a connection that is refused until its time is up, and forgets to close it.
+    log_in(login, timeout=timeout)
     try:
         client = _Client(
             bootstrap_servers=login.bootstrap.split(","),

@@ -1,6 +1,7 @@
 """What the objects of a Kafka cluster are called, and which ports its nodes have.
 
-A name is made in one place, from names that cannot change: objects find each other by it, and disks carry it.
+A name is made in one place, from names that cannot change: objects find each other by it, and disks carry it. Services
+of other kinds may have the cluster's name as well: what both would have is told apart by a word of its own.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Names:
     @property
     def binding(self) -> str:
         """Secret with what the administrator of the cluster connects with."""
-        return f"{self.cluster}-binding"
+        return f"{self.cluster}-kafka-binding"
 
     def pool(self, pool: str) -> str:
         """StatefulSet of a pool."""

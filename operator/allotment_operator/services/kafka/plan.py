@@ -99,7 +99,7 @@ class ClusterPlan:
         yield network.policy(
             self.owner, self.names, self.spec, tenant=self.tenant.name, operator_namespace=self.home
         )
-        yield disruption_budget(self.owner, self.names.cluster, selector=self.owner.selector)
+        yield disruption_budget(self.owner, self.names.headless, selector=self.owner.selector)
 
     def _workloads(self) -> tuple[list[dict[str, Any]], str]:
         """Return ConfigMaps and StatefulSets, and what they wait for."""
