@@ -11,7 +11,6 @@ then remains refused is told to the loop, which gives the plan up.
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final, Protocol
@@ -81,7 +80,7 @@ class Evictor:
             for departure in victims:
                 self._report(departure, Fate.REFUSED, "the claimant is gone")
             return
-        until = time.monotonic() + patience
+        until = asyncio.get_running_loop().time() + patience
         await asyncio.gather(*(self._evict(departure, until) for departure in victims))
 
     async def _hold(self, start: Start) -> bool:
@@ -118,7 +117,7 @@ class Evictor:
             else:
                 self._report(departure, Fate.ACCEPTED, "")
                 return
-            if time.monotonic() + _PAUSE > until:
+            if asyncio.get_running_loop().time() + _PAUSE > until:
                 self._report(departure, Fate.REFUSED, message)
                 return
             await asyncio.sleep(_PAUSE)
