@@ -150,27 +150,31 @@ def cassandra() -> Recipe:
 
 
 def spark() -> Recipe:
-    """Spark with Python, from the wheel that PySpark is published as; runs as user 185."""
+    """Spark with Python, from PySpark's package, which carries all of Spark; runs as user 185."""
     requirement = f"pyspark=={SPARK_VERSION}"
+    entrypoint = Path(__file__).with_name("spark-entrypoint.sh").read_text(encoding="utf-8")
 
     def fill(root: Path, downloads: Path) -> None:
         home = root / "opt/spark"
-        python.install((requirement,), root / "wheel", cache=downloads / "python")
+        python.install((requirement,), root / "wheel", cache=downloads / "python", built_here=True)
         home.mkdir(parents=True)
         packages = root / "wheel"
-        # The wheel carries Spark's home inside the Python package; the official layout is the other way round.
-        for name in ("bin", "sbin", "jars", "licenses"):
-            if (packages / "pyspark" / name).is_dir():
-                (packages / "pyspark" / name).rename(home / name)
-        (home / "python").mkdir()
+        # The package carries Spark's home inside the Python module; the official layout is the other way round.
+        for name in ("bin", "sbin", "jars", "licenses", "examples"):
+            (packages / "pyspark" / name).rename(home / name)
+        for name in ("python", "conf", "work-dir"):
+            (home / name).mkdir()
         for name in ("pyspark", "py4j"):
             (packages / name).rename(home / "python" / name)
         shutil.rmtree(packages)
+        (root / "opt/entrypoint.sh").write_text(entrypoint, encoding="utf-8")
+        (root / "opt/entrypoint.sh").chmod(0o755)
 
     environment = {"SPARK_HOME": "/opt/spark", "PYTHONPATH": "/opt/spark/python", "PYSPARK_PYTHON": "/usr/bin/python3"}
-    settings = RunSettings(user="185:0", folder="/opt/spark", environment=environment)
+    settings = RunSettings(("/opt/entrypoint.sh",), environment, "185:0", "/opt/spark/work-dir")
     official = f"docker.io/apache/spark:{SPARK_VERSION}"
-    return Recipe("spark", SPARK_VERSION, (requirement,), fill, base=base(), settings=settings, stands_in_for=official)
+    inputs = (requirement, entrypoint)
+    return Recipe("spark", SPARK_VERSION, inputs, fill, base=base(), settings=settings, stands_in_for=official)
 
 
 def allotment() -> Recipe:

@@ -13,7 +13,9 @@ IMAGE_PYTHON = "3.11"
 """The version in the base image (Debian 12)."""
 
 
-def install(requirements: Sequence[str], target: Path, *, cache: Path, with_dependencies: bool = True) -> None:
+def install(
+    requirements: Sequence[str], target: Path, *, cache: Path, with_dependencies: bool = True, built_here: bool = False
+) -> None:
     """Install requirements into a folder.
 
     Args:
@@ -21,11 +23,13 @@ def install(requirements: Sequence[str], target: Path, *, cache: Path, with_depe
         target: becomes a folder to put on PYTHONPATH.
         cache: keeps downloads.
         with_dependencies: also what the requirements need.
+        built_here: whether packages may be built from source; only right for those of Python code alone.
     """
     command = (
         *(installer(), "pip", "install", "--quiet", f"--target={target}", f"--cache-dir={cache}"),
         *(f"--python-version={IMAGE_PYTHON}", f"--python-platform={os.uname().machine}-unknown-linux-gnu"),
-        *("--only-binary=:all:", "--compile-bytecode"),  # containers cannot write byte code themselves
+        "--compile-bytecode",  # containers cannot write byte code themselves
+        *(() if built_here else ("--only-binary=:all:",)),
         *(() if with_dependencies else ("--no-deps",)),
         *requirements,
     )
