@@ -77,8 +77,8 @@ def test_an_application_with_everything_set(cluster: Cluster, namespace: str) ->
 def test_a_standing_cluster(cluster: Cluster, namespace: str) -> None:
     body = {"kind": "SparkCluster", "metadata": {"name": "lab", "namespace": namespace, "uid": "7"}, "spec": {}}
     resource = SparkCluster.parse({"apiVersion": "allotment.dev/v1alpha1", **body})
-    ref = ObjectRef("v1", "Secret", namespace, "lab-spark")
-    secret = {"metadata": {"name": "lab-spark"}, "data": {"password": "cw=="}}
+    ref = ObjectRef("v1", "Secret", namespace, "lab-spark-cluster")
+    secret = {"metadata": {"name": "lab-spark-cluster"}, "data": {"password": "cw=="}}
     kind = SparkClusterKind(simulated=lambda _: False, master=HttpMaster(), operator_namespace="allotment")
     outcome = kind.plan(resource, Observed(children={ref: secret}, tenant=TENANT), now=NOW)
 

@@ -19,7 +19,7 @@ from allotment_operator.services.spark.master import HttpMaster, judge
 
 NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 TENANT = TenantView("research", guaranteed=frozenset({"cpu", "memory"}))
-SECRET = ObjectRef("v1", "Secret", "research", "lab-spark")
+SECRET = ObjectRef("v1", "Secret", "research", "lab-spark-cluster")
 
 
 class SilentMaster:
@@ -40,7 +40,7 @@ def cluster(**spec: Any) -> SparkCluster:
 
 def secret() -> dict[ObjectRef, Mapping[str, Any]]:
     data = {"password": base64.b64encode(b"s" * 48).decode()}
-    return {SECRET: {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lab-spark"}, "data": data}}
+    return {SECRET: {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lab-spark-cluster"}, "data": data}}
 
 
 def pod(name: str) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_the_secret_itself_is_in_no_object_but_the_secret() -> None:
 
 
 def test_the_submission_port_that_takes_jobs_from_anybody_is_off() -> None:
-    properties = rendered(Observed(children=secret(), tenant=TENANT))["ConfigMap/lab-spark"]["data"]["spark.properties"]
+    properties = rendered(Observed(children=secret(), tenant=TENANT))["ConfigMap/lab-spark-cluster"]["data"]["spark.properties"]
 
     assert "spark.master.rest.enabled=false" in properties
     assert "spark.authenticate=true" in properties
@@ -83,7 +83,7 @@ def test_the_submission_port_that_takes_jobs_from_anybody_is_off() -> None:
 
 def test_every_port_of_every_pod_is_open_to_whom_it_serves_and_to_nobody_else() -> None:
     objects = rendered(Observed(children=secret(), tenant=TENANT))
-    rules = objects["NetworkPolicy/lab-spark"]["spec"]["ingress"]
+    rules = objects["NetworkPolicy/lab-spark-cluster"]["spec"]["ingress"]
 
     served = {port["port"] for name in ("master", "worker") for port in objects[f"Service/lab-{name}"]["spec"]["ports"]}
     opened = {port["port"] for rule in rules for port in rule["ports"]}

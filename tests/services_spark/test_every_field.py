@@ -183,8 +183,8 @@ def stages() -> list[tuple[dict[str, Any] | None, list[dict[str, Any]]]]:
 def cluster(change: dict[str, Any]) -> str:
     body = {"apiVersion": "allotment.dev/v1alpha1", "kind": "SparkCluster", "spec": change}
     body |= {"metadata": {"name": "lab", "namespace": "lab", "uid": "7"}}
-    ref = ObjectRef("v1", "Secret", "lab", "lab-spark")
-    secret = {"metadata": {"name": "lab-spark"}, "data": {"password": "cw=="}}
+    ref = ObjectRef("v1", "Secret", "lab", "lab-spark-cluster")
+    secret = {"metadata": {"name": "lab-spark-cluster"}, "data": {"password": "cw=="}}
     kind = SparkClusterKind(simulated=lambda _: False, master=HttpMaster(), operator_namespace="allotment")
     outcome = kind.plan(SparkCluster.parse(body), Observed(children={ref: secret}, tenant=TENANT), now=NOW)
     said: list[object] = [action.manifest if isinstance(action, Apply) else str(action) for action in outcome.actions]

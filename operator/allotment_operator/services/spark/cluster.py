@@ -182,7 +182,7 @@ class _Plan:
 
     @property
     def _binding(self) -> str:
-        return f"{self.owner.name}-spark"
+        return f"{self.owner.name}-spark-cluster"
 
     def _host(self, component: str) -> str:
         return f"{self.owner.name}-{component}.{self.owner.namespace}.svc"
@@ -226,7 +226,7 @@ class _Plan:
         inside = tuple(sorted({MASTER_PORT, WORKER_PORT, BLOCK_MANAGER_PORT, DRIVER_PORT}))
         return network_policy(
             self.owner,
-            f"{self.owner.name}-spark",
+            f"{self.owner.name}-spark-cluster",
             selector=self.owner.selector,
             ingress=(
                 Opening((*inside, MASTER_UI_PORT, WORKER_UI_PORT), (own, tenant)),
@@ -249,7 +249,7 @@ class _Plan:
         return {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": self.owner.metadata(f"{self.owner.name}-spark"),
+            "metadata": self.owner.metadata(f"{self.owner.name}-spark-cluster"),
             "data": {PROPERTIES: as_file(values)},
         }
 
@@ -314,7 +314,7 @@ class _Plan:
             "containers": [container],
             "volumes": [
                 *({"name": name, "emptyDir": {}} for name in _SCRATCH),
-                {"name": "configuration", "configMap": {"name": f"{self.owner.name}-spark"}},
+                {"name": "configuration", "configMap": {"name": f"{self.owner.name}-spark-cluster"}},
             ],
         }
         return PodGroup(
