@@ -39,6 +39,7 @@ from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER
 from allotment_operator.tenancy.estate import SERVICE_KINDS
 
 LEASE: Final = "allotment-operator"
+LEASES_OF_PROGRAMS: Final = (LEASE, "allotment-scheduler")
 POLL_SECONDS: Final = 1.0
 OURS: Final = "app.kubernetes.io/name=allotment,app.kubernetes.io/managed-by=Helm,app.kubernetes.io/instance={release}"
 ADMISSION: Final = "admissionregistration.k8s.io/v1"
@@ -198,7 +199,8 @@ class Uninstaller:
         if left:
             raise StuckError(f"{_few(left)} came into being meanwhile: run the command again")
         await self._remove("resource definitions", found.definitions)
-        await self._delete(Item("coordination.k8s.io/v1", "Lease", self._namespace, LEASE))
+        for lease in LEASES_OF_PROGRAMS:
+            await self._delete(Item("coordination.k8s.io/v1", "Lease", self._namespace, lease))
 
     async def _remove(self, step: str, items: list[Item]) -> None:
         if not items:
@@ -242,6 +244,9 @@ class Uninstaller:
             for api_version, kind in FURNITURE_KINDS:
                 for furniture in await self._items(api_version, kind, label, namespace=name):
                     await self._delete(furniture)
+            account = Item("v1", "ServiceAccount", name, "default")
+            marks = dict.fromkeys([MANAGED_BY_LABEL, f"{GROUP}/kind", f"{GROUP}/instance"])
+            await self._patch(account, {"automountServiceAccountToken": None, "metadata": {"labels": marks}})
             labels = [TENANT_LABEL, *(f"pod-security.kubernetes.io/{mode}" for mode in _POD_SECURITY)]
             await self._patch(item, {"metadata": {"labels": dict.fromkeys(labels)}})
 

@@ -30,7 +30,7 @@ from allotment_operator.reconcile.queue import WorkQueue
 _logger = logging.getLogger(__name__)
 
 FIRST_RETRY: Final = 1.0
-LAST_RETRY: Final = 15.0
+LAST_RETRY: Final = 8.0
 """Seconds between looks at a deletion; half as long again each time."""
 EXIT_SECONDS: Final = 25.0
 """After so long a hanging shutdown is killed: within the pod's 30 s of grace, so that the log tells of it."""

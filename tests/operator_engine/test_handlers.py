@@ -86,7 +86,7 @@ class TestADeletion:
                 await taken.release(key, attempt=attempt)
             delays.append(waiting.value.delay)
 
-        assert delays == [1.0, pytest.approx(3.375), 15.0]
+        assert delays == [1.0, pytest.approx(3.375), 8.0]
 
 
 class TestKopf:

@@ -71,6 +71,9 @@ class Installation:
         assert spaces["old"]["metadata"]["labels"] == {"kubernetes.io/metadata.name": "old"}
         assert not self._items("/apis/networking.k8s.io/v1/namespaces/old/networkpolicies")
         assert not self._items("/apis/rbac.authorization.k8s.io/v1/namespaces/old/rolebindings")
+        account = self.admin.request("GET", "/api/v1/namespaces/old/serviceaccounts/default").body
+        assert "automountServiceAccountToken" not in account
+        assert "labels" not in account["metadata"]
         answer = self.admin.create(pod("old"), dry_run=True)
         assert answer.accepted, answer.message
         self.admin.delete(namespace_object("old"))
