@@ -24,7 +24,7 @@ class Eligibility:
 
     def __init__(
         self, state: ClusterState, placer: Placer, gang_fits: Callable[[Unit, tuple[str, ...]], bool],
-        hold_back: Callable[[Unit], bool] = lambda _unit: False,
+        hold_back: Callable[[Unit], bool] | None = None,
     ) -> None:  # fmt: skip
         self.state = state
         self.placer = placer
@@ -55,7 +55,7 @@ class Eligibility:
 
     def _can_start(self, lane: Lane, unit: Unit) -> bool:
         shape = lane.shape
-        if self.hold_back(unit):
+        if self.hold_back is not None and self.hold_back(unit):
             return self._park(lane, HELD_BACK, None)
         if shape.fixed and beyond_guarantee(lane.leaf, shape) is not None:
             return self._park(lane, GUARANTEE, None)

@@ -54,9 +54,9 @@ class Row:
     seen_version: int = -1
     mask: BoolVector | None = None
     bonus: IntVector | None = None
+    stamp: tuple[int, int, int] = (-1, -1, -1)
+    """Layout, changes of room and of neighbours at which `witness` was the best node."""
     witness: int = -1
-    asked: int = 0
-    """When it was last asked for, to drop the rows nobody needs."""
 
 
 class Placer:
@@ -103,9 +103,13 @@ class Placer:
         if self.cursor != len(self.state.nodes.touched):
             self.sync()
         score = self.score[row.index]
+        stamp = row.stamp
         if not len(score):
             return -1
         if row.minds:
+            stamp = (self.layout, self.cursor, row.neighbours.version)
+            if only is None and row.stamp == stamp:
+                return row.witness
             self._look_around(row)
             if row.bonus is not None:
                 score = score + row.bonus
@@ -114,15 +118,17 @@ class Placer:
         if only is not None:
             score = np.where(only, score, NEVER)
         index = int(score.argmax())
-        return index if score[index] > NEVER else -1
+        index = index if score[index] > NEVER else -1
+        if row.minds and only is None:
+            row.stamp, row.witness = stamp, index
+        return index
 
     def feasible(self, row: Row) -> bool:
         """Whether one pod of the row fits somewhere now."""
         if self.cursor != len(self.state.nodes.touched):
             self.sync()
         if row.blocks:
-            row.witness = self.best(row)
-            return row.witness >= 0
+            return self.best(row) >= 0
         return self.witness[row.index] >= 0
 
     def slots(self, row: Row) -> int:

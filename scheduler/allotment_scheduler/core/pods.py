@@ -152,6 +152,8 @@ class PodClass:
     """The request with one pod counted."""
     asks: Amounts
     """The request without the pod count: what counts in shares and guarantees."""
+    minds: bool
+    """Its feasible nodes depend on the pods that run there."""
 
 
 @dataclass(slots=True, eq=False)

@@ -180,7 +180,7 @@ class ClusterState:
         amounts = pod.klass.amounts
         if node is not None and index >= 0:
             self.nodes.take(index, amounts, 1)
-            if self.counters.all or pod.klass.spec.minds_other_pods:
+            if self.counters.all or pod.klass.minds:
                 self.counters.count(pod, index, 1)
         pod.slot = self.running.add(pod, index)
         if node is not None:
@@ -385,7 +385,8 @@ class ClusterState:
         found = self._class_ids.get((spec, local))
         if found is None:
             amounts = self.resources.sparse((*spec.requests, ("pods", 1)))
-            found = PodClass(ClassId(len(self.classes)), spec, local, amounts, without_pods(amounts))
+            minds = spec.minds_other_pods
+            found = PodClass(ClassId(len(self.classes)), spec, local, amounts, without_pods(amounts), minds)
             self.classes.append(found)
             self._class_ids[spec, local] = found
         return found
@@ -640,7 +641,7 @@ class ClusterState:
     def _signature(self, pod: Pod) -> tuple[int, ...]:
         """What tells pods of one class apart for placement: nothing, mostly."""
         klass = pod.klass
-        if klass.spec.minds_other_pods:
+        if klass.minds:
             signature: tuple[int, ...] = (-1 - pod.labels.id,)
         elif self.counters.all:
             seen = self.counters.seen_by(pod.labels)
