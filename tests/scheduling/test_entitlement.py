@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.entitlement import Entitlement, fill
 from allotment_scheduler.core.invariants import overcommitted
+from allotment_scheduler.core.resources import Column
 from builders import filling_oracle
 from builders.scheduling import World
 from builders.worlds import worlds
@@ -23,7 +24,7 @@ def entitlement_of(world: World) -> tuple[Engine, Entitlement]:
     return engine, engine.demand.entitlement()
 
 
-def nonzero(cells: dict[str, dict[tuple[str, int], Fraction]]) -> dict[str, dict[tuple[str, int], Fraction]]:
+def nonzero(cells: dict[str, dict[tuple[str, Column], Fraction]]) -> dict[str, dict[tuple[str, Column], Fraction]]:
     kept = {name: {cell: x for cell, x in inside.items() if x} for name, inside in cells.items()}
     return {name: inside for name, inside in kept.items() if inside}
 
