@@ -230,7 +230,8 @@ async def test_a_refused_eviction_gives_the_plan_up_and_loses_nothing() -> None:
 @pytest.mark.parametrize("seed", range(6))
 async def test_any_history_ends_well(seed: int) -> None:
     """Random work under random faults; the server's own store is checked after every step."""
-    world = World(FaultPlan(seed, rate=0.15))
+    rates = {Verb.BIND: 0.5, Verb.EVICT: 0.5, Verb.PATCH: 0.4, Verb.WATCH: 0.8, Verb.LIST: 0.3, Verb.GET: 0.3}
+    world = World(FaultPlan(seed, rates=rates))
     rng = random.Random(seed)
     for number in range(4):
         world.node(f"n{number}")

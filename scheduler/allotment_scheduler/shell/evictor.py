@@ -40,6 +40,9 @@ class EvictionClient(Protocol):
     ) -> Any:  # noqa: ANN401 - the patched object, which nobody reads
         """Change part of an object."""
 
+    async def get(self, resource: Resource[Any], name: str, *, namespace: str = "", subresource: str = "") -> Any:  # noqa: ANN401 - of the resource's type
+        """Read one object."""
+
     async def evict(self, namespace: str, pod: str, *, uid: str = "", grace_period: int | None = None) -> None:
         """Ask for a pod's eviction."""
 
@@ -97,6 +100,18 @@ class Evictor:
         start.nominated = True
         return True
 
+    async def _has_gone(self, departure: Departure) -> bool:
+        """Whether the pod of this uid is there no more."""
+        namespace, name = departure.key
+        try:
+            found = await self._client.get(PODS, name, namespace=namespace)
+        except NotFoundError:
+            return True
+        except ApiError:
+            return False
+        gone: bool = found.metadata.uid != departure.uid
+        return gone
+
     async def _evict(self, departure: Departure, until: float) -> None:
         namespace, name = departure.key
         while True:
@@ -104,9 +119,14 @@ class Evictor:
             try:
                 async with self._slots:
                     await self._client.evict(namespace, name, uid=departure.uid)
-            except (NotFoundError, ConflictError) as error:
+            except NotFoundError as error:
                 self._report(departure, Fate.GONE, str(error))
                 return
+            except ConflictError as error:
+                if await self._has_gone(departure):
+                    self._report(departure, Fate.GONE, str(error))
+                    return
+                message = error.message
             except (DisruptionBudgetError, RetryError) as error:
                 message = error.message
             except LeadershipLostError:

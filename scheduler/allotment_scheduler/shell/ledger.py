@@ -169,6 +169,13 @@ class Ledger:
         if undertaking is not None:
             undertaking.departures.discard(departure.key)
 
+    def dissolve(self, undertaking: Undertaking) -> None:
+        """Nobody waits for its departures any more; those that were accepted go all the same."""
+        if self.undertakings.get(undertaking.unit) is undertaking:
+            del self.undertakings[undertaking.unit]
+        if undertaking.starts:  # on their way: they end as starts without a plan
+            self.undertakings[undertaking.unit] = Undertaking(undertaking.unit, undertaking.starts)
+
     def waiting(self) -> Iterable[Undertaking]:
         """Undertakings that wait for room."""
         return [each for each in self.undertakings.values() if each.waits]

@@ -19,11 +19,11 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from allotment_kube.errors import KubernetesError, LeadershipLostError, NotFoundError
 from allotment_kube.program import logs
-from allotment_kube.resources import PODS, Resource
+from allotment_kube.resources import PODS
 from allotment_scheduler.core import decisions as core
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.brakes import Backoff, Window
@@ -48,9 +48,6 @@ _BUSY: Final = 0.9
 
 class Writer(BindingClient, EvictionClient, Protocol):
     """What the loop needs of a client."""
-
-    async def get(self, resource: Resource[Any], name: str, *, namespace: str = "", subresource: str = "") -> Any:  # noqa: ANN401 - of the resource's type
-        """Read one object."""
 
 
 @dataclass(slots=True)
@@ -352,7 +349,11 @@ class Scheduler:
         for start in [*undertaking.starts]:
             if start.phase is Phase.WAITING:
                 self._forget(start)
-        undertaking.deadline = None
+        self.ledger.dissolve(undertaking)
+        for key in undertaking.departures:
+            departure = self.ledger.departures.get(key)
+            if departure is not None and not departure.accepted:
+                self._keep(departure)
 
     def _abandoned(self, start: Start, message: str) -> None:
         undertaking = self.ledger.undertakings.get(start.unit)
