@@ -87,7 +87,7 @@ def free_slot(taken: Iterable[_Network]) -> Slot:
             return slot
     raise LocalClusterError(
         "None of the address ranges for real nodes (10.80.0.0/21, 10.81-88.0.0, 10.96-103.0.0) is free.",
-        hint="`allot local list` names other clusters; `ip route` shows what else uses them.",
+        hint="`allot local status` names other clusters; `ip route` shows what else uses them.",
     )
 
 

@@ -29,6 +29,13 @@ CASSANDRA_VERSION = "5.0.5"
 SPARK_VERSION = "4.3.0"
 
 JAVA_HOME = "/opt/java/openjdk"
+_USERS = (
+    "appuser:x:1000:1000::/home/appuser:/bin/bash",
+    "cassandra:x:999:999::/var/lib/cassandra:/bin/bash",
+    "spark:x:185:0::/home/spark:/bin/bash",
+)
+"""The users of the official images: programs that ask for a home folder need a name for their number."""
+
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -105,12 +112,14 @@ def base() -> Recipe:
         java.parent.mkdir(parents=True)
         found = sorted((root / "usr/lib/jvm").glob("java-17-openjdk-*"))
         java.symlink_to(Path("/", found[0].relative_to(root)))
+        with (root / "etc/passwd").open("a", encoding="ascii") as file:
+            file.writelines(f"{line}\n" for line in _USERS)
 
     environment = {"JAVA_HOME": JAVA_HOME, "PATH": f"{JAVA_HOME}/bin:{_PATH}", "LANG": "C.UTF-8"}
     return Recipe(
         "base",
         DEBIAN_SUITE,
-        (DEBIAN_SUITE, *DEBIAN_PACKAGES),
+        (DEBIAN_SUITE, *DEBIAN_PACKAGES, *_USERS),
         fill,
         owner=None,
         settings=RunSettings(environment=environment),
