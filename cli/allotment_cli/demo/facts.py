@@ -288,7 +288,7 @@ def _condition(status: Manifest, type_: str) -> Manifest:
 def _code(scheduled: Manifest) -> str:
     """The scheduler's code: kubectl's readers expect Unschedulable as the reason, so it leads the message."""
     code, colon, _ = scheduled.get("message", "").partition(": ")
-    return code if colon else scheduled.get("reason", "")
+    return str(code if colon else scheduled.get("reason", ""))
 
 
 def _amounts(resources: Mapping[str, Any] | None) -> dict[str, int]:
