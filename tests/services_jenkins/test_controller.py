@@ -1,5 +1,7 @@
 """The controller's client against the stand-in, on Jenkins' own paths."""
 
+import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,7 +9,7 @@ from aiohttp.test_utils import TestServer
 
 from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.services.jenkins.controller import Address, HttpController, NewNode
-from allotment_operator.services.jenkins.snapshot import demand
+from allotment_operator.services.jenkins.snapshot import demand, read_queue
 from allotment_simulations.jenkins_controller import StandInJenkins, application
 
 
@@ -104,3 +106,21 @@ async def test_a_controller_that_fails_or_is_gone_is_unavailable(
     async with HttpController(Address("http://127.0.0.1:9", "a", "b")) as nobody:
         with pytest.raises(ServiceUnavailableError, match="does not answer"):
             await nobody.snapshot()
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"items": [{"why": 1}]}', b'{"items": ["a"]}', b"\xff"], ids=repr)
+def test_an_answer_that_is_not_jenkins_is_refused(body: bytes) -> None:
+    with pytest.raises(ServiceRefusedError, match="is this the address of Jenkins"):
+        read_queue(body)
+
+
+@pytest.mark.parametrize("why", ["'" * 65_536, "\u2018a\u2019 doesn't have label " * 4096, "\u2018" * 65_536])
+def test_a_reason_made_to_exhaust_the_reader_is_read_at_once(why: str) -> None:
+    items = [{"id": number, "why": why, "buildable": True} for number in range(200)]
+
+    began = time.process_time()
+    builds = read_queue(json.dumps({"items": items}).encode())
+
+    # Not a figure of merit: without a bound this takes hours.
+    assert time.process_time() - began < 20
+    assert {build.label for build in builds} == {None}

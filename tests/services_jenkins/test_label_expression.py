@@ -34,6 +34,12 @@ def test_an_expression_selects(expression: str, wanted: bool) -> None:
     assert matches(expression, LABELS) is wanted
 
 
+@pytest.mark.parametrize("expression", ["(" * 5000, "!" * 500 + "a", "(" * 40 + "a" + ")" * 40, "a" * 2000])
+def test_what_would_cost_too_much_to_read_is_refused(expression: str) -> None:
+    with pytest.raises(LabelExpressionError):
+        matches(expression, LABELS)
+
+
 @pytest.mark.parametrize("expression", ["linux &&", "(linux", "linux maven", "&& linux", "linux)", "!"])
 def test_nonsense_is_refused(expression: str) -> None:
     with pytest.raises(LabelExpressionError):

@@ -169,6 +169,16 @@ def test_failures_delay_new_agents_ever_longer_until_one_comes_up() -> None:
     assert sum(verdict.forget for verdict in decision.verdicts) == 2
 
 
+def test_only_the_latest_failures_are_remembered() -> None:
+    agents = [agent("Failed", f"f{number}", number) for number in range(1000)]
+
+    decision = decide(SHAPE, agents, {}, controller(queue=1), now=NOW)
+
+    kept = {verdict.agent.name for verdict in decision.verdicts if not verdict.forget}
+    assert kept == {f"f{number}" for number in range(8)}
+    assert decision.retry_after == 600
+
+
 def test_what_carries_our_mark_without_being_intended_is_an_orphan_on_either_side() -> None:
     mine = Node("lost", online=True, idle=True, held=False, labels=frozenset({"mark"}))
     theirs = Node("built-in", online=True, idle=True, held=False, labels=frozenset({"linux"}))

@@ -1,16 +1,15 @@
 """An agent's pod, and what surrounds the pool's agents.
 
 The pod runs one agent and ends with it: nothing restarts it, and the agent does not reconnect, so a pod is one life of
-one agent. Builds run as an ordinary user without any right in the cluster.
+one agent. Builds run as an ordinary user without any right in the cluster. Their network is the tenant's: its own
+namespaces, and what the Tenant's egress lists. A pool opens nothing, or any pod with its labels could leave by it.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from allotment_api.jenkins import JenkinsAgentPool
 from allotment_api.labels import COMPONENT_LABEL, SCHEDULER_NAME
-from allotment_operator.plans.network import Opening, network_policy
 from allotment_operator.plans.outcome import TenantView
 from allotment_operator.plans.ownership import Owner
 from allotment_operator.plans.placement import pod_placement
@@ -26,8 +25,6 @@ USER: Final = 1000
 HOME: Final = "/home/jenkins"
 AUTHORITY_FOLDER: Final = "/etc/jenkins-authority"
 SECRET_KEY: Final = "secret"  # noqa: S105 - the name of a key
-INBOUND_PORT: Final = 50_000
-"""The controller's own port for agents, used where they do not come by WebSocket."""
 
 
 def selector(owner: Owner) -> dict[str, str]:
@@ -90,18 +87,6 @@ def agent_secret(owner: Owner, name: str) -> dict[str, Any]:
     return owner.metadata(name, labels={COMPONENT_LABEL: COMPONENT})
 
 
-def agents_policy(pool: JenkinsAgentPool, owner: Owner) -> dict[str, Any]:
-    """Return the NetworkPolicy of the agents: nobody reaches them, and they reach the controller."""
-    ports = {_port(pool.spec.jenkins.url)} | (set() if pool.spec.web_socket else {INBOUND_PORT})
-    return network_policy(
-        owner,
-        f"{owner.name}-agents",
-        selector=selector(owner),
-        ingress=(),
-        egress=(Opening(tuple(sorted(ports))),),
-    )
-
-
 def _environment(pool: JenkinsAgentPool, name: str) -> list[Mapping[str, Any]]:
     options = ["-noReconnect"]
     if pool.spec.jenkins.ca_secret:
@@ -116,8 +101,3 @@ def _environment(pool: JenkinsAgentPool, name: str) -> list[Mapping[str, Any]]:
     ]
     taken = {each["name"] for each in own}
     return [*own, *(each.manifest() for each in pool.spec.env if each.name not in taken)]
-
-
-def _port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)

@@ -8,13 +8,13 @@ Source: Jenkins core, ``ComputerSet.doCreateItem`` (XML form), ``Computer.doDoDe
 """
 
 import asyncio
-import json
 import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import aiohttp
@@ -115,8 +115,9 @@ class HttpController:
 
     async def snapshot(self) -> Snapshot:
         """Return its queue and its nodes."""
-        queue, nodes = await asyncio.gather(
-            self._json("/queue/api/json", QUEUE_TREE), self._json("/computer/api/json", NODES_TREE)
+        (_, queue), (_, nodes) = await asyncio.gather(
+            self._call("GET", "/queue/api/json", params={"tree": QUEUE_TREE}),
+            self._call("GET", "/computer/api/json", params={"tree": NODES_TREE}),
         )
         return Snapshot(read_queue(queue), read_nodes(nodes))
 
@@ -139,23 +140,11 @@ class HttpController:
         # The call toggles, so it is made only after a look; two operators never work at once.
         node = (await self.snapshot()).nodes.get(name)
         if node is not None and not node.held:
-            await self._call("POST", f"/computer/{name}/toggleOffline", params={"offlineMessage": HELD})
+            await self._call("POST", f"/computer/{quote(name, safe='')}/toggleOffline", params={"offlineMessage": HELD})
 
     async def remove(self, name: str) -> None:
         """Make sure that the node does not exist."""
-        await self._call("POST", f"/computer/{name}/doDelete", accept=(404,))
-
-    async def _json(self, path: str, tree: str) -> dict[str, Any]:
-        _, body = await self._call("GET", path, params={"tree": tree})
-        try:
-            answer = json.loads(body)
-        except ValueError as error:
-            raise ServiceRefusedError(
-                f"{self._root}{path} answered no JSON: is this the address of Jenkins?"
-            ) from error
-        if not isinstance(answer, dict):
-            raise ServiceRefusedError(f"{self._root}{path} answered no object: is this the address of Jenkins?")
-        return answer
+        await self._call("POST", f"/computer/{quote(name, safe='')}/doDelete", accept=(404,))
 
     async def _call(
         self,

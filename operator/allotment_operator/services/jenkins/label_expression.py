@@ -21,6 +21,12 @@ _BINARY: tuple[tuple[str, Callable[[bool, bool], bool]], ...] = (
 )
 
 
+LONGEST = 1024
+"""Characters of an expression that is read at all."""
+DEEPEST = 32
+"""Levels of parentheses and negations: expressions come from tenants' controllers, and each level costs stack."""
+
+
 class LabelExpressionError(ValueError):
     """The text is no label expression; the message says where it went wrong."""
 
@@ -31,6 +37,8 @@ def matches(expression: str, labels: frozenset[str]) -> bool:
     Raises:
         LabelExpressionError: it cannot be parsed.
     """
+    if len(expression) > LONGEST:
+        raise LabelExpressionError(f"an expression of {len(expression)} characters is not read")
     tokens = _tokens(expression)
     if not tokens:
         return False
@@ -59,7 +67,7 @@ class _Reader:
     """Recursive descent over the tokens, evaluating on the way."""
 
     def __init__(self, tokens: list[str], labels: frozenset[str]) -> None:
-        self._tokens, self._labels, self._next = tokens, labels, 0
+        self._tokens, self._labels, self._next, self._depth = tokens, labels, 0, 0
 
     def rest(self) -> list[str]:
         return self._tokens[self._next :]
@@ -76,9 +84,9 @@ class _Reader:
 
     def _unary(self) -> bool:
         if self._take("!"):
-            return not self._unary()
+            return not self._deeper(self._unary)
         if self._take("("):
-            value = self.binary(0)
+            value = self._deeper(lambda: self.binary(0))
             if not self._take(")"):
                 raise LabelExpressionError("a parenthesis is not closed")
             return value
@@ -86,6 +94,14 @@ class _Reader:
             raise LabelExpressionError("a label is missing")
         self._next += 1
         return self._tokens[self._next - 1][1:] in self._labels
+
+    def _deeper(self, read: Callable[[], bool]) -> bool:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise LabelExpressionError(f"it is nested more than {DEEPEST} levels deep")
+        value = read()
+        self._depth -= 1
+        return value
 
     def _take(self, token: str) -> bool:
         if self._next < len(self._tokens) and self._tokens[self._next] == token:

@@ -50,7 +50,7 @@ class JenkinsAgentPools:
     """
 
     model = JenkinsAgentPool
-    scope = Scope(kinds={"v1": ("Pod", "Secret"), "networking.k8s.io/v1": ("NetworkPolicy",)})
+    scope = Scope(kinds={"v1": ("Pod", "Secret")})
     status_fields = frozenset({"phase", "queued", "agents", "busy", "agentStates"})
 
     def __init__(self, *, read_secret: ReadSecret, write_object: WriteObject, connect: Connect) -> None:
@@ -147,7 +147,10 @@ class JenkinsAgentPools:
         missing = [key for key in keys if not data.get(key)]
         if missing:
             raise ServiceRefusedError(f"Secret {name} has no {' and no '.join(missing)}: add it")
-        return {key: base64.b64decode(data[key]).decode().strip() for key in keys}
+        try:
+            return {key: base64.b64decode(data[key]).decode().strip() for key in keys}
+        except UnicodeDecodeError:
+            raise ServiceRefusedError(f"Secret {name} holds bytes that are no text: write its keys anew") from None
 
 
 def agent_name(resource: JenkinsAgentPool, now: dt.datetime, index: int) -> str:
@@ -211,7 +214,7 @@ def _preemption(resource: JenkinsAgentPool, tenant: TenantView) -> Preemption:
 def _actions(resource: JenkinsAgentPool, observed: Observed, decision: Decision, tenant: TenantView) -> list[Action]:
     """Carry out what was decided for each agent that is noted already; new ones are only noted in this round."""
     owner, preemption = _owner(resource), _preemption(resource, tenant)
-    actions: list[Action] = [Apply(agents.agents_policy(resource, owner))]
+    actions: list[Action] = []
     for verdict in decision.verdicts:
         name = verdict.agent.name
         if verdict.register or verdict.start:

@@ -26,6 +26,8 @@ State = Literal["Creating", "Connecting", "Idle", "Busy", "Draining", "Deleting"
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 10.0, 600.0
 """Seconds before new agents after one failure, and at most; the delay doubles with each failure in a row."""
+MOST_FAILURES = 8
+"""Failures that are remembered: more would not make the delay longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def decide(
     verdicts = [_judge(shape, agent, pods.get(agent.name), snapshot.nodes.get(agent.name), now) for agent in agents]
     queued = demand(snapshot.builds, shape.labels)
     verdicts = _release_surplus(shape, verdicts, queued, now)
-    verdicts = _forgive(verdicts)
+    verdicts = _forget_failures(verdicts)
     failures = [each.agent for each in verdicts if each.agent.state == "Failed"]
     retry_after = _backoff(failures, now)
     capacity = sum(1 for each in verdicts if each.agent.state in ("Creating", "Connecting", "Idle"))
@@ -170,14 +172,13 @@ def _release_surplus(shape: Shape, verdicts: list[Verdict], queued: int, now: dt
     ]
 
 
-def _forgive(verdicts: list[Verdict]) -> list[Verdict]:
-    """Forget failures that are cleaned up as soon as any agent comes up."""
+def _forget_failures(verdicts: list[Verdict]) -> list[Verdict]:
+    """Forget failures that are cleaned up: all of them as soon as any agent comes up, else all but the latest few."""
+    failed = [each.agent for each in verdicts if each.agent.state == "Failed" and not each.remove]
     if not any(each.agent.state in ("Idle", "Busy", "Draining") for each in verdicts):
-        return verdicts
-    return [
-        Verdict(each.agent, forget=True) if each.agent.state == "Failed" and not each.remove else each
-        for each in verdicts
-    ]
+        failed = sorted(failed, key=lambda each: each.since)[:-MOST_FAILURES]
+    names = {each.name for each in failed}
+    return [Verdict(each.agent, forget=True) if each.agent.name in names else each for each in verdicts]
 
 
 def _remove(agent: Agent, now: dt.datetime, *, failed: bool, message: str) -> Verdict:

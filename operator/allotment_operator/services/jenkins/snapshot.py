@@ -9,8 +9,11 @@ translated, which is why the client asks for English.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
+import msgspec
+
+from allotment_operator.kind import ServiceRefusedError
 from allotment_operator.services.jenkins.label_expression import LabelExpressionError, matches
 
 QUEUE_TREE = "items[id,why,blocked,buildable,stuck,inQueueSince,task[name,labelExpression]]"
@@ -19,8 +22,10 @@ NODES_TREE = (
     "executors[currentExecutable[url,number]]]"
 )
 
-_OPEN, _CLOSE = "['\"\u2018\u201c]", "['\"\u2019\u201d]"
-_QUOTED = f"{_OPEN}(.+?){_CLOSE}"
+LONGEST_REASON = 512
+"""Characters of a reason for waiting that are looked at: the text is a tenant's, and patterns cost time."""
+# Typographic quotes around what is not one: no pattern here can backtrack over more than it has matched.
+_QUOTED = "[\u2018\u201c]([^\u2018\u2019\u201c\u201d]{1,256})[\u2019\u201d]"
 # A marked agent gives our own words as the cause; one whose channel broke gives the controller's.
 _LOST = re.compile("connection|channel|ping", re.IGNORECASE)
 _WAITING_FOR_LABEL = tuple(
@@ -29,9 +34,44 @@ _WAITING_FOR_LABEL = tuple(
         rf"There are no nodes with the label {_QUOTED}$",
         rf"All nodes of label {_QUOTED} are offline$",
         rf"Waiting for next available executor on {_QUOTED}$",
-        rf"{_QUOTED} doesn['\u2019]t have label {_QUOTED}$",
+        rf"doesn['\u2019]t have label {_QUOTED}$",
     )
 )
+
+_T = TypeVar("_T")
+
+
+class _Task(msgspec.Struct, rename="camel"):
+    label_expression: str | None = None
+
+
+class _Item(msgspec.Struct):
+    id: int
+    why: str | None = None
+    blocked: bool = False
+    buildable: bool = False
+    task: _Task | None = None
+
+
+class _Queue(msgspec.Struct):
+    items: tuple[_Item, ...] = ()
+
+
+class _Label(msgspec.Struct):
+    name: str
+
+
+class _Computer(msgspec.Struct, rename="camel"):
+    display_name: str
+    idle: bool = True
+    offline: bool = False
+    temporarily_offline: bool = False
+    offline_cause_reason: str | None = None
+    assigned_labels: tuple[_Label, ...] = ()
+
+
+class _Computers(msgspec.Struct):
+    computer: tuple[_Computer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +103,35 @@ class Snapshot:
     nodes: Mapping[str, Node]
 
 
-def read_queue(answer: Mapping[str, Any]) -> tuple[QueuedBuild, ...]:
-    """Read the builds that could start if there were an agent; blocked ones wait for something else."""
+def read_queue(body: bytes) -> tuple[QueuedBuild, ...]:
+    """Read the builds that could start if there were an agent; blocked ones wait for something else.
+
+    Raises:
+        ServiceRefusedError: it is not what Jenkins answers.
+    """
+    items = _decode(body, _Queue).items
     return tuple(
-        QueuedBuild(item["id"], _label_of(item), item.get("why") or "")
-        for item in answer.get("items", ())
-        if item.get("buildable") and not item.get("blocked")
+        QueuedBuild(item.id, _label_of(item), (item.why or "")[:LONGEST_REASON])
+        for item in items
+        if item.buildable and not item.blocked
     )
 
 
-def read_nodes(answer: Mapping[str, Any]) -> dict[str, Node]:
-    """Read the nodes, by name."""
+def read_nodes(body: bytes) -> dict[str, Node]:
+    """Read the nodes, by name.
+
+    Raises:
+        ServiceRefusedError: it is not what Jenkins answers.
+    """
     return {
-        computer["displayName"]: Node(
-            name=computer["displayName"],
+        computer.display_name: Node(
+            name=computer.display_name,
             online=_is_online(computer),
-            idle=bool(computer.get("idle", True)),
-            held=bool(computer.get("temporarilyOffline", False)),
-            labels=frozenset(label["name"] for label in computer.get("assignedLabels", ())),
+            idle=computer.idle,
+            held=computer.temporarily_offline,
+            labels=frozenset(label.name for label in computer.assigned_labels),
         )
-        for computer in answer.get("computer", ())
+        for computer in _decode(body, _Computers).computer
     }
 
 
@@ -97,19 +146,26 @@ def demand(builds: tuple[QueuedBuild, ...], labels: frozenset[str]) -> int:
     return count
 
 
-def _label_of(item: Mapping[str, Any]) -> str | None:
-    exported = (item.get("task") or {}).get("labelExpression")
-    if exported:
-        return str(exported)
+def _decode(body: bytes, model: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=model)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ServiceRefusedError(f"the answer is not Jenkins' ({error}): is this the address of Jenkins?") from None
+
+
+def _label_of(item: _Item) -> str | None:
+    if item.task is not None and item.task.label_expression:
+        return item.task.label_expression
     for sentence in _WAITING_FOR_LABEL:
-        match = sentence.search(item.get("why") or "")
+        match = sentence.search((item.why or "")[:LONGEST_REASON])
         if match:
-            return match.group(match.lastindex or 1)
+            return match[1]
     return None
 
 
-def _is_online(computer: Mapping[str, Any]) -> bool:
+def _is_online(computer: _Computer) -> bool:
     """Say whether the agent is connected: one that we marked counts as offline, but its channel is there."""
-    if not computer.get("offline", False):
+    if not computer.offline:
         return True
-    return bool(computer.get("temporarilyOffline")) and not _LOST.search(computer.get("offlineCauseReason") or "")
+    cause = (computer.offline_cause_reason or "")[:LONGEST_REASON]
+    return computer.temporarily_offline and not _LOST.search(cause)

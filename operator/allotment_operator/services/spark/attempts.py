@@ -111,7 +111,7 @@ def _failed(application: SparkApplication, known: Standing, why: str, now: dt.da
     policy = application.spec.restart_policy
     again = replace(known, state="PENDING_RERUN", stop=True, ended=now)
     if evicted:
-        return replace(again, message=f"the driver was evicted: {why}")
+        return replace(_begin(known, now), start=False, stop=True, message=f"the driver was evicted: {why}")
     failures = known.failures + 1
     if policy.type == "Always" or (policy.type == "OnFailure" and failures <= policy.on_failure_retries):
         pause = _pause(application, failures)
@@ -150,7 +150,7 @@ def _noted(application: SparkApplication) -> tuple[Standing, State | None]:
 
 def _pause(application: SparkApplication, failures: int) -> float:
     interval = application.spec.restart_policy.on_failure_retry_interval
-    return min(LONGEST_PAUSE, interval * 2.0 ** max(0, failures - 1))
+    return min(LONGEST_PAUSE, interval * 2.0 ** min(30, max(0, failures - 1)))
 
 
 def _driver(application: SparkApplication, observed: Observed, attempt: int) -> Mapping[str, Any] | None:
