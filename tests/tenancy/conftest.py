@@ -1,6 +1,7 @@
 """The chart, the operator under its own ServiceAccount, and tenants to try it with."""
 
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,10 +124,9 @@ def operator(cluster: ClusterLike, only_release: Release, admin: Actor) -> Itera
 
 
 @pytest.fixture
-def estate(admin: Actor, operator: OperatorProcess, request: pytest.FixtureRequest) -> Iterator[Estate]:
+def estate(admin: Actor, operator: OperatorProcess) -> Iterator[Estate]:
     """Tenants that nobody else knows."""
-    number = abs(hash(request.node.name)) % 10_000
-    found = Estate(admin, f"t{number}")
+    found = Estate(admin, f"t{uuid.uuid4().hex[:8]}")
     yield found
     if operator._process is None:
         operator.start()
