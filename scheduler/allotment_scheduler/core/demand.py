@@ -5,7 +5,7 @@ cluster. A pending pod counts if its gang is complete, its tenant not suspended,
 where it may not be preempted, the guarantee covers it on top of what such pods use already.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from allotment_scheduler.core.resources import PODS, Amounts
 from allotment_scheduler.core.scores import pools_by_price
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.units import Gang, Unit
 
 Places = tuple[int, tuple[str, ...]]
 
@@ -77,21 +77,24 @@ class Demand:
         """Waiting pods that could start on this cluster, those under guarantees in order of creation."""
         everyone = self.state.forest.by_name.values()
         fixed: dict[str, dict[int, int]] = {tenant.name: dict(enumerate(tenant.fixed)) for tenant in everyone}
-        waiting = [pod for pod in self.state.waiting() if self._could_start(pod)]
+        gangs = {key: self._gang_could_start(gang) for key, gang in self.state.gangs.items()}
+        waiting = [pod for pod in self.state.waiting() if self._could_start(pod, gangs)]
         if all(pod.spec.preemptible for pod in waiting):
             return waiting
         waiting.sort(key=lambda pod: (-pod.spec.priority, pod.spec.created, pod.arrival[2]))
         return [pod for pod in waiting if pod.leaf is not None and self._covered(pod, pod.leaf, fixed)]
 
-    def _could_start(self, pod: Pod) -> bool:
+    def _could_start(self, pod: Pod, gangs: Mapping[tuple[str, str], bool]) -> bool:
         if pod.leaf is None or pod.leaf.suspended or pod.spec.gated:
             return False
-        gang = pod.gang
-        if gang is not None:
-            if gang.spec is None or gang.running + len(gang.waiting()) < gang.min_member:
-                return False
-            return all(self.places(member, pod.leaf) for member in gang.waiting())
-        return bool(self.places(pod, pod.leaf))
+        return gangs[pod.gang.key] if pod.gang is not None else bool(self.places(pod, pod.leaf))
+
+    def _gang_could_start(self, gang: Gang) -> bool:
+        """Whether a gang is complete and some empty node would take each of its waiting pods."""
+        waiting = [pod for pod in gang.members.values() if pod.node is None]
+        if gang.spec is None or gang.running + len(waiting) < gang.min_member:
+            return False
+        return all(pod.leaf is not None and self.places(pod, pod.leaf) for pod in waiting)
 
     def _covered(self, pod: Pod, leaf: Tenant, fixed: dict[str, dict[int, int]]) -> bool:
         """Whether guarantees cover a pod that may not be preempted, counting those that came before it."""

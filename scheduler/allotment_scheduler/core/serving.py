@@ -85,7 +85,7 @@ class Serving:
         leaf, asks = unit.leaf, unit.shape.asks
         if tenant is leaf:
             columns = measure.columns
-            self.columns[leaf] = measure.used_or_asked(leaf, asks)
+            self.columns[leaf] = measure.used_or_asked(leaf, unit.shape.asked)
         else:
             columns = self.columns[leaf]
         self.count += 1
@@ -120,7 +120,7 @@ def listing(state: ClusterState, propose: Callable[[Tenant], Unit | None]) -> li
         children = sorted((visit(child) for child in tenant.children), key=lambda child: (child[1] is None, child[0]))
         unit = children[0][1]
         leaves = [leaf for _, _, below in children for leaf in below]
-        columns = measure.columns if unit is None else measure.used_or_asked(unit.leaf, unit.asks)
+        columns = measure.columns if unit is None else measure.used_or_asked(unit.leaf, unit.shape.asked)
         return measure.key(tenant, columns, unit.asks if unit else None, unit.shape.pools if unit else ()), unit, leaves
 
     for child in sorted((visit(child) for child in state.forest.root.children), key=lambda child: child[0]):

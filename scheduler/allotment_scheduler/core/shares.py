@@ -114,9 +114,8 @@ class Measure:
         """The dominant share of an inner tenant under H-DRF, times the denominator."""
         return max(self.rescaled(tenant).values(), default=Fraction(0)) * self.denominator
 
-    def used_or_asked(self, leaf: Tenant, asks: Amounts) -> tuple[Column, ...]:
+    def used_or_asked(self, leaf: Tenant, asked: frozenset[Column]) -> tuple[Column, ...]:
         """D of an inner tenant: what its own best leaf uses, and what that leaf's candidate requests."""
-        asked = {column for column, _ in asks}
         used = leaf.used
         return tuple(column for column in self.columns if used[column] or column in asked)
 

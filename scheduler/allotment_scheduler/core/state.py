@@ -633,9 +633,10 @@ class ClusterState:
         if found is None:
             amounts = total(pods)
             fixed = [pod for pod in pods if not pod.spec.preemptible]
-            found = self._shapes[key] = Shape(
-                parts, amounts, without_pods(amounts), bool(fixed), without_pods(total(fixed)), len(pods)
-            )
+            asks = without_pods(amounts)
+            fixed_asks = without_pods(total(fixed))
+            asked = frozenset(column for column, _ in asks)
+            found = self._shapes[key] = Shape(parts, amounts, asks, bool(fixed), fixed_asks, len(pods), asked)
         return found
 
     def _signature(self, pod: Pod) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from allotment_scheduler.core.pods import Pod, PodSpec
-from allotment_scheduler.core.resources import Amounts, add
+from allotment_scheduler.core.resources import Amounts, Column, add
 from allotment_scheduler.core.tenants import Tenant
 
 RowKey = tuple[int, tuple[int, ...], tuple[str, ...]]
@@ -85,6 +85,8 @@ class Shape:
     """Some of it may not be preempted: it must lie within the guarantee."""
     fixed_asks: Amounts
     size: int
+    asked: frozenset[Column]
+    """The columns of `asks`."""
     lanes: "list[Lane]" = field(default_factory=list)
 
     @property

@@ -105,8 +105,10 @@ class Planner:
         columns = frozenset(column for column, _ in claim.asks)
         path = claim.leaf.path
         for mine in path:
+            if mine.parent is None or len(mine.parent.children) == 1:
+                continue
             by_guarantee, by_entitlement = claim.side(mine)
-            if not (by_guarantee or by_entitlement or own) or mine.parent is None:
+            if not (by_guarantee or by_entitlement or own):
                 continue
             for theirs in mine.parent.children:
                 if theirs is mine or not claim.above_guarantee(theirs, columns):
