@@ -90,14 +90,14 @@ def _services(seen: Observation) -> RenderableType:
         for service in sorted(
             (each for each in seen.services.values() if each.kind == kind), key=lambda each: (each.namespace, each.name)
         ):
-            table.add_row(f"{kind} {service.namespace}/{service.name}", _state(service))
+            table.add_row(f"{kind} {service.name}", _state(service))
     if not seen.services:
         table.add_row("[dim]none yet[/]", "")
     return table
 
 
 def _state(service: ServiceFact) -> str:
-    extra = f", {service.agents} agents, {service.queued} queued" if service.kind == "JenkinsAgentPool" else ""
+    extra = f", {service.agents} agents" if service.kind == "JenkinsAgentPool" else ""
     if service.ready:
         return f"[green]Ready[/]{' (simulated)' if service.simulated else ''}{extra}"
     return f"[yellow]{escape(service.state or service.reason or 'new')}[/]{extra}"
@@ -133,15 +133,14 @@ def _programme(scenes: Sequence[Scene], acts: int) -> RenderableType:
 
 def _reasons(seen: Observation) -> RenderableType:
     table = Table("WAITING", "PODS", "WHY, IN THE SCHEDULER'S WORDS", box=None, header_style="bold", width=WIDTH)
-    counted = Counter((pod.namespace, pod.owner, pod.reason) for pod in seen.pods if pod.waiting)
+    waiting = [pod for pod in seen.pods if pod.waiting and pod.namespace in seen.tenants]
+    counted = Counter((pod.namespace, pod.owner, pod.reason) for pod in waiting)
     for (namespace, owner, reason), count in counted.most_common(_MOST_REASONS):
         message = next(
-            pod.message
-            for pod in seen.pods
-            if pod.waiting and (pod.namespace, pod.owner, pod.reason) == (namespace, owner, reason)
+            pod.message for pod in waiting if (pod.namespace, pod.owner, pod.reason) == (namespace, owner, reason)
         )
         words = message or reason or "not looked at yet"
-        table.add_row(f"{namespace}/{owner}", str(count), Text(words, overflow="ellipsis", no_wrap=True))
+        table.add_row(f"{namespace}/{owner}", str(count), Text(words))
     if not counted:
         table.add_row("[dim]nothing waits[/]", "", "")
     return table
