@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from allotment_kube import Client
-from allotment_kube.resources import NAMESPACES, NODES, PODS
+from allotment_kube.resources import (
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    STORAGE_CLASSES,
+)
 from allotment_scheduler.core.invariants import check
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.metrics import Metrics
@@ -54,14 +61,21 @@ class World:
         room = {"cpu": cpu, "memory": "16Gi", "pods": "110"}
         self.server.put(NODES, {"metadata": {"name": name}, "spec": {}, "status": {"allocatable": room}})
 
-    def pod(self, namespace: str, name: str, *, cpu: str = "1", group: str = "", priority: int = 0) -> None:
+    def pod(
+        self, namespace: str, name: str, *, cpu: str = "1", group: str = "", priority: int = 0, claim: str = ""
+    ) -> None:
         labels = {"allotment.dev/pod-group": group} if group else {}
         container = {"name": "main", "resources": {"requests": {"cpu": cpu}}}
         self.server.put(
             PODS,
             {
                 "metadata": {"name": name, "namespace": namespace, "labels": labels},
-                "spec": {"schedulerName": "allotment", "priority": priority, "containers": [container]},
+                "spec": {
+                    "schedulerName": "allotment",
+                    "priority": priority,
+                    "containers": [container],
+                    "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}] if claim else [],
+                },
                 "status": {},
             },
         )
@@ -210,6 +224,32 @@ async def test_a_successor_finishes_what_a_dead_leader_began() -> None:
         world.server.remove(PODS, "victim", "a")
         await until(lambda: world.bound() == {"claimant": "n"})
     check(successor.state)
+
+
+async def test_a_claim_that_waits_is_told_its_node_and_the_pod_waits_for_the_volume() -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    world.server.put(
+        STORAGE_CLASSES,
+        {"metadata": {"name": "fast"}, "provisioner": "example.org/disk", "volumeBindingMode": "WaitForFirstConsumer"},
+    )
+    claim = {"metadata": {"name": "data", "namespace": "a"}, "spec": {"storageClassName": "fast"}}
+    world.server.put(PERSISTENT_VOLUME_CLAIMS, claim)
+    async with world.running() as scheduler:
+        world.plan.script(Verb.PATCH, Fault.ERROR)
+        world.pod("a", "p", claim="data")
+
+        def told() -> object:
+            found = world.server.get(PERSISTENT_VOLUME_CLAIMS, "data", "a") or {}
+            return found["metadata"].get("annotations", {}).get("volume.kubernetes.io/selected-node")
+
+        await until(lambda: told() == "n")
+        await asyncio.sleep(5)
+        assert world.bound() == {}
+        world.server.put(PERSISTENT_VOLUMES, {"metadata": {"name": "disk"}, "spec": {}})
+        world.server.put(PERSISTENT_VOLUME_CLAIMS, {**claim, "spec": {**claim["spec"], "volumeName": "disk"}})
+        await until(lambda: world.bound() == {"p": "n"})
+    check(scheduler.state)
 
 
 async def test_a_refused_eviction_gives_the_plan_up_and_loses_nothing() -> None:

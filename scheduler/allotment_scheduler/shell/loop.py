@@ -36,6 +36,7 @@ from allotment_scheduler.shell.ledger import Departure, Ledger, Phase, Start, Un
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.picture import Picture
 from allotment_scheduler.shell.settings import Settings
+from allotment_scheduler.shell.volumes import Choices, unbound_claims
 
 _logger = logging.getLogger(__name__)
 _HOUSEKEEPING: Final = 1.0
@@ -88,6 +89,7 @@ class Scheduler:
         """Told of every eviction that the API server accepted."""
         self._reserved: dict[tuple[str, str], float] = {}
         """Gangs with room held for members that do not exist yet, and until when."""
+        self._choices = Choices(self.state)
         self._plans: set[asyncio.Task[None]] = set()
         self._housekept = 0.0
         self._orphans_since: float | None = None
@@ -144,12 +146,12 @@ class Scheduler:
             await asyncio.sleep(max(self._settings().coalesce_seconds, min(self.progress.last_cycle_seconds, 1.0)))
             self._wake.clear()
             self._housekeep(client, group)
-            self.turn(binder, evictor, group)
+            self.turn(client, binder, evictor, group)
             # Deciding is faster than binding: what is not decided yet can still be decided better.
             await binder.drained(below=_BACKLOG * self._settings().starts_per_cycle)
             await asyncio.sleep(0)
 
-    def turn(self, binder: Binder, evictor: Evictor, group: asyncio.TaskGroup) -> None:
+    def turn(self, client: Writer, binder: Binder, evictor: Evictor, group: asyncio.TaskGroup) -> None:
         """One cycle, and everything that follows from it."""
         self._fill_reserved()
         most = self._settings().starts_per_cycle
@@ -166,7 +168,7 @@ class Scheduler:
         if done:
             self.progress.last_decision = self._clock()
             self._take_down(done, evictor, group)
-        self._issue(binder)
+        self._issue(client, binder, group)
 
     def _until_timer(self) -> float:
         release = self.ledger.next_release()
@@ -230,11 +232,13 @@ class Scheduler:
 
     # --- issuing ------------------------------------------------------------------------------------------------
 
-    def _issue(self, binder: Binder) -> None:
+    def _issue(self, client: Writer, binder: Binder, group: asyncio.TaskGroup) -> None:
         """Send the Bindings of every unit whose room is there."""
         for undertaking in self.ledger.waiting():
             waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
             if undertaking.departures:
+                continue
+            if self._volumes_missing(waiting, client, group):
                 continue
             verdicts = [None] if self._cut_short(waiting) else [self._room(start) for start in waiting]
             if all(verdicts):
@@ -245,6 +249,20 @@ class Scheduler:
                 self._metrics.forgotten("RoomTaken", len(waiting))
                 for start in waiting:
                     self._forget(start)
+
+    def _volumes_missing(self, waiting: list[Start], client: Writer, group: asyncio.TaskGroup) -> bool:
+        """Whether volumes are still to be made for any of these pods; has them made."""
+        missing = False
+        for start in waiting:
+            claims = unbound_claims(self.state, start)
+            if claims:
+                missing = True
+                undertaking = self.ledger.undertakings[start.unit]
+                if undertaking.deadline is None:
+                    undertaking.deadline = self._clock() + self._settings().volume_seconds
+                for key in self._choices.due(claims, start.node):
+                    group.create_task(self._choices.tell(client, key, start.node), name=f"claim {key}")
+        return missing
 
     def _cut_short(self, waiting: list[Start]) -> bool:
         """Whether a gang has lost members since it was decided: then none of the rest is bound."""

@@ -79,6 +79,9 @@ class Settings(BaseModel):
     eviction_seconds: Annotated[float, Field(ge=1, le=3600)] = 120
     """How long the room for a claimant is held beyond the victims' grace periods before the plan is given up."""
 
+    volume_seconds: Annotated[float, Field(ge=1, le=3600)] = 600
+    """How long a pod's room is held while a volume is made for it."""
+
     minimum_runtime_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300
     """How long a pod has run at least before it can be evicted for fairness between tenants."""
 
