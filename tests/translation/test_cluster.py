@@ -1,0 +1,140 @@
+"""What Kubernetes objects mean to the core: nodes, pools, tenants, gangs, budgets, volumes."""
+
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+import pytest
+
+from allotment_api.node_pool import NodePool
+from allotment_api.tenant import Tenant
+from allotment_kube import storage as kube_storage
+from allotment_kube.nodes import Node
+from allotment_kube.storage import CSINode
+from allotment_kube.workloads import Job, PodDisruptionBudget
+from allotment_scheduler.translation import cluster, storage
+
+
+def node(**status: Any) -> Node:
+    content = {"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "1500m", "memory": "1Gi"}, **status}}
+    return msgspec.convert(content, Node)
+
+
+def job(*, failed: int = 0, gang: bool = False, **spec: Any) -> Job:
+    labels = {"allotment.dev/gang": "true"} if gang else {}
+    content = {"metadata": {"name": "j", "labels": labels}, "spec": spec, "status": {"failed": failed}}
+    return msgspec.convert(content, Job)
+
+
+def test_a_node_offers_its_allocatable_resources_in_units() -> None:
+    assert cluster.node_spec(node()).allocatable == {"cpu": 1500, "memory": 2**30}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ready"),
+    [
+        ([], True),
+        ([{"type": "Ready", "status": "True"}], True),
+        ([{"type": "Ready", "status": "Unknown"}], False),
+        ([{"type": "DiskPressure", "status": "True"}], True),
+    ],
+)
+def test_a_node_is_ready_unless_it_says_otherwise(conditions: list[dict[str, str]], ready: bool) -> None:
+    assert cluster.node_spec(node(conditions=conditions)).ready is ready
+
+
+def test_a_nodes_volume_limits_come_from_its_csi_drivers() -> None:
+    drivers = [{"name": "disk", "allocatable": {"count": 3}}, {"name": "share"}]
+    csi = msgspec.convert({"metadata": {"name": "n"}, "spec": {"drivers": drivers}}, CSINode)
+    assert cluster.node_spec(node(), csi).volume_limits == {"disk": 3}
+
+
+def test_the_default_pool_selects_nothing_by_itself() -> None:
+    content = {"kind": "NodePool", "metadata": {"name": "default"}, "spec": {}}
+    spec = cluster.pool_spec(NodePool.parse({"apiVersion": "allotment.dev/v1alpha1", **content}))
+    assert not spec.selector.matches({"any": "label"})
+    assert not spec.selector.matches({})
+
+
+def test_weights_are_read_exactly() -> None:
+    content = {"apiVersion": "allotment.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "t"}}
+    spec = cluster.tenant_spec(Tenant.parse({**content, "spec": {"weight": 0.1, "guaranteed": {"cpu": "250m"}}}))
+    assert spec.weight == Fraction(1, 10)
+    assert spec.guaranteed.total == {"cpu": 250}
+
+
+@pytest.mark.parametrize(
+    ("spec", "succeeded", "want"),
+    [
+        ({}, 0, 1),
+        ({"parallelism": 4}, 0, 4),
+        ({"parallelism": 4, "completions": 10}, 0, 4),
+        ({"parallelism": 4, "completions": 10}, 8, 2),
+        ({"parallelism": 4, "completions": 10}, 10, 1),
+    ],
+)
+def test_a_gang_job_needs_as_many_as_may_still_run_at_once(spec: dict[str, int], succeeded: int, want: int) -> None:
+    found = msgspec.structs.replace(job(gang=True, **spec))
+    found = msgspec.structs.replace(found, status=msgspec.structs.replace(found.status, succeeded=succeeded))
+    gang = cluster.gang_of_job(found)
+    assert gang is not None
+    assert (gang.name, gang.min_member) == ("job/j", want)
+
+
+def test_a_job_without_the_label_is_no_gang() -> None:
+    assert cluster.gang_of_job(job(parallelism=3)) is None
+
+
+IGNORING = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}
+FAILING = {"rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
+
+
+@pytest.mark.parametrize(
+    ("found", "dies"),
+    [
+        (job(), False),
+        (job(failed=6), True),
+        (job(parallelism=8), True),
+        (job(parallelism=8, backoffLimit=8), False),
+        (job(backoffLimit=0), True),
+        (job(backoffLimit=0, podFailurePolicy=IGNORING), False),
+        (job(backoffLimit=9, podFailurePolicy=FAILING), True),
+    ],
+)
+def test_a_job_dies_of_evictions_that_count_as_too_many_failures(found: Job, dies: bool) -> None:
+    assert cluster.dies_of_eviction(found) is dies
+
+
+@pytest.mark.parametrize(("observed", "allowed"), [(3, 2), (2, None), (0, None)])
+def test_a_budgets_figure_counts_only_if_it_is_about_the_present_spec(observed: int, allowed: int | None) -> None:
+    content = {
+        "metadata": {"name": "b", "namespace": "a", "generation": 3},
+        "spec": {"selector": {"matchLabels": {"app": "x"}}, "minAvailable": 1},
+        "status": {"disruptionsAllowed": 2, "observedGeneration": observed},
+    }
+    assert cluster.budget_spec(msgspec.convert(content, PodDisruptionBudget)).allowed == allowed
+
+
+def test_a_budget_without_a_selector_covers_nobody() -> None:
+    content = {"metadata": {"name": "b", "namespace": "a"}, "spec": {"minAvailable": 1}}
+    spec = cluster.budget_spec(msgspec.convert(content, PodDisruptionBudget))
+    assert not spec.selector.matches({"app": "x"})
+
+
+def test_a_claim_knows_its_volume_class_and_chosen_node() -> None:
+    content = {
+        "metadata": {"name": "c", "namespace": "a", "annotations": {"volume.kubernetes.io/selected-node": "n"}},
+        "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    claim = storage.claim(msgspec.convert(content, kube_storage.PersistentVolumeClaim))
+    assert (claim.storage_class, claim.volume, claim.request, claim.selected_node) == ("fast", None, 2**30, "n")
+
+
+def test_a_class_without_provisioner_provisions_nothing() -> None:
+    content = {
+        "metadata": {"name": "local"},
+        "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    found = storage.storage_class(msgspec.convert(content, kube_storage.StorageClass))
+    assert (found.waits, found.provisions) == (True, False)

@@ -1,0 +1,91 @@
+"""What a pod means to the core."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from allotment_api.quantities import QuantityError
+from allotment_kube.pods import Pod
+from allotment_scheduler.translation.pods import has_finished, pod_spec
+
+
+def pod(*, metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **spec: Any) -> Pod:
+    content = {
+        "metadata": {"name": "p", "namespace": "a", "uid": "u", **(metadata or {})},
+        "spec": {"schedulerName": "allotment", "containers": [container(cpu="1")], **spec},
+        "status": status or {},
+    }
+    return msgspec.convert(content, Pod)
+
+
+def container(*, restart: str = "", limits: dict[str, str] | None = None, **requests: str) -> dict[str, Any]:
+    resources = {"requests": requests, "limits": limits or {}}
+    return {"name": "c", "resources": resources, **({"restartPolicy": restart} if restart else {})}
+
+
+@pytest.mark.parametrize(
+    ("found", "want"),
+    [
+        (pod(containers=[container(cpu="1"), container(cpu="500m")]), 1500),
+        (pod(initContainers=[container(cpu="3")]), 3000),
+        (pod(initContainers=[container(cpu="1", restart="Always")]), 2000),
+        (pod(overhead={"cpu": "100m"}), 1100),
+        (pod(containers=[container(limits={"cpu": "2"})]), 2000),
+        (pod(resources={"requests": {"cpu": "4"}}), 4000),
+    ],
+)
+def test_requests_follow_kubernetes_arithmetic(found: Pod, want: int) -> None:
+    assert dict(pod_spec(found).scheduling.requests)["cpu"] == want
+
+
+def test_an_uncountable_request_is_refused() -> None:
+    with pytest.raises(QuantityError):
+        pod_spec(pod(containers=[container(memory="9Ei")]))
+
+
+@pytest.mark.parametrize(
+    ("phase", "finished"), [("Pending", False), ("Running", False), ("Succeeded", True), ("Failed", True)]
+)
+def test_finished_pods_hold_nothing(phase: str, finished: bool) -> None:
+    assert has_finished(pod(status={"phase": phase})) is finished
+
+
+def test_the_label_of_a_pod_group_comes_before_its_jobs_gang() -> None:
+    labelled = pod(metadata={"labels": {"allotment.dev/pod-group": "g"}})
+    assert pod_spec(labelled, gang="job/j").group == "g"
+    assert pod_spec(pod(), gang="job/j").group == "job/j"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "deadline", "want"),
+    [("60", None, 60), (None, 30, 30), ("60", 30, 30), ("soon", None, None), ("-1", None, None), ("inf", None, None)],
+)
+def test_the_shorter_of_declared_runtime_and_deadline_counts(
+    annotation: str | None, deadline: int | None, want: float | None
+) -> None:
+    annotations = {"allotment.dev/max-runtime": annotation} if annotation else {}
+    found = pod(metadata={"annotations": annotations}, activeDeadlineSeconds=deadline)
+    assert pod_spec(found).max_runtime == want
+
+
+def test_equal_pods_share_one_scheduling_spec() -> None:
+    one = pod(nodeSelector={"b": "2", "a": "1"}, tolerations=[{"key": "k", "operator": "Exists"}])
+    two = pod(tolerations=[{"key": "k", "operator": "Exists"}], nodeSelector={"a": "1", "b": "2"})
+    assert pod_spec(one).scheduling == pod_spec(two).scheduling
+    assert hash(pod_spec(one).scheduling) == hash(pod_spec(two).scheduling)
+
+
+def test_only_a_controlled_pod_is_recreated() -> None:
+    owner = {"kind": "ReplicaSet", "name": "r", "uid": "r-uid", "controller": True}
+    owned = pod_spec(pod(metadata={"ownerReferences": [owner]}))
+    assert (owned.recreated, owned.owner, owned.owner_kind) == (True, "r-uid", "ReplicaSet")
+    assert not pod_spec(pod()).recreated
+
+
+def test_ports_of_the_host_network_are_host_ports() -> None:
+    port = {"containerPort": 80}
+    plain = pod(containers=[{"name": "c", "ports": [port]}])
+    hosted = pod(containers=[{"name": "c", "ports": [port]}], hostNetwork=True)
+    assert pod_spec(plain).scheduling.host_ports == ()
+    assert pod_spec(hosted).scheduling.host_ports == (("0.0.0.0", "TCP", 80),)
