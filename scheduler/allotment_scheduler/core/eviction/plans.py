@@ -155,9 +155,10 @@ class Attempt:
         minds = any(row.blocks for row, _ in self.rows)
         cheap = min((plan.cost[0] for plan in plans), default=0)
         if not plans or (cheap > 1 and (minds or len(self.unit.pods) > 1)):
-            pods = self._candidates(blocked)
-            if not plans or len(pods) <= STEPS_ALL:
-                plans += filter(None, [self._over(pods)])
+            rows = self._candidates(blocked)
+            if not plans or len(rows) <= STEPS_ALL:
+                running = self.state.running.pods
+                plans += filter(None, [self._over([pod for row in rows if (pod := running[row]) is not None])])
         return min(plans, key=lambda plan: plan.cost, default=None)
 
     # --- candidates ----------------------------------------------------------------------------------------------
@@ -173,8 +174,8 @@ class Attempt:
         result: BoolVector = mask
         return result
 
-    def _candidates(self, blocked: Tenant | None) -> list[Pod]:
-        """Pods that help: below the limit in the way, or on nodes the claimant could use."""
+    def _candidates(self, blocked: Tenant | None) -> list[int]:
+        """Rows of pods that help: below the limit in the way, or on nodes the claimant could use."""
         running, size = self.state.running.flush(), self.state.running.size
         mask = self._mask()
         helps = self.usable[running.node[:size]] & (running.node[:size] >= 0)
@@ -182,8 +183,8 @@ class Attempt:
             below = np.zeros(len(self.state.forest.by_name) + 1, dtype=np.bool_)
             below[[leaf.rank for leaf in blocked.leaves()]] = True
             helps |= below[running.leaf[:size]]
-        rows = np.flatnonzero(mask & helps)
-        return [pod for pod in map(running.pods.__getitem__, rows.tolist()) if pod is not None]
+        found: list[int] = np.flatnonzero(mask & helps).tolist()
+        return found
 
     def _victims(self, pods: Iterable[Pod]) -> Iterator[Victim]:
         """Distinct victims among some pods; a gang counts once."""
