@@ -27,6 +27,7 @@ from allotment_local.process import ProcessRecord
 
 RELEASE: Final = "allotment"
 BACKSTAGE: Final = "backstage"
+CONTROLLERS: Final = "kube-controller-manager"
 START_SECONDS: Final = 60.0
 """How long the process behind the scene may take to be ready."""
 
@@ -131,6 +132,7 @@ class Stage:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._say("Installing the chart")
         self._install()
+        self._restart_controllers()
         self._say("Starting the operator and the scheduler, each with its own account's token")
         return self._start_backstage()
 
@@ -151,6 +153,17 @@ class Stage:
         ]
         stream = yaml.safe_dump_all([STORAGE_CLASS, *leases])
         self.cluster.kubectl("apply", "--server-side", "-f", "-", stdin=stream)
+
+    def _restart_controllers(self) -> None:
+        """Let the controllers see the chart's kinds at once.
+
+        The quota controller looks for new kinds every 30 s and counts a quota that was written before only minutes
+        later; until then the API server refuses what the quota counts. An installation that is older never meets this.
+        """
+        record = ProcessRecord.load(self.cluster.specification.record(CONTROLLERS))
+        if record is not None:
+            process.terminate(record, grace=5.0)
+        self.cluster.up(tied_to_us=not self.keep)
 
     def _start_backstage(self) -> Address:
         line = [sys.executable, "-m", "allotment_cli.demo.backstage", str(self.folder), str(self.cluster.kubeconfig)]
