@@ -117,3 +117,17 @@ def test_gpu_pods_are_packed() -> None:
     done = world.run()
 
     assert {done.node_of("a", f"p{n}") for n in range(4)} == {"n00"}
+
+
+@pytest.mark.parametrize(("required", "runs"), [(False, 4), (True, 0)])
+def test_a_gang_stays_in_one_domain_where_it_can(required: bool, runs: int) -> None:
+    world = World().tenant("a")
+    for number in range(4):
+        world.node(f"n{number}", cpu=1, labels={"rack": f"r{number % 2}"})
+    world.gang("a", "g", 4, topology_key="rack", topology_required=required).pods("a", 4, group="g", cpu=1)
+    near = World().tenant("a").node("far", cpu=1, labels={"rack": "r0"}).node("n1", cpu=2, labels={"rack": "r1"})
+    near.gang("a", "g", 2, topology_key="rack", topology_required=required).pods("a", 2, group="g", cpu=1)
+
+    assert len(world.run().running("a")) == runs
+    done = near.run()
+    assert {done.node_of("a", "p0"), done.node_of("a", "p1")} == {"n1"}

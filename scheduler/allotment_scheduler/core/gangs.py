@@ -2,7 +2,8 @@
 
 A gang whose pods are all alike and do not mind their neighbours fits exactly if enough slots are free, which is a
 count. Any other gang is placed in a trial, largest pods first, then in its given order, and counts as fitting if one
-of these orders succeeds. A gang with a `topology_key` is tried in one domain after the other.
+of these orders succeeds. A gang with a `topology_key` is tried in one domain after the other, and at
+last, unless one domain is required, over all of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -80,3 +81,5 @@ class GangPlacer:
             np.add.at(fullest, codes[codes >= 0], self.state.nodes.free[column][codes >= 0].astype(np.float64))
         for domain in np.argsort(fullest, kind="stable"):
             yield codes == domain
+        if unit.gang is None or unit.gang.spec is None or not unit.gang.spec.topology_required:
+            yield None

@@ -43,6 +43,8 @@ class GroupSpec:
     max_runtime: float | None = None
     priority: int | None = None
     topology_key: str | None = None
+    topology_required: bool = False
+    """Wait until one domain has room for all, instead of taking what there is."""
     created: float | None = None
 
 
