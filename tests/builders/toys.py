@@ -113,7 +113,7 @@ def _owner(resource: Toy) -> Owner:
 
 
 @dataclass
-class NoTenants:
+class OneTenant:
     """Every namespace belongs to the same tenant, or to nobody."""
 
     tenant: TenantView | None = None
@@ -146,6 +146,7 @@ class Workbench:
     health: Health | None = None
     finalizer: str = ""
     allowances: Allowances | None = None
+    tenant: TenantView | None = field(default_factory=lambda: TenantView("toys"))
     notes: Notes = field(default_factory=Notes)
     kind: ToyKind = field(init=False)
     client: Client = field(init=False)
@@ -166,7 +167,7 @@ class Workbench:
                 executor=Executor(self.client, clock=lambda: NOW, audit=self.notes),
                 observer=Observer(self.client, namespace="operator"),
                 statuses=StatusWriter(self.client),
-                tenants=NoTenants(),
+                tenants=OneTenant(self.tenant),
                 clock=lambda: NOW,
                 events=self.notes,
                 finalizer=self.finalizer,

@@ -318,3 +318,31 @@ class TestTheCensus:
         bench, queue = Workbench(), WorkQueue[Key]()
 
         assert await Census(bench.client, bench.engine, queue, kinds=["Nothing", "Toy"]).take() == 0
+
+
+class TestWhatIsNotOurs:
+    async def test_a_namespace_of_nobody_is_left_alone(self) -> None:
+        """There the operator has no rights; looking would only hide the reason behind a refusal."""
+        bench = Workbench(tenant=None)
+        key = bench.put("a", count=2)
+
+        await settle(bench, key)
+
+        # A toy does not ask whose it is and makes its things all the same; but nothing was listed.
+        assert bench.made() == ["a-0", "a-1"]
+        lists = [
+            entry for entry in bench.server.journal if entry.method == "GET" and entry.path.endswith("/configmaps")
+        ]
+        assert lists == []
+
+    async def test_an_object_that_another_service_has_is_not_taken_over(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=1)
+        labels = {"allotment.dev/kind": "Toy", "allotment.dev/instance": "other"}
+        bench.server.put(CONFIG_MAPS, {"metadata": {"name": "a-0", "namespace": "play", "labels": labels}})
+
+        await settle(bench, key)
+
+        said = bench.condition("a", "Degraded")
+        assert said["status"] == "True"
+        assert "ConfigMap play/a-0 exists already and belongs to Toy other" in said["message"]

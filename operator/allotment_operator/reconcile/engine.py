@@ -25,12 +25,14 @@ from allotment_api.errors import InvalidManifestError
 from allotment_api.labels import API_VERSION
 from allotment_api.resource import Resource as ApiResource
 from allotment_kube.client import Client
-from allotment_kube.errors import ApiError, DeniedError, KubernetesError, NotFoundError, RejectedError
+from allotment_kube.errors import ApiError, DeniedError, ForbiddenError, KubernetesError, NotFoundError, RejectedError
+from allotment_kube.resources import NAMESPACES
 from allotment_operator.events import transitions
 from allotment_operator.kind import Key, Kind, Scattered, ServiceRefusedError, ServiceUnavailableError
-from allotment_operator.plans.actions import Manifest
+from allotment_operator.plans.actions import Manifest, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner
+from allotment_operator.plans.release import all_claims, release
 from allotment_operator.reconcile.credentials import AuthorityMissingError
 from allotment_operator.reconcile.executor import Executor
 from allotment_operator.reconcile.observer import Observer
@@ -191,13 +193,15 @@ class Engine:
         manifest = await self._read(key)
         if manifest is None:
             return None
-        try:
-            resource = kind.model.parse(manifest, strict=False)
-        except InvalidManifestError:
-            # It was never acted upon with this spec, but perhaps with an older one: its labels are all that is needed.
-            resource = kind.model.parse({**manifest, "spec": {}}, strict=False)
-        observed = await self._observe(kind, resource, manifest)
-        outcome = kind.release(resource, observed, now=self._ports.clock())
+        resource = _readable(kind, manifest)
+        if resource is None:
+            # Nothing of it can be read, but its children carry its name, and what holds data stays.
+            children = await self._children_of_deleted(kind, manifest)
+            observed = Observed(children=children)
+            outcome = release(observed, retain=all_claims(observed), now=self._ports.clock())
+        else:
+            observed = await self._observe(kind, resource, manifest)
+            outcome = kind.release(resource, observed, now=self._ports.clock())
         if outcome is None:
             return None
         await self._execute(outcome, key, kind, resource, seen=(manifest, observed))
@@ -262,7 +266,13 @@ class Engine:
         ]
 
     async def _execute(
-        self, outcome: Outcome, key: Key, kind: Kind[Any], resource: ApiResource, *, seen: tuple[Manifest, Observed]
+        self,
+        outcome: Outcome,
+        key: Key,
+        kind: Kind[Any],
+        resource: ApiResource | None,
+        *,
+        seen: tuple[Manifest, Observed],
     ) -> None:
         manifest, observed = seen
         await self._ports.executor.execute(
@@ -274,17 +284,38 @@ class Engine:
 
     async def _observe(self, kind: Kind[Any], resource: ApiResource, manifest: dict[str, Any]) -> Observed:
         owner = owner_of(kind, manifest)
+        tenant = self._ports.tenants.view(owner.namespace) if owner.namespace else None
+        deleted = bool(manifest["metadata"].get("deletionTimestamp"))
+        if owner.namespace and tenant is None and not deleted:
+            return Observed()  # nobody's namespace: we have no rights there, and the plan says so
         if isinstance(kind, Scattered):
             children = await self._ports.observer.scattered(
                 owner, kind.scope, names=kind.namespaces(resource), labels=kind.namespace_labels(resource)
             )
+        elif deleted:
+            children = await self._children_of_deleted(kind, manifest)
         else:
             children = await self._ports.observer.children(owner, kind.scope)
-        tenant = self._ports.tenants.view(owner.namespace) if owner.namespace else None
         seen = Observed(children=children, tenant=tenant)
-        if manifest["metadata"].get("deletionTimestamp"):
+        if deleted:
             return seen
         return Observed(children=children, tenant=tenant, health=await kind.probe(resource, seen))
+
+    async def _children_of_deleted(self, kind: Kind[Any], manifest: Manifest) -> dict[ObjectRef, dict[str, Any]]:
+        """Return what is left of a resource that is being deleted.
+
+        In a namespace that is going, or is no tenant's, our rights are gone or never were: what may not be seen there
+        goes by the namespace's own deletion, or by its owner references.
+        """
+        owner = owner_of(kind, manifest)
+        try:
+            return await self._ports.observer.children(owner, kind.scope)
+        except ForbiddenError:
+            namespace = await self._ports.client.find(NAMESPACES.untyped, owner.namespace)
+            going = namespace is None or bool(namespace["metadata"].get("deletionTimestamp"))
+            if not going and self._ports.tenants.view(owner.namespace) is not None:
+                raise
+            return await self._ports.observer.children(owner, kind.scope, as_far_as_allowed=True)
 
     async def _report(
         self,
@@ -355,3 +386,14 @@ def owner_of(kind: Kind[Any], manifest: Mapping[str, Any]) -> Owner:
 def _version(manifest: Mapping[str, Any]) -> int:
     """Resource versions of one kind are ordered integers (KEP-5504)."""
     return int(manifest["metadata"]["resourceVersion"])
+
+
+def _readable(kind: Kind[Any], manifest: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the kind's own model, or None
+    """Read as much of a resource as can be read: a spec that is refused today may have been acted upon yesterday."""
+    bare = {name: value for name, value in manifest.items() if name != "status"}
+    for attempt in (manifest, bare, {**bare, "spec": {}}):
+        try:
+            return kind.model.parse(attempt, strict=False)
+        except InvalidManifestError:
+            continue
+    return None

@@ -16,11 +16,11 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from allotment_api.labels import OPERATOR_FIELD_MANAGER
+from allotment_api.labels import INSTANCE_LABEL, KIND_LABEL, OPERATOR_FIELD_MANAGER
 from allotment_kube.client import Client
 from allotment_kube.errors import ConflictError, NotFoundError
 from allotment_kube.resources import SECRETS, Resource
-from allotment_operator.kind import Key
+from allotment_operator.kind import Key, ServiceRefusedError
 from allotment_operator.plans.actions import (
     Action,
     Apply,
@@ -89,6 +89,7 @@ class Executor:
         Raises:
             ApiError: the first action that failed; those after it were not tried.
             AuthorityMissingError: a certificate was asked for before its authority.
+            ServiceRefusedError: an object's name is taken by somebody else's.
         """
         for action in actions:
             subject = f"{action.operation} {action.subject}" if isinstance(action, Invoke) else str(action.ref)
@@ -130,6 +131,8 @@ class Executor:
             self._applied.move_to_end(ref)
             return ""
         resource = await self._resource(ref.api_version, ref.kind)
+        if not before and ref not in self._applied:
+            await self._refuse_anothers(resource, manifest, ref)
         applied = await self._client.apply(resource, dict(manifest), manager=OPERATOR_FIELD_MANAGER, force=True)
         after = _version(applied)
         self._applied[ref] = (digest, after)
@@ -139,6 +142,21 @@ class Executor:
         if after == before:
             return ""
         return "changed" if before else "created"
+
+    async def _refuse_anothers(self, resource: Resource[dict[str, Any]], manifest: Manifest, ref: ObjectRef) -> None:
+        """Keep off an object that is there under the name already and is somebody else's: apply would take it over.
+
+        Raises:
+            ServiceRefusedError: it is.
+        """
+        ours = _identity(manifest)
+        if ours is None:
+            return
+        live = await self._client.find(resource, ref.name, namespace=ref.namespace)
+        if live is not None and _identity(live) != ours:
+            theirs = _identity(live)
+            whose = f"belongs to {theirs[0]} {theirs[1]}" if theirs else "was made by somebody else"
+            raise ServiceRefusedError(f"{ref} exists already and {whose}: delete or rename one of the two")
 
     async def _delete(self, action: Delete) -> str:
         ref = action.ref
@@ -180,6 +198,16 @@ _ATTEMPTS: Final[Mapping[type[Any], str]] = {
     EnsureCertificate: "changed",
 }
 """What an action that failed was about to do."""
+
+
+def _identity(manifest: Manifest) -> tuple[str, str] | None:
+    """Kind and name of the service that an object belongs to; None for what no service made.
+
+    Tenants are no services: what they furnish their namespaces with may be there before them.
+    """
+    labels = manifest["metadata"].get("labels") or {}
+    kind, instance = labels.get(KIND_LABEL), labels.get(INSTANCE_LABEL)
+    return (kind, instance) if kind and instance and kind != "Tenant" else None
 
 
 def _version(manifest: Manifest | None) -> str:

@@ -29,10 +29,19 @@ class Observer:
         self._client = client
         self._namespace_of_operator = namespace
 
-    async def children(self, owner: Owner, scope: Scope) -> dict[ObjectRef, dict[str, Any]]:
-        """Return every live child of the owner within the scope."""
+    async def children(
+        self, owner: Owner, scope: Scope, *, as_far_as_allowed: bool = False
+    ) -> dict[ObjectRef, dict[str, Any]]:
+        """Return every live child of the owner within the scope.
+
+        Args:
+            owner: whose children.
+            scope: which kinds of them.
+            as_far_as_allowed: leave out kinds that may not be listed there, instead of failing.
+        """
         here = selector(owner.selector)
-        lists = [self._list(*pair, owner.namespace, here) for pair in _pairs(scope.kinds)]
+        list_ = self._list_if_allowed if as_far_as_allowed else self._list
+        lists = [list_(*pair, owner.namespace, here) for pair in _pairs(scope.kinds)]
         return _by_ref(await asyncio.gather(*lists, *self._in_own_namespace(owner, scope)))
 
     async def scattered(

@@ -84,7 +84,7 @@ class WorkQueue(Generic[Key]):
         """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(self._ceiling, self._base * 2.0**failures)
+        delay = min(self._ceiling, self._base * 2.0 ** min(failures, 60))  # a float overflows at 1024
         self._finish(key, delay)
         return delay
 

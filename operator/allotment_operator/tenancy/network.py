@@ -1,8 +1,9 @@
-"""A tenant's network: closed, with five doors.
+"""A tenant's network: closed, with a few doors.
 
 Everything is denied in both directions; then pods may ask for names, reach and be reached by pods of the same tenant in
 any of its namespaces, be reached by the operator (health of services), and reach the outside networks that the Tenant
-declares. Services open what else they need for themselves.
+declares. Policies add up, so the pods of services are left out of what their tenant may reach: each service opens for
+itself the ports that clients have, and no other.
 
 Which pods are the same tenant's is told by the namespace's label, which only the operator and platform admins write.
 """
@@ -11,7 +12,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from allotment_api.labels import TENANT_LABEL
+from allotment_api.labels import KIND_LABEL, TENANT_LABEL
 
 DNS_NAMESPACE: Final = "kube-system"
 NODE_LOCAL_DNS: Final = "169.254.20.10/32"
@@ -40,10 +41,11 @@ def network_policies(
         "allotment-default-deny": {"policyTypes": ["Ingress", "Egress"]},
         "allotment-dns": {"policyTypes": ["Egress"], "egress": [dns]},
         "allotment-same-tenant": {
-            "policyTypes": ["Ingress", "Egress"],
+            "podSelector": {"matchExpressions": [{"key": KIND_LABEL, "operator": "DoesNotExist"}]},
+            "policyTypes": ["Ingress"],
             "ingress": [{"from": [same_tenant]}],
-            "egress": [{"to": [same_tenant]}],
         },
+        "allotment-to-same-tenant": {"policyTypes": ["Egress"], "egress": [{"to": [same_tenant]}]},
         "allotment-operator": {"policyTypes": ["Ingress"], "ingress": [{"from": [operator]}]},
     }
     if outside:
