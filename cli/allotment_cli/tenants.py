@@ -9,10 +9,22 @@ from allotment_cli.offline import Output, load, show
 
 
 def tenants(
-    files: Annotated[list[Path], typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin.')],
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'),
+    ] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Of the live cluster; default: as kubectl finds it.")] = None,
 ) -> None:
-    """List every tenant: leaves in the order in which they would be served next, then inner tenants."""
+    """List every tenant: leaves in the order in which they would be served next, then inner tenants.
+
+    The live cluster is listed from the tenants' status, which the scheduler keeps; leaves then come by weighted share.
+    """
+    if not files:
+        from allotment_cli.live import read_tenants  # noqa: PLC0415 - keeps `allot --help` quick
+
+        show(read_tenants(kubeconfig), output)
+        return
     engine, _ = load(files)
     from allotment_scheduler.core.report import tenants_report  # noqa: PLC0415 - keeps `allot --help` quick
 

@@ -1,7 +1,7 @@
 """`allot why`: why a pod or the pods of a job wait, and what would end it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -10,14 +10,20 @@ from allotment_cli.offline import Output, load, show
 
 def why(
     name: Annotated[str, typer.Argument(help="Pod or Job: NAME or NAMESPACE/NAME; a Job's name stands for its pods.")],
-    files: Annotated[list[Path], typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin.')],
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'),
+    ] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Of the live cluster; default: as kubectl finds it.")] = None,
 ) -> None:
     """Explain why a pod waits, with numbers, and name the smallest change that would start it.
 
     Exit codes: 0 it runs or would start now; 1 it waits; 2 wrong usage or file, or no such pod.
     """
-    engine, now = load(files)
+    if not files:
+        _live(name, output, kubeconfig)
+    engine, now = load(files or [])
     from allotment_scheduler.core.explain import Explainer  # noqa: PLC0415 - keeps `allot --help` quick
     from allotment_scheduler.core.simulate import run_to_fixpoint  # noqa: PLC0415 - as above
 
@@ -45,3 +51,15 @@ def why(
         rows.append(row)
     show(rows, output)
     raise typer.Exit(1 if any(row["reason"] not in ("StartsNow", "Running") for row in rows) else 0)
+
+
+def _live(name: str, output: Output, kubeconfig: Path | None) -> NoReturn:
+    """Answer from what the scheduler wrote on the pods of the live cluster."""
+    from allotment_cli.live import read_waits  # noqa: PLC0415 - keeps `allot --help` quick
+
+    rows = read_waits(name, kubeconfig)
+    if not rows:
+        typer.echo(f"allot: no pod or job {name} in the cluster; write NAMESPACE/NAME for another namespace", err=True)
+        raise typer.Exit(2)
+    show(rows, output)
+    raise typer.Exit(1 if any(row["reason"] != "Running" for row in rows) else 0)
