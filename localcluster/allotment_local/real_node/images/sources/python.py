@@ -26,7 +26,9 @@ def install(
         built_here: whether packages may be built from source; only right for those of Python code alone.
     """
     command = (
-        *(installer(), "pip", "install", "--quiet", f"--target={target}", f"--cache-dir={cache}"),
+        *(installer(), "pip", "install", "--quiet", f"--target={target}"),
+        # A large package built from source would lie in the cache several times over, for no second use.
+        "--no-cache" if built_here else f"--cache-dir={cache}",
         *(f"--python-version={IMAGE_PYTHON}", f"--python-platform={os.uname().machine}-unknown-linux-gnu"),
         "--compile-bytecode",  # containers cannot write byte code themselves
         *(() if built_here else ("--only-binary=:all:",)),
