@@ -12,7 +12,6 @@ from allotment_api.labels import TENANT_LABEL
 from allotment_operator.plans.ownership import Owner
 
 NAMESPACE_NAME_LABEL: Final = "kubernetes.io/metadata.name"
-DNS_PORT: Final = 53
 
 Peer = Mapping[str, Any]
 
@@ -53,8 +52,7 @@ def network_policy(
     ingress: Iterable[Opening],
     egress: Iterable[Opening],
 ) -> dict[str, Any]:
-    """Return the policy for the pods of the selector. They may always ask for names (port 53)."""
-    names = {"ports": [{"protocol": protocol, "port": DNS_PORT} for protocol in ("UDP", "TCP")]}
+    """Return the policy for the pods of the selector. Names they may ask for by the tenant's own policy."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -63,7 +61,7 @@ def network_policy(
             "podSelector": {"matchLabels": dict(selector)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [_rule(opening, "from") for opening in ingress],
-            "egress": [names, *(_rule(opening, "to") for opening in egress)],
+            "egress": [_rule(opening, "to") for opening in egress],
         },
     }
 

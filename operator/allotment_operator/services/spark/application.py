@@ -31,6 +31,10 @@ from allotment_operator.services.spark.sizing import first_executors, is_jvm, po
 
 HTTPS_PORTS: Final = (443, 6443)
 """Where API servers listen: the driver makes its executors there."""
+_ANYWHERE: Final = (
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::254/128"]}},
+)
 
 
 class SparkApplicationKind:
@@ -131,7 +135,8 @@ def _surroundings(
             EXECUTOR_TEMPLATE: yaml.safe_dump(template, sort_keys=True),
         },
     }
-    made += [configuration, _service(owner, names, standing), _policy(owner, names, tenant)]
+    made += [configuration, _service(owner, names, standing)]
+    made += [_policy(owner, names, tenant), _driver_policy(owner, names)]
     return [*made, _group(resource, owner, tenant)]
 
 
@@ -171,7 +176,7 @@ def _service(owner: Owner, names: Names, standing: Standing) -> Manifest:
 
 
 def _policy(owner: Owner, names: Names, tenant: TenantView) -> Manifest:
-    """Driver and executors reach one another; the tenant sees the web interface; the driver reaches the API server."""
+    """Driver and executors reach one another; the tenant sees the web interface."""
     own = pods_of(owner.selector)
     between = Opening((DRIVER_PORT, BLOCK_MANAGER_PORT), (own,))
     return network_policy(
@@ -179,7 +184,18 @@ def _policy(owner: Owner, names: Names, tenant: TenantView) -> Manifest:
         names.policy,
         selector=owner.selector,
         ingress=(between, Opening((UI_PORT,), (tenant_pods(tenant.name),))),
-        egress=(between, Opening(HTTPS_PORTS)),
+        egress=(between,),
+    )
+
+
+def _driver_policy(owner: Owner, names: Names) -> Manifest:
+    """The driver makes its executors at the API server, whose address no selector names."""
+    return network_policy(
+        owner,
+        names.service,
+        selector={**owner.selector, COMPONENT_LABEL: "driver"},
+        ingress=(),
+        egress=(Opening(HTTPS_PORTS, tuple(_ANYWHERE)),),
     )
 
 
