@@ -1,7 +1,6 @@
 """The controller's client against the stand-in, on Jenkins' own paths."""
 
 import json
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -118,9 +117,7 @@ def test_an_answer_that_is_not_jenkins_is_refused(body: bytes) -> None:
 def test_a_reason_made_to_exhaust_the_reader_is_read_at_once(why: str) -> None:
     items = [{"id": number, "why": why, "buildable": True} for number in range(200)]
 
-    began = time.process_time()
+    # Without a bound this takes hours, and the test's own limit ends it.
     builds = read_queue(json.dumps({"items": items}).encode())
 
-    # Not a figure of merit: without a bound this takes hours.
-    assert time.process_time() - began < 20
     assert {build.label for build in builds} == {None}
