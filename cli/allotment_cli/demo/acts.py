@@ -31,8 +31,8 @@ BROKERS: Final = 3
 """As examples/bank/03-payments.yaml has it."""
 EXECUTORS: Final = 8
 """As examples/bank/06-research-backtest.yaml has it."""
-BUILDS: Final = 15
-BUILD_SECONDS: Final = 5.0
+BUILDS: Final = 20
+BUILD_SECONDS: Final = 15.0
 MOST_AGENTS: Final = 12
 """As `maxAgents` in examples/bank/07-ci-agents.yaml has it."""
 TOLERANCE: Final = 0.06
