@@ -75,6 +75,7 @@ def test_turning_off_leaves_nothing_behind() -> None:
     kinds = {it["kind"] for it in render(SETTINGS["everything off"])}
 
     assert kinds == {
+        "Lease",
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
