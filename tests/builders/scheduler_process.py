@@ -15,12 +15,6 @@ from typing import Any
 from builders.operator_process import NAMESPACE, eventually
 
 ACCOUNT = "allotment-scheduler"
-LEASE = {
-    "apiVersion": "coordination.k8s.io/v1",
-    "kind": "Lease",
-    "metadata": {"name": "allotment-scheduler", "namespace": NAMESPACE},
-    "spec": {},
-}
 
 
 def _free_port() -> int:

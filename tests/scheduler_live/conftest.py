@@ -12,9 +12,7 @@ from builders.api_server import Actor, ApiServer
 from builders.ground import GROUND, Ground
 from builders.helm_chart import Release
 from builders.operator_process import eventually, kubeconfig_of_account
-from builders.scheduler_process import ACCOUNT, LEASE, SchedulerProcess
-
-LEASES = "/apis/coordination.k8s.io/v1/namespaces/allotment-system/leases"
+from builders.scheduler_process import ACCOUNT, SchedulerProcess
 
 
 class ClusterLike(Protocol):
@@ -48,8 +46,6 @@ def admin(api: ApiServer) -> Actor:
 def credentials(cluster: ClusterLike, only_release: Release, admin: Actor) -> Iterator[Path]:
     """A kubeconfig of the scheduler's own ServiceAccount."""
     only_release.ensure()
-    # An empty Lease is taken at once; for a missing one a scheduler waits, as somebody may have deleted a held one.
-    admin.request("POST", LEASES, LEASE)
     with tempfile.TemporaryDirectory(prefix="allotment-scheduler-") as folder:
         yield kubeconfig_of_account(cluster.kubeconfig, admin, Path(folder), account=ACCOUNT)
 
