@@ -216,9 +216,7 @@ class World:
         self.manifest["metadata"]["generation"] += 1
 
     def condition(self, type_: str) -> dict[str, Any]:
-        found: dict[str, Any] = next(
-            each for each in self.manifest["status"]["conditions"] if each["type"] == type_
-        )
+        found: dict[str, Any] = next(each for each in self.manifest["status"]["conditions"] if each["type"] == type_)
         return found
 
     def _pod(

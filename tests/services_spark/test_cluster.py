@@ -75,7 +75,9 @@ def test_the_secret_itself_is_in_no_object_but_the_secret() -> None:
 
 
 def test_the_submission_port_that_takes_jobs_from_anybody_is_off() -> None:
-    properties = rendered(Observed(children=secret(), tenant=TENANT))["ConfigMap/lab-spark-cluster"]["data"]["spark.properties"]
+    properties = rendered(Observed(children=secret(), tenant=TENANT))["ConfigMap/lab-spark-cluster"]["data"][
+        "spark.properties"
+    ]
 
     assert "spark.master.rest.enabled=false" in properties
     assert "spark.authenticate=true" in properties

@@ -44,9 +44,7 @@ def unworkable(error: UnworkableError, *, health: Health | None, now: dt.datetim
     return Outcome(
         conditions=(
             condition(ConditionType.VALID, False, Reason.INVALID_SPEC, message, now=now),
-            condition(
-                ConditionType.READY, ready, reason, health.message if health and ready else message, now=now
-            ),
+            condition(ConditionType.READY, ready, reason, health.message if health and ready else message, now=now),
         ),
         requeue_after=LOOK_AGAIN_SECONDS,
     )

@@ -63,18 +63,14 @@ def pod_group(
         UnworkableError: the placement or the version cannot be had.
     """
     labels = {RACK_LABEL: rack.spec.name}
-    claim = claim_template(
-        owner, spec.storage, labels=labels, annotations=ring.annotations(), existing=rack.existing
-    )
+    claim = claim_template(owner, spec.storage, labels=labels, annotations=ring.annotations(), existing=rack.existing)
     pod = {
         "securityContext": pod_security(USER),
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "containers": [_container(spec, rack)],
         "volumes": _volumes(names),
         **service_wide(spec),
-        **pod_placement(
-            spec.placement, tenant, selector=owner.selector, node_selector=rack.spec.node_selector
-        ),
+        **pod_placement(spec.placement, tenant, selector=owner.selector, node_selector=rack.spec.node_selector),
     }
     return PodGroup(
         owner=owner,
@@ -121,7 +117,10 @@ def _container(spec: CassandraClusterSpec, rack: Rack) -> dict[str, Any]:
         "startupProbe": {**alive, "periodSeconds": 5, "failureThreshold": START_SECONDS // 5},
         "livenessProbe": {**alive, "periodSeconds": 20, "failureThreshold": 6, "timeoutSeconds": 5},
         "readinessProbe": {
-            "tcpSocket": {"port": CQL_PORT}, "periodSeconds": 5, "failureThreshold": 2, "timeoutSeconds": 3,
+            "tcpSocket": {"port": CQL_PORT},
+            "periodSeconds": 5,
+            "failureThreshold": 2,
+            "timeoutSeconds": 3,
         },
         "lifecycle": {"preStop": {"exec": {"command": drain}}},
         "volumeMounts": [

@@ -285,16 +285,12 @@ def _alter_quotas(client: Any, name: str, quotas: Mapping[str, float | None]) ->
 
 
 def _acl(user: str, rule: Rule) -> ACL:
-    pattern = ResourcePattern(
-        ResourceType[rule.resource], rule.name, ACLResourcePatternType[rule.pattern]
-    )
+    pattern = ResourcePattern(ResourceType[rule.resource], rule.name, ACLResourcePatternType[rule.pattern])
     return ACL(f"User:{user}", rule.host, ACLOperation[rule.operation], ACLPermissionType[rule.permission], pattern)
 
 
 def _acl_filter(user: str, rule: Rule) -> ACLFilter:
-    pattern = ResourcePatternFilter(
-        ResourceType[rule.resource], rule.name, ACLResourcePatternType[rule.pattern]
-    )
+    pattern = ResourcePatternFilter(ResourceType[rule.resource], rule.name, ACLResourcePatternType[rule.pattern])
     return ACLFilter(
         f"User:{user}", rule.host, ACLOperation[rule.operation], ACLPermissionType[rule.permission], pattern
     )

@@ -50,9 +50,10 @@ def log_in(login: Login, *, timeout: float) -> None:
 
 def _log_in_at(login: Login, host: str, port: int, timeout: float) -> None:
     context = client_context(login)
-    with socket.create_connection((host, port), timeout) as plain, context.wrap_socket(
-        plain, server_hostname=host
-    ) as connection:
+    with (
+        socket.create_connection((host, port), timeout) as plain,
+        context.wrap_socket(plain, server_hostname=host) as connection,
+    ):
         if login.certificate:
             # A certificate is refused only after the handshake, as the first answer that does not come.
             _ask(connection, _API_VERSIONS, b"")

@@ -96,9 +96,7 @@ class ClusterPlan:
     def _network(self) -> Iterable[dict[str, Any]]:
         yield network.headless_service(self.owner, self.names, self.spec)
         yield network.bootstrap_service(self.owner, self.names, self.spec)
-        yield network.policy(
-            self.owner, self.names, self.spec, tenant=self.tenant.name, operator_namespace=self.home
-        )
+        yield network.policy(self.owner, self.names, self.spec, tenant=self.tenant.name, operator_namespace=self.home)
         yield disruption_budget(self.owner, self.names.headless, selector=self.owner.selector)
 
     def _workloads(self) -> tuple[list[dict[str, Any]], str]:
@@ -141,25 +139,22 @@ class ClusterPlan:
 
     def _waiting_outside(self) -> str:
         names = [
-            name
-            for pool in self.brokers
-            for name in external.missing(self.observed, self.names, pool, self.outside)
+            name for pool in self.brokers for name in external.missing(self.observed, self.names, pool, self.outside)
         ]
         return f"Waiting for the addresses of the Services {', '.join(names[:3])}." if names else ""
 
     def _growth(self) -> Iterable[Apply]:
         for pool in self.topology.pools:
-            yield from growth(
-                self.observed, labels={POOL_LABEL: pool.spec.name}, size=pool.spec.storage.size
-            )
+            yield from growth(self.observed, labels={POOL_LABEL: pool.spec.name}, size=pool.spec.storage.size)
 
     def _leftovers(self, workloads: list[dict[str, Any]]) -> list[Delete]:
         """Return deletions of what no listener or pool needs any more; never of a pool that still runs."""
         wanted = [*workloads, *self._network(), *self._outside_services()]
         kept = {ObjectRef.of(manifest) for manifest in wanted}
         kept |= {
-            ref for ref, child in self.observed.children.items() if _pool_label(child) in self._pools_that_stay()
-            and ref.kind == "ConfigMap"
+            ref
+            for ref, child in self.observed.children.items()
+            if _pool_label(child) in self._pools_that_stay() and ref.kind == "ConfigMap"
         }
         return prune(self.observed.children, kept, kinds=_SWEPT)
 
@@ -207,9 +202,7 @@ class ClusterPlan:
                 for each in addresses:
                     if external.HOST_IP not in each.told or host:
                         told.setdefault(each.listener, []).append(each.told.replace(external.HOST_IP, host))
-        return {
-            listener.name: ",".join(told.get(f"CLIENT_{listener.name.upper()}", ())) for listener in self.outside
-        }
+        return {listener.name: ",".join(told.get(f"CLIENT_{listener.name.upper()}", ())) for listener in self.outside}
 
     def _pool_states(self) -> list[dict[str, Any]]:
         """Return the pools' states; ranges of pools that are gone stay."""

@@ -157,8 +157,10 @@ class KafkaUserKind:
             text = f"The brokers do not accept the credential of user {name}."
             return _says(False, "LoginRefused", text, now=now, actions=actions, status=status)
         count = len(access.rules(resource.spec.authorization.acls))
-        text = f"User {name} can log in; {count} rules of access." if count else (
-            f"User {name} can log in and may do nothing: list what it may in spec.authorization.acls."
+        text = (
+            f"User {name} can log in; {count} rules of access."
+            if count
+            else (f"User {name} can log in and may do nothing: list what it may in spec.authorization.acls.")
         )
         return _says(True, Reason.AS_EXPECTED, text, now=now, actions=actions, status=status)
 
