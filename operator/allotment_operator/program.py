@@ -72,6 +72,7 @@ class Operator:
     def __init__(self, client: Client, base: Foundations, *, identity: str) -> None:
         self._base = base
         self._client = client
+        self._identity = identity
         settings = base.settings
         self._register = Register(
             client, namespace=settings.namespace, services=self._services, changed=self._tenants_changed
@@ -151,6 +152,8 @@ class Operator:
             settings=kopf_settings(),
             standalone=True,
             clusterwide=True,
+            # Otherwise kopf asks for the user's name, which an arbitrary uid in a container does not have.
+            identity=self._identity,  # type: ignore[arg-type] # kopf exports no way to make its NewType
             stop_flag=stop,
             ready_flag=ready,
         )
