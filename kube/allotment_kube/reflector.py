@@ -216,11 +216,18 @@ class Reflector(Generic[T]):
 
     async def _list(self) -> None:
         seen: set[Key] = set()
+        unread: set[Key] = set()
+
+        def leave_out(what: UndecodableObject) -> None:
+            # It exists, whatever it holds now: what was known of it stays, or its pod's room would be given away.
+            unread.add((what.namespace, what.name))
+            self._note_undecodable(what)
+
         version = ""
         pages = self._client.pages(
             self.resource,
             page_size=self._settings.page_size,
-            on_undecodable=self._note_undecodable,
+            on_undecodable=leave_out,
             **self._scope,
         )
         async with aclosing(pages):
@@ -234,7 +241,7 @@ class Reflector(Generic[T]):
                         await asyncio.sleep(0)
                 version = page.resource_version
                 self._heard()
-        for key in [key for key in self._known if key not in seen]:
+        for key in [key for key in self._known if key not in seen and key not in unread]:
             self._drop(key, None)
         self._version, self._latest = version, _number(version)
         self.statistics.lists += 1

@@ -224,6 +224,23 @@ async def test_one_undecodable_object_is_left_out_and_named(fake: Fake, caplog: 
     assert "pods a/bad-2 is left out" in caplog.text
 
 
+async def test_an_object_that_can_no_longer_be_read_is_not_taken_for_deleted(fake: Fake) -> None:
+    """A pod that runs holds its room, whatever a newer server writes into it."""
+    pod = {"metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": "n"}}
+    fake.server.put(PODS, pod)
+    reflector = Reflector(fake.client, PODS, rng=random.Random(0))
+    task = asyncio.create_task(reflector.run())
+    await reflector.synced()
+    fake.server.put(PODS, {**pod, "spec": {"nodeName": 7}})
+    fake.server.store.compact()
+    fake.plan.script(Verb.WATCH, Fault.GONE)
+    await until(lambda: reflector.statistics.relists)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert set(reflector.objects()) == {("a", "p")}
+
+
 async def test_a_kind_that_appears_later_is_waited_for(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
     widgets = Resource.custom("example.org/v1", "Widget", "widgets")
     caplog.set_level(logging.CRITICAL)

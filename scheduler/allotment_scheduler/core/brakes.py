@@ -67,7 +67,8 @@ class Brakes:
         if backoff.until < now:  # one setback for the pods of a workload that go together
             backoff.evictions += 1
         longest = self.settings.longest_backoff
-        backoff.until = now + min(self.settings.backoff * 2 ** (backoff.evictions - 1), longest)
+        doublings = min(backoff.evictions - 1, 60)  # a float overflows at 1024
+        backoff.until = now + min(self.settings.backoff * 2**doublings, longest)
         if rule == "R2" and pod.leaf is not None:
             window = self.windows.setdefault(pod.leaf.name, Window(now))
             if now - window.start >= HOUR:

@@ -134,6 +134,8 @@ class Ledger:
             undertaking = self.undertakings.get(departure.claimant)
             if undertaking is not None:
                 undertaking.departures.discard(key)
+                if not undertaking.departures and not undertaking.starts:
+                    del self.undertakings[departure.claimant]
         self._quarantined.pop(key, None)
 
     # --- starts -------------------------------------------------------------------------------------------------
@@ -188,7 +190,7 @@ class Ledger:
         refusals = 0
         if known is not None and known.uid == uid and now - known.last < _FORGIVEN_AFTER:
             refusals = known.refusals
-        seconds: float = min(first * 2**refusals, LONGEST_QUARANTINE)
+        seconds: float = min(first * 2 ** min(refusals, 60), LONGEST_QUARANTINE)  # a float overflows at 1024
         self._quarantined[key] = _Quarantine(uid, refusals + 1, now + seconds, message, now)
         return seconds
 

@@ -88,6 +88,8 @@ class Statuses:
         alive = {(resource.kind, key) for resource, key, _ in wanted}
         for known in [known for known in self._written if known not in alive]:
             del self._written[known]
+        for flip in [flip for flip in self._flipped if flip[:2] not in alive]:
+            del self._flipped[flip]
         return [each for each in wanted if self._written.get((each[0].kind, each[1])) != each[2]]
 
     async def _write(
