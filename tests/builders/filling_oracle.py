@@ -172,7 +172,7 @@ class Filling:
         asked = frozenset().union(*(flow.asked for flow in tied))
         touched = frozenset().union(*(flow.touched for flow in tied))
         rivals = [flow.key for flow in flows if flow.key != least]
-        key, slope = self._key(basin, asked, touched, share)
+        key, slope = self._key(basin, asked, touched, share, {pool for pool, _ in cells})
         return Flow(basin, key, slope, cells, share, asked, touched, inflows, rivals)
 
     def _leaf_flow(self, basin: Basin) -> Flow | None:
@@ -190,19 +190,24 @@ class Filling:
         share = {column: rate * pace for column, rate in share.items()}
         asked = frozenset(column for column, _ in asks)
         touched = asked | {column for column, amount in basin.share.items() if amount}
-        key, slope = self._key(basin, asked, frozenset(measure.columns), share)
+        key, slope = self._key(basin, asked, frozenset(measure.columns), share, {basin.pool})
         return Flow(basin, key, slope, cells, share, asked, touched, [], [])
 
     def _key(
-        self, basin: Basin, asked: frozenset[Column], columns: frozenset[Column], rising: Mapping[Column, Fraction]
+        self,
+        basin: Basin,
+        asked: frozenset[Column],
+        columns: frozenset[Column],
+        rising: Mapping[Column, Fraction],
+        pools: set[str],
     ) -> tuple[Key, Fraction]:
         tenant = basin.tenant
         weight = tenant.spec.weight or 1
         top = max((basin.share.get(column, ZERO) for column in columns), default=ZERO)
         slope = max((rising.get(c, ZERO) for c in columns if basin.share.get(c, ZERO) == top), default=ZERO)
-        return (not self._guaranteed(basin, asked), tenant.weightless, top / weight), slope / weight
+        return (not self._guaranteed(basin, asked, pools), tenant.weightless, top / weight), slope / weight
 
-    def _guaranteed(self, basin: Basin, asked: frozenset[Column]) -> bool:
+    def _guaranteed(self, basin: Basin, asked: frozenset[Column], pools: set[str]) -> bool:
         tenant = basin.tenant
         caps = tenant.guaranteed
         if caps is not None and all(basin.used.get(column, ZERO) < caps.get(column, 0) for column in asked):
@@ -210,6 +215,7 @@ class Filling:
         return any(
             all(basin.cells.get((pool, column), ZERO) < inside.get(column, 0) for column in asked)
             for pool, inside in tenant.guaranteed_in.items()
+            if pool in pools
         )
 
     # --- until when ----------------------------------------------------------------------------------------------

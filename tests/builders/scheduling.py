@@ -60,6 +60,7 @@ class World:
         guaranteed: dict[str, int] | None = None,
         limits: dict[str, int] | None = None,
         suspended: bool = False,
+        guaranteed_in: dict[str, dict[str, int]] | None = None,
         **more: Any,
     ) -> "World":
         """A tenant with a namespace of its own name."""
@@ -67,7 +68,7 @@ class World:
             name,
             parent,
             Fraction(weight),
-            Bounds(amounts(**(guaranteed or {}))),
+            Bounds(amounts(**(guaranteed or {})), {pool: amounts(**it) for pool, it in (guaranteed_in or {}).items()}),
             Bounds(amounts(**(limits or {}))),
             suspended,
             (name,),

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.entitlement import Entitlement, fill
 from allotment_scheduler.core.invariants import overcommitted
+from allotment_scheduler.core.nodes import PoolSpec
+from allotment_scheduler.core.pods import SchedulingSpec
 from allotment_scheduler.core.resources import Column
+from allotment_scheduler.core.selectors import LabelSelector, Requirement
 from builders import filling_oracle
 from builders.scheduling import World
 from builders.worlds import worlds
@@ -135,3 +138,18 @@ def test_the_worked_example_of_the_paper() -> None:
 
     assert e.of(engine.state.forest.by_name["a"], cpu) == 3000
     assert e.of(engine.state.forest.by_name["b"], cpu) == 6000
+
+
+def test_a_guarantee_in_one_pool_is_no_claim_in_another() -> None:
+    """A tenant that holds a guarantee of cards and uses none of them must not come first wherever it runs."""
+    world = World().node("plain", labels={"pool": "plain"}, cpu=12).node("cards", labels={"pool": "cards"}, cpu=12)
+    for name in ("plain", "cards"):
+        world.pool(PoolSpec(name, LabelSelector((Requirement("pool", "In", (name,)),))))
+    world.tenant("rich", guaranteed_in={"cards": {"cpu": 8}}).tenant("poor")
+    plain = SchedulingSpec((), node_selector=(("pool", "plain"),))
+    for name in ("rich", "poor"):
+        world.pods(name, 12, cpu=1, spec=plain)
+    engine, e = entitlement_of(world)
+    cpu = engine.state.resources.column("cpu")
+
+    assert [e.of(engine.state.forest.by_name[name], cpu) for name in ("rich", "poor")] == [6000, 6000]

@@ -244,7 +244,7 @@ class Filling:
                 share[column] = share[column] + speed * rate if column in share else speed * rate
         asked = frozenset().union(*(child.flow.asked for child in tied if child.flow))
         touched = frozenset().union(*(child.flow.touched for child in tied if child.flow))
-        key, slope = self._key(basin, asked, touched, share)
+        key, slope = self._key(basin, asked, touched, share, {pool for pool, _ in cells})
         return Flow(basin.clock, key, slope, cells, share, asked, touched, inflows)
 
     def _leaf_flow(self, basin: Basin) -> Flow | None:
@@ -254,7 +254,7 @@ class Filling:
         cells, share = self._leaf_rates(asks, basin.pool, basin.tenant.spec.weight or ONE)
         asked = frozenset(column for column, _ in asks)
         touched = asked | {column for column, amount in basin.share.items() if amount}
-        key, slope = self._key(basin, asked, self.columns, share)
+        key, slope = self._key(basin, asked, self.columns, share, {basin.pool})
         return Flow(basin.clock, key, slope, cells, share, asked, touched, [])
 
     def _leaf_rates(
@@ -276,7 +276,12 @@ class Filling:
         return found
 
     def _key(
-        self, basin: Basin, asked: frozenset[Column], columns: frozenset[Column], rising: Mapping[Column, Fraction]
+        self,
+        basin: Basin,
+        asked: frozenset[Column],
+        columns: frozenset[Column],
+        rising: Mapping[Column, Fraction],
+        pools: set[str],
     ) -> tuple[Key, Fraction]:
         tenant = basin.tenant
         top, slope = ZERO, ZERO
@@ -289,9 +294,10 @@ class Filling:
         weight = tenant.spec.weight or ONE
         if weight != 1:
             top, slope = top / weight, slope / weight
-        return (not tenant.has_guarantee or not self._guaranteed(basin, asked), tenant.weightless, top), slope
+        return (not tenant.has_guarantee or not self._guaranteed(basin, asked, pools), tenant.weightless, top), slope
 
-    def _guaranteed(self, basin: Basin, asked: frozenset[Column]) -> bool:
+    def _guaranteed(self, basin: Basin, asked: frozenset[Column], pools: set[str]) -> bool:
+        """G(q): below the guarantee for the whole cluster, or below that of a pool that it is pouring into."""
         tenant = basin.tenant
         caps = tenant.guaranteed
         if caps is not None and all(basin.used.get(column, ZERO) < caps.get(column, 0) for column in asked):
@@ -299,6 +305,7 @@ class Filling:
         return any(
             all(basin.cells.get((pool, column), ZERO) < inside.get(column, 0) for column in asked)
             for pool, inside in tenant.guaranteed_in.items()
+            if pool in pools
         )
 
     # --- until when ----------------------------------------------------------------------------------------------
