@@ -139,6 +139,17 @@ def test_a_waiting_driver_says_what_the_scheduler_says() -> None:
     assert (world.state, world.message) == ("SUBMITTED", "AboveLimit: 8 of 8 cpu")
 
 
+def test_a_driver_that_runs_is_running_whatever_its_conditions_say() -> None:
+    world = World()
+    world.round()
+    world.becomes("Running", placed=False)
+    world.driver()["spec"]["nodeName"] = "n1"
+    world.driver()["metadata"]["creationTimestamp"] = world.now.isoformat()
+    world.round()
+
+    assert world.state == "RUNNING"
+
+
 def test_a_driver_that_never_starts_after_finding_a_node_has_failed() -> None:
     world = World(startTimeoutSeconds=60)
     world.round()

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, NotFoundError
+from allotment_kube.models import Object
 from allotment_kube.patches import Patch, StrategicMergePatch
 from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core.explain import Explainer, Why
@@ -38,8 +39,8 @@ class PatchingClient(Protocol):
 
     async def patch(
         self, resource: Resource[Any], name: str, patch: Patch, *, namespace: str = "", subresource: str = ""
-    ) -> Any:  # noqa: ANN401 - the patched object, which nobody reads
-        """Change part of an object."""
+    ) -> Any:  # noqa: ANN401 - of the resource's type
+        """Change part of an object; returns it as it is then."""
 
 
 class Reporter:
@@ -139,17 +140,15 @@ class Reporter:
         await asyncio.gather(*(write(*each) for each in due))
 
     async def _write(self, client: PatchingClient, key: PodKey, uid: str, why: Why) -> None:
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable" if why.code in ADMITTED else why.code,
-            "message": text(why),
-            "lastProbeTime": None,
-            "lastTransitionTime": datetime.fromtimestamp(int(self._now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
-        patch = StrategicMergePatch({"status": {"conditions": [condition]}}, uid=uid)
+        reason = "Unschedulable" if why.code in ADMITTED else why.code
+        patch = StrategicMergePatch(self._condition("False", reason, text(why)), uid=uid)
         try:
-            await client.patch(PODS, key[1], patch, namespace=key[0], subresource="status")
+            patched = await client.patch(PODS, key[1], patch, namespace=key[0], subresource="status")
+            if patched.spec.node_name:
+                # It was bound while this was under way. The binding had set the condition; nobody else would again.
+                patch = StrategicMergePatch(self._condition("True", None, None), uid=uid)
+                await client.patch(PODS, key[1], patch, namespace=key[0], subresource="status")
+                return
         except (NotFoundError, ConflictError):
             return
         except LeadershipLostError:
@@ -158,6 +157,19 @@ class Reporter:
             _logger.warning("%s/%s cannot be told why it waits: %s", *key, error)
             return
         self._said[key] = Said(uid, why.code, text(why), self._now())
+
+    def _condition(self, status: str, reason: str | None, message: str | None) -> Object:
+        """The condition as a patch; None removes a field."""
+        since = datetime.fromtimestamp(int(self._now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        condition = {
+            "type": "PodScheduled",
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "lastProbeTime": None,
+            "lastTransitionTime": since,
+        }
+        return {"status": {"conditions": [condition]}}
 
 
 def text(why: Why) -> str:

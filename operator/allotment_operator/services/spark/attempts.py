@@ -81,7 +81,7 @@ def _from_driver(
         return replace(known, state="COMPLETED", stop=True, ended=now)
     if phase == "Failed":
         return _failed(application, known, _why(status), now, evicted=_was_evicted(status))
-    placed = _since(status, "PodScheduled")
+    placed = _placed_at(driver)
     if placed is None:
         return replace(known, state="SUBMITTED", message=_waiting(status), start=True)
     return _placed(application, known, status, placed, now)
@@ -167,6 +167,15 @@ def _since(status: Mapping[str, Any], type_: str) -> dt.datetime | None:
         if each["type"] == type_ and each["status"] == "True" and each.get("lastTransitionTime"):
             return dt.datetime.fromisoformat(each["lastTransitionTime"])
     return None
+
+
+def _placed_at(driver: Mapping[str, Any]) -> dt.datetime | None:
+    """When a pod was given a node; None while it has none. The node itself is the proof, conditions may lag behind."""
+    status = driver.get("status") or {}
+    if not (driver.get("spec") or {}).get("nodeName"):
+        return _since(status, "PodScheduled")
+    began = _since(status, "PodScheduled") or status.get("startTime") or driver["metadata"]["creationTimestamp"]
+    return began if isinstance(began, dt.datetime) else dt.datetime.fromisoformat(began)
 
 
 def _started(status: Mapping[str, Any]) -> dt.datetime | None:
