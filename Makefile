@@ -1,7 +1,7 @@
 # Every target sets up what it needs: a .venv from uv.lock, and, where a cluster runs, the one-time build of the
 # control plane. Nothing outside this folder and the user's cache folder changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup controlplane demo test check format generate e2e bench soak clean
+.PHONY: help setup controlplane demo test check format generate e2e bench benchlive soak clean
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
@@ -20,7 +20,7 @@ demo: controlplane ## a bank's shared cluster at work, on this machine
 	@$(BIN)/allot demo $(ARGS)
 
 test: controlplane ## every test; real nodes only where ALLOT_REAL_NODE=1
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -m "not soak" $(ARGS)
 
 check: setup ## lint, types, import layers, generated files
 	@$(BIN)/ruff format --check .
@@ -40,8 +40,14 @@ generate: setup ## write crds/ and docs/reference from the models
 e2e: controlplane ## only the tests on a real API server
 	@$(PYTEST) -m cluster $(ARGS)
 
-bench: setup ## benchmarks; figures also in build/
-	@$(PYTEST) tests/benchmarks $(ARGS)
+bench: setup ## benchmarks of the engine and the client; figures also in build/
+	@mkdir -p build
+	@$(BIN)/python tests/benchmarks/bench_engine.py $(ARGS)
+	@$(BIN)/python tests/benchmarks/bench_kube_client.py
+
+benchlive: controlplane ## the live scheduler beside kube-scheduler, on a local cluster
+	@mkdir -p build
+	@$(BIN)/python tests/benchmarks/bench_live.py $(ARGS)
 
 soak: controlplane ## the long versions of the tests
 	@$(PYTEST) -m soak $(ARGS)
