@@ -1,14 +1,14 @@
 # Every target sets up what it needs: a .venv from uv.lock, and, where a cluster runs, the one-time build of the
 # control plane. Nothing outside this folder and the user's cache folder changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup controlplane demo test check format generate e2e bench benchlive soak clean
+.PHONY: help setup controlplane demo test check format generate e2e bench bench-live soak clean
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
-	 || sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	 || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 
 setup: ## make .venv from the lock file
 	@scripts/bootstrap
@@ -45,7 +45,7 @@ bench: setup ## benchmarks of the engine and the client; figures also in build/
 	@$(BIN)/python tests/benchmarks/bench_engine.py $(ARGS)
 	@$(BIN)/python tests/benchmarks/bench_kube_client.py
 
-benchlive: controlplane ## the live scheduler beside kube-scheduler, on a local cluster
+bench-live: controlplane ## the live scheduler beside kube-scheduler, on a local cluster
 	@mkdir -p build
 	@$(BIN)/python tests/benchmarks/bench_live.py $(ARGS)
 
