@@ -177,6 +177,7 @@ NAMES: Final[tuple[Name, ...]] = (
     ),
     Name("field manager", OPERATOR_FIELD_MANAGER, "", "operator", "Owner of the fields that the operator applies."),
     Name("field manager", SCHEDULER_FIELD_MANAGER, "", "scheduler", "Owner of the fields that the scheduler applies."),
+    Name("name", f"{GROUP}/scheduler", "Event", "scheduler", "Reporting controller of the scheduler's Events."),
     Name("name", SCHEDULER_NAME, "Pod", "admission policy", "The spec.schedulerName of every pod of a tenant."),
     Name(
         "name", TENANT_POLICY_NAME, "TenantPolicy", "operator", "Name of the one TenantPolicy in each tenant namespace."

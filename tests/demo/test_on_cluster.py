@@ -31,7 +31,10 @@ class Run:
         self.state = folder / "state"
         self.report = folder / "report.json"
         self.lines: list[str] = []
-        command = [sys.executable, "-c", "from allotment_cli.main import main; main()", "demo", "--no-color"]
+        # A run in the background hands down that interrupts are ignored; a person's terminal does not.
+        hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        program = f"{hears}; from allotment_cli.main import main; main()"
+        command = [sys.executable, "-c", program, "demo", "--no-color"]
         self.process = subprocess.Popen(
             [*command, "--report", str(self.report)],
             env={**os.environ, "ALLOTMENT_STATE": str(self.state)},

@@ -288,7 +288,7 @@ class TestTheOperator:
         for number, leaf in enumerate(leaves):
             for space in (estate.name(f"n{number}a"), estate.name(f"n{number}b")):
                 assert estate.namespace(space)["metadata"]["labels"]["allotment.dev/tenant"] == leaf
-                assert len(estate.items(NETWORK.format(space))) == 4
+                assert len(estate.items(NETWORK.format(space))) == 5
                 assert len(estate.items(POLICIES.format(space))) == 1
                 assert len(estate.items(QUOTAS.format(space))) == 1
 
