@@ -19,50 +19,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from allotment_scheduler.core.entitlement import Cell, Entitlement, Portion
 from allotment_scheduler.core.resources import Amounts, Column
 from allotment_scheduler.core.shares import Measure
 from allotment_scheduler.core.tenants import Tenant
 
 ZERO = Fraction(0)
-Cell = tuple[str, Column]
-"""A resource of a pool."""
-
-
-@dataclass(frozen=True, slots=True)
-class Portion:
-    """Demand of `count` equal pods in a row. `pools`: where they may run, the cheapest first."""
-
-    asks: Amounts
-    pools: tuple[str, ...]
-    count: int
-
-
-@dataclass(slots=True)
-class Entitlement:
-    """e(q, r) per tenant name, in total and per pool."""
-
-    cells: dict[str, dict[Cell, Fraction]]
-    _whole: dict[tuple[str, Column, Sequence[str] | None], int] = field(default_factory=dict)
-
-    def whole(self, tenant: Tenant, column: Column, pools: tuple[str, ...] | None = None) -> int:
-        """The same in whole units, rounded down: for a whole use u, u > e exactly if u > whole(e)."""
-        key = (tenant.name, column, pools)
-        found = self._whole.get(key)
-        if found is None:
-            found = self._whole[key] = int(self.of(tenant, column, pools))
-        return found
-
-    def of(self, tenant: Tenant, column: Column, pools: Sequence[str] | None = None) -> Fraction:
-        """What a tenant is entitled to of a resource, in all pools or in some."""
-        cells = self.cells.get(tenant.name, {})
-        return sum((x for (pool, c), x in cells.items() if c == column and (pools is None or pool in pools)), ZERO)
-
-    def totals(self, tenant: Tenant) -> dict[Column, Fraction]:
-        """What a tenant is entitled to of every resource, over all pools."""
-        total: dict[Column, Fraction] = {}
-        for (_, column), amount in self.cells.get(tenant.name, {}).items():
-            total[column] = total.get(column, ZERO) + amount
-        return total
 
 
 @dataclass(slots=True, eq=False)

@@ -38,11 +38,8 @@ def test_the_filling_by_clocks_equals_the_naive_one(world: World) -> None:
     state = world.state()
     engine = Engine(state)
     portions = engine.demand.portions()
-    naive = {
-        leaf: [filling_oracle.Portion(p.asks, p.pools, p.count) for p in listed] for leaf, listed in portions.items()
-    }
 
-    want = filling_oracle.fill(state.forest.root, naive, state.measure)
+    want = filling_oracle.fill(state.forest.root, portions, state.measure)
 
     assert nonzero(fill(state.forest.root, portions, state.measure).cells) == nonzero(want.cells)
 

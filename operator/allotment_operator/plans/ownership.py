@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from allotment_api.labels import GROUP, INSTANCE_LABEL, KIND_LABEL
+from allotment_api.labels import API_VERSION, GROUP, INSTANCE_LABEL, KIND_LABEL
+from allotment_api.resource import Resource
 from allotment_operator.plans.actions import Delete, Manifest, ObjectRef
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
@@ -26,6 +27,12 @@ class Owner:
     namespace: str
     name: str
     uid: str
+
+    @classmethod
+    def of(cls, resource: Resource) -> "Owner":
+        """Return the identity of a resource as read from the API server."""
+        metadata, kind = resource.metadata, type(resource).definition.kind
+        return cls(API_VERSION, kind, metadata.namespace or "", metadata.name, metadata.uid or "")
 
     @property
     def selector(self) -> dict[str, str]:

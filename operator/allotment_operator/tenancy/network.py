@@ -12,7 +12,8 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from allotment_api.labels import KIND_LABEL, TENANT_LABEL
+from allotment_api.labels import KIND_LABEL
+from allotment_operator.plans.network import operator_pods, tenant_pods
 
 DNS_NAMESPACE: Final = "kube-system"
 NODE_LOCAL_DNS: Final = "169.254.20.10/32"
@@ -25,13 +26,7 @@ def network_policies(
     namespace: str, labels: Mapping[str, str], *, tenant: str, egress: Iterable[str], operator_namespace: str
 ) -> list[dict[str, Any]]:
     """Render the NetworkPolicies of one namespace, the wall first."""
-    same_tenant = {"namespaceSelector": {"matchLabels": {TENANT_LABEL: tenant}}}
-    operator = {
-        "namespaceSelector": _namespace(operator_namespace),
-        "podSelector": {
-            "matchLabels": {"app.kubernetes.io/name": "allotment", "app.kubernetes.io/component": "operator"}
-        },
-    }
+    same_tenant, operator = tenant_pods(tenant), operator_pods(operator_namespace)
     dns = {
         "to": [{"namespaceSelector": _namespace(DNS_NAMESPACE)}, {"ipBlock": {"cidr": NODE_LOCAL_DNS}}],
         "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],

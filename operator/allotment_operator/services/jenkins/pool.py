@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from allotment_api.conditions import Condition, ConditionType, Reason, condition
 from allotment_api.jenkins import AgentState, JenkinsAgentPool
-from allotment_api.labels import API_VERSION
 from allotment_operator.kind import Scope, ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.plans.actions import Action, Apply, Delete, Invoke, Manifest, ObjectRef
 from allotment_operator.plans.outcome import Health, Observed, Outcome, TenantView
@@ -60,7 +59,7 @@ class JenkinsAgentPools:
 
     def plan(self, resource: JenkinsAgentPool, observed: Observed, *, now: dt.datetime) -> Outcome:
         """Size the pool by the controller's queue; without an answer from the controller, change nothing."""
-        owner = _owner(resource)
+        owner = Owner.of(resource)
         if observed.tenant is None:
             return unworkable(UnworkableError(NO_TENANT), health=observed.health, now=now)
         snapshot = (observed.health.details if observed.health else {}).get(SNAPSHOT)
@@ -164,11 +163,6 @@ def mark(resource: JenkinsAgentPool) -> str:
     return f"allotment-{resource.metadata.uid}"
 
 
-def _owner(resource: JenkinsAgentPool) -> Owner:
-    metadata = resource.metadata
-    return Owner(API_VERSION, resource.kind, metadata.namespace or "", metadata.name, metadata.uid or "")
-
-
 def shape_of(resource: JenkinsAgentPool) -> Shape:
     """Return how a pool behaves, as its owner wrote it."""
     spec = resource.spec
@@ -213,7 +207,7 @@ def _preemption(resource: JenkinsAgentPool, tenant: TenantView) -> Preemption:
 
 def _actions(resource: JenkinsAgentPool, observed: Observed, decision: Decision, tenant: TenantView) -> list[Action]:
     """Carry out what was decided for each agent that is noted already; new ones are only noted in this round."""
-    owner, preemption = _owner(resource), _preemption(resource, tenant)
+    owner, preemption = Owner.of(resource), _preemption(resource, tenant)
     actions: list[Action] = []
     for verdict in decision.verdicts:
         name = verdict.agent.name

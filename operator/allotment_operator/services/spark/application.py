@@ -65,7 +65,7 @@ class SparkApplicationKind:
         """Bring the application to its end, attempt by attempt."""
         if observed.tenant is None:
             return unworkable(UnworkableError(NO_TENANT), health=None, now=now)
-        owner, names = _owner(resource), Names(resource.metadata.name)
+        owner, names = Owner.of(resource), Names(resource.metadata.name)
         standing = judge(resource, observed, now=now)
         expired = _expires_in(resource, standing, now)
         if expired is not None and expired <= 0:
@@ -103,11 +103,6 @@ class SparkApplicationKind:
         """An application is told nothing."""
         del resource, observed
         raise ValueError(f"a SparkApplication cannot {action.operation}")
-
-
-def _owner(resource: SparkApplication) -> Owner:
-    metadata = resource.metadata
-    return Owner(API_VERSION, resource.kind, metadata.namespace or "", metadata.name, metadata.uid or "")
 
 
 def _preemption(resource: SparkApplication, tenant: TenantView) -> Preemption:

@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any, Final
 
-from allotment_api.labels import API_VERSION, COMPONENT_LABEL
+from allotment_api.labels import COMPONENT_LABEL
 from allotment_api.quantities import CPU, MEMORY
 from allotment_api.spark import SparkCluster
 from allotment_operator.kind import Scope, ServiceUnavailableError
@@ -128,8 +128,7 @@ class _Plan:
     """One round's plan: the parts that several steps need, and the steps."""
 
     def __init__(self, resource: SparkCluster, observed: Observed, tenant: TenantView, home: str) -> None:
-        metadata, self.spec = resource.metadata, resource.spec
-        self.owner = Owner(API_VERSION, resource.kind, metadata.namespace or "", metadata.name, metadata.uid or "")
+        self.spec, self.owner = resource.spec, Owner.of(resource)
         self.observed, self.tenant, self.home = observed, tenant, home
         self.deployed = was_ready(resource.status.conditions if resource.status else ())
         requested = {*map(str, self.spec.master.resources.requests), *self._worker_requests()}
