@@ -86,7 +86,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     assert not list(running.state.glob("clusters/*/cluster.json")), "a cluster is left"
 
 
-@pytest.mark.soak  # one of four quiet runs stalled in `training`: cards' nodes lacked CPU; not to gate changes until found
+@pytest.mark.soak  # one of four runs stalled in `training`; until that is found it must not gate a change
 def test_every_act_happens_and_nothing_is_left(run: Run) -> None:
     for _ in run.told():
         pass
