@@ -80,3 +80,18 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
         return Cluster(Path(given), tuple(binaries["kubectl"]))
     running: LocalCluster = request.getfixturevalue("local_cluster")
     return Cluster(running.kubeconfig, tuple(running.specification.binaries["kubectl"]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what speaks to a cluster, for `make e2e`, and give it one second try.
+
+    A real control plane on a busy machine can be late beyond every patience. The summary names each test that needed
+    its second try: a defect to find, in the test or in the program, but no reason to throw the whole run away. Pure
+    tests get no such try.
+    """
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "cluster" in fixtures or "local_cluster" in fixtures:
+            item.add_marker(pytest.mark.cluster)
+        if any(item.get_closest_marker(name) for name in ("cluster", "real_node")):
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))

@@ -120,10 +120,3 @@ def api(cluster: TestCluster) -> Iterator[Api]:
     yield out
     out.request("DELETE", f"/api/v1/namespaces/{out.namespace}")
     pool.clear()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what speaks to the API server, so that `make e2e` finds it."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent) and "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.cluster)
