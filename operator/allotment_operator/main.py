@@ -17,12 +17,13 @@ from allotment_kube.lease import Lease, unique_identity
 from allotment_kube.program import logs
 from allotment_kube.program.reign import install_signals, lease_times, reign_until
 from allotment_kube.program.server import Readiness, serving
+from allotment_kube.program.settings import SettingsError
 from allotment_operator.handlers import QuietRetries
 from allotment_operator.kind import Key
 from allotment_operator.metrics import Metrics
 from allotment_operator.program import Foundations, Operator
 from allotment_operator.reconcile.queue import WorkQueue
-from allotment_operator.settings import Settings, SettingsError, from_command_line
+from allotment_operator.settings import Settings, from_command_line
 
 _logger = logging.getLogger(__name__)
 LEASE: Final = "allotment-operator"

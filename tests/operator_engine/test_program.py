@@ -17,12 +17,13 @@ from allotment_kube.configuration import Configuration
 from allotment_kube.credentials import TokenFileCredentials
 from allotment_kube.program import logs
 from allotment_kube.program.server import Readiness, serving
+from allotment_kube.program.settings import SettingsError, Sources
 from allotment_operator import kinds
 from allotment_operator.audit import AuditLog, last_manager
 from allotment_operator.kind import Key
 from allotment_operator.login import login_with
 from allotment_operator.metrics import PREFIX, Metrics
-from allotment_operator.settings import Settings, SettingsError, from_command_line
+from allotment_operator.settings import Settings, from_command_line
 from allotment_operator.tenancy.estate import SERVICE_KINDS
 
 
@@ -53,7 +54,7 @@ class TestSettings:
         file.write_text(text)
 
         with pytest.raises(SettingsError, match=said):
-            Settings.load(file=file, environment=environment)
+            Sources(Settings, file, environment, {}).read()
 
     def test_every_one_is_explained(self) -> None:
         assert all(field.description for field in Settings.model_fields.values())

@@ -11,8 +11,7 @@ import pytest
 from builders.api_server import Actor, ApiServer
 from builders.ground import GROUND, Ground
 from builders.helm_chart import Release
-from builders.operator_process import eventually, kubeconfig_of_account
-from builders.scheduler_process import ACCOUNT, SchedulerProcess
+from builders.program_process import SchedulerProcess, eventually, kubeconfig_of_account
 
 
 class ClusterLike(Protocol):
@@ -47,7 +46,7 @@ def credentials(cluster: ClusterLike, only_release: Release, admin: Actor) -> It
     """A kubeconfig of the scheduler's own ServiceAccount."""
     only_release.ensure()
     with tempfile.TemporaryDirectory(prefix="allotment-scheduler-") as folder:
-        yield kubeconfig_of_account(cluster.kubeconfig, admin, Path(folder), account=ACCOUNT)
+        yield kubeconfig_of_account(cluster.kubeconfig, admin, Path(folder), account=SchedulerProcess.account)
 
 
 @pytest.fixture(scope="module")

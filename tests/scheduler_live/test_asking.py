@@ -9,8 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from builders.ground import Ground
-from builders.operator_process import eventually
-from builders.scheduler_process import SchedulerProcess
+from builders.program_process import SchedulerProcess, eventually
 
 pytestmark = pytest.mark.cluster
 

@@ -10,8 +10,7 @@ import pytest
 
 from builders.api_server import Actor
 from builders.ground import ALLOTMENT, Ground
-from builders.operator_process import eventually
-from builders.scheduler_process import SchedulerProcess
+from builders.program_process import SchedulerProcess, eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -147,12 +146,12 @@ def test_the_standby_takes_over_and_the_woken_leader_sends_nothing(
     alone.signal(signal.SIGSTOP)
     for number in range(8):
         ground.pod(tenant, f"p{number}")
-    eventually(other.leads, because=other.tail)
+    eventually(other.at_work, because=other.tail)
     eventually(lambda: len(ground.nodes_of(tenant)) == 8, because=other.tail)
     alone.signal(signal.SIGCONT)
     assert alone.process is not None
     assert alone.process.wait(timeout=30) == 1
-    assert other.leads()
+    assert other.at_work()
 
 
 def test_a_bad_tenant_keeps_its_last_good_version_and_says_so(alone: SchedulerProcess, ground: Ground) -> None:
@@ -182,4 +181,4 @@ def test_new_settings_are_taken_up_and_wrong_ones_refused(alone: SchedulerProces
     config.write_text(good.replace('"quarantineSeconds": 1', '"quarantineSeconds": 2'))
     eventually(lambda: alone.metric("settings_good") == 1, because=alone.tail)
     assert any("startsPerCycle" in line["message"] for line in alone.lines())
-    assert alone.leads()
+    assert alone.at_work()

@@ -10,7 +10,7 @@ import pytest
 
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import Release
-from builders.operator_process import LEASE, OperatorProcess, eventually, kubeconfig_of_account
+from builders.program_process import OperatorProcess, eventually, kubeconfig_of_account, lease
 from builders.tenant_objects import namespace_object, tenant
 
 API = "/apis/allotment.dev/v1alpha1"
@@ -109,9 +109,9 @@ def operator(cluster: ClusterLike, only_release: Release, admin: Actor) -> Itera
     """The operator, at work."""
     only_release.ensure()
     # An empty Lease is taken at once; for a missing one the operator waits, as somebody may have deleted a held one.
-    admin.request("POST", NEW_LEASE, {**LEASE, "spec": {}})
+    admin.request("POST", NEW_LEASE, {**lease(OperatorProcess.account), "spec": {}})
     with tempfile.TemporaryDirectory(prefix="allotment-operator-") as folder:
-        credentials = kubeconfig_of_account(cluster.kubeconfig, admin, Path(folder))
+        credentials = kubeconfig_of_account(cluster.kubeconfig, admin, Path(folder), account=OperatorProcess.account)
         process = OperatorProcess(credentials, Path(folder, "operator.log"))
         try:
             process.start()
@@ -128,7 +128,7 @@ def estate(admin: Actor, operator: OperatorProcess) -> Iterator[Estate]:
     """Tenants that nobody else knows."""
     found = Estate(admin, f"t{uuid.uuid4().hex[:8]}")
     yield found
-    if operator._process is None:
+    if operator.process is None:
         operator.start()
     found.leave()
     _LEFT.append(found)

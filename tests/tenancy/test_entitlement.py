@@ -46,7 +46,7 @@ class TestPools:
 
         assert policy.allowed_toleration_keys == ("dedicated", "nvidia.com/gpu")
         assert view is not None
-        assert view.toleration_keys == ("dedicated", "nvidia.com/gpu")
+        assert view.pools["gpu"].toleration_keys == ("dedicated", "nvidia.com/gpu")
         assert view.pools["cpu"].toleration_keys == ()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from builders.api_server import Actor, Answer
-from builders.operator_process import OperatorProcess, eventually
+from builders.program_process import OperatorProcess, eventually
 from builders.tenant_objects import await_default_service_account, namespace_object, pod
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -159,14 +159,14 @@ class TestAChange:
         assert policy["spec"]["tenant"] == second
         eventually(lambda: (estate.get(first) or {})["status"].get("namespaces", []) == [])
 
-    def test_is_undone_where_somebody_else_made_it(self, estate: Any, operator: OperatorProcess) -> None:
+    def test_is_undone_where_somebody_else_made_it(self, estate: Any) -> None:
         space = estate.name("space")
         leaf = estate.add("leaf", namespaces=[space])
         eventually(lambda: estate.ready(leaf))
         wall = f"{NETWORK.format(space)}/allotment-default-deny"
         assert estate.admin.request("DELETE", wall).accepted
 
-        eventually(lambda: estate.admin.request("GET", wall).accepted, timeout=operator.resync_seconds + 20)
+        eventually(lambda: estate.admin.request("GET", wall).accepted, timeout=50)
 
     def test_of_a_pause_leaves_everything_alone_until_it_ends(self, estate: Any) -> None:
         leaf = estate.add("leaf", paused=True, namespaces=[estate.name("space")])

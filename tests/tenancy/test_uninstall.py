@@ -14,7 +14,7 @@ from allotment_local.cluster import LocalCluster
 from allotment_local.progress import reporter
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import Release
-from builders.operator_process import LEASE, OperatorProcess, eventually, kubeconfig_of_account
+from builders.program_process import OperatorProcess, eventually, kubeconfig_of_account, lease
 from builders.tenant_objects import expect, namespace_object, pod, tenant
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -107,9 +107,10 @@ def installation(own_cluster: Path) -> Iterator[Installation]:
     api = ApiServer(own_cluster)
     admin = api.admin()
     Release(own_cluster).ensure()
-    admin.request("POST", LEASES, {**LEASE, "spec": {}})
+    admin.request("POST", LEASES, {**lease(OperatorProcess.account), "spec": {}})
     with tempfile.TemporaryDirectory(prefix="allotment-uninstall-") as folder:
-        operator = OperatorProcess(kubeconfig_of_account(own_cluster, admin, Path(folder)), Path(folder, "log"))
+        credentials = kubeconfig_of_account(own_cluster, admin, Path(folder), account=OperatorProcess.account)
+        operator = OperatorProcess(credentials, Path(folder, "log"))
         operator.start()
         try:
             yield Installation(own_cluster, admin, operator)

@@ -18,11 +18,12 @@ from allotment_kube.lease import Lease, unique_identity
 from allotment_kube.program import logs
 from allotment_kube.program.reign import install_signals, lease_times, reign_until
 from allotment_kube.program.server import Readiness, serving
+from allotment_kube.program.settings import SettingsError, Sources
 from allotment_scheduler.shell.announcer import Announcer
 from allotment_scheduler.shell.loop import Scheduler, tame_collector
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.reporter import Reporter
-from allotment_scheduler.shell.settings import Settings, SettingsError, Sources, fixed_changes
+from allotment_scheduler.shell.settings import Settings, fixed_changes, sources_of
 from allotment_scheduler.shell.statuses import Statuses
 from allotment_scheduler.shell.watches import Watches
 
@@ -35,7 +36,7 @@ _AFTER_FAULT: Final = 5.0
 class LiveSettings:
     """The settings in force. A wrong new version is refused and the last good one stays."""
 
-    def __init__(self, sources: Sources, metrics: Metrics) -> None:
+    def __init__(self, sources: Sources[Settings], metrics: Metrics) -> None:
         self._sources = sources
         self._metrics = metrics
         self._current = sources.read()
@@ -85,7 +86,7 @@ class LiveSettings:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     try:
-        sources = Sources.of(sys.argv[1:] if arguments is None else arguments)
+        sources = sources_of(sys.argv[1:] if arguments is None else arguments)
         metrics = Metrics()
         live = LiveSettings(sources, metrics)
         logs.configure(live().log_level, live().log_format)

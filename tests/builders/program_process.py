@@ -1,4 +1,4 @@
-"""The operator as a process of its own, with its ServiceAccount's token and nothing more."""
+"""Operator and scheduler as processes of their own, each with its ServiceAccount's token and nothing more."""
 
 import json
 import os
@@ -9,10 +9,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -21,15 +21,18 @@ from builders.api_server import Actor
 NAMESPACE = "allotment-system"
 START_SECONDS = 120
 """Loading takes three seconds of processor time, and then the Lease of a killed predecessor must run out."""
-ACCOUNT = "allotment-operator"
-LEASE = {
-    "apiVersion": "coordination.k8s.io/v1",
-    "kind": "Lease",
-    "metadata": {"name": "allotment-operator", "namespace": NAMESPACE},
-}
 
 
-def kubeconfig_of_account(admin_kubeconfig: Path, admin: Actor, folder: Path, *, account: str = ACCOUNT) -> Path:
+def lease(account: str) -> dict[str, Any]:
+    """A program's Lease, but for its spec."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": account, "namespace": NAMESPACE},
+    }
+
+
+def kubeconfig_of_account(admin_kubeconfig: Path, admin: Actor, folder: Path, *, account: str) -> Path:
     """Write a kubeconfig whose only credential is a fresh token of the ServiceAccount."""
     path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}}
@@ -58,39 +61,59 @@ def _free_port() -> int:
 
 
 @dataclass
-class OperatorProcess:
-    """Starts, kills and restarts `allotment-operator`."""
+class ProgramProcess:
+    """Starts, kills and restarts one of the two programs; `settings` are those of its file."""
 
     kubeconfig: Path
     log: Path
-    lease_seconds: float = 8.0
-    resync_seconds: float = 30.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
     port: int = field(default_factory=_free_port)
-    _process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    account: ClassVar[str]
+    module: ClassVar[str]
+    defaults: ClassVar[Mapping[str, Any]]
 
     def start(self, *, wait: bool = True) -> None:
         """Start it; optionally wait until it is at work."""
-        assert self._process is None, "the operator runs already"
-        environment = {
-            **os.environ,
-            "ALLOTMENT_LEASE_SECONDS": str(self.lease_seconds),
-            "ALLOTMENT_RESYNC_SECONDS": str(self.resync_seconds),
-            "ALLOTMENT_HTTP_PORT": str(self.port),
-            "ALLOTMENT_HTTP_HOST": "127.0.0.1",
-            "ALLOTMENT_NAMESPACE": NAMESPACE,
-            "ALLOTMENT_LOG_FORMAT": "json",
+        assert self.process is None, f"{self.account} runs already"
+        given = {
+            "httpHost": "127.0.0.1",
+            "httpPort": self.port,
+            "namespace": NAMESPACE,
+            "logFormat": "json",
+            **self.defaults,
+            **self.settings,
         }
-        command = [sys.executable, "-m", "allotment_operator.main", "--kubeconfig", str(self.kubeconfig)]
+        self.configure(json.dumps(given))
+        command = [sys.executable, "-m", self.module]
+        command += ["--kubeconfig", str(self.kubeconfig), "--config", str(self.config)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ALLOTMENT_")}
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         if wait:
             eventually(self.at_work, because=self.tail, timeout=START_SECONDS)
 
+    @property
+    def config(self) -> Path:
+        """Its file of settings."""
+        return self.log.with_suffix(".yaml")
+
+    def configure(self, text: str) -> None:
+        """Replace its file of settings, in one step: it reads the file whenever it likes."""
+        new = self.config.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.config)
+
     def at_work(self) -> bool:
         """Whether it holds the Lease and has listed everything."""
-        assert self._process is not None
-        assert self._process.poll() is None, f"the operator ended with {self._process.returncode}:\n{self.tail()}"
-        return "allotment_operator_leader 1.0" in self.get("/metrics") and self.get("/readyz") == "ok\n"
+        assert self.process is not None
+        if self.process.poll() is not None:  # no use in waiting
+            raise RuntimeError(f"{self.account} ended with {self.process.returncode}:\n{self.tail()}")
+        return self._works()
+
+    def _works(self) -> bool:
+        raise NotImplementedError
 
     def get(self, path: str) -> str:
         """Fetch a page of its HTTP server; empty where it does not answer."""
@@ -108,8 +131,13 @@ class OperatorProcess:
 
     def kill(self) -> None:
         """End it as a power cut would; nothing to do if it does not run."""
-        if self._process is not None:
+        if self.process is not None:
             self._end(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, and leave it to it."""
+        assert self.process is not None
+        self.process.send_signal(number)
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines of its log so far."""
@@ -120,10 +148,42 @@ class OperatorProcess:
         return "\n".join(self.log.read_text().splitlines()[-30:]) if self.log.exists() else ""
 
     def _end(self, number: int) -> int:
-        process, self._process = self._process, None
-        assert process is not None, "the operator does not run"
+        process, self.process = self.process, None
+        assert process is not None, f"{self.account} does not run"
         process.send_signal(number)
         return process.wait(timeout=30)
+
+
+class OperatorProcess(ProgramProcess):
+    """`allotment-operator`."""
+
+    account = "allotment-operator"
+    module = "allotment_operator.main"
+    defaults: ClassVar = {"leaseSeconds": 8, "resyncSeconds": 30}
+
+    def _works(self) -> bool:
+        return "allotment_operator_leader 1.0" in self.get("/metrics") and self.get("/readyz") == "ok\n"
+
+
+class SchedulerProcess(ProgramProcess):
+    """`allotment-scheduler`."""
+
+    account = "allotment-scheduler"
+    module = "allotment_scheduler.shell.main"
+    defaults: ClassVar = {"leaseSeconds": 6, "statusSeconds": 1}
+
+    def _works(self) -> bool:
+        return bool(self.status().get("leading"))
+
+    def status(self) -> dict[str, Any]:
+        """What /statusz says; empty where it does not answer."""
+        text = self.get("/statusz")
+        return dict(json.loads(text)) if text.startswith("{") else {}
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        lines = [line for line in self.get("/metrics").splitlines() if line.startswith("allotment_scheduler_" + name)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 def eventually(holds: Callable[[], Any], *, timeout: float = 60, because: Callable[[], Any] = lambda: "") -> Any:
