@@ -90,7 +90,7 @@ class Engine:
         if not self.reservations.by_unit:
             return
         for leaf in self._leaves():
-            for unit in sorted(self.state.queue(leaf).waiting(), key=lambda unit: unit.order):
+            for unit in sorted(self.state.lineup.queue(leaf).waiting(), key=lambda unit: unit.order):
                 names = self.reservations.may_backfill(unit, now)
                 if names:
                     only = np.array([node.spec.name in names for node in self.state.nodes.ordered], dtype=np.bool_)
@@ -108,7 +108,7 @@ class Engine:
     def _record(self, unit: Unit, started: list[tuple[Pod, str, bool]], done: Round) -> None:
         for pod, node, _ in started:
             done.decisions.append(Start(pod.key, node, unit.first.key, pod.phantom))
-        self.state.unit_started(unit)
+        self.state.lineup.unit_started(unit)
 
     def first_eligible(self) -> Callable[[Tenant], Unit | None]:
         """What finds a leaf's first unit that could start now, for listings."""
@@ -156,7 +156,7 @@ class Engine:
             pod = unit.pods[0]
             self.state.occupy(pod, node)
             done.decisions.append(Start(pod.key, node, pod.key))
-            self.state.unit_started(unit)
+            self.state.lineup.unit_started(unit)
             return
         trial = self.state.trial()
         if not self.gangs.place(unit, pools, trial):
@@ -187,7 +187,7 @@ class Engine:
         for pod, node in plan.starts:
             self.state.occupy(pod, node)
             done.decisions.append(Start(pod.key, node, plan.unit.first.key, pod.phantom))
-        self.state.unit_started(plan.unit)
+        self.state.lineup.unit_started(plan.unit)
 
 
 def _enough(done: Round, most_starts: int | None) -> bool:

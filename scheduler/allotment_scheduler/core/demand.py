@@ -119,7 +119,7 @@ class Demand:
         if self._layout != self.state.nodes.layout_version:
             self._layout = self.state.nodes.layout_version
             self._places.clear()
-        pools = self.state.pools_of(leaf)
+        pools = self.state.lineup.pools_of(leaf)
         key = (klass_id, pools)
         found = self._places.get(key)
         if found is None:

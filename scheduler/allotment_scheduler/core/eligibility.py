@@ -104,7 +104,7 @@ class Eligibility:
             self.parked_near.pop(row, None)
             leaves |= self.watching.pop(row, set())
             for lane in self.parked_on.pop(row, ()):
-                if lane.parked == ROOM and self.state.queue(lane.leaf).unpark(lane):
+                if lane.parked == ROOM and self.state.lineup.queue(lane.leaf).unpark(lane):
                     leaves.add(lane.leaf)
         leaves.update(self.gang_leaves)
         return leaves

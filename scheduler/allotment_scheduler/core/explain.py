@@ -171,7 +171,7 @@ class Explainer:
         ahead = [
             (measure.dominant_share(other)[0] / other.spec.weight, other.shown_name)
             for other in (unit.leaf.parent.children if unit.leaf.parent is not None else ())
-            if other is not unit.leaf and other.spec.weight and state.queue(other).front() is not None
+            if other is not unit.leaf and other.spec.weight and state.lineup.queue(other).front() is not None
         ]
         mine = share / unit.leaf.spec.weight if unit.leaf.spec.weight else None
         before = min((entry for entry in ahead if mine is None or entry[0] < mine), default=None)

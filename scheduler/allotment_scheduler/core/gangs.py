@@ -51,7 +51,7 @@ class GangPlacer:
         self, pods: Sequence[Pod], pools: tuple[str, ...], trial: Trial, only: BoolVector | None
     ) -> bool:
         for pod in pods:
-            klass_id, seen, _ = self.state.row_key(pod)
+            klass_id, seen, _ = self.state.lineup.row_key(pod)
             index = self.placer.best(self.placer.row((klass_id, seen, pools)), only)
             if index < 0:
                 return False

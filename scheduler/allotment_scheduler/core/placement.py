@@ -199,7 +199,7 @@ class Placer:
         self.cursor = len(nodes.touched)
         self.basis = ScoreBasis.of(nodes, self.state.measure)
         # Queues may have been formed anew since: rows that nobody waits in stand for no labels any more.
-        keys = [key for key in self.rows if self.state.is_represented(key[0], key[1])]
+        keys = [key for key in self.rows if self.state.lineup.is_represented(key[0], key[1])]
         self.rows, self.by_index = {}, []
         self._allocate(max(8, len(keys)))
         for key in keys:
@@ -210,7 +210,7 @@ class Placer:
         state, basis = self.state, self.basis
         assert basis is not None, "sync() lays out first"  # noqa: S101 - for the type checker
         klass_id, seen, pools = key
-        klass, labels = state.classes[klass_id], state.labels_seen_by(klass_id, seen)
+        klass, labels = state.classes[klass_id], state.lineup.labels_seen_by(klass_id, seen)
         allowed = self.static_mask(klass, pools)
         points = basis.static(klass, allowed, state.nodes, state.measure)
         around = neighbourhood(klass, labels, state.counters, state.nodes)

@@ -283,7 +283,7 @@ class Attempt:
                 heap = self._nodes_by_bound(row)
                 offers: dict[int, Offers] = {}
                 for pod in self.unit.pods:
-                    if self.state.row_key(pod)[:2] != row.key[:2]:
+                    if self.state.lineup.row_key(pod)[:2] != row.key[:2]:
                         continue
                     if not self._seat(pod, row, heap, trial, steps, offers=offers):
                         self.claim.seated.clear()

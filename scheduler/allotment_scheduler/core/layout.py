@@ -1,0 +1,62 @@
+"""The layout: nodes as matrices, and every sum over pods, rebuilt from scratch after a change of structure."""
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from allotment_scheduler.core.resources import PODS, Column
+from allotment_scheduler.core.shares import Measure
+
+if TYPE_CHECKING:
+    from allotment_scheduler.core.state import ClusterState
+
+
+def lay_out(state: "ClusterState") -> None:
+    """Count everything anew from nodes and pods: room, use, capacity, neighbours, queues."""
+    for name, node in state.nodes.by_name.items():
+        offered = state.attachments.devices_of(name) if state.attachments.slices else {}
+        if any(node.spec.allocatable.get(key) != count for key, count in offered.items()):
+            for key in offered:
+                state.resources.column(key)
+            node.spec = replace(node.spec, allocatable={**node.spec.allocatable, **offered})
+    state.nodes.lay_out((pod.node, pod.klass.amounts) for pod in state.running.pods if pod is not None and pod.node)
+    for node in state.nodes.ordered:
+        node.pods.clear()
+    for pod in state.running.pods:
+        if pod is not None and pod.node in state.nodes.by_name:
+            state.nodes.by_name[pod.node].pods[pod.slot] = pod
+    state.running.relabel({node.spec.name: node.index for node in state.nodes.ordered})
+    state.multi_pool = len({node.pool for node in state.nodes.ordered}) > 1
+    _measure(state)
+    _recount(state)
+    state.counters.rebuild()
+    for pod in state.running.pods:
+        if pod is not None:
+            state.counters.fed_by(pod.klass, pod.labels)
+    state.lineup.requeue_all()
+
+
+def _measure(state: "ClusterState") -> None:
+    nodes = state.nodes
+    usable = nodes.usable_mask()
+    capacity: dict[str, dict[Column, int]] = {}
+    for index, pool in enumerate(nodes.pool_names):
+        members = usable & (nodes.pool_index == index)
+        sums = nodes.allocatable[:, members].sum(axis=1)
+        capacity[pool] = {Column(c): int(sums[c]) for c in range(len(state.resources.names)) if c != PODS}
+    costs: dict[str, dict[Column, Fraction]] = {
+        name: {state.resources.column(resource): Fraction(cost) for resource, cost in spec.cost.items()}
+        for name, spec in nodes.pools.items()
+    }
+    state.measure = Measure.of(capacity, costs, state.resources.width)
+
+
+def _recount(state: "ClusterState") -> None:
+    width = state.resources.width
+    for tenant in (state.forest.root, *state.forest.by_name.values()):
+        tenant.used, tenant.fixed, tenant.used_in = [0] * width, [0] * width, {}
+    for pod in state.running.pods:
+        if pod is not None and pod.leaf is not None:
+            node = state.nodes.by_name.get(pod.node or "")
+            pool = node.pool if node is not None and state.multi_pool else None
+            pod.leaf.add(pod.klass.amounts, pool, fixed=not pod.spec.preemptible, sign=1)

@@ -1,0 +1,195 @@
+"""The line-up: which units wait, formed from the pods that wait.
+
+A pod of no gang is a unit; a gang's missing pods with the room for its expected members are one; every pod of a gang
+beyond its minimum is one. The line-up is formed anew, wholly or gang by gang, whenever what it follows from changes; it
+is never the home of a fact: pods, gangs and tenants are.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from allotment_scheduler.core.pods import LabelSet, Pod
+from allotment_scheduler.core.resources import without_pods
+from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.units import Gang, LeafQueue, RowKey, Shape, Unit, order_of, total
+
+if TYPE_CHECKING:
+    from allotment_scheduler.core.state import ClusterState
+
+
+class Lineup:
+    """The queues of all leaves, and what tells waiting pods apart for placement."""
+
+    def __init__(self, state: "ClusterState") -> None:
+        self.state = state
+        self.nodes = state.nodes
+        self.counters = state.counters
+        self.interning = state.interning
+        self.gangs = state.gangs
+        self.queues: dict[str, LeafQueue] = {}
+        self.dirty: set[Tenant] = set()
+        """Leaves whose queue changed since someone last looked."""
+        self._shapes: dict[tuple[object, ...], Shape] = {}
+        self._representatives: dict[tuple[int, tuple[int, ...]], LabelSet] = {}
+        self._pools_of: dict[str, tuple[str, ...]] = {}
+        self._units: dict[tuple[str, str], list[Unit]] = {}
+
+    def queue(self, leaf: Tenant) -> LeafQueue:
+        """The waiting units of a leaf."""
+        found = self.queues.get(leaf.name)
+        if found is None:
+            found = self.queues[leaf.name] = LeafQueue(leaf)
+        return found
+
+    def requeue_all(self) -> None:
+        """Form every waiting unit anew."""
+        self.queues.clear()
+        self._shapes.clear()
+        self._representatives.clear()
+        self._pools_of.clear()
+        self._units.clear()
+        for gang in self.gangs.values():
+            self.regang(gang)
+        for pod in self.state.pods.values():
+            if pod.gang is None and pod.node is None:
+                self.enqueue(pod)
+
+    def enqueue(self, pod: Pod) -> None:
+        """Let a pod of no gang wait, if it may."""
+        if self.waits(pod):
+            self._push((pod,), None)
+
+    def unit_started(self, unit: Unit) -> None:
+        """A unit's pods occupy their nodes: take them out of the queue; a gang's further pods become units."""
+        for pod in unit.pods:
+            pod.started = self.state.now
+            if pod.phantom and unit.gang is not None:
+                unit.gang.phantoms.append(pod)
+            pod.unit = None
+        unit.live = False
+        self.dirty.add(unit.leaf)
+        if unit.gang is not None:
+            self.regang(unit.gang)
+
+    def waits(self, pod: Pod) -> bool:
+        """Whether a pod waits in a queue: it may start as far as it and its tenant are concerned."""
+        spec, leaf = pod.spec, pod.leaf
+        if leaf is None or leaf.suspended or not spec.ours or spec.gated or spec.deleting:
+            return False
+        return pod.node is None and pod.evicted_in < 0
+
+    def regang(self, gang: Gang) -> None:
+        """Form the units of a gang anew: one for what is missing, or one for each pod beyond."""
+        for unit in self._units.pop(gang.key, ()):
+            unit.live = False
+            self.note(unit.first)
+        if gang.spec is None:
+            return
+        waiting = [pod for pod in gang.waiting() if self.waits(pod)]
+        missing = gang.min_member - gang.running
+        if missing <= 0:
+            self._units[gang.key] = [self._push((pod,), gang) for pod in waiting]
+        elif waiting:
+            expected = self._expected(gang, waiting)
+            present = missing - len(gang.phantoms) - len(expected)
+            if 0 < present <= len(waiting):
+                self._units[gang.key] = [self._push((*waiting[:present], *expected), gang)]
+            elif present <= 0:
+                self._units[gang.key] = [self._push((pod,), gang) for pod in waiting]
+
+    def _expected(self, gang: Gang, waiting: list[Pod]) -> list[Pod]:
+        """Phantoms for expected members that neither exist nor have their room held."""
+        assert gang.spec is not None, "only described gangs expect anyone"  # noqa: S101 - for the type checker
+        out = []
+        for member in gang.spec.expected:
+            template = member.template
+            klass = self.interning.klass(template.scheduling, template.namespace)
+            there = sum(1 for pod in gang.members.values() if pod.klass.amounts == klass.amounts)
+            there += sum(1 for phantom in gang.phantoms if phantom.spec.name.startswith(f"{member.name}-expected-"))
+            for number in range(there, member.count):
+                spec = replace(template, name=f"{member.name}-expected-{number}", group=gang.key[1])
+                labels = self.interning.labelset(spec.namespace, spec.labels)
+                phantom = Pod(spec, klass, labels, waiting[0].leaf, waiting[0].arrival, gang=gang, phantom=True)
+                out.append(phantom)
+        return out
+
+    def _push(self, pods: tuple[Pod, ...], gang: Gang | None) -> Unit:
+        leaf = pods[0].leaf
+        assert leaf is not None, "only pods with a tenant wait in queues"  # noqa: S101 - invariant
+        order = min(order_of(pod) for pod in pods if not pod.phantom)
+        if gang is not None and gang.spec is not None and gang.spec.priority is not None:
+            order = (-gang.spec.priority, order[1])
+        for pod in pods:
+            self.counters.fed_by(pod.klass, pod.labels)
+        unit = Unit(leaf, pods, self._shape(pods), order, gang)
+        for pod in pods:
+            pod.unit = unit
+        self.queue(leaf).push(unit)
+        self.dirty.add(leaf)
+        return unit
+
+    def note(self, pod: Pod) -> None:
+        """The queue of a pod's leaf has changed."""
+        if pod.leaf is not None:
+            self.dirty.add(pod.leaf)
+
+    def _shape(self, pods: tuple[Pod, ...]) -> Shape:
+        key: tuple[object, ...]
+        if len(pods) == 1:
+            parts: tuple[tuple[RowKey, int], ...] = ((self.row_key(pods[0]), 1),)
+            key = (parts, not pods[0].spec.preemptible)
+        else:
+            counts: dict[RowKey, int] = {}
+            for pod in pods:
+                row = self.row_key(pod)
+                counts[row] = counts.get(row, 0) + 1
+            parts = tuple(counts.items())
+            key = (parts, *(not pod.spec.preemptible for pod in pods))
+        found = self._shapes.get(key)
+        if found is None:
+            amounts = total(pods)
+            fixed = [pod for pod in pods if not pod.spec.preemptible]
+            asks = without_pods(amounts)
+            fixed_asks = without_pods(total(fixed))
+            asked = frozenset(column for column, _ in asks)
+            found = self._shapes[key] = Shape(parts, amounts, asks, bool(fixed), fixed_asks, len(pods), asked)
+        return found
+
+    def _signature(self, pod: Pod) -> tuple[int, ...]:
+        """What tells pods of one class apart for placement: nothing, mostly."""
+        klass = pod.klass
+        if klass.minds:
+            signature: tuple[int, ...] = (-1 - pod.labels.id,)
+        elif self.counters.all:
+            seen = self.counters.seen_by(pod.labels)
+            signature = tuple(i for i in seen if self.counters.all[i].key.held is not None)
+        else:
+            signature = ()
+        self._representatives.setdefault((klass.id, signature), pod.labels)
+        return signature
+
+    def row_key(self, pod: Pod) -> RowKey:
+        """What decides where a waiting pod may stand."""
+        return (pod.klass.id, self._signature(pod), self.pools_of(pod.leaf) if pod.leaf else ())
+
+    def pools_of(self, leaf: Tenant) -> tuple[str, ...]:
+        """The pools a leaf may use: the intersection down its path, and the pools open to it."""
+        found = self._pools_of.get(leaf.name)
+        if found is None:
+            names = {tenant.shown_name for tenant in leaf.path}
+            found = tuple(
+                pool for pool in self.nodes.pool_names
+                if all(not t.spec.node_pools or pool in t.spec.node_pools for t in leaf.path)
+                and (pool not in self.nodes.pools or not self.nodes.pools[pool].tenants
+                     or not names.isdisjoint(self.nodes.pools[pool].tenants))
+            )  # fmt: skip
+            self._pools_of[leaf.name] = found
+        return found
+
+    def labels_seen_by(self, klass_id: int, signature: tuple[int, ...]) -> LabelSet:
+        """A label set that stands for all with this signature."""
+        return self._representatives[klass_id, signature]
+
+    def is_represented(self, klass_id: int, signature: tuple[int, ...]) -> bool:
+        """Whether any pod that waits, or has waited since queues were last formed, is of this class and signature."""
+        return (klass_id, signature) in self._representatives

@@ -1,0 +1,216 @@
+"""The population: how pods come, change, run, leave and return.
+
+Order of arrival is kept here: (evictions suffered, creation, order of first sight). A pod that takes the place of one
+we evicted (same owner) comes behind its peers and alters no demand; all else that comes or goes from outside does.
+
+While the layout is stale, pods are only noted on their nodes: the layout counts everything anew.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.pods import Pod, PodSpec
+from allotment_scheduler.core.units import Unit
+
+if TYPE_CHECKING:
+    from allotment_scheduler.core.state import ClusterState
+
+
+class Population:
+    """Takes in what happens to pods, from outside and by our own decisions."""
+
+    def __init__(self, state: "ClusterState") -> None:
+        self.state = state
+        self.pods = state.pods
+        self.running = state.running
+        self.interning = state.interning
+        self.lineup = state.lineup
+        self._seen = 0
+        self._requeues = 0
+        self._owners_evicted: dict[str, int] = {}
+
+    def pod_seen(self, event: ev.PodSeen) -> None:
+        """A pod exists and looks like this."""
+        spec = event.spec
+        known = self.pods.get(spec.key)
+        if known is not None:
+            if known.spec == spec or self._only_confirms(known, spec):
+                return
+            self._forget(known)
+        pod = self._record(spec, known)
+        self.pods[spec.key] = pod
+        if not (known is None and self._replaces_evicted(pod)):
+            self.state.demand_version += 1
+        if spec.node is not None:
+            self._take_place(pod, spec.node)
+        if self.state.stale:
+            return
+        if spec.node is not None:
+            self._take_phantom(pod)
+        if pod.gang is not None:
+            self.lineup.regang(pod.gang)
+        elif spec.node is None:
+            self.lineup.enqueue(pod)
+
+    def _take_place(self, pod: Pod, node: str) -> None:
+        """Occupy a node; while the layout is stale only note it, for the layout counts everything anew."""
+        if self.state.stale:
+            pod.node = node
+            pod.slot = self.running.add(pod, -1)
+            if pod.gang is not None:
+                pod.gang.running += 1
+        else:
+            self.state.occupy(pod, node)
+
+    def _only_confirms(self, known: Pod, spec: PodSpec) -> bool:
+        """Whether an event tells only what we did ourselves, or less."""
+        same = replace(spec, node=known.spec.node, started=known.spec.started, nominated=known.spec.nominated)
+        if known.node is None or same != known.spec or spec.node not in (None, known.node):
+            return False
+        if spec.node is not None:
+            known.spec = spec
+            known.started = spec.started if spec.started is not None else known.started
+            self.running.flush().started[known.slot] = known.started
+        return True
+
+    def _record(self, spec: PodSpec, known: Pod | None) -> Pod:
+        klass = self.interning.klass(spec.scheduling, spec.namespace)
+        labels = self.interning.labelset(spec.namespace, spec.labels)
+        self._seen += 1
+        arrival = known.arrival if known is not None else (0, spec.created, self._seen)
+        pod = Pod(spec, klass, labels, self.state.forest.leaf_of_namespace.get(spec.namespace), arrival)
+        pod.started = spec.started if spec.started is not None else spec.created
+        if known is not None:
+            pod.leaving, pod.spent_at = known.leaving and spec.deleting, known.spent_at
+        if spec.group is not None:
+            gang = self.state.gang((spec.namespace, spec.group))
+            gang.members[spec.key] = pod
+            pod.gang = gang
+        return pod
+
+    def _replaces_evicted(self, pod: Pod) -> bool:
+        """Whether a new pod takes the place of one we evicted: then it returns behind its peers, and alters nothing."""
+        count = self._owners_evicted.get(pod.spec.owner, 0) if pod.spec.owner else 0
+        if not count:
+            return False
+        self._owners_evicted[pod.spec.owner] = count - 1
+        self._requeues += 1
+        pod.arrival = (self._requeues, pod.spec.created, self._seen)
+        pod.spent_at = self.state.demand_version
+        return True
+
+    def _take_phantom(self, pod: Pod) -> None:
+        """A gang's expected member has come: it takes one of the rooms that are held for it."""
+        if pod.gang is not None and not pod.phantom:
+            for phantom in pod.gang.phantoms:
+                if phantom.klass.amounts == pod.klass.amounts and phantom.node == pod.node:
+                    self.state.vacate(phantom)
+                    pod.gang.phantoms.remove(phantom)
+                    break
+
+    def pod_gone(self, event: ev.PodGone) -> None:
+        """A pod has finished or exists no longer."""
+        pod = self.pods.pop(event.key, None)
+        if pod is None:
+            return
+        if pod.evicted_in < 0 and not pod.leaving:
+            self.state.demand_version += 1
+            if pod.node is not None and pod.spec.owner:
+                self.state.departed.append((pod, pod.node))
+        self._forget(pod)
+        if pod.gang is not None:
+            if not pod.gang.members and pod.gang.spec is None:
+                self.state.gangs.pop(pod.gang.key, None)
+            elif not self.state.stale:
+                self.lineup.regang(pod.gang)
+
+    def _forget(self, pod: Pod) -> None:
+        if pod.node is not None:
+            if self.state.stale:
+                self.running.remove(pod.slot)
+                pod.node = None
+                if pod.gang is not None:
+                    pod.gang.running -= 1
+            else:
+                self.state.vacate(pod)
+        if pod.gang is not None:
+            pod.gang.members.pop(pod.key, None)
+        if isinstance(pod.unit, Unit):
+            pod.unit.live = False
+            self.lineup.note(pod)
+        if pod in self.state.evicted:
+            self.state.evicted.remove(pod)
+
+    def pod_started(self, event: ev.PodStarted) -> None:
+        """We start a pod."""
+        pod = self.pods[event.key]
+        pod.started = self.state.now
+        self.state.occupy(pod, event.node)
+        if isinstance(pod.unit, Unit):
+            pod.unit.live = False
+            self.lineup.note(pod)
+        pod.unit = None
+
+    def pod_evicted(self, event: ev.PodEvicted) -> None:
+        """We evict a pod."""
+        pod = self.pods[event.key]
+        self.state.vacate(pod)
+        for key, budget in self.state.budgets.items():
+            if budget.namespace == pod.spec.namespace and budget.selector.matches(pod.labels.labels):
+                self.state.disruptions[key] = self.state.disruptions.get(key, 0) + 1
+        self.evicted_now(pod)
+
+    def evicted_now(self, pod: Pod) -> None:
+        """Remember that a pod, which has left its node, was evicted by us."""
+        self._requeues += 1
+        pod.arrival = (self._requeues, pod.spec.created, pod.arrival[2])
+        pod.evicted_in = self._requeues
+        pod.spent_at = self.state.demand_version
+        if pod.spec.node is not None:
+            pod.spec = replace(pod.spec, node=None, started=None)
+        if pod.spec.owner:
+            self._owners_evicted[pod.spec.owner] = self._owners_evicted.get(pod.spec.owner, 0) + 1
+        self.state.evicted.append(pod)
+        if pod.gang is not None:
+            self.lineup.regang(pod.gang)
+
+    def round_ended(self, _event: ev.RoundEnded) -> None:
+        """What this round evicted waits again."""
+        evicted, self.state.evicted = self.state.evicted, []
+        for pod in evicted:
+            pod.evicted_in = -1
+        for gang in dict.fromkeys(pod.gang for pod in evicted if pod.gang is not None):
+            self.lineup.regang(gang)
+        for pod in evicted:
+            if pod.gang is None:
+                self.lineup.enqueue(pod)
+
+    def pod_leaving(self, event: ev.PodLeaving) -> None:
+        """A pod that we evicted still stands on its node."""
+        pod = self.pods.get(event.key)
+        if pod is None or pod.node is not None:
+            return
+        self._forget(pod)
+        pod.spec = replace(pod.spec, node=event.node, deleting=True)
+        pod.leaving, pod.evicted_in, pod.unit = True, -1, None
+        if pod.gang is not None:
+            pod.gang.members[pod.key] = pod
+        self._take_place(pod, event.node)
+        if pod.gang is not None and not self.state.stale:
+            self.lineup.regang(pod.gang)
+
+    def start_forgotten(self, event: ev.StartForgotten) -> None:
+        """A start of ours came to nothing."""
+        pod = self.pods.get(event.key)
+        if pod is None or pod.node is None or pod.spec.node is not None:
+            return
+        self._forget(pod)
+        if pod.gang is not None:
+            pod.gang.members[pod.key] = pod
+        if self.state.stale:
+            return
+        if pod.gang is not None:
+            self.lineup.regang(pod.gang)
+        else:
+            self.lineup.enqueue(pod)

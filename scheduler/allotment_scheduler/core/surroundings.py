@@ -1,0 +1,128 @@
+"""The surroundings of pods: nodes, pools, tenants, namespaces, gangs' descriptions, budgets, storage.
+
+Whatever is equal to what was known changes nothing. A change of structure marks the tenant tree or the layout as stale;
+both are rebuilt once, before the next decision. Every change moves `demand_version`, but for budgets: those allow
+evictions, they start nobody.
+"""
+
+from typing import TYPE_CHECKING
+
+from allotment_scheduler.core import events as ev
+
+if TYPE_CHECKING:
+    from allotment_scheduler.core.state import ClusterState
+
+
+class Surroundings:
+    """Takes in what happens to everything but pods."""
+
+    def __init__(self, state: "ClusterState") -> None:
+        self.state = state
+
+    def node_seen(self, event: ev.NodeSeen) -> None:
+        """A node exists and looks like this."""
+        known = self.state.nodes.by_name.get(event.spec.name)
+        if known is not None and known.spec == event.spec:
+            return
+        for name in event.spec.allocatable:
+            self.state.resources.column(name)
+        self.state.nodes.upsert(event.spec)
+        self.state.demand_version += 1
+
+    def node_gone(self, event: ev.NodeGone) -> None:
+        """A node exists no longer."""
+        self.state.nodes.remove(event.name)
+        self.state.demand_version += 1
+
+    def pool_seen(self, event: ev.PoolSeen) -> None:
+        """A pool exists and looks like this."""
+        if self.state.nodes.pools.get(event.spec.name) != event.spec:
+            self.state.nodes.pools[event.spec.name] = event.spec
+            for name in event.spec.cost:
+                self.state.resources.column(name)
+            self._structure_changed()
+
+    def pool_gone(self, event: ev.PoolGone) -> None:
+        """A pool exists no longer."""
+        if self.state.nodes.pools.pop(event.name, None) is not None:
+            self._structure_changed()
+
+    def tenant_seen(self, event: ev.TenantSeen) -> None:
+        """A tenant exists and looks like this."""
+        if self.state.tenant_specs.get(event.spec.name) != event.spec:
+            self.state.tenant_specs[event.spec.name] = event.spec
+            self._structure_changed()
+
+    def tenant_gone(self, event: ev.TenantGone) -> None:
+        """A tenant exists no longer."""
+        if self.state.tenant_specs.pop(event.name, None) is not None:
+            self._structure_changed()
+
+    def namespace_seen(self, event: ev.NamespaceSeen) -> None:
+        """A namespace exists with these labels."""
+        if (
+            self.state.namespaces.get(event.name) == event.labels
+            and self.state.namespace_tenants.get(event.name) == event.tenant
+        ):
+            return
+        self.state.namespaces[event.name] = dict(event.labels)
+        if event.tenant is not None:
+            self.state.namespace_tenants[event.name] = event.tenant
+        else:
+            self.state.namespace_tenants.pop(event.name, None)
+        self._structure_changed()
+
+    def namespace_gone(self, event: ev.NamespaceGone) -> None:
+        """A namespace exists no longer."""
+        self.state.namespaces.pop(event.name, None)
+        self.state.namespace_tenants.pop(event.name, None)
+        self._structure_changed()
+
+    def _structure_changed(self) -> None:
+        self.state.forest_stale = True
+        self.state.demand_version += 1
+
+    def group_seen(self, event: ev.GroupSeen) -> None:
+        """A gang is described."""
+        gang = self.state.gang((event.spec.namespace, event.spec.name))
+        if gang.spec != event.spec:
+            gang.spec = event.spec
+            self.state.demand_version += 1
+            if not self.state.stale:
+                self.state.lineup.regang(gang)
+
+    def group_gone(self, event: ev.GroupGone) -> None:
+        """A gang's description exists no longer: what it held is free."""
+        gang = self.state.gangs.get(event.key)
+        if gang is None:
+            return
+        gang.spec = None
+        for phantom in gang.phantoms:
+            self.state.vacate(phantom)
+        gang.phantoms.clear()
+        self.state.lineup.regang(gang)
+        if not gang.members:
+            del self.state.gangs[event.key]
+        self.state.demand_version += 1
+
+    def budget_seen(self, event: ev.BudgetSeen) -> None:
+        """A disruption budget exists; what we evicted is in its figure from now on."""
+        key = (event.spec.namespace, event.spec.name)
+        self.state.budgets[key] = event.spec
+        self.state.disruptions.pop(key, None)
+
+    def budget_gone(self, event: ev.BudgetGone) -> None:
+        """A disruption budget exists no longer."""
+        self.state.budgets.pop(event.key, None)
+
+    def storage_seen(self, event: ev.StorageSeen) -> None:
+        """Something pods attach to exists."""
+        self.state.attachments.put(event.item)
+        self.state.nodes.mark_stale()
+        self.state.demand_version += 1
+
+    def storage_gone(self, event: ev.StorageGone) -> None:
+        """Something pods attach to exists no longer."""
+        self.state.attachments.drop(event.item)
+        self.state.nodes.mark_stale()
+        self.state.demand_version += 1
