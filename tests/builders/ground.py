@@ -3,12 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from allotment_local.stages import SHUTDOWN
 from builders.api_server import Actor, Answer
 from builders.helm_chart import tenant_policy
 from builders.tenant_objects import await_default_service_account
 
 ALLOTMENT = "/apis/allotment.dev/v1alpha1"
 GROUND = "allotment.dev/ground"
+_NEVER = 36_000
+"""Seconds that outlast every test."""
 
 
 @dataclass
@@ -87,6 +90,7 @@ class Ground:
         name: str,
         *,
         labels: dict[str, str] | None = None,
+        annotations: dict[str, str] | None = None,
         cpu: str = "1",
         requests: dict[str, str] | None = None,
         **spec: Any,
@@ -96,10 +100,24 @@ class Ground:
         manifest = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "labels": labels or {},
+                "annotations": annotations or {},
+            },
             "spec": self.pod_spec(wanted, **spec),
         }
         self.create(f"/api/v1/namespaces/{namespace}/pods", manifest, remember=False)
+
+    def pod_that_stops_when_told(self, namespace: str, name: str, **given: Any) -> None:
+        """A pod whose containers outlive its deletion until `delete_pod` ends it.
+
+        A finalizer would keep the object alone: a simulated node ends the containers at once, and a pod in a terminal
+        phase holds no room.
+        """
+        annotations = {SHUTDOWN: f"{_NEVER}s"}
+        self.pod(namespace, name, annotations=annotations, terminationGracePeriodSeconds=_NEVER, **given)
 
     def pod_spec(self, wanted: dict[str, str], **spec: Any) -> dict[str, Any]:
         resources = {"requests": wanted, "limits": {key: it for key, it in wanted.items() if "/" in key}}

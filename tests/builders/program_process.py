@@ -151,7 +151,7 @@ class ProgramProcess:
         process, self.process = self.process, None
         assert process is not None, f"{self.account} does not run"
         process.send_signal(number)
-        return process.wait(timeout=30)
+        return process.wait(timeout=120)
 
 
 class OperatorProcess(ProgramProcess):
@@ -170,7 +170,7 @@ class SchedulerProcess(ProgramProcess):
 
     account = "allotment-scheduler"
     module = "allotment_scheduler.shell.main"
-    defaults: ClassVar = {"leaseSeconds": 6, "statusSeconds": 1}
+    defaults: ClassVar = {"leaseSeconds": 15, "statusSeconds": 1}
 
     def _works(self) -> bool:
         return bool(self.status().get("leading"))
@@ -181,12 +181,13 @@ class SchedulerProcess(ProgramProcess):
         return dict(json.loads(text)) if text.startswith("{") else {}
 
     def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        lines = [line for line in self.get("/metrics").splitlines() if line.startswith("allotment_scheduler_" + name)]
+        """The sum of a metric over its labels, once the page answers: a busy machine may take its time."""
+        page = str(eventually(lambda: self.get("/metrics"), because=self.tail))
+        lines = [line for line in page.splitlines() if line.startswith("allotment_scheduler_" + name)]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
-def eventually(holds: Callable[[], Any], *, timeout: float = 60, because: Callable[[], Any] = lambda: "") -> Any:
+def eventually(holds: Callable[[], Any], *, timeout: float = 120, because: Callable[[], Any] = lambda: "") -> Any:
     """Wait until something holds, and return it; an assertion that fails inside counts as not yet."""
     deadline = time.monotonic() + timeout
     while True:

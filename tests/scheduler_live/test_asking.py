@@ -35,8 +35,16 @@ def test_tenants_and_waits_are_told_from_the_live_cluster(
     ground.pod(tenant, "runs", cpu="2")
     ground.pod(tenant, "waits", cpu="2")
     eventually(lambda: ground.nodes_of(tenant) == {"runs": f"{ground.name}-0"}, because=scheduler.tail)
-    eventually(lambda: ground.condition(tenant, "waits").get("message"), because=scheduler.tail)
-    eventually(lambda: ground.status("tenants", tenant).get("pending") == 1, because=scheduler.tail)
+    eventually(
+        lambda: ground.condition(tenant, "waits").get("message", "").startswith("AboveLimit:"), because=scheduler.tail
+    )
+
+    def counted() -> bool:
+        """Before the first pod was bound one was pending, too."""
+        status = ground.status("tenants", tenant)
+        return status.get("pending") == 1 and status.get("running") == 1
+
+    eventually(counted, because=scheduler.tail)
 
     code, rows = allot(cluster, "tenants")
     assert code == 0

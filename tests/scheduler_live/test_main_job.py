@@ -124,8 +124,11 @@ def test_pools_taints_and_selectors_keep_pods_where_they_belong(scheduler: Sched
     plain = ground.node(0, labels={"disk": "hdd"})
     ground.node(1, taints=[{"key": "dedicated", "value": "x", "effect": "NoSchedule"}])
     special = ground.node(2, labels={"disk": "ssd"})
-    foreign = ground.pool("foreign", selector={"matchLabels": {"disk": "ssd", "allotment.dev/ground": ground.name}})
-    ground.change(f"/apis/allotment.dev/v1alpha1/nodepools/{foreign}", {"spec": {"tenants": [f"{ground.name}-owner"]}})
+    foreign = ground.pool(
+        "foreign",
+        selector={"matchLabels": {"disk": "ssd", "allotment.dev/ground": ground.name}},
+        tenants=[f"{ground.name}-owner"],
+    )
     owner, guest = ground.tenant("owner"), ground.tenant("guest")
     eventually(lambda: ground.status("nodepools", foreign).get("nodes") == 1, because=scheduler.tail)
     for tenant in (owner, guest):
