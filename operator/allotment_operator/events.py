@@ -1,8 +1,9 @@
 """Kubernetes Events on the objects concerned: what `kubectl describe` shows.
 
 An Event is written when an answer about an object changes: it became ready, it broke, its spec is invalid. The same
-event again is not a new object but a higher count (`series`), written at most once a minute; and each object has a
-budget, so that something that flaps cannot flood the API server. What is dropped here is still in the log.
+event again is not a new object but a higher count (`series`), written at most once a minute; with other words it is a
+new object, for the API server lets nobody change an Event's words. Each object has a budget, so that something that
+flaps cannot flood the API server. What is dropped here is still in the log.
 
 Events are a courtesy: a failure to write one is logged and forgotten.
 """
@@ -50,6 +51,7 @@ _TOLD: Final = frozenset(
 @dataclass(slots=True)
 class _Series:
     name: str
+    message: str
     first: dt.datetime
     count: int
     written: dt.datetime
@@ -83,15 +85,15 @@ class Recorder:
             known.count += 1
             if (now - known.written).total_seconds() < REPEAT_SECONDS:
                 return False
-        elif not self._may(key[0], now):
-            return False
-        if known is None:
+        if known is None or known.message != message:
+            if not self._may(key[0], now):
+                return False
             digest = hashlib.sha256(f"{key}{now.isoformat()}".encode()).hexdigest()[:16]
-            known = _Series(f"{about['metadata']['name'][:200]}.{digest}", now, 1, now)
+            known = _Series(f"{about['metadata']['name'][:200]}.{digest}", message, now, 1, now)
             _remember(self._series, key, known)
         known.written = now
         try:
-            self._queue.put_nowait(self._manifest(about, known, reason, message, severity))
+            self._queue.put_nowait(self._manifest(about, known, reason, severity))
         except asyncio.QueueFull:
             return False
         return True
@@ -117,9 +119,7 @@ class Recorder:
         budget.left -= 1
         return True
 
-    def _manifest(
-        self, about: Mapping[str, Any], series: _Series, reason: str, message: str, severity: str
-    ) -> dict[str, Any]:
+    def _manifest(self, about: Mapping[str, Any], series: _Series, reason: str, severity: str) -> dict[str, Any]:
         metadata = about["metadata"]
         namespace = metadata.get("namespace") or "default"
         manifest = {
@@ -132,7 +132,7 @@ class Recorder:
             "action": "Reconcile",
             "reason": reason[:128],
             "type": severity,
-            "note": message[:_LONGEST_NOTE],
+            "note": series.message[:_LONGEST_NOTE],
             "regarding": {
                 "apiVersion": about["apiVersion"],
                 "kind": about["kind"],

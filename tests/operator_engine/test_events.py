@@ -64,6 +64,19 @@ async def test_the_same_event_again_is_counted_and_written_once_a_minute() -> No
     assert len(scene.server.journal) == 5
 
 
+async def test_an_event_with_other_words_is_another_event() -> None:
+    """The API server refuses to change the words of one that exists."""
+    scene = Scene()
+    for number in range(3):
+        scene.recorder.note(TENANT, reason="Waits", message=f"{number} of 3 pods serve")
+        scene.now += dt.timedelta(seconds=61)
+
+    events = await scene.written()
+
+    assert sorted(event["note"] for event in events) == [f"{number} of 3 pods serve" for number in range(3)]
+    assert all("series" not in event for event in events)
+
+
 async def test_an_object_that_flaps_between_reasons_has_a_budget() -> None:
     scene = Scene()
     told = [scene.recorder.note(TENANT, reason=f"R{number}", message="m") for number in range(BUDGET + 20)]
