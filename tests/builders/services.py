@@ -35,7 +35,6 @@ RETAIL = TenantView(
     "retail",
     guaranteed=frozenset({"cpu", "memory"}),
     pools={"fast": NodePoolView(LabelSelector(match_labels={"disk": "nvme"}), ("storage.bank/dedicated",))},
-    toleration_keys=("storage.bank/dedicated",),
 )
 """A tenant with a guarantee and one pool."""
 

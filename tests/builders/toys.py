@@ -3,7 +3,9 @@
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from allotment_api.conditions import Conditions, ConditionType, condition
 from allotment_api.labels import API_VERSION, FINALIZER
@@ -44,6 +46,8 @@ class ToyStatus(Model):
 
     made: Count | None = None
     """How many."""
+    each: Annotated[dict[str, str], Field(max_length=100)] = Field(default_factory=dict)
+    """Their numbers, by name."""
     conditions: Conditions = ()
     """Standing answers."""
 
@@ -67,7 +71,7 @@ class ToyKind:
 
     model = Toy
     scope = Scope(kinds={"v1": ("ConfigMap",)})
-    status_fields = frozenset({"made"})
+    status_fields = frozenset({"made", "each"})
 
     def __init__(self, health: Health | None = None) -> None:
         self.health = health
@@ -91,14 +95,16 @@ class ToyKind:
         there = sum(ref in observed.children for ref in refs)
         ready = condition(ConditionType.READY, there == len(refs), "Counted", f"{there} of {len(refs)}", now=now)
         actions: list[Action] = [*map(Apply, wanted), *surplus]
-        return Outcome(tuple(actions), (ready,), {"made": there}, None if there == len(refs) else 0.1)
+        each = {ref.name: observed.children[ref]["data"]["number"] for ref in refs if ref in observed.children}
+        return Outcome(tuple(actions), (ready,), {"made": there, "each": each}, None if there == len(refs) else 0.1)
 
     def release(self, resource: Toy, observed: Observed, *, now: dt.datetime) -> Outcome | None:  # noqa: ARG002 - the protocol's
         left = observed.of_kind("ConfigMap")
         if not left:
             return None
         says = condition(ConditionType.READY, False, "Deleting", f"{len(left)} are left", now=now)
-        return Outcome(tuple(Delete(ObjectRef.of(each), each["metadata"]["uid"]) for each in left), (says,))
+        deletions = tuple(Delete(ObjectRef.of(each), each["metadata"]["uid"]) for each in left)
+        return Outcome(deletions, (says,), {"phase": "Deleting"})
 
     async def perform(self, resource: Toy, observed: Observed, action: Invoke) -> None:  # noqa: ARG002 - the protocol's
         raise AssertionError("toys call nobody")

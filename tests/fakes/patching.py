@@ -94,6 +94,7 @@ def apply(current: Object, wanted: Object, owners: Owners, manager: str, *, forc
 
     Raises:
         ApplyConflictError: others own wanted fields with other values.
+        PatchError: a mapping of a custom resource's status would lose its last entry and be merged to null.
     """
     leaves = {path: value for path, value in _leaves(wanted).items() if path not in _IDENTITY}
     present = _leaves(current)
@@ -108,6 +109,10 @@ def apply(current: Object, wanted: Object, owners: Owners, manager: str, *, forc
         raise ApplyConflictError({"." + ".".join(path): other for path, other in foreign.items()})
     for path, other in foreign.items():
         owners[other].discard(path)
+    emptied = [path for path, value in leaves.items() if value == {} and path[0] == "status"]
+    for path in emptied:
+        if any(mine[: len(path)] == path != mine for mine in owners.get(manager, ())):
+            raise PatchError(f"{'.'.join(path)}: Invalid value: null")
     for path in owners.get(manager, set()) - set(leaves):
         if not any(path in paths for other, paths in owners.items() if other != manager):
             present.pop(path, None)

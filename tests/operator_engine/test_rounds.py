@@ -49,6 +49,19 @@ class TestARound:
         assert bench.toy("a")["status"]["observedGeneration"] == 1
         assert ("created", "ConfigMap play/a-0", "done") in bench.notes.acts
 
+    async def test_says_so_when_a_mapping_of_the_status_has_become_empty(self) -> None:
+        """The API server merges {} over entries to null, and refuses the whole status for it."""
+        bench = Workbench()
+        key = bench.put("a", count=2)
+        await settle(bench, key)
+        assert bench.toy("a")["status"]["each"] == {"a-0": "0", "a-1": "1"}
+
+        bench.put("a", count=0)
+        await settle(bench, key)
+
+        assert not bench.toy("a")["status"].get("each")
+        assert bench.toy("a")["status"]["made"] == 0
+
     async def test_at_rest_writes_nothing_at_all(self) -> None:
         bench = Workbench()
         key = bench.put("a", count=3)
@@ -222,6 +235,9 @@ class TestARelease:
         await settle(bench, key)
 
         assert await bench.engine.release(key) == "2 are left"
+        assert "phase" not in bench.toy("a")["status"], (
+            "a toy's status has no such field, so the write would be refused"
+        )
         assert await bench.engine.release(key) is None
         assert bench.made() == []
 

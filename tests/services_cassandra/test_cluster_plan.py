@@ -82,6 +82,26 @@ def test_the_next_node_waits_for_the_last_and_says_for_which() -> None:
     assert "ledger-r2-0 joins once ledger-r1-0 serves." in world.condition("Progressing")["message"]
 
 
+def test_a_first_rack_is_no_cluster_yet_and_a_whole_one_stays_ready_while_it_grows() -> None:
+    world = cassandra()
+    world.health = SERVES
+    said: list[tuple[int, str]] = []
+    for _ in range(8):
+        world.round()
+        ready = sum(each["status"]["conditions"][0]["status"] == "True" for each in world.of_kind("Pod").values())
+        said.append((ready, world.condition("Ready")["status"]))
+        world.run_pods()
+
+    assert {answer for ready, answer in said if ready < 3} == {"False"}
+    assert said[-1] == (3, "True")
+
+    world.manifest["spec"]["size"] = 6
+    world.round()
+    world.run_pods(ready=False)
+    world.round()
+    assert world.condition("Ready")["status"] == "True"
+
+
 def test_no_fourth_node_joins_while_everybody_knows_the_superusers_password() -> None:
     world = cassandra(size=4)
     world.health = Health(ready=False, reason="DefaultPassword", message="It is still there.", details={"nodes": 3})

@@ -65,8 +65,8 @@ def test_claims_have_no_owner_so_that_nothing_but_a_plan_deletes_them() -> None:
 
 
 def test_pods_keep_to_nodes_of_their_own_unless_they_may_share() -> None:
-    apart = pod_placement(Placement(), RETAIL, selector={"app": "x"})
-    together = pod_placement(Placement.model_validate({"shareNodes": True}), RETAIL, selector={"app": "x"})
+    apart = pod_placement(Placement(), RETAIL, selector={"app": "x"}, requests=())
+    together = pod_placement(Placement.model_validate({"shareNodes": True}), RETAIL, selector={"app": "x"}, requests=())
 
     assert "podAntiAffinity" in apart["affinity"]
     assert "affinity" not in together

@@ -16,7 +16,7 @@ from allotment_operator.services.spark.cluster import SparkClusterKind
 from allotment_operator.services.spark.master import HttpMaster
 
 NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
-TENANT = TenantView("research", guaranteed=frozenset({"cpu", "memory"}), toleration_keys=("gpu",))
+TENANT = TenantView("research", guaranteed=frozenset({"cpu", "memory"}))
 NAMESPACE = "spark-acceptance"
 
 pytestmark = pytest.mark.cluster

@@ -14,7 +14,7 @@ from allotment_operator.plans.outcome import Observed, Outcome, TenantView
 from allotment_operator.services.spark.application import SparkApplicationKind
 
 START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
-TENANT = TenantView("research", guaranteed=frozenset({"cpu", "memory"}), toleration_keys=("gpu",))
+TENANT = TenantView("research", guaranteed=frozenset({"cpu", "memory"}))
 KIND = SparkApplicationKind()
 
 

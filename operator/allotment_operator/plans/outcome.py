@@ -38,14 +38,12 @@ class TenantView:
     """What a plan needs to know of the tenant that owns the resource's namespace.
 
     ``guaranteed`` names the resources for which the tenant, and every ancestor that has a guarantee, holds one:
-    a pod may be non-preemptible only within it. ``toleration_keys`` are those of the taints on every pool that the
-    tenant may use; ``pools`` are these pools by name.
+    a pod may be non-preemptible only within it. ``pools`` are those that the tenant may use, by name.
     """
 
     name: str
     guaranteed: frozenset[str] = frozenset()
     suspended: bool = False
-    toleration_keys: tuple[str, ...] = ()
     pools: Mapping[str, NodePoolView] = field(default_factory=dict)
 
 

@@ -205,7 +205,9 @@ class Engine:
         if outcome is None:
             return None
         await self._execute(outcome, key, kind, resource, seen=(manifest, observed))
-        await self._report(key, manifest, outcome.conditions, outcome.status)
+        # Kinds share what is said of a deletion, and not every kind's status has all of it.
+        fields = {name: value for name, value in outcome.status.items() if name in kind.status_fields}
+        await self._report(key, manifest, outcome.conditions, fields)
         return "; ".join(each.message for each in outcome.conditions) or "its objects are being deleted"
 
     def _alone(self, key: Key) -> asyncio.Lock:

@@ -47,6 +47,8 @@ def foreign_conditions(manifest: Mapping[str, Any]) -> frozenset[str]:
 
 def differs(wanted: Any, live: Any) -> bool:  # noqa: ANN401 - any JSON value
     """Say whether applying ``wanted`` over ``live`` would change anything: extra keys of ``live`` are others' own."""
+    if wanted == {}:
+        return bool(live)
     if isinstance(wanted, Mapping):
         return not isinstance(live, Mapping) or any(differs(value, live.get(key)) for key, value in wanted.items())
     if isinstance(wanted, list):
@@ -83,7 +85,8 @@ class StatusWriter:
         metadata = manifest["metadata"]
         body = {
             "metadata": {"name": metadata["name"], "namespace": metadata.get("namespace"), "uid": metadata["uid"]},
-            "status": status,
+            # Applied as {}, where it had entries, a mapping is merged to null, and the whole status is refused.
+            "status": {name: value for name, value in status.items() if value != {}},
         }
         if not metadata.get("namespace"):
             del body["metadata"]["namespace"]

@@ -74,7 +74,6 @@ def view(estate: Estate, name: str) -> TenantView | None:
         name=name,
         guaranteed=guaranteed(chain),
         suspended=any(each.spec.suspended for each in chain),
-        toleration_keys=toleration_keys(pools.values()),
         pools={
             key: NodePoolView(None if key == DEFAULT_POOL else pool.spec.selector, toleration_keys([pool]))
             for key, pool in pools.items()

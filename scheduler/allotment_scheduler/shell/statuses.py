@@ -96,11 +96,14 @@ class Statuses:
         self, client: ApplyingClient, slots: asyncio.Semaphore, resource: Resource[Any], key: Key, status: Object
     ) -> None:
         metadata = {"name": key[1], **({"namespace": key[0]} if key[0] else {})}
+        # A mapping that has become empty is left out: applied as {}, where it had entries, it is merged to null, and
+        # the whole status is refused. Left out, it goes with its entries.
+        said = {name: value for name, value in status.items() if value != {}}
         try:
             async with slots:
                 await client.apply(
                     resource,
-                    {"metadata": metadata, "status": status},
+                    {"metadata": metadata, "status": said},
                     manager=SCHEDULER_FIELD_MANAGER,
                     force=True,
                     subresource="status",

@@ -13,14 +13,16 @@ Each object depends only on those before it:
 
 import datetime as dt
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from allotment_api.cassandra import CassandraCluster
+from allotment_api.conditions import Reason
 from allotment_api.labels import API_VERSION
 from allotment_operator.plans.actions import Action, Apply, Invoke, ObjectRef
 from allotment_operator.plans.binding import binding_fields, password_binding
 from allotment_operator.plans.disruption import disruption_budget
-from allotment_operator.plans.outcome import Observed, Outcome, TenantView
+from allotment_operator.plans.outcome import Health, Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner, prune
 from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.rollout import Rollout, next_restart
@@ -74,7 +76,7 @@ class ClusterPlan:
             *([Invoke(SECURE, self.names.cluster)] if self._to_be_secured() else ()),
         ]
         standing = Standing(
-            observed=self.observed,
+            observed=replace(self.observed, health=self._complete(self.observed.health)),
             wanted=self.ring.wanted,
             rollout=rollout,
             waiting=waiting or self.ring.waiting or self.ring.kept,
@@ -87,6 +89,17 @@ class ClusterPlan:
             status=self._status(standing),
             requeue_after=_SOON if waiting else None if settled else _LOOK_AGAIN,
         )
+
+    def _complete(self, health: Health | None) -> Health | None:
+        """Return the ring's health as Ready goes by it: nodes join one by one, and a first rack is no cluster yet.
+
+        A ring that has been whole once stays Ready while it grows, or while a node is away, as long as it serves.
+        """
+        serving = self.observed.ready_pods()
+        if health is None or not health.ready or self.deployed or serving >= self.ring.wanted:
+            return health
+        text = f"{serving} of {self.ring.wanted} nodes serve; the cluster is Ready once all do. {self.ring.waiting}"
+        return replace(health, ready=False, reason=Reason.WAITING_FOR_PODS, message=text.rstrip())
 
     def _credentials(self) -> Iterable[Action]:
         yield tls.authority(self.owner, self.names, self.home)

@@ -70,7 +70,13 @@ def pod_group(
         "containers": [_container(spec, rack)],
         "volumes": _volumes(names),
         **service_wide(spec),
-        **pod_placement(spec.placement, tenant, selector=owner.selector, node_selector=rack.spec.node_selector),
+        **pod_placement(
+            spec.placement,
+            tenant,
+            selector=owner.selector,
+            requests=spec.resources.requests,
+            node_selector=rack.spec.node_selector,
+        ),
     }
     return PodGroup(
         owner=owner,

@@ -77,7 +77,7 @@ def agent_pod(
                 if spec.image_pull_secrets
                 else {}
             ),
-            **pod_placement(spec.placement, tenant, selector=selector(owner)),
+            **pod_placement(spec.placement, tenant, selector=selector(owner), requests=spec.resources.requests),
         },
     }
 

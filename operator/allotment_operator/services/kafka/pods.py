@@ -81,7 +81,7 @@ def pod_group(
         "containers": [_container(names, spec, pool, topology)],
         "volumes": _volumes(names, spec, pool),
         **service_wide(spec),
-        **pod_placement(pool.spec.placement, tenant, selector=apart),
+        **pod_placement(pool.spec.placement, tenant, selector=apart, requests=pool.spec.resources.requests),
     }
     return PodGroup(
         owner=owner,

@@ -201,7 +201,7 @@ def _group(resource: SparkApplication, owner: Owner, tenant: TenantView) -> Mani
         "count": executors,
         "requests": pod_requests(spec.executor, jvm=is_jvm(spec)),
         "nodeSelector": dict(spec.executor.node_selector),
-        "tolerations": pod_tolerations(spec.executor, tenant),
+        "tolerations": pod_tolerations(spec.executor, tenant, jvm=is_jvm(spec)),
     }
     return {
         "apiVersion": API_VERSION,

@@ -308,7 +308,7 @@ class _Plan:
         }
         pod = {
             **service_wide(self.spec),
-            **pod_placement(self.spec.placement, self.tenant, selector=selector),
+            **pod_placement(self.spec.placement, self.tenant, selector=selector, requests=resources["requests"]),
             "securityContext": pod_security(USER),
             "containers": [container],
             "volumes": [

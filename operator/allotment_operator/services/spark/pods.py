@@ -12,6 +12,7 @@ from allotment_api.quantities import CPU, MEMORY
 from allotment_api.spark import SparkApplication, SparkApplicationSpec, SparkPodSpec
 from allotment_operator.plans.outcome import TenantView
 from allotment_operator.plans.ownership import Owner
+from allotment_operator.plans.placement import toleration_keys
 from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.workload import CONTAINER_SECURITY, pod_security, service_wide
 from allotment_operator.services.spark.names import (
@@ -109,11 +110,12 @@ def executor_template(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
 
 
-def pod_tolerations(pod: SparkPodSpec, tenant: TenantView) -> list[dict[str, Any]]:
-    """Return the tolerations of a pod: its own, and those of the pools that its tenant may use."""
+def pod_tolerations(pod: SparkPodSpec, tenant: TenantView, *, jvm: bool) -> list[dict[str, Any]]:
+    """Return the tolerations of a pod: its own, and what its devices or its node selector ask for."""
     own = [each.manifest() for each in pod.tolerations]
     named = {each.get("key") for each in own}
-    return [*own, *({"key": key, "operator": "Exists"} for key in sorted(tenant.toleration_keys) if key not in named)]
+    keys = toleration_keys(tenant, requests=pod_requests(pod, jvm=jvm), node_selector=pod.node_selector)
+    return [*own, *({"key": key, "operator": "Exists"} for key in keys if key not in named)]
 
 
 def _pod(spec: SparkApplicationSpec, pod: SparkPodSpec, *, tenant: TenantView) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def _pod(spec: SparkApplicationSpec, pod: SparkPodSpec, *, tenant: TenantView) -
         "enableServiceLinks": False,
         "securityContext": pod_security(USER),
         "nodeSelector": dict(pod.node_selector),
-        "tolerations": pod_tolerations(pod, tenant),
+        "tolerations": pod_tolerations(pod, tenant, jvm=is_jvm(spec)),
         "volumes": [
             *({"name": name, "emptyDir": {}} for name in _SCRATCH),
             *({"name": f"files-{at}", kind: {sources[kind]: each.name}} for at, (kind, each) in enumerate(files)),
