@@ -8,7 +8,7 @@ from allotment_operator.kind import Scope
 from allotment_operator.plans.actions import Invoke
 from allotment_operator.plans.outcome import Health, Observed, Outcome
 from allotment_operator.plans.release import all_claims, release
-from allotment_operator.plans.service_status import HEAD_FIELDS
+from allotment_operator.plans.service_status import HEAD_FIELDS, was_ready
 from allotment_operator.plans.unworkable import NO_TENANT, UnworkableError, unworkable
 from allotment_operator.services.kafka.health import ClusterProbe
 from allotment_operator.services.kafka.names import Names
@@ -68,7 +68,8 @@ class KafkaClusterKind:
     async def probe(self, resource: KafkaCluster, observed: Observed) -> Health | None:
         """Ask the brokers whether clients can use the cluster."""
         wanted = sum(pool.replicas for pool in resource.spec.pools)
-        return await self._probe.cluster(resource.spec, names_of(resource), observed, wanted=wanted)
+        deployed = was_ready(resource.status.conditions if resource.status else ())
+        return await self._probe.cluster(resource.spec, names_of(resource), observed, wanted=wanted, deployed=deployed)
 
 
 def names_of(resource: KafkaCluster) -> Names:

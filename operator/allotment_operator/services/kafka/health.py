@@ -1,8 +1,8 @@
 """Whether clients can use a Kafka cluster, asked of the brokers themselves.
 
-Two questions, in this order. As the operator: do brokers serve, has the quorum a leader, has every partition one? As
-a client, with the credentials of the cluster's own binding: does a login succeed? On simulated nodes nothing listens;
-there the pods' readiness is all that is known, and the answer says so.
+Two questions, in this order. As the operator: do enough brokers serve, has the quorum a leader, has every partition
+one? As a client, with the credentials of the cluster's own binding: does a login succeed? On simulated nodes nothing
+listens; there the pods' readiness is all that is known, and the answer says so.
 """
 
 from collections.abc import Callable
@@ -37,8 +37,18 @@ class ClusterProbe:
         self._simulated = simulated
         self._home = operator_namespace
 
-    async def cluster(self, spec: KafkaClusterSpec, names: Names, observed: Observed, *, wanted: int) -> Health | None:
-        """Return how a cluster is; None before any of its pods serves."""
+    async def cluster(
+        self, spec: KafkaClusterSpec, names: Names, observed: Observed, *, wanted: int, deployed: bool
+    ) -> Health | None:
+        """Return how a cluster is; None before any of its pods serves.
+
+        Args:
+            spec: of the cluster.
+            names: of its objects.
+            observed: what there is of it.
+            wanted: how many pods it should have.
+            deployed: whether it has been ready before.
+        """
         pods = observed.of_kind("Pod")
         sets = [int(each["spec"].get("replicas", 1)) for each in observed.of_kind("StatefulSet")]
         wanted = max(wanted, sum(sets))
@@ -53,7 +63,9 @@ class ClusterProbe:
             return Health(ready=False, reason=UNREACHABLE, message=str(error))
         except ServiceRefusedError as error:
             return Health(ready=False, reason=LOGIN_REFUSED, message=str(error))
-        health = judge(state, controller_pod=_pod_of(state.controller, observed))
+        health = judge(
+            state, needed=needed_brokers(spec, deployed=deployed), controller_pod=_pod_of(state.controller, observed)
+        )
         return await self._as_client(spec, names, observed, health) if health.ready else health
 
     async def set_admin_password(self, names: Names, observed: Observed) -> None:
@@ -89,8 +101,25 @@ def operator_login(names: Names, observed: Observed, operator_namespace: str) ->
     return Login(f"{names.bootstrap_host}:{REPLICATION_PORT}", authority, certificate=certificate)
 
 
-def judge(state: ClusterState, *, controller_pod: str = "") -> Health:
-    """Say from the brokers' own view whether clients can use the cluster."""
+def needed_brokers(spec: KafkaClusterSpec, *, deployed: bool) -> tuple[int, str]:
+    """Return how many brokers must serve before clients can work, and why.
+
+    Kafka makes its own topic of the consumers' offsets when the first consumer comes, with all its copies or not at
+    all; from then on writing needs `minInSync` of them.
+    """
+    if deployed:
+        return spec.replication.min_in_sync, "acknowledge a record (replication.minInSync)"
+    return spec.replication.factor, "make the first topics (replication.factor)"
+
+
+def judge(state: ClusterState, *, needed: tuple[int, str], controller_pod: str = "") -> Health:
+    """Say from the brokers' own view whether clients can use the cluster.
+
+    Args:
+        state: as the brokers see it.
+        needed: how many brokers must serve, and what for.
+        controller_pod: the pod of the quorum's leader.
+    """
     details = {
         "brokers": len(state.brokers),
         "voters": len(state.voters),
@@ -100,8 +129,9 @@ def judge(state: ClusterState, *, controller_pod: str = "") -> Health:
     if state.controller is None:
         message = f"The quorum of {len(state.voters)} controllers has no leader."
         return Health(ready=False, reason="NoController", message=message, details=details)
-    if not state.brokers:
-        return Health(ready=False, reason=NOT_READY, message="No broker serves.", details=details)
+    if len(state.brokers) < max(1, needed[0]):
+        message = f"{len(state.brokers)} brokers serve; it takes {needed[0]} to {needed[1]}."
+        return Health(ready=False, reason=NOT_READY, message=message, details=details)
     if state.offline:
         message = f"{len(state.offline)} partitions have no leader, {', '.join(state.offline[:3])} among them."
         return Health(ready=False, reason="PartitionsOffline", message=message, details=details)
