@@ -1,6 +1,9 @@
 """A cluster with real nodes as tests see it: kubectl with deadlines and readable failures."""
 
+import json
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +27,39 @@ class RealCluster:
         """Apply manifests on the server's side."""
         self.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(manifests))
 
+    def apply_once_admitted(self, *manifests: dict[str, Any], timeout: float = 90) -> None:
+        """Apply to a tenant's new namespace: the API server learns its rules by a watch, and refuses till then."""
+        end = time.monotonic() + timeout
+        text = yaml.safe_dump_all(manifests)
+        while (done := self.kubectl("apply", "--server-side", "-f", "-", stdin=text, check=False)).returncode:
+            if time.monotonic() > end:
+                pytest.fail(f"still refused after {timeout:.0f} s: {done.stderr}")
+            time.sleep(0.5)
+
     def get(self, *args: str) -> Any:
         """One object, or a list of them, as JSON."""
         return yaml.safe_load(self.kubectl("get", *args, "-o", "json").stdout)
 
     def wait(self, *args: str, timeout: int = 60) -> None:
         """`kubectl wait` with a deadline; a failure shows the namespace's pods, events and logs."""
-        done = self.kubectl("wait", *args, f"--timeout={timeout}s", check=False)
+        namespace = next((args[i + 1] for i, arg in enumerate(args) if arg == "-n"), "default")
+        self._succeed(namespace, "wait", *args, f"--timeout={timeout}s")
+
+    def rolled_out(self, namespace: str, workload: str, *, timeout: int = 60) -> None:
+        """Wait until a Deployment's or StatefulSet's pods are of its present template and ready."""
+        self._succeed(namespace, "-n", namespace, "rollout", "status", workload, f"--timeout={timeout}s")
+
+    def until(self, condition: Callable[[], bool], *, timeout: float = 120) -> None:
+        """Wait for something that kubectl cannot wait for."""
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, f"not so after {timeout:.0f} s"
+            time.sleep(0.5)
+
+    def _succeed(self, namespace: str, *args: str) -> None:
+        done = self.kubectl(*args, check=False)
         if done.returncode:
-            namespace = next((args[i + 1] for i, arg in enumerate(args) if arg == "-n"), "default")
-            state = self.kubectl("-n", namespace, "get", "pods,pvc", "-o", "wide", check=False).stdout
+            state = self.kubectl("-n", namespace, "get", "allotment,pods,pvc", "-o", "wide", check=False).stdout
             events = self.kubectl("-n", namespace, "events", check=False).stdout
             pods = self.kubectl("-n", namespace, "get", "pods", "-o", "name", check=False).stdout.split()
             logs = [self.kubectl("-n", namespace, "logs", "--tail=20", pod, check=False).stdout for pod in pods]
@@ -42,3 +68,9 @@ class RealCluster:
     def execute(self, namespace: str, pod: str, *command: str, check: bool = True) -> str:
         """Run a command in a pod and return its output."""
         return self.kubectl("-n", namespace, "exec", pod, "--", *command, check=check).stdout
+
+    def run_python(self, namespace: str, pod: str, program: str) -> Any:
+        """Run a Python program in a pod and return the JSON that it prints."""
+        done = self.kubectl("-n", namespace, "exec", "--stdin", pod, "--", "python3", "-", stdin=program, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)

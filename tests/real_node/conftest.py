@@ -15,6 +15,8 @@ from allotment_local.pools import Pool, PoolFile
 from allotment_local.progress import reporter
 from allotment_local.real_node.fleet import Fleet
 from allotment_local.real_node.images import recipes
+from builders import real_platform, service_clients
+from builders.machine import Machine
 from builders.real_cluster import RealCluster
 
 NODES = 3
@@ -25,15 +27,26 @@ _TIMEOUT = 1200
 
 @pytest.fixture(scope="session")
 def real_cluster(cluster_state: Path) -> Iterator[RealCluster]:
-    """Three real nodes and two simulated ones, with the images of base and Kafka."""
+    """Three real nodes and two simulated ones; after them the machine is as it was."""
+    before = Machine.look()
     simulated = PoolFile(pools=(Pool(name="simulated", count=2, cpu="8", memory="32Gi"),))
+    images = [recipes.kafka(), recipes.allotment(), service_clients.image(service_clients.KAFKA_CLIENT)]
     with reporter() as progress:
         fleet = Fleet(LocalCluster("real", state=cluster_state, progress=progress), progress=progress)
-        fleet.up(count=NODES, images=[recipes.base(), recipes.kafka()], pools=simulated, tied_to_us=True)
+        fleet.up(count=NODES, images=images, pools=simulated, tied_to_us=True)
     try:
         yield RealCluster(fleet)
     finally:
         fleet.cluster.down()
+    assert Machine.look().new_since(before) == {}
+
+
+@pytest.fixture(scope="session")
+def platform(real_cluster: RealCluster) -> RealCluster:
+    """The cluster with Allotment on it: the chart's programs as pods, and the bank's tenants."""
+    real_platform.install(real_cluster)
+    real_platform.settle_bank(real_cluster)
+    return real_cluster
 
 
 @pytest.fixture
@@ -48,9 +61,10 @@ def namespace(real_cluster: RealCluster, request: pytest.FixtureRequest) -> Iter
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give real nodes their time; skip what runs containers where nobody asked for it.
 
-    Tests that compare the whole machine before and after go first: then no other node's pods come and go meanwhile.
+    They go last, so that no other test shares the machine with them; and of them those first that compare the whole
+    machine before and after: then no other node's pods come and go meanwhile.
     """
-    items.sort(key=lambda item: item.path.name != "test_machine.py")
+    items.sort(key=lambda item: (item.get_closest_marker("real_node") is not None, item.path.name != "test_machine.py"))
     asked = os.environ.get("ALLOT_REAL_NODE") == "1"
     for item in items:
         if item.get_closest_marker("real_node") is None:

@@ -55,8 +55,8 @@ def test_missing_kernel_features_are_asked_for_by_module() -> None:
     assert "modprobe --all overlay xfs" in requirements.cure(lacking)
 
 
-def test_a_cgroup_root_of_version_1_gets_processors_and_memory(tmp_path: Path) -> None:
-    """Without them no process could join it."""
+def test_a_cgroup_root_of_version_1_gets_processors_memory_and_weight(tmp_path: Path) -> None:
+    """Without the first two no process could join it."""
     for controller in ("cpu", "cpuset", "memory", "pids"):
         (tmp_path / controller).mkdir()
     for setting, value in (("cpuset.cpus", "0-3"), ("cpuset.mems", "0")):
@@ -66,6 +66,8 @@ def test_a_cgroup_root_of_version_1_gets_processors_and_memory(tmp_path: Path) -
     (tmp_path / "cpuset/node").mkdir()
     for setting in ("cpuset.cpus", "cpuset.mems"):
         (tmp_path / "cpuset/node" / setting).touch()
+    (tmp_path / "cpu/node").mkdir()
+    (tmp_path / "cpu/node/cpu.shares").touch()
 
     tree.make("node")
 
@@ -73,6 +75,7 @@ def test_a_cgroup_root_of_version_1_gets_processors_and_memory(tmp_path: Path) -
     assert tree.missing_controllers() == []
     assert (tmp_path / "memory/node").is_dir()
     assert (tmp_path / "cpuset/node/cpuset.cpus").read_text() == "0-3"
+    assert (tmp_path / "cpu/node/cpu.shares").read_text() == "8192"
 
 
 def test_a_cgroup_root_of_version_2_hands_controllers_down(tmp_path: Path) -> None:
@@ -84,6 +87,7 @@ def test_a_cgroup_root_of_version_2_hands_controllers_down(tmp_path: Path) -> No
     assert tree.is_unified
     assert tree.missing_controllers() == []
     assert (tmp_path / "node/cgroup.subtree_control").read_text() == "+cpu +cpuset +memory +pids"
+    assert (tmp_path / "node/cpu.weight").read_text() == "800"
 
 
 def test_a_tree_of_cgroups_is_removed_children_first(tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ from allotment_local.errors import LocalClusterError
 MOUNT = Path("/sys/fs/cgroup")
 
 _CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
+
+_WEIGHT = 8
+"""How many processes outside of groups a node's containers together weigh as much as, when all want the processors.
+By default the kernel takes a whole group for one process: on a busy machine containers would hardly start."""
 _REMOVAL_PATIENCE = 10.0
 
 
@@ -49,15 +53,7 @@ class CgroupTree:
         for hierarchy in self.hierarchies():
             root = hierarchy / name
             root.mkdir(exist_ok=True)
-            if self.is_unified:
-                wanted = " ".join(f"+{controller}" for controller in _CONTROLLERS)
-                (hierarchy / "cgroup.subtree_control").write_text(wanted, encoding="ascii")
-                (root / "cgroup.subtree_control").write_text(wanted, encoding="ascii")
-            elif (root / "cpuset.cpus").is_file():
-                # A new version 1 group has no processors and no memory, and takes no process until it has.
-                for setting in ("cpuset.cpus", "cpuset.mems"):
-                    value = (hierarchy / setting).read_text(encoding="ascii")
-                    (root / setting).write_text(value, encoding="ascii")
+            (_settle_unified if self.is_unified else _settle_version_1)(hierarchy, root)
 
     def remove(self, name: str) -> None:
         """Remove a node's root and all below it, waiting for the last processes to be gone.
@@ -74,6 +70,22 @@ class CgroupTree:
                         hint=f"`cat {hierarchy / name}/cgroup.procs` and below name them.",
                     )
                 time.sleep(0.05)
+
+
+def _settle_unified(hierarchy: Path, root: Path) -> None:
+    wanted = " ".join(f"+{controller}" for controller in _CONTROLLERS)
+    (hierarchy / "cgroup.subtree_control").write_text(wanted, encoding="ascii")
+    (root / "cgroup.subtree_control").write_text(wanted, encoding="ascii")
+    (root / "cpu.weight").write_text(str(100 * _WEIGHT), encoding="ascii")
+
+
+def _settle_version_1(hierarchy: Path, root: Path) -> None:
+    # A new group has no processors and no memory, and takes no process until it has.
+    for setting in ("cpuset.cpus", "cpuset.mems"):
+        if (root / setting).is_file():
+            (root / setting).write_text((hierarchy / setting).read_text(encoding="ascii"), encoding="ascii")
+    if (root / "cpu.shares").is_file():
+        (root / "cpu.shares").write_text(str(1024 * _WEIGHT), encoding="ascii")
 
 
 def _remove_tree(root: Path) -> bool:
