@@ -122,8 +122,8 @@ def up(  # noqa: PLR0917 - typer makes options of them; nobody calls it by posit
     if output is not Output.TABLE:
         _print_data(_status_data(status), output)
         return
-    real = real_node_count(spec.folder)
-    kinds = f"{status.nodes} simulated and {real} real nodes" if real else f"{status.nodes} nodes"
+    real = status.real_nodes
+    kinds = f"{status.nodes - real} simulated and {real} real nodes" if real else f"{status.nodes} nodes"
     typer.echo(f"Cluster {name} is ready at {spec.server} after {seconds:.1f} s, with {kinds}.")
     option = "" if name == DEFAULT_CLUSTER else f" --name {name}"
     if merge:
@@ -228,14 +228,15 @@ def kubectl(context: typer.Context, name: NameOption = DEFAULT_CLUSTER) -> None:
 @app.command(epilog=_EPILOG)
 def prune(
     every: Annotated[
-        bool, typer.Option("--all", help="Also the current binaries: the next `up` builds again, minutes long.")
+        bool,
+        typer.Option("--all", help="Also current binaries and images: the next `up` makes them again, minutes long."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Remove old binaries and the build's caches, and say how much room that gives.
+    """Remove old binaries and images and the caches of builds, and say how much room that gives.
 
-    Running clusters and their binaries stay.
+    Running clusters, their binaries and the youngest image of each name stay.
     """
     with _reported() as progress:
         removed = prune_cache(Layout.from_environment(), everything=every, dry_run=dry_run, progress=progress)
@@ -281,6 +282,7 @@ def _status_data(state: ClusterStatus) -> dict[str, Any]:
         "apiReady": state.api_ready,
         "nodes": state.nodes,
         "nodesReady": state.nodes_ready,
+        "realNodes": state.real_nodes,
         "ports": dict(state.ports),
         "components": [
             {
@@ -313,7 +315,7 @@ def _print_status(states: list[ClusterStatus]) -> None:
             state.name,
             f"[{colour}]{state.phase}[/]",
             state.server,
-            f"{state.nodes_ready}/{state.nodes}" if state.api_ready else "?",
+            _nodes(state),
             f"{running}/{len(state.components)} running",
         )
     console.print(table)
@@ -323,6 +325,12 @@ def _print_status(states: list[ClusterStatus]) -> None:
                 console.print(f"\n{state.name}: {component.name} is dead; the end of {component.log}:", highlight=False)
                 for line in component.last_lines:
                     console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+
+
+def _nodes(state: ClusterStatus) -> str:
+    if not state.api_ready:
+        return "?"
+    return f"{state.nodes_ready}/{state.nodes}" + (f" ({state.real_nodes} real)" if state.real_nodes else "")
 
 
 def _print_logs(chosen: dict[str, Path], *, lines: int, follow: bool) -> None:

@@ -42,6 +42,7 @@ from allotment_local.ports import free_ports
 from allotment_local.process import ProcessRecord
 from allotment_local.progress import Progress, Silent
 from allotment_local.real_node import takedown
+from allotment_local.real_node.state import REAL_LABEL, RealNodesState
 from allotment_local.specification import COMPONENTS, Specification
 from allotment_local.stages import stages_yaml
 
@@ -81,7 +82,10 @@ class ClusterStatus:
     components: tuple[ComponentStatus, ...]
     api_ready: bool
     nodes_ready: int
+    """Nodes that pods can be bound to, simulated and real."""
     nodes: int
+    real_nodes: int
+    """How many real nodes the cluster was started with; each is among the components."""
 
     @property
     def healthy(self) -> bool:
@@ -393,7 +397,10 @@ class LocalCluster:
             NotRunningError: there is no such cluster.
         """
         spec = self.specification
-        components = tuple(self._component_status(spec, component) for component in spec.wanted())
+        real = RealNodesState.load(self.folder)
+        processes = [(component, spec.record(component), spec.log(component)) for component in spec.wanted()]
+        processes += real.processes(self.folder, spec.logs) if real else ()
+        components = tuple(self._component_status(*each) for each in processes)
         api_ready, ready, total = False, 0, 0
         if any(component.name == "kube-apiserver" and component.running for component in components):
             with (
@@ -402,7 +409,8 @@ class LocalCluster:
             ):
                 api_ready = connection.is_ready()
                 if api_ready:
-                    ready, total = nodes.ready_count(connection)
+                    counts = [nodes.ready_count(connection, label=label) for label in (nodes.POOL_LABEL, REAL_LABEL)]
+                    ready, total = (sum(each) for each in zip(*counts, strict=True))
         return ClusterStatus(
             name=self.name,
             server=spec.server,
@@ -412,13 +420,15 @@ class LocalCluster:
             api_ready=api_ready,
             nodes_ready=ready,
             nodes=total,
+            real_nodes=real.count if real else 0,
         )
 
-    def _component_status(self, spec: Specification, component: str) -> ComponentStatus:
-        record = self._running(spec, component)
-        log = spec.log(component)
-        last_lines = () if record else tuple(tail(log))
-        return ComponentStatus(component, record is not None, record.pid if record else None, log, last_lines)
+    @staticmethod
+    def _component_status(component: str, path: Path, log: Path) -> ComponentStatus:
+        found = ProcessRecord.load(path)
+        running = found if found is not None and found.is_running() else None
+        last_lines = () if running else tuple(tail(log))
+        return ComponentStatus(component, running is not None, running.pid if running else None, log, last_lines)
 
     @staticmethod
     def _running(spec: Specification, component: str) -> ProcessRecord | None:

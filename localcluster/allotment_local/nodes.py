@@ -166,15 +166,18 @@ class _Requests:
         self._on_progress(self._done, self._total)
 
 
-def ready_count(connection: Connection, *, leased: frozenset[str] = frozenset()) -> tuple[int, int]:
-    """How many pool nodes pods can be bound to, and how many there are.
+def ready_count(
+    connection: Connection, *, label: str = POOL_LABEL, leased: frozenset[str] = frozenset()
+) -> tuple[int, int]:
+    """How many nodes of a kind pods can be bound to, and how many there are.
 
     Args:
         connection: to the API server.
+        label: what nodes of the kind carry; by default those that came from a pool file.
         leased: nodes that count only when kwok holds their Lease. For new names only: the Lease of a node that was
             replaced vanishes with it, and kwok notices at the next heartbeat.
     """
-    items = connection.get(f"/api/v1/nodes?labelSelector={POOL_LABEL}&resourceVersion=0")["items"]
+    items = connection.get(f"/api/v1/nodes?labelSelector={label}&resourceVersion=0")["items"]
     waiting = leased
     if leased:
         path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases?resourceVersion=0"

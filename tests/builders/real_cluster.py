@@ -40,12 +40,12 @@ class RealCluster:
         """One object, or a list of them, as JSON."""
         return yaml.safe_load(self.kubectl("get", *args, "-o", "json").stdout)
 
-    def wait(self, *args: str, timeout: int = 60) -> None:
+    def wait(self, *args: str, timeout: int = 180) -> None:
         """`kubectl wait` with a deadline; a failure shows the namespace's pods, events and logs."""
         namespace = next((args[i + 1] for i, arg in enumerate(args) if arg == "-n"), "default")
         self._succeed(namespace, "wait", *args, f"--timeout={timeout}s")
 
-    def rolled_out(self, namespace: str, workload: str, *, timeout: int = 60) -> None:
+    def rolled_out(self, namespace: str, workload: str, *, timeout: int = 180) -> None:
         """Wait until a Deployment's or StatefulSet's pods are of its present template and ready."""
         self._succeed(namespace, "-n", namespace, "rollout", "status", workload, f"--timeout={timeout}s")
 

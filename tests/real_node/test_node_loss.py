@@ -8,6 +8,22 @@ from builders.real_pods import IDLE, service, stateful_set
 pytestmark = pytest.mark.real_node
 
 
+def dead(cluster: RealCluster) -> list[str]:
+    """What `allot local status` says has died."""
+    return [part.name for part in cluster.fleet.cluster.status().components if not part.running]
+
+
+def test_the_status_counts_real_nodes_beside_simulated_ones(real_cluster: RealCluster) -> None:
+    def counts() -> tuple[str, int, int, int]:
+        status = real_cluster.fleet.cluster.status()
+        return status.phase, status.nodes_ready, status.nodes, status.real_nodes
+
+    real_cluster.until(lambda: counts() == ("Running", 5, 5, 3))
+    assert {"real-1", "real-2", "real-3", "volumes"} <= {
+        part.name for part in real_cluster.fleet.cluster.status().components
+    }
+
+
 def test_a_killed_node_is_noticed_and_comes_back_with_its_volumes(real_cluster: RealCluster, namespace: str) -> None:
     """The node is `real-3`: the other tests' pods that must not move are on the first two."""
     manifest = stateful_set(namespace, "db", *IDLE, replicas=1, storage="300Mi")
@@ -18,10 +34,12 @@ def test_a_killed_node_is_noticed_and_comes_back_with_its_volumes(real_cluster: 
     real_cluster.execute(namespace, "db-0", "sh", "-c", "echo kept > /data/file; sync /data/file")
 
     real_cluster.fleet.node("real-3").kill()
-    real_cluster.wait("node/real-3", "--for=condition=Ready=Unknown", timeout=90)
+    assert dead(real_cluster) == ["real-3"]
+    real_cluster.wait("node/real-3", "--for=condition=Ready=Unknown", timeout=180)
     real_cluster.fleet.start("real-3")
-    real_cluster.wait("node/real-3", "--for=condition=Ready", timeout=60)
+    assert dead(real_cluster) == []
+    real_cluster.wait("node/real-3", "--for=condition=Ready", timeout=180)
 
     # The pod may be the old one, started again, or a new one: the node was away for less than its toleration.
-    real_cluster.wait("-n", namespace, "pod/db-0", "--for=condition=Ready", timeout=60)
+    real_cluster.wait("-n", namespace, "pod/db-0", "--for=condition=Ready", timeout=180)
     assert real_cluster.execute(namespace, "db-0", "cat", "/data/file") == "kept\n"

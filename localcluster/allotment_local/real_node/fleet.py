@@ -27,10 +27,9 @@ from allotment_local.real_node.images.recipes import Recipe
 from allotment_local.real_node.network import MAX_NODES, Slot
 from allotment_local.real_node.node import RealNode
 from allotment_local.real_node.programs import NodePrograms
-from allotment_local.real_node.state import RealNodesState, record
+from allotment_local.real_node.state import REAL_LABEL, RealNodesState, record
 from allotment_local.specification import Specification
 
-REAL_LABEL = "allotment.dev/real"
 ZONES = ("zone-a", "zone-b", "zone-c")
 """Real nodes are spread over these, so that services which spread over zones have some."""
 

@@ -15,6 +15,9 @@ from allotment_local.real_node.network import Slot
 from allotment_local.real_node.node import RealNode
 from allotment_local.real_node.paths import NodeFolder
 
+REAL_LABEL = "allotment.dev/real"
+"""On the Node objects of real nodes."""
+
 BACKGROUND = ("volumes",)
 """Processes of the machine that serve real nodes, besides the nodes themselves."""
 
@@ -63,6 +66,13 @@ class RealNodesState:
                 reserved_memory=self.reserved_memory,
             )
             yield RealNode(description, NodeFolder(folder / "nodes" / name), record(folder, name))
+
+    def processes(self, folder: Path, logs: Path) -> Iterator[tuple[str, Path, Path]]:
+        """Name, pid file and log of every process that there should be: those of BACKGROUND, and one per node."""
+        for name in BACKGROUND:
+            yield name, record(folder, name), logs / f"{name}.log"
+        for node in self.nodes(folder):
+            yield node.name, node.record, node.folder.logs / "init.log"
 
 
 def record(folder: Path, name: str) -> Path:

@@ -14,7 +14,6 @@ Makers take turns by a lock, and everything appears under its name only when it 
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -23,6 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -31,6 +31,7 @@ from allotment_local.errors import LocalClusterError
 from allotment_local.layout import Layout
 from allotment_local.progress import Progress
 from allotment_local.real_node.images.layout import Image, ImageLayout
+from allotment_local.real_node.images.leftovers import turn
 from allotment_local.real_node.images.recipes import Recipe, inherited
 from allotment_local.real_node.requirements import program
 
@@ -55,7 +56,7 @@ class ImageCache:
 
     def image(self, recipe: Recipe) -> Image:
         """The recipe's image, made if it is not there."""
-        with self._lock():
+        with self._turn():
             return self._image(recipe)
 
     def _image(self, recipe: Recipe) -> Image:
@@ -82,7 +83,7 @@ class ImageCache:
 
     def store(self, recipes: Sequence[Recipe]) -> Path:
         """A containerd folder that holds these images and those they stand on, made if it is not there."""
-        with self._lock():
+        with self._turn():
             wanted = {recipe.reference: recipe for given in recipes for recipe in _with_bases(given)}
             images = [self._image(recipe) for recipe in wanted.values()]
             names = sorted(f"{name}@{image.manifest.digest}" for image in images for name in image.names)
@@ -127,16 +128,9 @@ class ImageCache:
         if importing.returncode:
             raise LocalClusterError(f"containerd could not import the images: {words.strip()}")
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _turn(self) -> AbstractContextManager[None]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._progress.say("Another program makes images; waiting for it …")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return turn(self._folder, self._progress)
 
 
 def _with_bases(recipe: Recipe) -> Iterator[Recipe]:
