@@ -32,6 +32,7 @@ class ConditionType(StrEnum):
     GUARANTEE_INCOMPLETE = "GuaranteeIncomplete"
     QUOTA_EXCEEDED = "QuotaExceeded"
     OVERLAPPING = "Overlapping"
+    NARROWED = "Narrowed"
 
 
 class Reason(StrEnum):

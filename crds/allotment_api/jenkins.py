@@ -49,8 +49,14 @@ class JenkinsController(Model):
             "must be the controller's address, such as https://jenkins.example.com/",
             _is_url,
         ),
+        Rule(
+            "!self.contains('@') && !self.contains('?') && !self.contains('#')",
+            "must hold no user, query or fragment: the credentials are in the Secret that credentialsSecret names",
+            lambda text: not set("@?#") & set(text),
+        ),
     ]
-    """Address of the controller."""
+    """Address of the controller: a Service in a namespace of the same tenant (`https://<service>.<namespace>.svc`), or
+    a host within the networks that the Tenant lists in `policy.network.egress`. The operator calls no other."""
 
     credentials_secret: DnsName
     """Name of the Secret, in the same namespace, with the keys username and token (an API token)."""

@@ -98,7 +98,7 @@ def _is_net(text: str) -> bool:
 
 
 class NetworkPolicy(Model):
-    """What the tenant's network may do beyond its own namespaces."""
+    """What the tenant's network may do beyond its own namespaces, as far as every tenant above it may do it, too."""
 
     allow_node_port: Bool = False
     """Whether services may be exposed on a port of every node."""
@@ -201,7 +201,8 @@ class TenantSpec(Model):
     """Node pools that the tenant may use, as far as those pools admit it; empty for all of them."""
 
     services: Annotated[tuple[ServiceAllowance, ...], Field(max_length=32), KeyedBy("kind")] | None = None
-    """Kinds of services that the tenant may provision, and how many. Absent: every kind; an empty list: none."""
+    """Kinds of services that the tenant, and everything below it, may provision, and how many. Absent: every kind that
+    the tenants above it may; an empty list: none."""
 
     policy: Policy = Field(default_factory=Policy)
     """Bounds on what the tenant's pods may ask for."""
@@ -273,7 +274,7 @@ class TenantStatus(Model):
     """State of the tenant's namespaces (operator)."""
 
     conditions: Conditions = ()
-    """Standing answers: Ready, Valid, Paused, GuaranteeIncomplete."""
+    """Standing answers: Ready, Valid, Paused, GuaranteeIncomplete, Narrowed."""
 
     usage: ResourceList = Field(default_factory=dict)
     """What the pods of this tenant, and of all below it, hold (scheduler)."""

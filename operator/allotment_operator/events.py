@@ -44,6 +44,7 @@ _TOLD: Final = frozenset(
         ConditionType.PAUSED,
         ConditionType.GUARANTEE_INCOMPLETE,
         ConditionType.QUOTA_EXCEEDED,
+        ConditionType.NARROWED,
     }
 )
 

@@ -78,7 +78,13 @@ class Operator:
             client, namespace=settings.namespace, services=self._services, changed=self._tenants_changed
         )
         self._nodes = Nodes(client)
-        surroundings = Surroundings(client, settings.namespace, self._nodes.simulated, now)
+        surroundings = Surroundings(
+            client,
+            settings.namespace,
+            self._nodes.simulated,
+            now,
+            allow_loopback_controllers=settings.allow_loopback_controllers,
+        )
         self.kinds: dict[str, Kind[Any]] = by_name([TenantKind(self._register.estate), *service_kinds(surroundings)])
         self._events = Recorder(client, instance=identity, clock=now)
         self.engine = Engine(

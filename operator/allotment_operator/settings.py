@@ -21,6 +21,10 @@ class Settings(ProgramSettings):
     probe_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
     """How often a running service is asked whether clients can use it."""
 
+    allow_loopback_controllers: bool = False
+    """Whether a JenkinsAgentPool may name a controller on the operator's own machine (127.0.0.0/8, ::1). For trials
+    with a controller beside the operator; in a cluster it would open the operator's own pod to tenants."""
+
 
 def from_command_line(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the command line and all that it points to; `--help` lists every setting.

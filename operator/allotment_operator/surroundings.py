@@ -16,9 +16,11 @@ class Surroundings:
         namespace: the operator's own namespace, where authorities' keys are kept.
         simulated: whether a node, by name, is simulated: nothing listens there.
         clock: the present time, with zone.
+        allow_loopback_controllers: whether a JenkinsAgentPool's controller may be on the operator's own machine.
     """
 
     client: Client
     namespace: str
     simulated: Callable[[str], bool]
     clock: Callable[[], dt.datetime]
+    allow_loopback_controllers: bool = False

@@ -7,6 +7,7 @@ import pytest
 
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import NAMESPACE
+from builders.program_process import eventually
 from builders.tenant_objects import expect, group, meta, tenant
 
 MANAGERS = "markets-heads"
@@ -28,7 +29,7 @@ def cluster_role_binding(name: str, role: str, group_name: str) -> dict[str, Any
 
 
 @pytest.fixture(scope="module", autouse=True)
-def estate(admin: Actor) -> Iterator[None]:
+def estate(admin: Actor, api: ApiServer) -> Iterator[None]:
     """Tenants markets {markets-risk} and retail; a group that manages markets, and one that runs the platform."""
     manage_markets = {
         "apiGroups": ["allotment.dev"],
@@ -42,8 +43,12 @@ def estate(admin: Actor) -> Iterator[None]:
         "verbs": ["claim"],
         "resourceNames": ["quant-lab", "quant-data", "quant-web"],
     }
+    has = {
+        "policy": {"network": {"egress": ["10.20.0.0/16"], "allowNodePort": True}},
+        "services": [{"kind": "KafkaCluster", "count": 2}, {"kind": "KafkaTopic"}],
+    }
     objects = [
-        tenant("markets"),
+        tenant("markets", **has),
         tenant("retail"),
         tenant("markets-risk", parent="markets", namespaces=["markets-risk"]),
         cluster_role("test-manage-markets", manage_markets, claim),
@@ -53,6 +58,10 @@ def estate(admin: Actor) -> Iterator[None]:
     ]
     for manifest in objects:
         expect(admin, manifest)
+    # The API server learns of parents, as of every policy's parameters, by a watch of its own.
+    beyond = tenant("research", parent="markets", services=[{"kind": "SparkCluster"}])
+    ada = api.user("ada@bank", [MANAGERS])
+    eventually(lambda: "may not have as many" in ada.create(beyond, dry_run=True).message)
     yield
     for manifest in reversed(objects):
         admin.delete(manifest)
@@ -148,6 +157,44 @@ def test_a_units_head_changes(want: str, name: str, change: dict[str, Any], head
 
     assert want in answer.message
     assert answer.accepted == (not want)
+
+
+BEYOND: list[Any] = [
+    pytest.param("", {"policy": {"network": {"egress": ["10.20.3.0/24"]}}}, id="a part of the unit's networks"),
+    pytest.param("", {"policy": {"network": {"allowNodePort": True}}}, id="a door that the unit has"),
+    pytest.param("", {"services": [{"kind": "KafkaCluster", "count": 2}]}, id="as many services"),
+    pytest.param("", {"services": [{"kind": "KafkaTopic"}]}, id="a kind without a count"),
+    pytest.param("", {"services": [{"kind": "SparkCluster", "count": 0}]}, id="none of a foreign kind"),
+    pytest.param("", {"services": []}, id="no services"),
+    pytest.param(
+        "the tenant markets may not reach 10.0.0.0/8, 192.0.2.0/24, so no tenant below it may",
+        {"policy": {"network": {"egress": ["10.0.0.0/8", "10.20.0.0/16", "192.0.2.0/24"]}}},
+        id="wider networks",
+    ),
+    pytest.param(
+        "the tenant markets has no allowLoadBalancer",
+        {"policy": {"network": {"allowLoadBalancer": True, "allowNodePort": True}}},
+        id="a door that the unit lacks",
+    ),
+    pytest.param(
+        "may not have as many of KafkaCluster", {"services": [{"kind": "KafkaCluster", "count": 3}]}, id="more services"
+    ),
+    pytest.param("as many of KafkaCluster", {"services": [{"kind": "KafkaCluster"}]}, id="any number of services"),
+    pytest.param("as many of SparkCluster", {"services": [{"kind": "SparkCluster"}]}, id="a foreign kind"),
+]
+
+
+@pytest.mark.parametrize(("want", "spec"), BEYOND)
+def test_a_units_head_hands_on_no_more_than_the_unit_has(
+    want: str, spec: dict[str, Any], head: Actor, admin: Actor
+) -> None:
+    created = head.create(tenant("research", parent="markets", **spec), dry_run=True)
+    changed = head.patch(tenant("markets-risk"), {"spec": spec}, dry_run=True)
+
+    for answer in (created, changed):
+        assert want in answer.message
+        assert answer.accepted == (not want)
+    assert admin.create(tenant("research", parent="markets", **spec), dry_run=True).accepted
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,8 @@ def test_policies_with_parameters_refuse_where_the_parameters_are_missing() -> N
     }
 
     assert references.keys() == with_parameters
+    # All tenants are its parameters, and where there is none there is nothing to exceed.
+    assert references.pop("allotment-tenant-bounds") == {"selector": {}, "parameterNotFoundAction": "Allow"}
     assert all(it["name"] == "allotment" and "namespace" not in it for it in references.values())
     assert {name for name, it in references.items() if it["parameterNotFoundAction"] != "Deny"} == {"allotment-notices"}
 
@@ -188,6 +190,7 @@ def test_policies_about_tenants_namespaces_touch_no_other() -> None:
 
     assert cluster_wide == {
         "allotment-tenants",  # our own kind
+        "allotment-tenant-bounds",  # our own kind
         "allotment-namespaces",  # only where the tenant label changes
         "allotment-operator-namespaces",  # only the operator's own requests
         "allotment-operator-bindings",  # only the operator's own requests

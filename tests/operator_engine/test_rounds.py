@@ -10,8 +10,8 @@ from allotment_kube.resources import CONFIG_MAPS
 from allotment_operator.census import Census
 from allotment_operator.kind import Key
 from allotment_operator.metrics import Metrics
-from allotment_operator.plans.outcome import Health
-from allotment_operator.reconcile.engine import PROBE_SECONDS, RESYNC_SECONDS
+from allotment_operator.plans.outcome import Health, TenantView
+from allotment_operator.reconcile.engine import PROBE_SECONDS, RESYNC_SECONDS, WAITING_SECONDS
 from allotment_operator.reconcile.queue import WorkQueue
 from allotment_operator.workers import Workers
 from builders.toys import TOYS, Workbench
@@ -192,6 +192,17 @@ class TestARound:
         bench.put("a", count=2)
         await settle(bench, key)
         assert bench.made() == ["a-0", "a-1"]
+
+    async def test_below_a_tenant_of_unknown_bounds_changes_nothing_and_says_so(self) -> None:
+        bench = Workbench(tenant=TenantView("leaf", frozen="the tenant odd, above leaf, cannot be read: x. Mend odd."))
+        key = bench.put("a", count=1)
+
+        again = await bench.engine.reconcile(key)
+
+        assert bench.made() == []
+        assert bench.condition("a", "Degraded")["reason"] == "TenantUnknown"
+        assert "Mend odd" in bench.condition("a", "Degraded")["message"]
+        assert again == WAITING_SECONDS
 
     async def test_waits_for_its_finalizer_before_it_acts(self) -> None:
         bench = Workbench(finalizer="allotment.dev/operator")

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
@@ -25,7 +26,7 @@ async def url(jenkins: StandInJenkins) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def controller(jenkins: StandInJenkins, url: str) -> AsyncIterator[HttpController]:
-    async with HttpController(Address(url, jenkins.username, jenkins.token)) as controller:
+    async with HttpController(Address(url, ["127.0.0.1"], jenkins.username, jenkins.token)) as controller:
         yield controller
 
 
@@ -92,7 +93,7 @@ async def test_removing_what_is_gone_is_success(jenkins: StandInJenkins, control
 
 
 async def test_wrong_credentials_name_the_rights_that_are_needed(jenkins: StandInJenkins, url: str) -> None:
-    async with HttpController(Address(url, jenkins.username, "wrong")) as stranger:
+    async with HttpController(Address(url, ["127.0.0.1"], jenkins.username, "wrong")) as stranger:
         with pytest.raises(ServiceRefusedError, match=r"credentials Secret.*Agent/Create"):
             await stranger.snapshot()
 
@@ -102,9 +103,33 @@ async def test_a_controller_that_fails_or_is_gone_is_unavailable(
 ) -> None:
     with jenkins.down(), pytest.raises(ServiceUnavailableError, match="503"):
         await controller.snapshot()
-    async with HttpController(Address("http://127.0.0.1:9", "a", "b")) as nobody:
+    async with HttpController(Address("http://127.0.0.1:9", ["127.0.0.1"], "a", "b")) as nobody:
         with pytest.raises(ServiceUnavailableError, match="does not answer"):
             await nobody.snapshot()
+
+
+async def test_only_the_addresses_that_were_judged_are_called_whatever_the_name_says(
+    jenkins: StandInJenkins, url: str
+) -> None:
+    named = url.replace("127.0.0.1", "jenkins.example.invalid")
+
+    async with HttpController(Address(named, ["127.0.0.1"], jenkins.username, jenkins.token)) as controller:
+        assert (await controller.snapshot()).builds == ()
+
+
+async def test_a_redirect_is_not_followed(jenkins: StandInJenkins, url: str) -> None:
+    async def elsewhere(_: web.Request) -> web.Response:
+        raise web.HTTPFound(url)
+
+    sly = web.Application()
+    sly.router.add_route("*", "/{path:.*}", elsewhere)
+    async with TestServer(sly) as server:
+        address = Address(str(server.make_url("/")), ["127.0.0.1"], jenkins.username, jenkins.token)
+        async with HttpController(address) as controller:
+            with pytest.raises(ServiceRefusedError, match="no redirect is followed"):
+                await controller.snapshot()
+
+    assert jenkins.requests == []
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"items": [{"why": 1}]}', b'{"items": ["a"]}', b"\xff"], ids=repr)

@@ -84,7 +84,11 @@ async def everything(change: dict[str, Any]) -> str:
         asked.append(str(address))
         raise ConnectionError
 
-    kind = JenkinsAgentPools(read_secret=read, write_object=write, connect=connect)
+    async def locate(url: str, _: TenantView | None) -> tuple[str, ...]:
+        asked.append(url)
+        return ("10.20.0.5",)
+
+    kind = JenkinsAgentPools(read_secret=read, write_object=write, locate=locate, connect=connect)
     noted = {"agentStates": [{"name": "linux-1", "state": "Creating", "since": NOW.isoformat()}]}
     body = {"apiVersion": "allotment.dev/v1alpha1", "kind": "JenkinsAgentPool", "status": noted}
     body |= {"metadata": {"name": "linux", "namespace": "ci", "uid": "7"}, "spec": {"jenkins": JENKINS, **change}}

@@ -15,6 +15,7 @@ from allotment_operator.kind import ServiceUnavailableError
 from allotment_operator.plans.actions import Action, Apply, Delete, Invoke, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome, TenantView
 from allotment_operator.services.jenkins.controller import HttpController
+from allotment_operator.services.jenkins.destination import DestinationRefusedError
 from allotment_operator.services.jenkins.pool import JenkinsAgentPools
 from allotment_simulations.jenkins_controller import StandInJenkins, application
 
@@ -38,7 +39,10 @@ class World:
             "metadata": {"name": "builders", "namespace": "ci", "uid": "4f8c"},
             "spec": {"jenkins": {"url": url, "credentialsSecret": "controller"}, "labels": ["linux"], **spec},
         }
-        self.kind = JenkinsAgentPools(read_secret=self._read, write_object=self._write, connect=HttpController)
+        self.kind = JenkinsAgentPools(
+            read_secret=self._read, write_object=self._write, locate=self._locate, connect=HttpController
+        )
+        self.refused = ""
 
     @property
     def now(self) -> dt.datetime:
@@ -92,6 +96,12 @@ class World:
             pod["status"] = {"phase": "Running", "conditions": [placed]}
             secret = self.children[ObjectRef("v1", "Secret", "ci", ref.name)]["data"]["secret"]
             self.jenkins.connect(ref.name, base64.b64decode(secret).decode())
+
+    async def _locate(self, url: str, tenant: TenantView | None) -> tuple[str, ...]:
+        assert (url, tenant) == (self.manifest["spec"]["jenkins"]["url"], TENANT)
+        if self.refused:
+            raise DestinationRefusedError(self.refused)
+        return ("127.0.0.1",)
 
     async def _read(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         values = self.secrets.get(name) if namespace == "ci" else None
@@ -233,6 +243,21 @@ async def test_what_is_wrong_with_the_credentials_is_said(
     world.secrets = secrets
 
     assert wanted in condition_of(await world.round(), "Ready").message
+
+
+async def test_a_controller_that_the_tenant_may_not_have_called_is_not_called_and_the_pool_freezes(
+    url: tuple[StandInJenkins, str],
+) -> None:
+    world = World(*url)
+    world.jenkins.enqueue("linux", seconds=1000)
+    world.refused = "it is somebody else's: change spec.jenkins.url"
+
+    ready = condition_of(await world.rounds(3), "Ready")
+
+    assert (ready.status, ready.reason) == ("False", "ControllerNotAllowed")
+    assert "change spec.jenkins.url" in ready.message
+    assert world.jenkins.requests == []
+    assert world.pods() == []
 
 
 async def test_what_others_left_under_our_mark_is_removed_on_both_sides(url: tuple[StandInJenkins, str]) -> None:

@@ -1,11 +1,13 @@
 """What follows for a tenant from those above it."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
+from allotment_api.tenant import Tenant
 from allotment_operator.tenancy import entitlement
-from builders.estates import a_pool, a_tenant, an_estate
+from builders.estates import a_pool, a_tenant, an_estate, held
 
 OPS = {"name": "ops", "role": "owner"}
 
@@ -111,6 +113,55 @@ class TestBounds:
 
         assert entitlement.policy_of(estate, estate.chain("leaf")).suspended
         assert entitlement.view(estate, "leaf").suspended  # type: ignore[union-attr]  # it exists
+
+
+class TestAView:
+    """What a service's plan is told of its tenant."""
+
+    def test_holds_the_tenants_namespaces_and_the_networks_that_everybody_above_has(self) -> None:
+        estate = an_estate(
+            a_tenant("top", policy={"network": {"egress": ["10.0.0.0/8"]}}),
+            a_tenant(
+                "leaf",
+                parent="top",
+                namespaces=["pay"],
+                policy={"network": {"egress": ["10.20.0.0/16", "192.0.2.0/24"]}},
+            ),
+            namespaces=[held("pay", "leaf"), held("risk", "other")],
+        )
+
+        view = entitlement.view(estate, "leaf")
+
+        assert view is not None
+        assert (view.namespaces, view.egress, view.frozen) == (("pay",), ("10.20.0.0/16",), "")
+
+    @pytest.mark.parametrize(
+        ("tenants", "unreadable", "said"),
+        [
+            (
+                [a_tenant("leaf", parent="odd")],
+                {"odd": "spec.weight is bad"},
+                "the tenant odd, above leaf, cannot be read",
+            ),
+            ([], {"leaf": "spec.weight is bad"}, "the tenant leaf cannot be read"),
+            ([a_tenant("leaf", parent="ghost")], {}, "the parent ghost of leaf does not exist"),
+        ],
+        ids=["one above was never readable", "itself was never readable", "one above is missing"],
+    )
+    def test_is_frozen_where_bounds_are_missing(
+        self, tenants: list[Tenant], unreadable: dict[str, str], said: str
+    ) -> None:
+        estate = dataclasses.replace(an_estate(*tenants), unreadable=unreadable)
+
+        view = entitlement.view(estate, "leaf")
+
+        assert view is not None
+        assert said in view.frozen
+        assert view.guaranteed == frozenset()
+        assert view.egress == ()
+
+    def test_is_none_of_a_tenant_that_does_not_exist(self) -> None:
+        assert entitlement.view(an_estate(), "nobody") is None
 
 
 def test_members_hold_their_role_in_everything_below() -> None:

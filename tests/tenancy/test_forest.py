@@ -47,10 +47,20 @@ class TestProblems:
         assert "the parent ghost of mid does not exist" in problem.message
         assert trees.problem("other") is None
 
-    def test_a_parent_that_cannot_be_read_exists(self) -> None:
-        tenants = {"leaf": a_tenant("leaf", parent="odd")}
+    def test_a_tenant_below_one_that_was_never_readable_does_not_stand(self) -> None:
+        """What that one bounds is not known, nor what is above it: the leaf would be unbounded."""
+        tenants = {"leaf": a_tenant("leaf", parent="middle"), "middle": a_tenant("middle", parent="odd")}
 
-        assert Forest(tenants, known=frozenset({"odd"})).problem("leaf") is None
+        problem = Forest(tenants, unreadable={"odd": "spec.weight: must be a number"}).problem("leaf")
+
+        assert problem is not None
+        assert problem.reason == "ParentUnreadable"
+        assert "odd, above leaf, cannot be read: spec.weight: must be a number. Mend odd." in problem.message
+
+    def test_a_tenant_below_one_that_was_readable_before_stands_by_its_last_good_version(self) -> None:
+        tenants = {"leaf": a_tenant("leaf", parent="odd"), "odd": a_tenant("odd")}
+
+        assert Forest(tenants, unreadable={"odd": "spec.weight: must be a number"}).problem("leaf") is None
 
     def test_only_leaves_have_namespaces(self) -> None:
         trees = forest(a_tenant("retail", namespaces=["shop"]), a_tenant("payments", parent="retail"))

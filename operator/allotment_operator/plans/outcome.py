@@ -45,6 +45,12 @@ class TenantView:
     guaranteed: frozenset[str] = frozenset()
     suspended: bool = False
     pools: Mapping[str, NodePoolView] = field(default_factory=dict)
+    namespaces: tuple[str, ...] = ()
+    """All namespaces of the tenant, by name."""
+    egress: tuple[str, ...] = ()
+    """Networks outside that the tenant may reach, as far as every tenant above it may."""
+    frozen: str = ""
+    """Why nothing is known of what the tenant may have: then no service of it is changed. Empty: all is known."""
 
 
 @dataclass(frozen=True, slots=True)

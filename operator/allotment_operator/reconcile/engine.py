@@ -230,6 +230,11 @@ class Engine:
         return manifest
 
     async def _round(self, key: Key, kind: Kind[Any], resource: ApiResource, manifest: dict[str, Any]) -> float:
+        tenant = self._ports.tenants.view(key.namespace) if key.namespace else None
+        if tenant is not None and tenant.frozen:
+            text = f"Nothing is changed while {tenant.frozen}"
+            await self._report(key, manifest, [self._says(ConditionType.DEGRADED, True, "TenantUnknown", text)])
+            return WAITING_SECONDS
         observed = await self._observe(kind, resource, manifest)
         if too_many := self._excess(key, manifest, observed):
             await self._report(key, manifest, too_many)

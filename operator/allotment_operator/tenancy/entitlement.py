@@ -13,6 +13,7 @@ from allotment_api.node_pool import NodePool
 from allotment_api.tenant import Member, Policy, Tenant
 from allotment_api.tenant_policy import TenantPolicySpec
 from allotment_operator.plans.outcome import NodePoolView, TenantView
+from allotment_operator.tenancy import grants
 from allotment_operator.tenancy.estate import Estate
 
 ALWAYS_REQUESTED: Final = ("cpu", "memory")
@@ -66,9 +67,11 @@ def guarantee_gap(chain: Sequence[Tenant]) -> str:
 
 def view(estate: Estate, name: str) -> TenantView | None:
     """Return what a service's plan needs to know of its tenant; None if there is no such tenant."""
-    chain = estate.chain(name)
-    if not chain or chain[0].metadata.name != name:
+    if name not in estate.tenants and name not in estate.unreadable:
         return None
+    if gap := estate.forest.gap(name):
+        return TenantView(name, frozen=gap.message)
+    chain = estate.chain(name)
     pools = pools_of(estate, chain)
     return TenantView(
         name=name,
@@ -78,12 +81,14 @@ def view(estate: Estate, name: str) -> TenantView | None:
             key: NodePoolView(None if key == DEFAULT_POOL else pool.spec.selector, toleration_keys([pool]))
             for key, pool in pools.items()
         },
+        namespaces=tuple(sorted(each.name for each in estate.namespaces.values() if each.tenant == name)),
+        egress=grants.network(chain).egress,
     )
 
 
 def policy_of(estate: Estate, chain: Sequence[Tenant]) -> TenantPolicySpec:
     """Return the parameters of the admission policies for a tenant's namespaces."""
-    policies = [each.spec.policy for each in chain]
+    policies, network = [each.spec.policy for each in chain], grants.network(chain)
     longest = min((each.max_runtime_seconds for each in policies if each.max_runtime_seconds), default=None)
     default = next((each.default_runtime_seconds for each in policies if each.default_runtime_seconds), None)
     if default is not None and longest is not None:
@@ -93,8 +98,8 @@ def policy_of(estate: Estate, chain: Sequence[Tenant]) -> TenantPolicySpec:
         allowed_registries=_registries(policies),
         max_priority=min(each.max_priority for each in policies),
         allowed_toleration_keys=toleration_keys(pools_of(estate, chain).values()),
-        allow_node_port=policies[0].network.allow_node_port,
-        allow_load_balancer=policies[0].network.allow_load_balancer,
+        allow_node_port=network.allow_node_port,
+        allow_load_balancer=network.allow_load_balancer,
         default_runtime_seconds=default,
         max_runtime_seconds=longest,
         suspended=any(each.spec.suspended for each in chain),

@@ -99,10 +99,13 @@ class Estate:
     @cached_property
     def forest(self) -> Forest:
         """The tenants as a whole."""
-        return Forest(self.tenants, known=frozenset(self.unreadable))
+        return Forest(self.tenants, unreadable=self.unreadable)
 
     def chain(self, name: str) -> tuple[Tenant, ...]:
-        """Return a tenant and those above it, the nearest first, as far as they are known."""
+        """Return a tenant and those above it, the nearest first, as far as they are known.
+
+        Where `Forest.gap` finds one, bounds are missing: nothing may be planned by it.
+        """
         return tuple(self.tenants[each] for each in self.forest.chain(name) if each in self.tenants)
 
     def held_by(self, tenant: str) -> tuple[str, ...]:
@@ -110,6 +113,12 @@ class Estate:
         return tuple(
             sorted(each.name for each in self.namespaces.values() if each.tenant == tenant and each.labelled_by_us)
         )
+
+    def services_below(self, tenant: str, kind: str) -> list[ServiceFacts]:
+        """Return the services of a kind in the namespaces that a tenant and those below it list."""
+        names = [name for name in (tenant, *self.forest.below(tenant)) if name in self.tenants]
+        spaces = {space for name in names for space in self.tenants[name].spec.namespaces}
+        return [each for each in self.services if each.kind == kind and each.namespace in spaces]
 
     def services_in(self, namespace: str) -> tuple[ServiceFacts, ...]:
         """Return the services in a namespace."""

@@ -1,8 +1,8 @@
 """The tenants as a whole: who is part of whom, which of them cannot stand, and whose a namespace is.
 
 How it thinks: a tenant names its parent, so every tenant has at most one way up; the graph runs along it. What no
-single Tenant shows is judged here: a parent that does not exist, a cycle, a namespace listed twice, namespaces on a
-tenant that has others below it.
+single Tenant shows is judged here: a parent that does not exist or was never readable, a cycle, a namespace listed
+twice, namespaces on a tenant that has others below it.
 
 A problem names its own tenant and says what to change. It never spreads: tenants beside it stand as they did.
 """
@@ -17,6 +17,7 @@ from allotment_api.conditions import Reason
 from allotment_api.tenant import Tenant
 
 NAMESPACES_ON_INNER_TENANT: Final = "NamespacesOnInnerTenant"
+PARENT_UNREADABLE: Final = "ParentUnreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,14 @@ class Forest:
     """Judges all tenants together.
 
     Args:
-        tenants: by name.
-        known: names of tenants that exist but could not be read.
+        tenants: by name, as they are or were when they could last be read.
+        unreadable: tenants that exist but cannot be read, with the reason.
     """
 
-    def __init__(self, tenants: Mapping[str, Tenant], *, known: frozenset[str] = frozenset()) -> None:
+    def __init__(self, tenants: Mapping[str, Tenant], *, unreadable: Mapping[str, str] | None = None) -> None:
         self._tenants = tenants
-        self._known = known | tenants.keys()
+        self._unreadable = unreadable or {}
+        self._known = self._unreadable.keys() | tenants.keys()
         # child → parent; a parent that does not exist is a node without a Tenant
         self._graph: nx.DiGraph[str] = nx.DiGraph()
         self._graph.add_nodes_from(tenants)
@@ -79,7 +81,25 @@ class Forest:
             return Problem(
                 Reason.PARENT_CYCLE, f"{whose}: {' → '.join(cycle)}. Change spec.parent of one of these tenants."
             )
+        if gap := self.gap(name):
+            return gap
+        if tenant.spec.namespaces and (children := self.children(name)):
+            return Problem(
+                NAMESPACES_ON_INNER_TENANT,
+                f"it has tenants below it ({_few(children)}) and namespaces of its own "
+                f"({_few(tenant.spec.namespaces)}): only leaves have namespaces. Move them to a tenant below it.",
+            )
+        return None
+
+    def gap(self, name: str) -> Problem | None:
+        """Return which tenant, this one or one above it, is not known; None if all are.
+
+        What it bounds, and what is above it, is not known either: whatever is done below could be too much.
+        """
         for each in self.chain(name):
+            if each in self._unreadable and each not in self._tenants:
+                whose = f"the tenant {each}" + ("" if each == name else f", above {name},")
+                return Problem(PARENT_UNREADABLE, f"{whose} cannot be read: {self._unreadable[each]}. Mend {each}.")
             if each not in self._known:
                 child = next(self._graph.predecessors(each))
                 return Problem(
@@ -87,12 +107,6 @@ class Forest:
                     f"the parent {each} of {child} does not exist: create the tenant {each}, or change spec.parent of "
                     f"{child}.",
                 )
-        if tenant.spec.namespaces and (children := self.children(name)):
-            return Problem(
-                NAMESPACES_ON_INNER_TENANT,
-                f"it has tenants below it ({_few(children)}) and namespaces of its own "
-                f"({_few(tenant.spec.namespaces)}): only leaves have namespaces. Move them to a tenant below it.",
-            )
         return None
 
     def _cycle(self, name: str) -> tuple[str, ...]:

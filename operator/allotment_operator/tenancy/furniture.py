@@ -12,8 +12,9 @@ from allotment_api.labels import API_VERSION, TENANT_LABEL, TENANT_POLICY_NAME
 from allotment_api.tenant import Tenant
 from allotment_operator.plans.actions import Apply, Delete, Manifest, ObjectRef
 from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER, Owner
-from allotment_operator.tenancy import access, entitlement, network, quota
+from allotment_operator.tenancy import access, entitlement, grants, network, quota
 from allotment_operator.tenancy.estate import Estate, NamespaceFacts
+from allotment_operator.tenancy.recount import recounted
 
 POD_SECURITY_VERSION: Final = "v1.36"
 """The profile's version is named, so that a cluster's upgrade changes no rule under running services."""
@@ -46,6 +47,11 @@ class Room:
     def furniture(self) -> dict[ObjectRef, Manifest]:
         """What the operator put into it, on whichever tenant's behalf."""
         return {ref: manifest for ref, manifest in sorted(self.children.items()) if ref.namespace == self.name}
+
+    @property
+    def quota(self) -> Manifest | None:
+        """The live ResourceQuota; None while there is none."""
+        return self.furniture.get(ObjectRef("v1", "ResourceQuota", self.name, quota.NAME))
 
     @property
     def seat(self) -> ObjectRef:
@@ -84,11 +90,11 @@ def furnish(room: Room) -> list[Apply | Delete]:
             room.name,
             labels,
             tenant=room.tenant.metadata.name,
-            egress=room.tenant.spec.policy.network.egress,
+            egress=grants.network(chain).egress,
             operator_namespace=room.estate.operator_namespace,
         ),
         _tenant_policy(room),
-        quota.resource_quota(room.estate, room.tenant, room.name, labels),
+        recounted(quota.resource_quota(room.estate, room.tenant, room.name, labels), room.quota),
         quota.limit_range(room.name, labels),
         _default_account(room.name, labels),
     ]

@@ -25,7 +25,7 @@ from allotment_api.tenant import Tenant
 from allotment_operator.plans.actions import Action, Apply, Delete, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome
 from allotment_operator.plans.ownership import Owner
-from allotment_operator.tenancy import entitlement
+from allotment_operator.tenancy import entitlement, grants
 from allotment_operator.tenancy.estate import Estate, ServiceFacts
 from allotment_operator.tenancy.furniture import (
     Room,
@@ -35,6 +35,7 @@ from allotment_operator.tenancy.furniture import (
     namespace_manifest,
     seat_of_operator,
 )
+from allotment_operator.tenancy.recount import AGAIN_SECONDS, counted
 
 SOON_SECONDS: Final = 0.5
 """After taking a seat: until the API server's authorizer knows of it."""
@@ -141,7 +142,8 @@ def _listed(room: Room) -> Step:
     if foreign := foreign_policy(room):
         return Step(room.name, "Pending", "A former tenant's rules are being removed.", (*entry, foreign), SOON_SECONDS)
     message = f"Also listed, without effect, by {', '.join(others)}." if others else ""
-    return Step(room.name, "Ready", message, (*entry, *furnish(room)))
+    again = None if counted(room.quota) else AGAIN_SECONDS
+    return Step(room.name, "Ready", message, (*entry, *furnish(room)), again)
 
 
 def _holder(estate: Estate, name: str) -> str:
@@ -197,6 +199,10 @@ def _conditions(tenant: Tenant, estate: Estate, steps: list[Step], *, now: dt.da
     else:
         names = ", ".join(sorted(entitlement.guaranteed(chain)))
         yield condition(ConditionType.GUARANTEE_INCOMPLETE, False, Reason.AS_EXPECTED, f"It covers {names}.", now=now)
+    wider = grants.overreach(chain)
+    text = wider or "It asks for no network and no service that the tenants above it do not have."
+    reason = "BeyondParent" if wider else Reason.AS_EXPECTED
+    yield condition(ConditionType.NARROWED, bool(wider), reason, text[:32000], now=now)
 
 
 def _ready(tenant: Tenant, estate: Estate, steps: list[Step], *, now: dt.datetime) -> Condition:

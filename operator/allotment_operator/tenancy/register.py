@@ -105,7 +105,9 @@ class Register:
         self._picture = None
         facts = self._namespaces.get(namespace)
         if facts is not None and facts.tenant:
-            self._changed(frozenset({facts.tenant}))
+            forest, chain = self.estate().forest, self.estate().chain(facts.tenant)
+            counting = [each.metadata.name for each in chain if any(one.count for one in each.spec.services or ())]
+            self._changed(frozenset({facts.tenant, *(below for name in counting for below in forest.below(name))}))
 
     def _tenant(self, event: Event[dict[str, Any]]) -> None:
         if isinstance(event, Synced):

@@ -9,6 +9,7 @@ Source: Jenkins core, ``ComputerSet.doCreateItem`` (XML form), ``Computer.doDoDe
 
 import asyncio
 import re
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.services.jenkins.snapshot import NODES_TREE, QUEUE_TREE, Snapshot, read_nodes, read_queue
@@ -76,12 +78,45 @@ class Controller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a controller is and how to speak to it; ``ca`` is PEM, empty for the public authorities."""
+    """Where a controller is and how to speak to it.
+
+    Attributes:
+        url: as its owner wrote it.
+        addresses: IP addresses that were found to be its own, and may be called; no other ever is.
+        ca: PEM; empty for the public authorities.
+    """
 
     url: str
+    addresses: Sequence[str]
     username: str
     token: str
     ca: str = ""
+
+
+class _Pinned(AbstractResolver):
+    """Answers with what was found and judged before: a name that changes its mind leads nowhere else."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del family
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
 
 
 class HttpController:
@@ -97,7 +132,9 @@ class HttpController:
                 "Accept-Language": "en",
                 "Authorization": aiohttp.encode_basic_auth(address.username, address.token),
             },
-            connector=aiohttp.TCPConnector(ssl=context, limit=8),
+            connector=aiohttp.TCPConnector(
+                ssl=context, limit=8, resolver=_Pinned(address.addresses), use_dns_cache=False
+            ),
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
         )
 
@@ -164,6 +201,11 @@ class HttpController:
                 code = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ServiceUnavailableError(f"{self._root} does not answer: {type(error).__name__}") from None
+        if 300 <= code < 400 and method == "GET":
+            raise ServiceRefusedError(
+                f"{self._root} redirects GET {path} ({code}), and no redirect is followed: write the address that it "
+                "leads to into spec.jenkins.url"
+            )
         if code < 400 or code in accept:
             return code, body
         if code in (401, 403):

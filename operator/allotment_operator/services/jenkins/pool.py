@@ -23,6 +23,7 @@ from allotment_operator.plans.service_status import pod_trouble
 from allotment_operator.plans.unworkable import NO_TENANT, UnworkableError, unworkable
 from allotment_operator.services.jenkins import agents
 from allotment_operator.services.jenkins.controller import Address, Controller, NewNode
+from allotment_operator.services.jenkins.destination import DestinationRefusedError
 from allotment_operator.services.jenkins.sizing import Agent, Decision, Pod, Shape, decide, orphans
 from allotment_operator.services.jenkins.snapshot import Snapshot
 
@@ -37,6 +38,7 @@ SNAPSHOT: Final = "snapshot"
 ReadSecret = Callable[[str, str], Awaitable[Mapping[str, Any] | None]]
 WriteObject = Callable[[Manifest], Awaitable[None]]
 Connect = Callable[[Address], AbstractAsyncContextManager[Controller]]
+Locate = Callable[[str, TenantView | None], Awaitable[tuple[str, ...]]]
 
 
 class JenkinsAgentPools:
@@ -45,6 +47,7 @@ class JenkinsAgentPools:
     Args:
         read_secret: returns the Secret of a namespace and name, or None.
         write_object: applies a manifest with the operator's rights.
+        locate: says at which IP addresses a controller may be called for a tenant.
         connect: opens a controller.
     """
 
@@ -52,9 +55,10 @@ class JenkinsAgentPools:
     scope = Scope(kinds={"v1": ("Pod", "Secret")})
     status_fields = frozenset({"phase", "queued", "agents", "busy", "agentStates"})
 
-    def __init__(self, *, read_secret: ReadSecret, write_object: WriteObject, connect: Connect) -> None:
+    def __init__(self, *, read_secret: ReadSecret, write_object: WriteObject, locate: Locate, connect: Connect) -> None:
         self._read_secret = read_secret
         self._write_object = write_object
+        self._locate = locate
         self._connect = connect
 
     def plan(self, resource: JenkinsAgentPool, observed: Observed, *, now: dt.datetime) -> Outcome:
@@ -95,12 +99,13 @@ class JenkinsAgentPools:
 
     async def probe(self, resource: JenkinsAgentPool, observed: Observed) -> Health | None:
         """Ask the controller for its queue and its nodes."""
-        del observed
         try:
-            async with await self._controller(resource) as controller:
+            async with await self._controller(resource, observed.tenant) as controller:
                 snapshot = await controller.snapshot()
         except ServiceUnavailableError as error:
             return Health(ready=False, reason="ControllerUnreachable", message=str(error))
+        except DestinationRefusedError as error:
+            return Health(ready=False, reason="ControllerNotAllowed", message=str(error))
         except ServiceRefusedError as error:
             return Health(ready=False, reason="ControllerRefused", message=str(error))
         message = f"The controller answers: {len(snapshot.builds)} builds wait, {len(snapshot.nodes)} nodes."
@@ -108,8 +113,7 @@ class JenkinsAgentPools:
 
     async def perform(self, resource: JenkinsAgentPool, observed: Observed, action: Invoke) -> None:
         """Register, hold or remove one node."""
-        del observed
-        async with await self._controller(resource) as controller:
+        async with await self._controller(resource, observed.tenant) as controller:
             match action.operation:
                 case "register-node":
                     arguments = dict(action.arguments)
@@ -131,12 +135,16 @@ class JenkinsAgentPools:
                 case unknown:
                     raise ValueError(f"a pool of agents cannot {unknown}")
 
-    async def _controller(self, resource: JenkinsAgentPool) -> AbstractAsyncContextManager[Controller]:
+    async def _controller(
+        self, resource: JenkinsAgentPool, tenant: TenantView | None
+    ) -> AbstractAsyncContextManager[Controller]:
         jenkins, namespace = resource.spec.jenkins, resource.metadata.namespace or ""
+        addresses = await self._locate(jenkins.url, tenant)  # first: nothing is read for an address that is refused
         credentials = await self._values(namespace, jenkins.credentials_secret, ("username", "token"))
         authority = await self._values(namespace, jenkins.ca_secret, ("ca.crt",)) if jenkins.ca_secret else {}
-        address = Address(jenkins.url, credentials["username"], credentials["token"], authority.get("ca.crt", ""))
-        return self._connect(address)
+        return self._connect(
+            Address(jenkins.url, addresses, credentials["username"], credentials["token"], authority.get("ca.crt", ""))
+        )
 
     async def _values(self, namespace: str, name: str, keys: tuple[str, ...]) -> dict[str, str]:
         secret = await self._read_secret(namespace, name)
