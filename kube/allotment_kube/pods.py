@@ -210,11 +210,23 @@ class PodClaimStatus(Model, frozen=True):
     resource_claim_name: str = ""
 
 
+class ContainerStatus(Model, frozen=True):
+    """What a kubelet says of a container's size: what it has, and what it was promised (in-place resize)."""
+
+    name: str
+    resources: Resources | None = None
+    allocated_resources: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 class PodStatus(Model, frozen=True):
-    """Where a pod is in its life."""
+    """Where a pod is in its life. `resources` and `allocated_resources` are the pod's own, in resizing."""
 
     phase: str = "Pending"
     reason: str = ""
+    container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+    resources: Resources | None = None
+    allocated_resources: dict[str, str] = msgspec.field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
     start_time: str | None = None
     nominated_node_name: str = ""

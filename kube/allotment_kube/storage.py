@@ -2,7 +2,7 @@
 
 import msgspec
 
-from .models import Model, Resourced
+from .models import LabelSelector, Model, Resourced
 from .pods import NodeSelector
 
 
@@ -28,6 +28,8 @@ class ClaimSpec(Model, frozen=True):
     storage_class_name: str | None = None
     access_modes: tuple[str, ...] = ()
     resources: StorageRequest = StorageRequest()
+    volume_mode: str = ""
+    selector: LabelSelector | None = None
 
 
 class ClaimStatus(Model, frozen=True):
@@ -65,6 +67,7 @@ class VolumeSpec(Model, frozen=True):
     claim_ref: ObjectReference | None = None
     node_affinity: VolumeNodeAffinity | None = None
     csi: CsiSource | None = None
+    volume_mode: str = ""
 
 
 class PersistentVolume(Resourced, frozen=True):

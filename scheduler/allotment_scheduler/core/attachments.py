@@ -1,45 +1,45 @@
 """What pods attach to besides compute: volumes and devices, and the nodes that can offer them.
 
-Volumes follow kube-scheduler's `VolumeBinding`, `VolumeZone` and `NodeVolumeLimits`: a bound claim pins its pods to the
-nodes its volume's affinity allows; an unbound claim whose class waits for the first consumer can be provisioned where
-the class's allowed topologies say, or bound to a matching free volume; an unbound claim of any other class makes its
-pods wait; a claim that does not exist does too.
+What volumes mean for placement is decided in `filters.volumes`.
 
 Devices follow `resource.k8s.io/v1` with structured parameters as far as counts go: every node offers, per device class,
 the devices of its slices; a request takes a number of them. Device classes as such are counted as resources of nodes
 under the name ``device:<class>`` (see `device_resource`), so shares, limits and placement treat them like any other.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-import numpy as np
-
-from allotment_scheduler.core.filters.nodes import term_mask
-from allotment_scheduler.core.nodes import BoolVector, Nodes
-from allotment_scheduler.core.pods import PodClass
-from allotment_scheduler.core.selectors import NodeSelectorTerm
-
-_ZONE_LABELS: Final = (
-    "topology.kubernetes.io/zone",
-    "topology.kubernetes.io/region",
-    "failure-domain.beta.kubernetes.io/zone",
-    "failure-domain.beta.kubernetes.io/region",
-)
+from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A PersistentVolumeClaim. `volume` is the name of the volume it is bound to."""
+    """A PersistentVolumeClaim.
+
+    Attributes:
+        volume: the name of the volume it is bound to.
+        awaits: the name of a volume that it asks for, or is being bound to.
+        request: bytes.
+        selected_node: where the provisioner was told to make its volume.
+        owner: uid of its controller: of the pod, for an ephemeral volume's claim.
+        mode: Filesystem or Block.
+    """
 
     namespace: str
     name: str
     storage_class: str | None = None
     volume: str | None = None
+    awaits: str | None = None
     request: int = 0
     access_modes: tuple[str, ...] = ()
     selected_node: str | None = None
+    uid: str = ""
+    owner: str = ""
+    mode: str = "Filesystem"
+    selector: LabelSelector | None = None
+    lost: bool = False
+    deleting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,15 @@ class Volume:
     capacity: int = 0
     access_modes: tuple[str, ...] = ()
     claimed_by: tuple[str, str] | None = None
+    claimed_by_uid: str = ""
     nodes: tuple[NodeSelectorTerm, ...] | None = None
-    zones: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
     driver: str | None = None
+    handle: str = ""
+    mode: str = "Filesystem"
+    available: bool = True
+    """Whether a claim may take it: not released, failed, or still to be looked at."""
+    deleting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,6 @@ def device_resource(device_class: str) -> str:
 class Attachments:
     """Everything pods attach to, by name."""
 
-    nodes: Nodes
     claims: dict[tuple[str, str], Claim] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
     classes: dict[str, StorageClass] = field(default_factory=dict)
@@ -124,56 +129,3 @@ class Attachments:
                     name = device_resource(device_class)
                     total[name] = total.get(name, 0) + count
         return total
-
-    def filters(self, klass: PodClass) -> Iterator[tuple[str, BoolVector]]:
-        """Each filter's name, in words that follow "n nodes", with the nodes that pass it."""
-        count = len(self.nodes.ordered)
-        for name in klass.spec.claims:
-            claim = self.claims.get((klass.namespace, name))
-            if claim is None:
-                yield f"wait for claim {name}, which does not exist", np.zeros(count, dtype=np.bool_)
-            elif claim.volume is not None:
-                yield f"cannot reach the volume of claim {name}", self._reaching(self.volumes.get(claim.volume))
-            else:
-                yield f"cannot bind claim {name}", self._binding(claim)
-
-    def _reaching(self, volume: Volume | None) -> BoolVector:
-        """Nodes from which a bound volume can be reached; none while the volume itself is unknown."""
-        if volume is None:
-            return np.zeros(len(self.nodes.ordered), dtype=np.bool_)
-        mask = np.ones(len(self.nodes.ordered), dtype=np.bool_)
-        if volume.nodes is not None:
-            mask = self._any_term(volume.nodes)
-        for label, value in volume.zones:
-            if label in _ZONE_LABELS:
-                zones = value.split("__")
-                mask &= np.array([node.spec.labels.get(label) in zones for node in self.nodes.ordered], dtype=np.bool_)
-        return mask
-
-    def _binding(self, claim: Claim) -> BoolVector:
-        count = len(self.nodes.ordered)
-        storage = self.classes.get(claim.storage_class or "")
-        if storage is None or not storage.waits:
-            return np.zeros(count, dtype=np.bool_)
-        mask = np.zeros(count, dtype=np.bool_)
-        for volume in self.volumes.values():
-            if volume.claimed_by is None and self._suits(volume, claim):
-                mask |= self._reaching(volume)
-        if storage.provisions:
-            mask |= self._any_term(storage.topologies) if storage.topologies else np.ones(count, dtype=np.bool_)
-        if claim.selected_node is not None:
-            mask &= np.array([node.spec.name == claim.selected_node for node in self.nodes.ordered], dtype=np.bool_)
-        return mask
-
-    def _suits(self, volume: Volume, claim: Claim) -> bool:
-        return (
-            volume.storage_class == claim.storage_class
-            and volume.capacity >= claim.request
-            and set(claim.access_modes) <= set(volume.access_modes)
-        )
-
-    def _any_term(self, terms: tuple[NodeSelectorTerm, ...]) -> BoolVector:
-        mask = np.zeros(len(self.nodes.ordered), dtype=np.bool_)
-        for term in terms:
-            mask |= term_mask(term, self.nodes)
-        return mask

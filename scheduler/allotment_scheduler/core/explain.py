@@ -16,6 +16,7 @@ from allotment_api.quantities import format_units
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
 from allotment_scheduler.core.filters.nodes import node_filters
+from allotment_scheduler.core.filters.volumes import binding_filters
 from allotment_scheduler.core.nodes import BoolVector
 from allotment_scheduler.core.placement import Row, never_fits
 from allotment_scheduler.core.pods import Pod
@@ -143,7 +144,7 @@ class Explainer:
         refuse("are in pools it may not use", placer.in_pools(row.key[2]))
         for name, passing in node_filters(row.klass.spec, nodes):
             refuse(name, passing)
-        for name, passing in self.state.attachments.filters(row.klass):
+        for name, passing in binding_filters(row.klass, self.state.attachments, nodes):
             refuse(name, passing)
         for column, amount in row.klass.amounts:
             what = self.state.resources.names[column]

@@ -20,6 +20,7 @@ import numpy as np
 
 from allotment_scheduler.core.filters.nodes import node_filters
 from allotment_scheduler.core.filters.topology import Neighbourhood, neighbourhood
+from allotment_scheduler.core.filters.volumes import binding_filters
 from allotment_scheduler.core.nodes import BoolVector, IntVector
 from allotment_scheduler.core.pods import LabelSet, PodClass
 from allotment_scheduler.core.resources import PODS
@@ -182,7 +183,7 @@ class Placer:
         allowed = self.in_pools(pools)
         for _, passing in node_filters(klass.spec, nodes):
             allowed = allowed & passing
-        for _, passing in self.state.attachments.filters(klass):
+        for _, passing in binding_filters(klass, self.state.attachments, nodes):
             allowed = allowed & passing
         return allowed
 

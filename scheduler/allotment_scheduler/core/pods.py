@@ -77,7 +77,9 @@ class SchedulingSpec:
     preferred_anti_affinity: tuple[PodAffinityTerm, ...] = ()
     spread: tuple[SpreadConstraint, ...] = ()
     claims: tuple[str, ...] = ()
-    """Names of PersistentVolumeClaims in the pod's namespace."""
+    """Names of PersistentVolumeClaims in the pod's namespace, in order of its volumes."""
+    ephemeral: tuple[tuple[str, str], ...] = ()
+    """Those among them that must be the pod's own, with the uid of their owner: its own."""
     devices: tuple[DeviceRequest, ...] = ()
     """Devices it asks for by claims made from templates."""
     device_claims: tuple[str, ...] = ()

@@ -33,6 +33,7 @@ class RunningTable:
         self.sight: npt.NDArray[np.int64] = np.zeros(_FIRST, dtype=np.int64)
         """Order of first sight, which breaks ties of creation."""
         self.evictable: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
+        self.deleting: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
 
     def __len__(self) -> int:
         return len(self.pods) - len(self.vacant)
@@ -75,6 +76,7 @@ class RunningTable:
         self.labels[row] = pod.labels.id
         self.created[row] = spec.created
         self.sight[row] = pod.arrival[2]
+        self.deleting[row] = spec.deleting
         self.evictable[row] = spec.preemptible and spec.ours and not spec.deleting and not pod.phantom
 
     def remove(self, row: int) -> None:
@@ -92,7 +94,10 @@ class RunningTable:
                 self.leaf[row] = -1 if pod.leaf is None else pod.leaf.rank
 
     def _grow(self) -> None:
-        for name in ("used", "node", "leaf", "priority", "started", "klass", "labels", "created", "sight", "evictable"):
+        for name in (
+            "used", "node", "leaf", "priority", "started", "klass", "labels", "created", "sight",
+            "evictable", "deleting",
+        ):  # fmt: skip
             old = getattr(self, name)
             new = np.zeros(2 * len(old), dtype=old.dtype)
             new[: len(old)] = old

@@ -6,11 +6,13 @@ requirements within a term are ANDed, an empty term matches nothing; ``NotIn`` a
 without the key; ``Gt`` and ``Lt`` compare integers and match nothing else).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 NAME_FIELD: Final = "metadata.name"
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,18 @@ class Requirement:
 def _compares(value: str | None, operator: str, bounds: tuple[str, ...]) -> bool:
     if value is None or len(bounds) != 1:
         return False
-    try:
-        left, right = int(value), int(bounds[0])
-    except ValueError:
+    left, right = _integer(value), _integer(bounds[0])
+    if left is None or right is None:
         return False
     return left > right if operator == "Gt" else operator == "Lt" and left < right
+
+
+def _integer(text: str) -> int | None:
+    """The integer that Go's `strconv.ParseInt(text, 10, 64)` reads: no underscores, nothing beyond 64 bits."""
+    if not _INTEGER.fullmatch(text):
+        return None
+    value = int(text)
+    return value if -(2**63) <= value < 2**63 else None
 
 
 @dataclass(frozen=True, slots=True)

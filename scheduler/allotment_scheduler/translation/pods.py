@@ -1,7 +1,7 @@
 """Pods: what of a pod decides where it may run, whose it is, and how it may be treated.
 
-Field meanings are those of kube-scheduler; where the API server fills in defaults (a request from a limit), offline
-manifests may lack them, so the same defaults are taken here.
+Field meanings are those of kube-scheduler; where the API server fills in defaults, offline manifests may lack them, so
+the same defaults are taken here.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from allotment_api.labels import (
 )
 from allotment_kube import pods as kube
 from allotment_scheduler.core.pods import DeviceRequest, PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
-from allotment_scheduler.core.requests import ContainerNeeds, pod_requests
-from allotment_scheduler.translation.scalars import amounts, positive, seconds
+from allotment_scheduler.translation.requests import requests_of
+from allotment_scheduler.translation.scalars import positive, seconds
 from allotment_scheduler.translation.selectors import label_selector, node_term, node_terms, toleration
 
 FINISHED = frozenset({"Succeeded", "Failed"})
@@ -90,7 +90,7 @@ def scheduling_spec(pod: kube.Pod, templates: Mapping[str, tuple[DeviceRequest, 
         for request in templates.get(claim.resource_claim_template_name, ())
     )
     return SchedulingSpec(
-        requests=tuple(sorted(requests_of(spec).items())),
+        requests=tuple(sorted(requests_of(pod).items())),
         node_selector=tuple(sorted(spec.node_selector.items())),
         required_nodes=node_terms(nodes.required),
         preferred_nodes=tuple((term.weight, node_term(term.preference)) for term in nodes.preferred if term.weight),
@@ -102,21 +102,13 @@ def scheduling_spec(pod: kube.Pod, templates: Mapping[str, tuple[DeviceRequest, 
         preferred_anti_affinity=tuple(affinity_term(term.pod_affinity_term, term.weight) for term in apart.preferred),
         spread=tuple(map(spread_constraint, spec.topology_spread_constraints)),
         claims=claims_of(pod),
+        ephemeral=tuple(
+            (_ephemeral_claim(pod, it), pod.metadata.uid) for it in spec.volumes if it.ephemeral is not None
+        ),
         devices=devices,
         device_claims=tuple(
             sorted(claim.resource_claim_name for claim in spec.resource_claims if claim.resource_claim_name)
         ),
-    )
-
-
-def requests_of(spec: kube.PodSpec) -> dict[str, int]:
-    """What the pod requests in all, by Kubernetes' arithmetic."""
-    pod_level = spec.resources.requests if spec.resources else {}
-    return pod_requests(
-        [_needs(container) for container in spec.containers],
-        [_needs(container) for container in spec.init_containers],
-        overhead=amounts(spec.overhead),
-        pod_level=amounts(pod_level),
     )
 
 
@@ -134,13 +126,17 @@ def host_ports(spec: kube.PodSpec) -> tuple[tuple[str, str, int], ...]:
 
 def claims_of(pod: kube.Pod) -> tuple[str, ...]:
     """Names of the volume claims that the pod mounts, generic ephemeral ones included."""
-    names = set()
+    names: dict[str, None] = {}
     for volume in pod.spec.volumes:
         if volume.persistent_volume_claim is not None:
-            names.add(volume.persistent_volume_claim.claim_name)
+            names[volume.persistent_volume_claim.claim_name] = None
         elif volume.ephemeral is not None:
-            names.add(f"{pod.metadata.name}-{volume.name}")
-    return tuple(sorted(names))
+            names[_ephemeral_claim(pod, volume)] = None
+    return tuple(names)
+
+
+def _ephemeral_claim(pod: kube.Pod, volume: kube.Volume) -> str:
+    return f"{pod.metadata.name}-{volume.name}"
 
 
 def affinity_term(term: kube.PodAffinityTerm, weight: int = 0) -> PodAffinityTerm:
@@ -168,12 +164,6 @@ def spread_constraint(each: kube.TopologySpreadConstraint) -> SpreadConstraint:
         honor_taints=each.node_taints_policy == "Honor",
         match_label_keys=tuple(each.match_label_keys),
     )
-
-
-def _needs(container: kube.Container) -> ContainerNeeds:
-    resources = container.resources
-    merged = {**resources.limits, **resources.requests} if resources.limits else resources.requests
-    return ContainerNeeds(amounts(merged), sidecar=container.restart_policy == "Always")
 
 
 def _time(text: str | None) -> float | None:

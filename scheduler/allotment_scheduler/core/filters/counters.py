@@ -18,6 +18,7 @@ from typing import NewType
 import numpy as np
 import numpy.typing as npt
 
+from allotment_scheduler.core.filters.volumes import VolumeUse
 from allotment_scheduler.core.nodes import BoolVector, IntVector, Nodes
 from allotment_scheduler.core.pods import LabelSet, Pod, PodAffinityTerm, PodClass
 from allotment_scheduler.core.running import RunningTable
@@ -93,6 +94,7 @@ class Counters:
     running: RunningTable
     labelsets: list[LabelSet]
     namespaces: dict[str, dict[str, str]]
+    volumes: VolumeUse
     by_key: dict[CounterKey, Counter] = field(default_factory=dict)
     all: list[Counter] = field(default_factory=list)
     holders: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
@@ -141,6 +143,8 @@ class Counters:
 
     def count(self, pod: Pod, node: int, sign: int) -> None:
         """A pod started (1) or left (-1) a node."""
+        if pod.klass.spec.claims:
+            self.volumes.count(pod.klass, node, sign)
         for counter_id in self.fed_by(pod.klass, pod.labels):
             self._add(self.all[counter_id], node, sign)
         for counter_id in self.seen_by(pod.labels):
@@ -159,6 +163,10 @@ class Counters:
             if counter.key != CounterKey(NODE):
                 self.recount(counter)
         self.version += 1
+        self.volumes.reset()
+        for row, pod in enumerate(self.running.pods):
+            if pod is not None and pod.klass.spec.claims and self.running.node[row] >= 0:
+                self.volumes.count(pod.klass, int(self.running.node[row]), 1)
 
     def _sees(self, key: CounterKey, labels: LabelSet) -> bool:
         if key.held is not None:
@@ -190,6 +198,8 @@ class Counters:
         running, size, key = self.running.flush(), self.running.size, counter.key
         live = running.used[:size] & (running.node[:size] >= 0)
         if key.matches:
+            if key.nodes is not None:
+                live &= ~running.deleting[:size]  # spread looks past pods that are on their way out
             good = np.array([self._sees(key, labels) for labels in self.labelsets], dtype=np.bool_)
             rows = np.flatnonzero(live & good[running.labels[:size]]) if len(good) else np.zeros(0, dtype=np.int64)
         else:

@@ -14,13 +14,14 @@ Semantics as kube-scheduler's plugins `InterPodAffinity`, `PodTopologySpread` an
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from allotment_scheduler.core.filters.counters import Counter, CounterKey, Counters, Match, merged, pack, with_keys
 from allotment_scheduler.core.filters.nodes import REFUSING_EFFECTS, selected, tolerated_taints
+from allotment_scheduler.core.filters.volumes import VolumeDemand
 from allotment_scheduler.core.nodes import BoolVector, IntVector, Nodes
 from allotment_scheduler.core.pods import LabelSet, PodClass, SpreadConstraint
 
@@ -65,9 +66,11 @@ class Neighbourhood:
     preferences: list[tuple[int, Counter]]
     """Preferred terms, as (weight, counter): negative weights repel."""
     soft_spread: list[SpreadRule]
+    volumes: VolumeDemand | None
+    """Claims to have alone, and limits on volumes of a driver."""
 
     def __bool__(self) -> bool:
-        return bool(self.affinity or self.repelled_by or self.spread or self.port_conflicts)
+        return bool(self.affinity or self.repelled_by or self.spread or self.port_conflicts or self.volumes)
 
     @property
     def version(self) -> int:
@@ -77,12 +80,15 @@ class Neighbourhood:
             sum(c.version for c in counters)
             + sum(rule.counter.version for rule in [*self.spread, *self.soft_spread])
             + sum(c.version for _, c in self.preferences)
+            + (self.volumes.version if self.volumes is not None else 0)
         )
 
     def filters(self) -> Iterator[tuple[str, BoolVector]]:
         """Each filter's name, in words that follow "n nodes", with the nodes that pass it."""
         if self.port_conflicts:
             yield "have its host port in use", _none_of(self.port_conflicts)
+        if self.volumes is not None:
+            yield from self.volumes.filters()
         for rule in self.spread:
             yield f"would break its topology spread by {rule.constraint.topology_key}", rule.allowed()
         if self.affinity:
@@ -155,6 +161,7 @@ def neighbourhood(klass: PodClass, labels: LabelSet, counters: Counters, nodes: 
         [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if c.hard],
         _preferences(klass, labels, counters),
         [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if not c.hard],
+        counters.volumes.demand(klass) if spec.claims else None,
     )
 
 
@@ -188,7 +195,9 @@ def _spread_rule(
     if selector is not None:
         selector = with_keys(selector, labels, constraint.match_label_keys)
     match = Match(frozenset({klass.namespace}), None, selector)
-    counter = counters.counter(CounterKey(constraint.topology_key, (match,), nodes=pack(included)))
+    # A selector without requirements selects the newcomer itself, yet of those that run it counts none.
+    counted = match if selector is None or selector.requirements else replace(match, selector=None)
+    counter = counters.counter(CounterKey(constraint.topology_key, (counted,), nodes=pack(included)))
     codes = nodes.label_codes(constraint.topology_key)[0]
     domains = np.unique(codes[included & (codes >= 0)]).astype(np.int64)
     # The counter counts on included nodes only, but every node that has the key is judged by its domain.

@@ -1,0 +1,94 @@
+"""What a pod requests in all, by Kubernetes' arithmetic, from its spec and from what its kubelet says of a resize.
+
+Amounts are summed exactly and rounded once, at the end, as kube-scheduler does: two containers of 100.5 milli-CPU make
+201, not 202. A pod that is being resized in place counts the most of what it asks for, what it was promised and what it
+has (KEP-1287, `k8s.io/component-helpers/resource/helpers.go`); an infeasible wish does not count.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from allotment_api.quantities import CPU, quantity
+from allotment_kube import pods as kube
+from allotment_scheduler.core.requests import ContainerNeeds, pod_requests
+
+_NANO: Final = 10**9
+_NANO_OF_MILLI: Final = 10**6
+
+
+def requests_of(pod: kube.Pod) -> dict[str, int]:
+    """The pod's requests in units, zeros left out.
+
+    Raises:
+        QuantityError: a request is no quantity.
+    """
+    spec, status = pod.spec, pod.status
+    reported = {
+        each.name: each
+        for each in (*status.container_statuses, *status.init_container_statuses)
+        if each.resources is not None
+    }
+    infeasible = bool(reported or status.resources is not None) and _is_infeasible(pod)
+    containers = [_needs(each, reported.get(each.name), infeasible=infeasible) for each in spec.containers]
+    before = [
+        _needs(each, reported.get(each.name) if each.restart_policy == "Always" else None, infeasible=infeasible)
+        for each in spec.init_containers
+    ]
+    overhead = _exact(spec.overhead)
+    pod_level = _pod_level(pod, containers, before, infeasible=infeasible)
+    found = pod_requests(containers, before, overhead=overhead, pod_level=pod_level)
+    return {name: -(-amount // (_NANO_OF_MILLI if name == CPU else _NANO)) for name, amount in found.items()}
+
+
+@lru_cache(maxsize=65_536)
+def _nanos(text: str) -> int:
+    return int(quantity(text).amount * _NANO)
+
+
+def _exact(listed: Mapping[str, str]) -> dict[str, int]:
+    return {name: _nanos(text) for name, text in listed.items()} if listed else {}
+
+
+def _needs(container: kube.Container, reported: kube.ContainerStatus | None, *, infeasible: bool) -> ContainerNeeds:
+    resources = container.resources
+    # The API server fills in a request that only has a limit; manifests by hand may lack it.
+    merged = {**resources.limits, **resources.requests} if resources.limits else resources.requests
+    asked = _exact(merged)
+    if reported is not None and reported.resources is not None:
+        asked = _effective(asked, reported.resources.requests, reported.allocated_resources, infeasible=infeasible)
+    return ContainerNeeds(asked, sidecar=container.restart_policy == "Always")
+
+
+def _effective(
+    asked: dict[str, int], has: Mapping[str, str], promised: Mapping[str, str], *, infeasible: bool
+) -> dict[str, int]:
+    """What counts of something that is being resized."""
+    most = {} if infeasible else dict(asked)
+    for listed in (_exact(has), _exact(promised)):
+        for name, amount in listed.items():
+            most[name] = max(most.get(name, 0), amount)
+    return most
+
+
+def _pod_level(
+    pod: kube.Pod, containers: list[ContainerNeeds], before: list[ContainerNeeds], *, infeasible: bool
+) -> dict[str, int]:
+    """Requests of the pod as a whole (KEP-2837); the API server fills them in from limits, manifests may lack them."""
+    level = pod.spec.resources
+    if level is None:
+        return {}
+    asked = _exact(level.requests)
+    if level.limits:
+        together = pod_requests(containers, before)
+        asked = {name: together.get(name, amount) for name, amount in _exact(level.limits).items()} | asked
+    seen = pod.status.resources
+    if seen is None:
+        return asked
+    effective = _effective(asked, seen.requests, pod.status.allocated_resources, infeasible=infeasible)
+    return {name: effective.get(name, 0) for name in asked}
+
+
+def _is_infeasible(pod: kube.Pod) -> bool:
+    resizing = next((each for each in pod.status.conditions if each.type == "PodResizePending"), None)
+    return resizing is not None and resizing.reason == "Infeasible"
