@@ -26,11 +26,13 @@ _TIMEOUT = 1200
 
 
 @pytest.fixture(scope="session")
-def real_cluster(cluster_state: Path) -> Iterator[RealCluster]:
+def real_cluster(cluster_state: Path, request: pytest.FixtureRequest) -> Iterator[RealCluster]:
     """Three real nodes and two simulated ones; after them the machine is as it was."""
     before = Machine.look()
     simulated = PoolFile(pools=(Pool(name="simulated", count=2, cpu="8", memory="32Gi"),))
     images = [recipes.kafka(), recipes.allotment(), service_clients.image(service_clients.KAFKA_CLIENT)]
+    if any(item.get_closest_marker("soak") for item in request.session.items):
+        images += [recipes.cassandra(), recipes.spark(), service_clients.image(service_clients.CASSANDRA_CLIENT)]
     with reporter() as progress:
         fleet = Fleet(LocalCluster("real", state=cluster_state, progress=progress), progress=progress)
         fleet.up(count=NODES, images=images, pools=simulated, tied_to_us=True)

@@ -95,6 +95,24 @@ class World:
         self.children[ObjectRef("v1", "Pod", "research", name)] = pod
 
 
+def test_executors_shuffle_on_the_folder_that_spark_would_otherwise_mount_itself() -> None:
+    """Spark leaves volumes of this name alone. With another it adds its own; the API server refuses two in one place."""
+    world = World()
+    world.round()
+    world.executor_comes()
+    [driver], [executor] = (
+        world.children[ObjectRef("v1", "Pod", "research", name)]["spec"]["containers"]
+        for name in ("pi-driver-1", "pi-exec-1")
+    )
+
+    shuffled = {
+        mount["mountPath"] for mount in executor["volumeMounts"] if mount["name"].startswith("spark-local-dir-")
+    }
+    assert shuffled == {"/var/data/spark"}
+    assert {"name": "SPARK_LOCAL_DIRS", "value": "/var/data/spark"} in driver["env"]
+    assert "SPARK_LOCAL_DIRS" not in {each["name"] for each in executor["env"]}
+
+
 def test_the_gang_is_announced_before_the_driver_exists() -> None:
     world = World(executor={"instances": 3, "cores": 2, "memory": "4g"})
     kinds = [action.ref.kind for action in world.round().actions if isinstance(action, Apply)]

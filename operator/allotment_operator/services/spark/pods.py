@@ -31,7 +31,10 @@ from allotment_operator.services.spark.names import (
 from allotment_operator.services.spark.properties import PROPERTIES
 from allotment_operator.services.spark.sizing import container_resources, is_jvm, pod_requests
 
-_SCRATCH = {"tmp": "/tmp", "work": WORK_FOLDER, "scratch": "/var/data/spark"}  # noqa: S108 - in the pod
+_SHUFFLE = "spark-local-dir-1"
+"""A name that Spark knows: to executors without a volume of such a name it mounts one of its own at the same place."""
+
+_SCRATCH = {"tmp": "/tmp", "work": WORK_FOLDER, _SHUFFLE: "/var/data/spark"}  # noqa: S108 - in the pod
 """Writable folders: temporary files, the working directory, shuffle data."""
 
 
@@ -64,6 +67,7 @@ def driver_pod(
     }
     container["env"] = [
         {"name": "SPARK_DRIVER_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "SPARK_LOCAL_DIRS", "value": _SCRATCH[_SHUFFLE]},  # executors are told by Spark
         *container["env"],
     ]
     pod["containers"] = [container]
@@ -142,7 +146,7 @@ def _container(spec: SparkApplicationSpec, pod: SparkPodSpec, name: str, propert
         "name": name,
         "image": spec.image or image(spec.spark_version),
         "imagePullPolicy": spec.image_pull_policy,
-        "env": [{"name": "SPARK_LOCAL_DIRS", "value": _SCRATCH["scratch"]}, *(each.manifest() for each in pod.env)],
+        "env": [each.manifest() for each in pod.env],
         "resources": container_resources(pod_requests(pod, jvm=is_jvm(spec)), cpu_limit=pod.core_limit),
         "securityContext": dict(CONTAINER_SECURITY),
         "volumeMounts": [
