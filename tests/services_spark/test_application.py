@@ -96,7 +96,7 @@ class World:
 
 
 def test_executors_shuffle_on_the_folder_that_spark_would_otherwise_mount_itself() -> None:
-    """Spark leaves volumes of this name alone. With another it adds its own; the API server refuses two in one place."""
+    """Spark leaves volumes of this name alone. With another it adds its own: the API server refuses both."""
     world = World()
     world.round()
     world.executor_comes()
