@@ -133,3 +133,23 @@ for statement in {statements!r}:
 cluster.shutdown()
 print(json.dumps(rows))
 """
+
+
+def door(host: str, port: int, *, wanted: str) -> str:
+    """A program that says whether a port is `open` or `closed`, or its host's name `unknown`; policies take seconds."""
+    return f"""
+import json, socket, time
+
+end, answer = time.monotonic() + 90, None
+while answer != {wanted!r} and time.monotonic() < end:
+    if answer:
+        time.sleep(0.5)
+    try:
+        socket.create_connection(({host!r}, {port}), 10).close()
+        answer = "open"
+    except socket.gaierror:
+        answer = "unknown"
+    except OSError:
+        answer = "closed"
+print(json.dumps(answer))
+"""

@@ -40,9 +40,9 @@ def test_port_forward_reaches_a_pods_port(real_cluster: RealCluster, namespace: 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forwarding:
         try:
             assert forwarding.stdout is not None
-            assert select.select([forwarding.stdout], [], [], 20)[0], "kubectl port-forward says nothing"
+            assert select.select([forwarding.stdout], [], [], 90)[0], "kubectl port-forward says nothing"
             port = int(forwarding.stdout.readline().split("127.0.0.1:")[1].split()[0])
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as response:
                 assert response.status == 200
         finally:
             forwarding.terminate()
@@ -62,10 +62,10 @@ def test_memory_limits_are_enforced(real_cluster: RealCluster, namespace: str) -
 def test_pods_keep_off_simulated_nodes(real_cluster: RealCluster, namespace: str) -> None:
     nodes = {node["metadata"]["name"]: node["spec"].get("taints", []) for node in real_cluster.get("nodes")["items"]}
     simulated = {name for name, taints in nodes.items() if any(t["key"] == "allotment.dev/simulated" for t in taints)}
+    assert simulated == {"simulated-0", "simulated-1"}
 
     real_cluster.apply(*(pod(namespace, f"pod-{number}", *IDLE) for number in range(6)))
     real_cluster.wait("-n", namespace, "pod", "--all", "--for=condition=Ready")
 
     used = {item["spec"]["nodeName"] for item in real_cluster.get("-n", namespace, "pods")["items"]}
-    assert simulated == {"simulated-0", "simulated-1"}
-    assert used == {"real-1", "real-2", "real-3"}
+    assert used <= {"real-1", "real-2", "real-3"}

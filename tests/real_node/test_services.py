@@ -10,7 +10,7 @@ from builders.real_pods import IDLE, SERVE, pod, service
 
 pytestmark = pytest.mark.real_node
 
-_FETCH = "import sys,urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).status)"
+_FETCH = "import sys,urllib.request as u; print(u.urlopen(sys.argv[1], timeout=30).status)"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_a_pod_reaches_the_api_server_with_its_service_account(real_cluster: Rea
         "import ssl,urllib.request as u; f='/var/run/secrets/kubernetes.io/serviceaccount/';"
         "h={'Authorization': 'Bearer '+open(f+'token').read()};"
         "r=u.Request('https://kubernetes.default.svc/version', headers=h);"
-        "print(u.urlopen(r, context=ssl.create_default_context(cafile=f+'ca.crt'), timeout=5).status)"
+        "print(u.urlopen(r, context=ssl.create_default_context(cafile=f+'ca.crt'), timeout=30).status)"
     )
     assert real_cluster.execute(web, "client", "python3", "-c", ask) == "200\n"
 
@@ -56,7 +56,7 @@ def test_the_machine_reaches_pods_services_and_node_ports(real_cluster: RealClus
     hosts += [f"{node.description.address}:{port}" for node in real_cluster.fleet.nodes]
 
     for host in hosts:
-        with urllib.request.urlopen(f"http://{host}/", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{host}/", timeout=30) as response:
             assert response.status == 200, host
 
 

@@ -1,7 +1,11 @@
 """Volumes: a disk of a certain size on the node of its pod, that outlives the pod, grows, and goes with its claim."""
 
+import json
+from collections.abc import Iterator
+
 import pytest
 
+from allotment_api import quantities
 from builders.real_cluster import RealCluster
 from builders.real_pods import IDLE, service, stateful_set
 
@@ -12,17 +16,25 @@ def _free_mebibytes(cluster: RealCluster, namespace: str, name: str) -> int:
     return int(cluster.execute(namespace, name, "df", "--output=avail", "--block-size=1M", "/data").split()[1])
 
 
-@pytest.fixture
-def database(real_cluster: RealCluster, namespace: str) -> str:
-    """A StatefulSet `db` of two pods on two nodes with 320 MiB each."""
+def _mebibytes(cluster: RealCluster, namespace: str, claim: str) -> int:
+    capacity = cluster.get("-n", namespace, "pvc", claim)["status"]["capacity"]["storage"]
+    return quantities.units("storage", capacity) >> 20
+
+
+@pytest.fixture(scope="module")
+def database(real_cluster: RealCluster) -> Iterator[str]:
+    """A namespace with a StatefulSet `db` of two pods on two nodes with 320 MiB each; the last test removes it."""
+    namespace = "volumes"
     real_cluster.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         stateful_set(namespace, "db", *IDLE, replicas=2, storage="320Mi"),
         service(namespace, "db", clusterIP="None"),
     )
     for number in range(2):
         real_cluster.wait("-n", namespace, f"pod/db-{number}", "--for=create")
     real_cluster.wait("-n", namespace, "pod", "--all", "--for=condition=Ready")
-    return namespace
+    yield namespace
+    real_cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 def test_each_pod_has_a_disk_of_its_own_and_a_name(real_cluster: RealCluster, database: str) -> None:
@@ -50,18 +62,19 @@ def test_content_outlives_the_pod(real_cluster: RealCluster, database: str) -> N
 
 
 def test_a_full_volume_refuses_and_a_grown_one_accepts(real_cluster: RealCluster, database: str) -> None:
-    write = "import os; b=bytes(1<<20); f=open('/data/'+str(os.getpid()),'wb')\nfor _ in range(400): f.write(b)"
-    full = real_cluster.kubectl("-n", database, "exec", "db-0", "--", "python3", "-c", write, check=False)
+    size = _mebibytes(real_cluster, database, "data-db-0")
+    fill = f"f = open('/data/filling', 'wb'); [f.write(bytes(1 << 20)) for _ in range({size + 80})]"
+    full = real_cluster.kubectl("-n", database, "exec", "db-0", "--", "python3", "-c", fill, check=False)
     assert "No space left on device" in full.stderr
-    real_cluster.execute(database, "db-0", "sh", "-c", "rm /data/*")
+    real_cluster.execute(database, "db-0", "rm", "/data/filling")
     before = _free_mebibytes(real_cluster, database, "db-0")
 
-    patch = '{"spec":{"resources":{"requests":{"storage":"1Gi"}}}}'
+    patch = json.dumps({"spec": {"resources": {"requests": {"storage": f"{size + 704}Mi"}}}})
     real_cluster.kubectl("-n", database, "patch", "pvc", "data-db-0", "--patch", patch)
-    real_cluster.wait("-n", database, "pvc/data-db-0", "--for=jsonpath={.status.capacity.storage}=1Gi")
+    real_cluster.until(lambda: _mebibytes(real_cluster, database, "data-db-0") == size + 704)
 
     assert _free_mebibytes(real_cluster, database, "db-0") >= before + 680
-    real_cluster.execute(database, "db-0", "python3", "-c", write)
+    real_cluster.execute(database, "db-0", "python3", "-c", fill)
 
 
 def test_a_deleted_claim_takes_its_disk_with_it(real_cluster: RealCluster, database: str) -> None:
