@@ -23,7 +23,7 @@ from allotment_kube import nodes, pods, storage, workloads
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.translation import cluster
 from allotment_scheduler.translation import storage as volumes
-from allotment_scheduler.translation.pods import has_finished, pod_spec
+from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec
 
 Manifest = Mapping[str, Any]
 T = TypeVar("T")
@@ -195,6 +195,7 @@ class _Conversion:
     def _pod(self, document: Document) -> Iterable[ev.Event]:
         pod = self._typed(document, pods.Pod)
         if has_finished(pod):
+            yield pod_gone(pod)
             return
         controller = pod.metadata.controller
         gang, fragile = None, False

@@ -13,19 +13,23 @@ from allotment_scheduler.core.claims import Claimants
 from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.demand import Demand
 from allotment_scheduler.core.eligibility import Eligibility, beyond_guarantee, limits_met
-from allotment_scheduler.core.events import PodEvicted, RoundEnded
+from allotment_scheduler.core.events import PodEvicted, RoundEnded, TimePassed
+from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.plans import Plan, Planner
+from allotment_scheduler.core.eviction.rules import GANG
+from allotment_scheduler.core.eviction.victims import victim_of
 from allotment_scheduler.core.gangs import GangPlacer
 from allotment_scheduler.core.holds import Holds
 from allotment_scheduler.core.nodes import BoolVector
 from allotment_scheduler.core.placement import Placer
-from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.pods import Pod, PodKey
+from allotment_scheduler.core.quarantine import Quarantine
 from allotment_scheduler.core.reservations import Reservations
 from allotment_scheduler.core.serving import Serving
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.units import Gang, Unit
 
 
 class Engine:
@@ -41,17 +45,17 @@ class Engine:
         self.planner = Planner(state, self.placer, self.gangs, self.demand, self.brakes)
         self.holds = Holds(state, self.placer, self.settings)
         self.reservations = Reservations(state, self.gangs, self.demand, self.settings)
+        self.quarantine = Quarantine(state, self.settings)
         self.eligibility = Eligibility(state, self.placer, self.gangs.fits)
         self.serving = Serving(state, self.eligibility.propose)
 
     def cycle(self, now: float, *, most_starts: int | None = None, claims: bool = True) -> Round:
         """Decide until nothing more can be decided, or about `most_starts` decisions were made."""
         state, done = self.state, Round()
-        # 1. Settle: rebuild what structural changes have made stale; forget brakes that are over.
-        state.now = now
-        state.settle()
-        self.brakes.begin_cycle(now)
-        # 2. Seats first: successors of pods that left, and units whose reservation has come true.
+        # 1. Settle: end what was to last until now, rebuild what is stale, forget brakes that are over.
+        self._settle(now)
+        # 2. Seats first: announced members, successors of pods that left, units whose reservation has come true.
+        self._seat_members(done)
         self._seat_successors(done, now)
         self._seat_reserved(done)
         # 3. Close the rooms that are held for others.
@@ -69,16 +73,65 @@ class Engine:
         self._backfill(done, now)
         # 7. Reserve: the oldest units that fit nowhere get nodes and a time.
         self.reservations.renew(now)
-        # 8. What was evicted waits again, behind its peers.
+        # 8. Let go: gangs that lost members from outside and were not brought back up in time.
+        self._let_go(done, now)
+        # 9. What was evicted waits again, behind its peers.
         state.apply(RoundEnded())
+        done.troubles = self.quarantine.take()
         return done
+
+    def _settle(self, now: float) -> None:
+        state = self.state
+        state.now = now
+        state.settle()
+        if self.settings.timed:
+            state.apply(TimePassed(now))
+        self.brakes.begin_cycle(now)
+
+    def _seat_members(self, done: Round) -> None:
+        """Members of a gang that were announced and have come take the room that is held for them."""
+        for gang in [gang for gang in self.state.gangs.values() if gang.phantoms]:
+            for pod in gang.waiting():
+                room = next((room for room in gang.phantoms if room.klass.amounts == pod.klass.amounts), None)
+                if room is not None and self.state.lineup.waits(pod):
+                    self._take_room(pod, room, gang, done)
+
+    def _take_room(self, pod: Pod, room: Pod, gang: Gang, done: Round) -> None:
+        node = room.node or ""
+        with self.state.trial() as trial:
+            trial.evict(room)
+            only = self._only(self.state.nodes.by_name[node].index)
+            index = self.placer.best(self.placer.row(self.state.lineup.row_key(pod)), only)
+            if index < 0:
+                return
+            trial.start(pod, index)
+            trial.commit()
+        gang.phantoms.remove(room)
+        self.state.lineup.seated(pod)
+        done.decisions.append(Start(pod.key, node, pod.key))
+
+    def _let_go(self, done: Round, now: float) -> None:
+        if not self.settings.timed:
+            return
+        for gang in self.state.gangs.values():
+            if gang.cut_since is None or now - gang.cut_since < self.settings.gang_recovery:
+                continue
+            gang.cut_since = now
+            victim = victim_of(next(pod for pod in gang.members.values() if pod.node is not None), self.state)
+            if victim is None or victim.last_choice or not Budgets(self.state).allows(victim.pods):
+                continue
+            if all(self.brakes.may_go(pod, GANG, now) for pod in victim.pods):
+                self._evict(victim.pods, GANG, victim.pods[0].key, done)
+
+    def _only(self, index: int) -> BoolVector:
+        only = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
+        only[index] = True
+        return only
 
     def _seat_successors(self, done: Round, now: float) -> None:
         self.holds.collect(now)
         for unit, index in self.holds.successors():
-            only = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
-            only[index] = True
-            self._start_within(unit, only, done)
+            self._start_within(unit, self._only(index), done)
 
     def _seat_reserved(self, done: Round) -> None:
         for reservation in list(self.reservations.by_unit.values()):
@@ -119,7 +172,7 @@ class Engine:
 
     def _open_serving(self) -> None:
         """Let every leaf compete anew."""
-        self.eligibility = Eligibility(self.state, self.placer, self.gangs.fits)
+        self.eligibility = Eligibility(self.state, self.placer, self.gangs.fits, troubled=self.quarantine.isolate)
         self.eligibility.unpark_all()
         self.placer.take_changes()
         self.serving = Serving(self.state, self.eligibility.propose)
@@ -132,7 +185,10 @@ class Engine:
 
     def _serve(self, done: Round, most_starts: int | None) -> None:
         while not _enough(done, most_starts) and (unit := self.serving.next()) is not None:
-            self._start(unit, done)
+            try:
+                self._start(unit, done)
+            except Exception as error:  # noqa: BLE001 - one unit must not stop all others; the error is in the round
+                self.quarantine.isolate(unit, error)
             self._ask_again(self.eligibility.leaves_to_ask())
 
     def _ask_again(self, leaves: Iterable[Tenant]) -> None:
@@ -152,16 +208,19 @@ class Engine:
         if len(unit.pods) == 1:
             key = unit.shape.parts[0][0]
             row = self.placer.row(key if pools is key[2] else (key[0], key[1], pools))
-            node = self.state.nodes.ordered[self.placer.best(row)].spec.name
+            index = self.placer.best(row)
+            if index < 0:
+                raise AssertionError(f"{unit.first} was found eligible but cannot be placed: this is a bug")
+            node = self.state.nodes.ordered[index].spec.name
             pod = unit.pods[0]
             self.state.occupy(pod, node)
             done.decisions.append(Start(pod.key, node, pod.key))
             self.state.lineup.unit_started(unit)
             return
-        trial = self.state.trial()
-        if not self.gangs.place(unit, pools, trial):
-            raise AssertionError(f"{unit.first} was found eligible but cannot be placed: this is a bug")
-        self._record(unit, trial.commit(), done)
+        with self.state.trial() as trial:
+            if not self.gangs.place(unit, pools, trial):
+                raise AssertionError(f"{unit.first} was found eligible but cannot be placed: this is a bug")
+            self._record(unit, trial.commit(), done)
 
     def _first_plan(self) -> Plan | None:
         """The plan of the first unit in serving order that has one."""
@@ -169,25 +228,35 @@ class Engine:
         order = Serving(self.state, claimants.propose)
         order.refresh_all(self._leaves())
         while (unit := order.next()) is not None:
-            plan = self.planner.plan(unit)
+            plan = self._plan(unit)
             if plan is not None:
                 return plan
             claimants.passed_over(unit)
             order.refresh(unit.leaf)
         return None
 
+    def _plan(self, unit: Unit) -> Plan | None:
+        try:
+            return self.planner.plan(unit)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.quarantine.isolate(unit, error)
+            return None
+
     def _carry_out(self, plan: Plan, done: Round) -> None:
         """Evict, then start the claimant in the room that was made."""
         for step in plan.steps:
-            for pod in step.victim.pods:
-                node = pod.node or ""
-                self.brakes.evicted(pod, step.rule, self.state.now)
-                self.state.apply(PodEvicted(pod.key))
-                done.decisions.append(Evict(pod.key, plan.unit.first.key, step.rule, node))
+            self._evict(step.victim.pods, step.rule, plan.unit.first.key, done)
         for pod, node in plan.starts:
             self.state.occupy(pod, node)
             done.decisions.append(Start(pod.key, node, plan.unit.first.key, pod.phantom))
         self.state.lineup.unit_started(plan.unit)
+
+    def _evict(self, pods: list[Pod], rule: str, claimant: PodKey, done: Round) -> None:
+        for pod in pods:
+            node = pod.node or ""
+            self.brakes.evicted(pod, rule, self.state.now)
+            self.state.apply(PodEvicted(pod.key))
+            done.decisions.append(Evict(pod.key, claimant, rule, node))
 
 
 def _enough(done: Round, most_starts: int | None) -> bool:

@@ -77,24 +77,36 @@ class Demand:
         """Waiting pods that could start on this cluster, those under guarantees in order of creation."""
         everyone = self.state.forest.by_name.values()
         fixed: dict[str, dict[int, int]] = {tenant.name: dict(enumerate(tenant.fixed)) for tenant in everyone}
-        gangs = {key: self._gang_could_start(gang) for key, gang in self.state.gangs.items()}
-        waiting = [pod for pod in self.state.waiting() if self._could_start(pod, gangs)]
+        expected: list[Pod] = []
+        gangs = {key: self._gang_could_start(gang, expected) for key, gang in self.state.gangs.items()}
+        waiting = [pod for pod in self.state.waiting() if self._could_start(pod, gangs)] + expected
         if all(pod.spec.preemptible for pod in waiting):
             return waiting
         waiting.sort(key=lambda pod: (-pod.spec.priority, pod.spec.created, pod.arrival[2]))
         return [pod for pod in waiting if pod.leaf is not None and self._covered(pod, pod.leaf, fixed)]
 
     def _could_start(self, pod: Pod, gangs: Mapping[tuple[str, str], bool]) -> bool:
-        if pod.leaf is None or pod.leaf.suspended or pod.spec.gated:
+        if not _may_wait(pod):
             return False
-        return gangs[pod.gang.key] if pod.gang is not None else bool(self.places(pod, pod.leaf))
+        return (
+            gangs[pod.gang.key] if pod.gang is not None else pod.leaf is not None and bool(self.places(pod, pod.leaf))
+        )
 
-    def _gang_could_start(self, gang: Gang) -> bool:
-        """Whether a gang is complete and some empty node would take each of its waiting pods."""
-        waiting = [pod for pod in gang.members.values() if pod.node is None]
-        if gang.spec is None or gang.running + len(waiting) < gang.min_member:
+    def _gang_could_start(self, gang: Gang, expected: list[Pod]) -> bool:
+        """Whether a gang is complete and some empty node would take each of its waiting pods.
+
+        The members that it expects and that hold no room yet are demand too: they are added to `expected`.
+        """
+        if gang.spec is None or gang.spec.paused:
             return False
-        return all(pod.leaf is not None and self.places(pod, pod.leaf) for pod in waiting)
+        waiting = [pod for pod in gang.members.values() if pod.node is None and _may_wait(pod)]
+        coming = self.state.lineup.expected(gang, waiting) if waiting and gang.running < gang.min_member else []
+        if gang.running + len(gang.phantoms) + len(waiting) + len(coming) < gang.min_member:
+            return False
+        if not all(pod.leaf is not None and self.places(pod, pod.leaf) for pod in [*waiting, *coming]):
+            return False
+        expected += coming
+        return True
 
     def _covered(self, pod: Pod, leaf: Tenant, fixed: dict[str, dict[int, int]]) -> bool:
         """Whether guarantees cover a pod that may not be preempted, counting those that came before it."""
@@ -137,6 +149,13 @@ class Demand:
         for pod in unit.pods:
             names.update(dict.fromkeys(self.places(pod, unit.leaf)))
         return tuple(names)
+
+
+def _may_wait(pod: Pod) -> bool:
+    """Whether nothing but room keeps a pod from starting."""
+    return not (
+        pod.leaf is None or pod.leaf.suspended or pod.spec.gated or pod.spec.deleting or pod.invalid or pod.set_aside
+    )
 
 
 def _column(pods: list[Pod], value: Callable[[Pod], int]) -> npt.NDArray[np.int64]:

@@ -20,16 +20,21 @@ HELD_BACK = "held back"
 
 
 class Eligibility:
-    """Finds each leaf's first unit that can start. `place` tells whether a gang fits, `hold_back` vetoes units."""
+    """Finds each leaf's first unit that can start.
+
+    `gang_fits` tells whether a gang fits, `hold_back` vetoes units, `troubled` takes a unit out of the way that cannot
+    be judged; without it the error is the caller's.
+    """
 
     def __init__(
         self, state: ClusterState, placer: Placer, gang_fits: Callable[[Unit, tuple[str, ...]], bool],
-        hold_back: Callable[[Unit], bool] | None = None,
+        hold_back: Callable[[Unit], bool] | None = None, troubled: Callable[[Unit, Exception], None] | None = None,
     ) -> None:  # fmt: skip
         self.state = state
         self.placer = placer
         self.gang_fits = gang_fits
         self.hold_back = hold_back
+        self.troubled = troubled
         self.parked_on: dict[Row, list[Lane]] = {}
         self.parked_near: dict[Row, int] = {}
         """Rows among them whose neighbours matter, with the version of those neighbours."""
@@ -50,8 +55,13 @@ class Eligibility:
             if front is None:
                 return None
             lane, unit = front
-            if self._can_start(lane, unit):
-                return unit
+            try:
+                if self._can_start(lane, unit):
+                    return unit
+            except Exception as error:
+                if self.troubled is None:
+                    raise
+                self.troubled(unit, error)
 
     def _can_start(self, lane: Lane, unit: Unit) -> bool:
         shape = lane.shape

@@ -1,8 +1,8 @@
 """What can happen to the state: the only values `ClusterState.apply` accepts.
 
 Events from outside say what the API server holds now; each is the whole object, so applying one twice changes nothing.
-Events of our own (`PodStarted`, `PodEvicted`, `PodLeaving`, `StartForgotten`, `RoundEnded`) record decisions and what
-became of them; they do not change demand.
+Events of our own (`PodStarted`, `PodEvicted`, `PodLeaving`, `StartForgotten`, `PodSetAside`, `RoundEnded`) record
+decisions and what became of them; they do not change demand. Nor does `TimePassed`, but where it gives room back.
 """
 
 from collections.abc import Mapping
@@ -83,9 +83,11 @@ class PodSeen:
 
 @dataclass(frozen=True, slots=True)
 class PodGone:
-    """A pod has finished or exists no longer."""
+    """A pod has finished or exists no longer. `succeeded`: it is done, and `group` is then its PodGroup, if any."""
 
     key: PodKey
+    succeeded: bool = False
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,22 @@ class StartForgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class PodSetAside:
+    """Deciding about a pod failed: it goes into quarantine for a while, so that it stops nobody else."""
+
+    key: PodKey
+    until: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """It is `now`: what was to last until then is over."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class RoundEnded:
     """A cycle is over: what it evicted may wait again."""
 
@@ -198,5 +216,7 @@ Event = (
     | PodEvicted
     | PodLeaving
     | StartForgotten
+    | PodSetAside
+    | TimePassed
     | RoundEnded
 )

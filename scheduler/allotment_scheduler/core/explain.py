@@ -1,8 +1,9 @@
 """Why a pod waits: one code, one sentence with numbers, and the smallest change that would start it now.
 
-Codes, in the order in which they are looked for: `UnknownTenant`, `TenantSuspended`, `Gated`, `GangIncomplete`,
-`BeyondGuarantee`, `AboveLimit`, `Reserved`, `NoNodeFits` (filters refuse every node), `Fragmented` (enough is free in
-all, but nowhere together), `BehindFairShare` (what is free does not suffice, and others may keep what they have).
+Codes, in the order in which they are looked for: `UnknownTenant`, `InvalidRequest`, `TenantSuspended`, `Quarantined`,
+`Gated`, `GangIncomplete`, `BeyondGuarantee`, `AboveLimit`, `Reserved`, `NoNodeFits` (filters refuse every node),
+`Fragmented` (enough is free in all, but nowhere together), `BehindFairShare` (what is free does not suffice, and others
+may keep what they have, or it is too late in the round).
 
 An explanation never changes anything, and is made only when someone asks.
 """
@@ -48,9 +49,15 @@ class Explainer:
         if leaf is None:
             text = f"namespace {pod.spec.namespace} belongs to no tenant: list it under spec.namespaces of one"
             return Why("UnknownTenant", text, never=True)
+        if pod.invalid:
+            return Why("InvalidRequest", pod.invalid, never=True)
         if leaf.suspended:
             above = next(tenant for tenant in leaf.path[::-1] if tenant.suspended)
             return Why("TenantSuspended", f"tenant {above.shown_name} is suspended: it starts nothing new")
+        if pod.set_aside is not None:
+            when = f", next try in {pod.set_aside.until - self.state.now:.0f} s" if pod.set_aside.until < inf else ""
+            text = f"it could not be decided about {pod.times_set_aside} times{when}: {pod.set_aside.message}"
+            return Why("Quarantined", text, never=pod.set_aside.until == inf)
         if pod.spec.gated:
             return Why("Gated", "the pod has scheduling gates: it waits until their owner removes them")
         if not isinstance(unit, Unit) or not unit.live:
@@ -70,12 +77,18 @@ class Explainer:
     def _incomplete(self, pod: Pod) -> Why:
         gang = pod.gang
         if gang is None:
-            return Why("Pending", "it waits for the next cycle")
+            return Why("BehindFairShare", "it was evicted just now: it waits for its next turn")
         if gang.spec is None:
             return Why("GangIncomplete", f"PodGroup {gang.key[1]} does not exist: create it")
-        there, needed = len(gang.members), gang.min_member
-        text = f"{there} of {needed} pods of group {gang.key[1]} exist"
-        return Why("GangIncomplete", text, f"create {needed - there} more")
+        if gang.spec.paused:
+            return Why("GangIncomplete", f"its PodGroup {gang.key[1]} is paused", f"resume PodGroup {gang.key[1]}")
+        there, needed = len(gang.members) + len(gang.phantoms), gang.min_member
+        if there < needed:
+            text = f"{there} of {needed} pods of group {gang.key[1]} exist"
+            return Why("GangIncomplete", text, f"create {needed - there} more")
+        kept = sum(1 for member in gang.members.values() if member.node is None and not self.state.lineup.waits(member))
+        text = f"{there} of {needed} pods of group {gang.key[1]} exist, but {kept} of them may not start"
+        return Why("GangIncomplete", text)
 
     def _beyond(self, unit: Unit, tenant: Tenant, column: Column | None) -> Why:
         if column is None:

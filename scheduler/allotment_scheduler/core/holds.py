@@ -11,7 +11,7 @@ from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.resources import Amounts
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.units import Gang, Unit
 
 RECREATING: frozenset[str] = frozenset({"StatefulSet"})
 """Controllers whose pods come back under the same name."""
@@ -19,7 +19,10 @@ RECREATING: frozenset[str] = frozenset({"StatefulSet"})
 
 @dataclass(slots=True)
 class Hold:
-    """Room on one node for the next pod of an owner, by name where its pods keep their names."""
+    """Room on one node for the next pod of an owner, by name where its pods keep their names.
+
+    Only for pods that did not end well: what has succeeded has no successor.
+    """
 
     node: str
     amounts: Amounts
@@ -27,6 +30,8 @@ class Hold:
     owner: str
     name: str | None
     until: float
+    gang: Gang | None = None
+    """The Job's gang: with it goes the hold."""
 
     def is_for(self, pod: Pod) -> bool:
         """Whether a waiting pod is the successor."""
@@ -57,8 +62,13 @@ class Holds:
             if spec.owner and (spec.owner_kind in RECREATING or gang_of_job):
                 name = spec.name if spec.owner_kind in RECREATING else None
                 until = now + self.settings.successor_hold
-                self.holds.append(Hold(node, pod.klass.amounts, spec.namespace, spec.owner, name, until))
-        self.holds = [hold for hold in self.holds if hold.until > now and hold.node in self.state.nodes.by_name]
+                gang = pod.gang if gang_of_job else None
+                self.holds.append(Hold(node, pod.klass.amounts, spec.namespace, spec.owner, name, until, gang))
+        self.holds = [hold for hold in self.holds if self._stands(hold, now)]
+
+    def _stands(self, hold: Hold, now: float) -> bool:
+        gone = hold.gang is not None and hold.gang.spec is None
+        return hold.until > now and hold.node in self.state.nodes.by_name and not gone
 
     def successors(self) -> list[tuple[Unit, int]]:
         """Waiting units of one pod whose room is held, with the node's index; their holds are used up."""

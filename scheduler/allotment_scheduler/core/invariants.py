@@ -77,7 +77,7 @@ def _check_queues(state: ClusterState) -> None:
                     raise InvariantError(f"{pod} waits in two units")
     evicted = set(map(id, state.evicted))
     for pod in state.waiting():
-        ready = pod.leaf is not None and not pod.leaf.suspended and not pod.spec.gated and id(pod) not in evicted
+        ready = state.lineup.waits(pod) and id(pod) not in evicted
         waits = isinstance(pod.unit, Unit) and pod.unit.live
         if ready and pod.gang is None and not waits:
             raise InvariantError(f"{pod} could start, but waits nowhere")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from allotment_scheduler.core.pods import LabelSet, Pod
 from allotment_scheduler.core.resources import without_pods
 from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Gang, LeafQueue, RowKey, Shape, Unit, order_of, total
+from allotment_scheduler.core.units import ExpectedMember, Gang, LeafQueue, RowKey, Shape, Unit, order_of, total
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.state import ClusterState
@@ -59,22 +59,45 @@ class Lineup:
         if self.waits(pod):
             self._push((pod,), None)
 
+    def seated(self, pod: Pod) -> None:
+        """A pod of a gang has started on its own: the rest is formed anew."""
+        pod.started = self.state.now
+        pod.unit = None
+        if pod.gang is not None:
+            self.regang(pod.gang)
+
+    def reconsider(self, pod: Pod) -> None:
+        """Whether a pod may wait has changed."""
+        if isinstance(pod.unit, Unit):
+            pod.unit.live = False
+            self.note(pod)
+        if self.state.stale:
+            return
+        if pod.gang is not None:
+            self.regang(pod.gang)
+        elif pod.node is None:
+            self.enqueue(pod)
+
     def unit_started(self, unit: Unit) -> None:
         """A unit's pods occupy their nodes: take them out of the queue; a gang's further pods become units."""
         for pod in unit.pods:
             pod.started = self.state.now
             if pod.phantom and unit.gang is not None:
                 unit.gang.phantoms.append(pod)
+                unit.gang.held_since = self.state.now
             pod.unit = None
         unit.live = False
         self.dirty.add(unit.leaf)
         if unit.gang is not None:
+            unit.gang.whole |= unit.gang.running >= unit.gang.min_member
             self.regang(unit.gang)
 
     def waits(self, pod: Pod) -> bool:
         """Whether a pod waits in a queue: it may start as far as it and its tenant are concerned."""
         spec, leaf = pod.spec, pod.leaf
         if leaf is None or leaf.suspended or not spec.ours or spec.gated or spec.deleting:
+            return False
+        if pod.invalid or pod.set_aside is not None:
             return False
         return pod.node is None and pod.evicted_in < 0
 
@@ -83,28 +106,29 @@ class Lineup:
         for unit in self._units.pop(gang.key, ()):
             unit.live = False
             self.note(unit.first)
-        if gang.spec is None:
+        if gang.spec is None or gang.spec.paused:
             return
         waiting = [pod for pod in gang.waiting() if self.waits(pod)]
         missing = gang.min_member - gang.running
         if missing <= 0:
             self._units[gang.key] = [self._push((pod,), gang) for pod in waiting]
         elif waiting:
-            expected = self._expected(gang, waiting)
+            expected = self.expected(gang, waiting)
             present = missing - len(gang.phantoms) - len(expected)
             if 0 < present <= len(waiting):
                 self._units[gang.key] = [self._push((*waiting[:present], *expected), gang)]
             elif present <= 0:
                 self._units[gang.key] = [self._push((pod,), gang) for pod in waiting]
 
-    def _expected(self, gang: Gang, waiting: list[Pod]) -> list[Pod]:
+    def expected(self, gang: Gang, waiting: list[Pod]) -> list[Pod]:
         """Phantoms for expected members that neither exist nor have their room held."""
         assert gang.spec is not None, "only described gangs expect anyone"  # noqa: S101 - for the type checker
         out = []
+        come = self._come(gang, gang.spec.expected)
         for member in gang.spec.expected:
             template = member.template
             klass = self.interning.klass(template.scheduling, template.namespace)
-            there = sum(1 for pod in gang.members.values() if pod.klass.amounts == klass.amounts)
+            there = sum(1 for pod in come if pod.klass.amounts == klass.amounts)
             there += sum(1 for phantom in gang.phantoms if phantom.spec.name.startswith(f"{member.name}-expected-"))
             for number in range(there, member.count):
                 spec = replace(template, name=f"{member.name}-expected-{number}", group=gang.key[1])
@@ -112,6 +136,18 @@ class Lineup:
                 phantom = Pod(spec, klass, labels, waiting[0].leaf, waiting[0].arrival, gang=gang, phantom=True)
                 out.append(phantom)
         return out
+
+    def _come(self, gang: Gang, expected: tuple[ExpectedMember, ...]) -> list[Pod]:
+        """Members that may be expected ones, told by what they request.
+
+        As many as the gang needs beside the expected ones are not: those that look like none, then the earliest.
+        """
+        kinds = {self.interning.klass(each.template.scheduling, each.template.namespace).amounts for each in expected}
+        alike = sorted(
+            (pod for pod in gang.members.values() if pod.klass.amounts in kinds), key=lambda pod: pod.arrival
+        )
+        beside = gang.min_member - sum(each.count for each in expected) - (len(gang.members) - len(alike))
+        return alike[max(beside, 0) :]
 
     def _push(self, pods: tuple[Pod, ...], gang: Gang | None) -> Unit:
         leaf = pods[0].leaf

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NewType
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.resources import PODS, Amounts, Resources
+from allotment_scheduler.core.resources import LARGEST, PODS, Amounts, Resources
 from allotment_scheduler.core.selectors import LabelSelector, Requirement, Taint
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class PoolSpec:
     placement: str | None = None
     cost: Mapping[str, Fraction] = field(default_factory=dict)
     tenants: tuple[str, ...] = ()
+    paused: bool = False
+    """Its nodes take no new pods, and their room does not count, as on nodes that are cordoned."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,13 +66,15 @@ class Node:
     spec: NodeSpec
     index: int = -1
     pool: str = DEFAULT_POOL
+    paused: bool = False
+    """Its pool is paused."""
     pods: dict[int, "Pod"] = field(default_factory=dict)
     """Pods that occupy it, by their row in the table of running pods."""
 
     @property
     def usable(self) -> bool:
         """Whether its room counts and new pods may start on it."""
-        return self.spec.ready and not self.spec.unschedulable
+        return self.spec.ready and not self.spec.unschedulable and not self.paused
 
 
 class Nodes:
@@ -91,6 +95,8 @@ class Nodes:
         """Indexes whose free room changed, in order; readers keep a cursor into it."""
         self.ready: BoolVector = np.zeros(0, dtype=np.bool_)
         self.schedulable: BoolVector = np.zeros(0, dtype=np.bool_)
+        self.resumed: BoolVector = np.zeros(0, dtype=np.bool_)
+        """Nodes whose pool is not paused."""
         self.tainted: list[tuple[int, tuple[Taint, ...]]] = []
         """Nodes with taints, by index."""
         self._stale = True
@@ -127,10 +133,11 @@ class Nodes:
         for index, node in enumerate(self.ordered):
             node.index = index
             node.pool = self._pool_of(node.spec)
+            node.paused = node.pool in self.pools and self.pools[node.pool].paused
             for name, amount in node.spec.allocatable.items():
                 column = self.resources.columns.get(name)
                 if column is not None:
-                    allocatable[column, index] = amount
+                    allocatable[column, index] = min(amount, LARGEST)
             if "pods" not in node.spec.allocatable:
                 allocatable[PODS, index] = DEFAULT_PODS
         self.allocatable = allocatable
@@ -146,6 +153,7 @@ class Nodes:
         self._label_codes.clear()
         self.ready = np.array([node.spec.ready for node in self.ordered], dtype=np.bool_)
         self.schedulable = np.array([not node.spec.unschedulable for node in self.ordered], dtype=np.bool_)
+        self.resumed = np.array([not node.paused for node in self.ordered], dtype=np.bool_)
         self.tainted = [(index, node.spec.taints) for index, node in enumerate(self.ordered) if node.spec.taints]
         self.layout_version += 1
         self.touched.clear()
@@ -166,7 +174,7 @@ class Nodes:
 
     def usable_mask(self) -> BoolVector:
         """Nodes whose room counts."""
-        return self.ready & self.schedulable
+        return self.ready & self.schedulable & self.resumed
 
     def label_codes(self, key: str) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
         """The values of one label over all nodes as codes (-1: absent), and the code of each value."""

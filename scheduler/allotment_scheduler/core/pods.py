@@ -136,6 +136,8 @@ class PodSpec:
     checkpointed: float | None = None
     ours: bool = True
     """Whether it names our scheduler; others' pods count but are never started or evicted."""
+    invalid: str = ""
+    """What is wrong with its request, in words: until that is mended it waits, and nobody waits for it."""
 
     @property
     def key(self) -> PodKey:
@@ -169,6 +171,14 @@ class LabelSet:
     seen_by: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A pod in quarantine: until when, and why."""
+
+    until: float
+    message: str
+
+
 @dataclass(slots=True, eq=False)
 class Pod:
     """The core's record of a pod. Only `ClusterState` changes it."""
@@ -190,6 +200,11 @@ class Pod:
     """The cycle that evicted it; it neither starts nor claims in that cycle."""
     spent_at: int = -1
     """The version of demand at which it was evicted: until that moves, no claims by R1 or R2."""
+    invalid: str = ""
+    """Why its request cannot be met as it is written."""
+    set_aside: SetAside | None = None
+    """Deciding about it failed: it waits in quarantine."""
+    times_set_aside: int = 0
     leaving: bool = False
     """We evicted it and it has not gone yet: that it goes alters no demand."""
     unit: object = field(default=None)

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import Pod, PodSpec
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.pods import Pod, PodSpec, SetAside
+from allotment_scheduler.core.resources import LARGEST
+from allotment_scheduler.core.units import Gang, Unit
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.state import ClusterState
@@ -81,8 +82,13 @@ class Population:
         arrival = known.arrival if known is not None else (0, spec.created, self._seen)
         pod = Pod(spec, klass, labels, self.state.forest.leaf_of_namespace.get(spec.namespace), arrival)
         pod.started = spec.started if spec.started is not None else spec.created
+        pod.invalid = spec.invalid
+        if any(amount > LARGEST for _, amount in klass.amounts):
+            pod.invalid = f"it asks for more than {LARGEST} of a resource: ask for less"
         if known is not None:
             pod.leaving, pod.spent_at = known.leaving and spec.deleting, known.spent_at
+            if spec.scheduling == known.spec.scheduling:
+                pod.set_aside, pod.times_set_aside = known.set_aside, known.times_set_aside
         if spec.group is not None:
             gang = self.state.gang((spec.namespace, spec.group))
             gang.members[spec.key] = pod
@@ -112,18 +118,25 @@ class Population:
     def pod_gone(self, event: ev.PodGone) -> None:
         """A pod has finished or exists no longer."""
         pod = self.pods.pop(event.key, None)
-        if pod is None:
-            return
-        if pod.evicted_in < 0 and not pod.leaving:
-            self.state.demand_version += 1
-            if pod.node is not None and pod.spec.owner:
-                self.state.departed.append((pod, pod.node))
-        self._forget(pod)
-        if pod.gang is not None:
-            if not pod.gang.members and pod.gang.spec is None:
-                self.state.gangs.pop(pod.gang.key, None)
-            elif not self.state.stale:
-                self.lineup.regang(pod.gang)
+        gang = pod.gang if pod is not None else None
+        if event.succeeded and gang is None and event.group is not None:
+            gang = self.state.gang((event.key[0], event.group))
+        if pod is not None:
+            if pod.evicted_in < 0 and not pod.leaving:
+                self.state.demand_version += 1
+                if pod.node is not None and pod.spec.owner and not event.succeeded:
+                    self.state.departed.append((pod, pod.node))
+            self._forget(pod)
+        if gang is not None:
+            self._member_gone(gang, event)
+
+    def _member_gone(self, gang: Gang, event: ev.PodGone) -> None:
+        if event.succeeded:
+            gang.finished.add(event.key)
+        if not gang.members and gang.spec is None:
+            self.state.gangs.pop(gang.key, None)
+        elif not self.state.stale:
+            self.lineup.regang(gang)
 
     def _forget(self, pod: Pod) -> None:
         if pod.node is not None:
@@ -199,6 +212,16 @@ class Population:
         self._take_place(pod, event.node)
         if pod.gang is not None and not self.state.stale:
             self.lineup.regang(pod.gang)
+
+    def pod_set_aside(self, event: ev.PodSetAside) -> None:
+        """Deciding about a pod failed."""
+        pod = self.pods.get(event.key)
+        if pod is None or pod.node is not None:
+            return
+        pod.set_aside = SetAside(event.until, event.message)
+        pod.times_set_aside += 1
+        self.state.set_aside.add(event.key)
+        self.lineup.reconsider(pod)
 
     def start_forgotten(self, event: ev.StartForgotten) -> None:
         """A start of ours came to nothing."""

@@ -20,6 +20,8 @@ CPU: Final = Column(0)
 MEMORY: Final = Column(1)
 PODS: Final = Column(2)
 
+LARGEST: Final = 2**60
+"""The largest amount of anything: sums of a few of them still fit into 64 bits."""
 _GROWTH: Final = 8
 
 

@@ -30,6 +30,10 @@ class Settings:
     """Units with a reservation at a time in one pool."""
     successor_hold: float = 600.0
     """Room of a pod that its owner recreates is held for so long: a rolling restart keeps its seats."""
+    gang_recovery: float = 600.0
+    """A gang that lost members from outside is given so long to be whole again; then the rest of it is evicted."""
+    quarantine: float = 60.0
+    """A pod that cannot be decided about is set aside for so long; doubled each time, up to `longest_backoff`."""
     timed: bool = True
     """Whether time passes at all."""
 

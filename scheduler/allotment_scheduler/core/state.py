@@ -34,6 +34,7 @@ from allotment_scheduler.core.running import RunningTable
 from allotment_scheduler.core.shares import Measure
 from allotment_scheduler.core.surroundings import Surroundings
 from allotment_scheduler.core.tenants import Forest, TenantSpec, build_forest
+from allotment_scheduler.core.timers import Timers
 from allotment_scheduler.core.trial import Trial
 from allotment_scheduler.core.units import Gang
 
@@ -74,6 +75,8 @@ class ClusterState:
         """Pods evicted in this round: they wait again when it has ended."""
         self.departed: list[tuple[Pod, str]] = []
         """Pods that have gone, with their node, since someone last looked; not those we evicted."""
+        self.set_aside: set[PodKey] = set()
+        """Pods in quarantine."""
         self.lineup = Lineup(self)
         self.queues, self.dirty_leaves = self.lineup.queues, self.lineup.dirty
         self._held_version = 0
@@ -91,6 +94,7 @@ class ClusterState:
             ev.PodSeen: pods.pod_seen, ev.PodGone: pods.pod_gone,
             ev.PodStarted: pods.pod_started, ev.PodEvicted: pods.pod_evicted, ev.RoundEnded: pods.round_ended,
             ev.PodLeaving: pods.pod_leaving, ev.StartForgotten: pods.start_forgotten,
+            ev.PodSetAside: pods.pod_set_aside, ev.TimePassed: Timers(self).time_passed,
         }  # fmt: skip
 
     # --- the door -----------------------------------------------------------------------------------------------

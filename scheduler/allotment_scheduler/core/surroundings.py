@@ -8,6 +8,7 @@ evictions, they start nobody.
 from typing import TYPE_CHECKING
 
 from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.pods import Pod
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.state import ClusterState
@@ -30,7 +31,11 @@ class Surroundings:
         self.state.demand_version += 1
 
     def node_gone(self, event: ev.NodeGone) -> None:
-        """A node exists no longer."""
+        """A node exists no longer, nor does the room that was held on it."""
+        for gang in self.state.gangs.values():
+            for phantom in [phantom for phantom in gang.phantoms if phantom.node == event.name]:
+                gang.phantoms.remove(phantom)
+                self._give_back(phantom)
         self.state.nodes.remove(event.name)
         self.state.demand_version += 1
 
@@ -96,14 +101,22 @@ class Surroundings:
         gang = self.state.gangs.get(event.key)
         if gang is None:
             return
-        gang.spec = None
+        gang.spec, gang.whole, gang.cut_since = None, False, None
+        gang.finished.clear()
         for phantom in gang.phantoms:
-            self.state.vacate(phantom)
+            self._give_back(phantom)
         gang.phantoms.clear()
         self.state.lineup.regang(gang)
         if not gang.members:
             del self.state.gangs[event.key]
         self.state.demand_version += 1
+
+    def _give_back(self, phantom: Pod) -> None:
+        if self.state.stale:
+            self.state.running.remove(phantom.slot)
+            phantom.node = None
+        else:
+            self.state.vacate(phantom)
 
     def budget_seen(self, event: ev.BudgetSeen) -> None:
         """A disruption budget exists; what we evicted is in its figure from now on."""

@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from allotment_scheduler.core.pods import Pod, PodSpec
+from allotment_scheduler.core.pods import Pod, PodKey, PodSpec
 from allotment_scheduler.core.resources import Amounts, Column, add
 from allotment_scheduler.core.tenants import Tenant
 
@@ -46,6 +46,10 @@ class GroupSpec:
     topology_required: bool = False
     """Wait until one domain has room for all, instead of taking what there is."""
     created: float | None = None
+    paused: bool = False
+    """Its pods wait; what runs keeps running."""
+    counts_down: bool = False
+    """`min_member` is reckoned anew as members finish (a Job); otherwise those that succeeded are deducted from it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,12 +62,24 @@ class Gang:
     members: dict[tuple[str, str], Pod] = field(default_factory=dict)
     phantoms: list[Pod] = field(default_factory=list)
     """Rooms held for expected members."""
+    held_since: float = 0.0
+    """Since when the rooms are held."""
+    finished: set[PodKey] = field(default_factory=set)
+    """Members that have succeeded since the gang last had none: they are not missing."""
     running: int = 0
+    whole: bool = False
+    """It has run with all it needs, and some of it still runs."""
+    cut_since: float | None = None
+    """Since when a gang that was whole is short of members, through no action of ours."""
 
     @property
     def min_member(self) -> int:
         """How many pods must run at once."""
-        return self.spec.min_member if self.spec else 1
+        if self.spec is None:
+            return 1
+        if self.spec.counts_down or not self.finished:
+            return self.spec.min_member
+        return max(1, self.spec.min_member - len(self.finished))
 
     def waiting(self) -> list[Pod]:
         """Members that do not run, in serving order."""

@@ -59,6 +59,7 @@ def pool_spec(pool: NodePool) -> PoolSpec:
         placement=pool.spec.placement,
         cost={name: Fraction(weight) for name, weight in pool.spec.cost.items()},
         tenants=pool.spec.tenants,
+        paused=pool.spec.paused,
     )
 
 
@@ -103,7 +104,9 @@ def group_spec(group: PodGroup, *, priority: int | None = None) -> GroupSpec:
         max_runtime=float(spec.max_runtime_seconds) if spec.max_runtime_seconds else None,
         priority=priority,
         topology_key=spec.topology.key if spec.topology else None,
+        topology_required=spec.topology is not None and spec.topology.mode == "Required",
         created=created.timestamp() if created else None,
+        paused=spec.paused,
     )
 
 
@@ -132,6 +135,7 @@ def gang_of_job(job: Job) -> GroupSpec | None:
         min_member=max(1, min(parallelism, left)),
         max_runtime=float(job.spec.active_deadline_seconds) if job.spec.active_deadline_seconds else None,
         created=seconds(job.metadata.creation_timestamp) or None,
+        counts_down=True,
     )
 
 

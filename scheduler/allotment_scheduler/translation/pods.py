@@ -14,6 +14,7 @@ from allotment_api.labels import (
     SCHEDULER_NAME,
 )
 from allotment_kube import pods as kube
+from allotment_scheduler.core.events import PodGone
 from allotment_scheduler.core.pods import DeviceRequest, PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
 from allotment_scheduler.translation.requests import requests_of
 from allotment_scheduler.translation.scalars import positive, seconds
@@ -26,6 +27,13 @@ FINISHED = frozenset({"Succeeded", "Failed"})
 def has_finished(pod: kube.Pod) -> bool:
     """Whether the pod has ended: it still exists, but takes no room."""
     return pod.status.phase in FINISHED
+
+
+def pod_gone(pod: kube.Pod) -> PodGone:
+    """A pod that has finished, as the core takes it: whether it is done, and of which PodGroup it was a member."""
+    metadata = pod.metadata
+    key = (metadata.namespace or "default", metadata.name)
+    return PodGone(key, pod.status.phase == "Succeeded", metadata.labels.get(POD_GROUP_LABEL))
 
 
 def pod_spec(

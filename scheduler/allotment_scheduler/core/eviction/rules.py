@@ -20,6 +20,8 @@ from allotment_scheduler.core.resources import Amounts, Column
 from allotment_scheduler.core.tenants import Tenant
 
 P, R1, R2 = "P", "R1", "R2"
+GANG = "Gang"
+"""No rule of claimants: the rest of a gang that was cut from outside, and not brought back up in time, goes."""
 
 
 @dataclass(slots=True)

@@ -23,6 +23,8 @@ def node_filters(spec: SchedulingSpec, nodes: Nodes) -> Iterator[tuple[str, Bool
     tolerated = any(toleration.tolerates(UNSCHEDULABLE_TAINT) for toleration in spec.tolerations)
     if not tolerated:
         yield "are unschedulable", nodes.schedulable
+    if not nodes.resumed.all():
+        yield "are in a paused pool", nodes.resumed
     if spec.node_name is not None:
         yield "are not the node it names", np.array([n.spec.name == spec.node_name for n in nodes.ordered], np.bool_)
     yield "have a taint it does not tolerate", _tolerable(spec, nodes)

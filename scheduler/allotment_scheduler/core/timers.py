@@ -1,0 +1,64 @@
+"""Timers: what is over because time has passed.
+
+- Room held for expected members that have not come within the gang's timeout is given back. Whoever comes later waits
+  for admission with the rest, as at first.
+- A pod in quarantine waits again.
+- A gang that was whole and has lost members from outside is noted, with the time: `Engine` lets it go as a whole if it
+  is not brought back up in time.
+
+Called once per cycle, before anything is decided; without time (`allot simulate`) never.
+"""
+
+from typing import TYPE_CHECKING
+
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.units import Gang
+
+if TYPE_CHECKING:
+    from allotment_scheduler.core.state import ClusterState
+
+
+class Timers:
+    """Ends what was to last until now."""
+
+    def __init__(self, state: "ClusterState") -> None:
+        self.state = state
+
+    def time_passed(self, event: ev.TimePassed) -> None:
+        """It is `now`."""
+        for gang in self.state.gangs.values():
+            if gang.phantoms and gang.spec is not None and event.now - gang.held_since >= gang.spec.expected_timeout:
+                self._give_back(gang)
+            _watch(gang, event.now)
+        for key in [key for key in self.state.set_aside if self._is_over(key, event.now)]:
+            self.state.set_aside.discard(key)
+            self._release(key)
+
+    def _give_back(self, gang: Gang) -> None:
+        for phantom in gang.phantoms:
+            self.state.vacate(phantom)
+        gang.phantoms.clear()
+        self.state.demand_version += 1
+        self.state.lineup.regang(gang)
+
+    def _is_over(self, key: tuple[str, str], now: float) -> bool:
+        pod = self.state.pods.get(key)
+        return pod is None or pod.set_aside is None or pod.set_aside.until <= now
+
+    def _release(self, key: tuple[str, str]) -> None:
+        pod = self.state.pods.get(key)
+        if pod is not None:
+            pod.set_aside = None
+            self.state.lineup.reconsider(pod)
+
+
+def _watch(gang: Gang, now: float) -> None:
+    """Note when a gang that was whole is cut, and when it is whole again."""
+    if gang.spec is None or not gang.running:
+        gang.whole, gang.cut_since = False, None
+        if not gang.members:
+            gang.finished.clear()
+    elif gang.running >= gang.min_member:
+        gang.whole, gang.cut_since = True, None
+    elif gang.whole and gang.cut_since is None:
+        gang.cut_since = now

@@ -1,0 +1,126 @@
+"""One bad object never stops the others: impossible requests, faults in deciding, paused pools."""
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.explain import Explainer
+from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.nodes import PoolSpec
+from allotment_scheduler.core.resources import LARGEST
+from allotment_scheduler.core.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.settings import Settings
+from allotment_scheduler.core.units import Unit
+from builders.scheduling import World
+
+
+def test_a_request_beyond_all_sense_waits_alone() -> None:
+    world = World().node("n", cpu=2).tenant("t").pod("t", "poison", priority=9, memory=LARGEST + 1, cpu=1)
+    world.gang("t", "g", 2).pods("t", 2, "g", group="g", memory=LARGEST + 1).pod("t", "p", cpu=1)
+
+    done = world.run()
+
+    assert done.running("t") == {"p"}
+    why = Explainer(done.engine).why(done.state.pods["t", "poison"])
+    assert (why.code, why.never) == ("InvalidRequest", True)
+
+
+def test_a_node_of_any_size_can_be_counted() -> None:
+    world = World().node("n", memory=2**70).node("m", memory=2**70).tenant("t").pod("t", "p", memory=5)
+
+    assert world.run().running("t") == {"p"}
+
+
+def test_what_is_wrong_with_a_request_is_said() -> None:
+    world = World().node("n", cpu=2).tenant("t").pod("t", "p", cpu=1, more={"invalid": "claim x: no such class"})
+
+    done = world.run()
+
+    why = Explainer(done.engine).why(done.state.pods["t", "p"])
+    assert (why.code, why.message) == ("InvalidRequest", "claim x: no such class")
+    entitled = done.engine.demand.entitlement()
+    assert entitled.whole(done.state.forest.by_name["t"], done.state.resources.column("cpu")) == 0
+
+
+class Failing:
+    """Stands before a method and fails over one pod's unit."""
+
+    def __init__(self, method: Any, name: str) -> None:
+        self.method, self.name, self.times = method, name, 0
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        unit = next((each for each in given if isinstance(each, Unit)), None)
+        if unit is not None and unit.first.spec.name == self.name:
+            self.times += 1
+            raise ZeroDivisionError("a fault of ours")
+        return self.method(*given, **named)
+
+
+def failing_engine(world: World, where: str) -> Engine:
+    engine = Engine(world.state(), Settings(quarantine=60))
+    holder, name = {"fits": (engine.gangs, "fits"), "place": (engine.gangs, "place"), "plan": (engine.planner, "plan")}[
+        where
+    ]
+    setattr(holder, name, Failing(getattr(holder, name), "poison"))
+    return engine
+
+
+@pytest.mark.parametrize("where", ["fits", "place", "plan"])
+def test_a_fault_over_one_unit_sets_it_aside_and_nobody_else(where: str) -> None:
+    world = World().nodes(4, cpu=1).tenant("t").gang("t", "g", 2)
+    big = 9 if where == "plan" else 1
+    world.pod("t", "poison", group="g", priority=9, cpu=big).pod("t", "twin", group="g", priority=8, cpu=1)
+    world.pods("t", 2, cpu=1)
+    engine = failing_engine(world, where)
+
+    done = engine.cycle(100)
+
+    assert {start.pod[1] for start in done.starts} == {"p0", "p1"}
+    assert done.troubles == [(("t", "poison"), "ZeroDivisionError: a fault of ours")]
+    why = Explainer(engine).why(engine.state.pods["t", "poison"])
+    assert why.code == "Quarantined"
+    assert "next try in 60 s: ZeroDivisionError: a fault of ours" in why.message
+    check(engine.state)
+
+
+def test_quarantine_ends_and_doubles() -> None:
+    world = World().nodes(2, cpu=1).tenant("t").gang("t", "g", 2).pod("t", "poison", group="g", cpu=1)
+    world.pod("t", "twin", group="g", cpu=1)
+    engine = failing_engine(world, "fits")
+    tries = [now for now in range(0, 400, 10) if engine.cycle(float(now)).troubles]
+
+    assert tries == [0, 60, 180]
+    spec = engine.state.pods["t", "poison"].spec
+    engine.state.apply(ev.PodSeen(replace(spec, scheduling=replace(spec.scheduling, requests=(("cpu", 500),)))))
+    assert engine.state.pods["t", "poison"].set_aside is None, "it is another request now"
+
+
+def pooled(paused: bool) -> World:
+    world = World().node("n", cpu=2, labels={"disk": "fast"}).node("m", cpu=2).tenant("t")
+    selector = LabelSelector((Requirement("disk", "In", ("fast",)),))
+    return world.pool(PoolSpec("fast", selector, cost={"cpu": Fraction(1, 2)}, paused=paused))
+
+
+def test_a_paused_pool_takes_no_new_pods_and_keeps_what_runs() -> None:
+    world = pooled(paused=True).pod("t", "runs", on="n", cpu=1).pods("t", 3, cpu=1)
+
+    done = world.run()
+
+    assert done.running("t") == {"runs", "p0", "p1"}
+    assert {done.node_of("t", name) for name in ("p0", "p1")} == {"m"}
+    assert not done.state.node("n").usable
+
+
+def test_a_resumed_pool_takes_pods_again() -> None:
+    engine = Engine(pooled(paused=True).pods("t", 4, cpu=1).state())
+    engine.cycle(1)
+    spec = engine.state.nodes.pools["fast"]
+
+    engine.state.apply(ev.PoolSeen(replace(spec, paused=False)))
+
+    assert {start.node for start in engine.cycle(2).starts} == {"n"}
+    check(engine.state)
