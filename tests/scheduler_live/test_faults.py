@@ -18,9 +18,14 @@ from allotment_kube.resources import (
     PODS,
     STORAGE_CLASSES,
 )
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.events import PodSeen
 from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.metrics import Metrics
+from allotment_scheduler.shell.recovery import rebuilt
 from allotment_scheduler.shell.settings import Settings
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS, Watches
 from fakes.api_server import FakeApiServer
@@ -43,9 +48,7 @@ class World:
             self.server.register(resource)
         for name in "ab":
             self.server.put(NAMESPACES, {"metadata": {"name": name, "labels": {"allotment.dev/tenant": name}}})
-            spec = {"weight": 1, "namespaces": [name]}
-            self.server.put(TENANTS, {"kind": "Tenant", "apiVersion": "allotment.dev/v1alpha1",
-                                      "metadata": {"name": name}, "spec": spec})  # fmt: skip
+            self.tenant(name)
         self.transport = InProcessTransport(self.server, plan, latency=0.01)
         self.client = Client(self.transport, rng=random.Random(plan.seed))
         self.settings = Settings(minimum_runtime_seconds=0)
@@ -57,9 +60,14 @@ class World:
             lambda: self.settings, Metrics(), clock=lambda: EPOCH + loop.time(), rng=random.Random(self.plan.seed)
         )
 
-    def node(self, name: str, *, cpu: str = "4") -> None:
+    def node(self, name: str, *, cpu: str = "4", **spec: Any) -> None:
         room = {"cpu": cpu, "memory": "16Gi", "pods": "110"}
-        self.server.put(NODES, {"metadata": {"name": name}, "spec": {}, "status": {"allocatable": room}})
+        self.server.put(NODES, {"metadata": {"name": name}, "spec": spec, "status": {"allocatable": room}})
+
+    def tenant(self, name: str, **spec: Any) -> None:
+        full = {"weight": 1, "namespaces": [name], **spec}
+        self.server.put(TENANTS, {"kind": "Tenant", "apiVersion": "allotment.dev/v1alpha1",
+                                  "metadata": {"name": name}, "spec": full})  # fmt: skip
 
     def pod(
         self, namespace: str, name: str, *, cpu: str = "1", group: str = "", priority: int = 0, claim: str = ""
@@ -108,9 +116,10 @@ class World:
         }
         return [name for name, cpu in used.items() if cpu > rooms.get(name, cpu)]
 
-    def condition(self, namespace: str, name: str) -> dict[str, Any]:
+    def status(self, namespace: str, name: str) -> dict[str, Any]:
         found = self.server.get(PODS, name, namespace)
-        return next((dict(each) for each in (found or {})["status"].get("conditions", [])), {})
+        assert found is not None
+        return dict(found["status"])
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scheduler]:
@@ -122,13 +131,20 @@ class World:
         tasks.append(asyncio.create_task(scheduler.lead(self.client)))
         try:
             yield scheduler
-            for task in tasks:
-                if task.done():
-                    task.result()
         finally:
             for task in tasks:
+                if task.done():
+                    task.result()  # its failure comes before whatever followed from it
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def stumbling_over_pods() -> Callable[[Pod], None]:
+    """A function that fails over the pod it is given, and passes for one of the core's."""
+    scope: dict[str, Any] = {"__name__": "allotment_scheduler.core.cycle"}
+    exec("def stumble(pod):\n    1 // 0\n", scope)
+    found: Callable[[Pod], None] = scope["stumble"]
+    return found
 
 
 async def until(holds: Callable[[], Any], *, seconds: float = 120) -> None:
@@ -247,7 +263,9 @@ async def test_a_claim_that_waits_is_told_its_node_and_the_pod_waits_for_the_vol
         await asyncio.sleep(5)
         assert world.bound() == {}
         world.server.put(PERSISTENT_VOLUMES, {"metadata": {"name": "disk"}, "spec": {}})
-        world.server.put(PERSISTENT_VOLUME_CLAIMS, {**claim, "spec": {**claim["spec"], "volumeName": "disk"}})
+        bound = {**claim["metadata"], "annotations": {"pv.kubernetes.io/bind-completed": "yes"}}
+        spec = {**claim["spec"], "volumeName": "disk"}
+        world.server.put(PERSISTENT_VOLUME_CLAIMS, {"metadata": bound, "spec": spec})
         await until(lambda: world.bound() == {"p": "n"})
     check(scheduler.state)
 
@@ -265,6 +283,162 @@ async def test_a_refused_eviction_gives_the_plan_up_and_loses_nothing() -> None:
         assert world.bound() == {"victim": "n"}
         await until(lambda: world.bound() == {"claimant": "n"}, seconds=300)
     check(scheduler.state)
+
+
+async def test_a_plan_that_is_given_up_leaves_no_mark_behind() -> None:
+    world = World(FaultPlan())
+    world.settings = Settings(minimum_runtime_seconds=0, eviction_seconds=2)
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        world.pod("a", "victim", cpu="2")
+        await until(lambda: world.bound() == {"victim": "n"})
+        world.plan.script(Verb.EVICT, *[Fault.ERROR] * 4000)
+        world.pod("a", "claimant", cpu="2", priority=9)
+        await until(lambda: world.status("a", "claimant").get("nominatedNodeName") == "n")
+        world.tenant("a", suspended=True)  # or the next plan would be the same
+        await until(lambda: "nominatedNodeName" not in world.status("a", "claimant"))
+        assert world.bound() == {"victim": "n"}
+    check(scheduler.state)
+
+
+async def test_nobody_is_evicted_for_a_claimant_that_is_gone() -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        world.pod("a", "victim", cpu="2")
+        await until(lambda: world.bound() == {"victim": "n"})
+        world.plan.script(Verb.EVICT, *[Fault.UNAVAILABLE] * 5)
+        world.pod("a", "claimant", cpu="2", priority=9)
+        await until(lambda: world.plan.injected[Verb.EVICT, Fault.UNAVAILABLE] > 0)
+        world.server.remove(PODS, "claimant", "a")
+        await until(lambda: not scheduler.ledger.departures)
+        await asyncio.sleep(60)
+        assert world.bound() == {"victim": "n"}
+    check(scheduler.state)
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda _: None, True),
+        (lambda world: world.node("n", taints=[{"key": "k", "value": "v", "effect": "NoSchedule"}]), False),
+        (lambda world: world.node("n", unschedulable=True), False),
+        (lambda world: world.tenant("a", limits={"cpu": "1"}), False),
+        (lambda world: world.tenant("a", suspended=True), False),
+        (lambda world: world.node("n", cpu="1"), False),
+    ],
+    ids=["nothing changed", "the node was tainted", "the node was cordoned", "the tenant was limited",
+         "the tenant was suspended", "the node has shrunk"],
+)  # fmt: skip
+async def test_a_successor_keeps_a_promise_only_where_it_still_can(
+    change: Callable[[World], None], *, kept: bool
+) -> None:
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="2")
+    async with world.running():
+        world.pod("a", "victim", cpu="2")
+        await until(lambda: world.bound() == {"victim": "n"})
+        world.pod("a", "claimant", cpu="2", priority=9)
+        await until(lambda: (world.server.get(PODS, "victim", "a") or {})["metadata"].get("deletionTimestamp"))
+    change(world)
+    world.scheduler = world.new_scheduler()
+    async with world.running() as successor:
+        await asyncio.sleep(5)
+        assert (("a", "claimant") in successor.ledger.starts) == kept
+        assert ("nominatedNodeName" in world.status("a", "claimant")) == kept
+        world.server.remove(PODS, "victim", "a")
+        await asyncio.sleep(5)
+        assert (world.bound() == {"claimant": "n"}) == kept
+    check(successor.state)
+
+
+async def test_a_fault_in_deciding_sets_its_unit_aside_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="8")
+    cycle = Engine.cycle
+
+    def faulty(engine: Engine, now: float, **given: Any) -> Any:
+        for pod in engine.state.waiting():
+            if pod.spec.name == "poison" and not pod.spec.gated:
+                stumble(pod)
+        return cycle(engine, now, **given)
+
+    stumble = stumbling_over_pods()
+    async with world.running() as scheduler:
+        world.pod("a", "before")
+        await until(lambda: "before" in world.bound())
+        monkeypatch.setattr(Engine, "cycle", faulty)
+        world.pod("a", "poison")
+        world.pod("a", "after")
+        await until(lambda: "after" in world.bound())
+        assert "poison" not in world.bound()
+        assert scheduler.ledger.in_quarantine == 1
+        refusal = scheduler.ledger.refusal(("a", "poison"))
+        assert refusal is not None
+        assert "ZeroDivisionError" in refusal[0]
+        await asyncio.sleep(600)
+        refusal = scheduler.ledger.refusal(("a", "poison"))
+        assert refusal is None or refusal[1] < 10  # doubling times, no busy loop
+        assert scheduler.progress.leading
+        monkeypatch.undo()
+        await until(lambda: "poison" in world.bound(), seconds=700)
+    check(scheduler.state)
+
+
+async def test_a_fault_of_every_cycle_ends_the_program_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(FaultPlan())
+
+    def faulty(_engine: Engine, _now: float, **_given: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Engine, "cycle", faulty)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(ExceptionGroup) as failed:
+        async with world.running():
+            await asyncio.sleep(3600)
+    assert failed.group_contains(ZeroDivisionError)
+    assert loop.time() - began > 100
+
+
+async def test_an_object_that_cannot_be_taken_in_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="8")
+    apply = ClusterState.apply
+
+    def faulty(state: ClusterState, event: Any) -> None:
+        apply(state, event)
+        if isinstance(event, PodSeen) and event.spec.name == "poison":
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(ClusterState, "apply", faulty)
+    async with world.running() as scheduler:
+        world.pod("a", "poison")
+        world.pod("a", "fine")
+        await until(lambda: "fine" in world.bound())
+        assert "ZeroDivisionError" in scheduler.picture.invalid_pods["a", "poison"]
+
+
+async def test_a_state_built_anew_is_the_same_but_for_what_was_half_done() -> None:
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="4")
+    world.node("m", cpu="1")
+    async with world.running() as scheduler:
+        world.pod("a", "victim", cpu="4")
+        await until(lambda: world.bound() == {"victim": "n"})
+        world.pod("a", "claimant", cpu="4", priority=9)
+        await until(lambda: (world.server.get(PODS, "victim", "a") or {})["metadata"].get("deletionTimestamp"))
+        world.pod("a", "small")
+        await until(lambda: world.bound().get("small") == "m")
+        old = scheduler.state
+        fresh = rebuilt(old, scheduler.ledger, scheduler.picture.seats)
+        for state in (old, fresh):
+            state.settle()
+        assert {key: (pod.node, pod.spec.deleting) for key, pod in fresh.pods.items()} == {
+            key: (pod.node, pod.spec.deleting) for key, pod in old.pods.items()
+        }
+        assert (fresh.nodes.free == old.nodes.free).all()
+        check(fresh)
 
 
 @pytest.mark.parametrize("seed", range(6))

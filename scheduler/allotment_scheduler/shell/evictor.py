@@ -5,7 +5,8 @@ victims are asked to go by the Eviction API, which honours PodDisruptionBudgets 
 crash between the two leaves a mark and no harm; a crash after them leaves a mark under which the successor holds the
 room.
 
-Every request carries the pod's uid. A budget that has closed meanwhile is waited for until the plan's deadline; what
+Every request carries the pod's uid, and none is sent for a plan that has been given up meanwhile: nobody is evicted for
+a claimant that is gone. A budget that has closed meanwhile is waited for until the plan's deadline; what
 then remains refused is told to the loop, which gives the plan up.
 """
 
@@ -53,6 +54,8 @@ class Fate(Enum):
     ACCEPTED = "accepted"
     GONE = "gone"
     REFUSED = "refused"
+    NEEDLESS = "needless"
+    """Nobody waits for the room any more; it was not asked for."""
 
 
 class Evictor:
@@ -62,6 +65,7 @@ class Evictor:
         client: guarded by the Lease.
         report: told what became of each eviction, with the server's message.
         abandon: told that a claimant cannot be held room for.
+        wanted: whether an eviction still serves anybody.
     """
 
     def __init__(
@@ -70,8 +74,10 @@ class Evictor:
         *,
         report: Callable[[Departure, Fate, str], None],
         abandon: Callable[[Start, str], None],
+        wanted: Callable[[Departure], bool] = lambda _: True,
     ) -> None:
         self._client = client
+        self._wanted = wanted
         self._report = report
         self._abandon = abandon
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -113,31 +119,31 @@ class Evictor:
         return gone
 
     async def _evict(self, departure: Departure, until: float) -> None:
-        namespace, name = departure.key
         while True:
-            message = ""
-            try:
-                async with self._slots:
-                    await self._client.evict(namespace, name, uid=departure.uid)
-            except NotFoundError as error:
-                self._report(departure, Fate.GONE, str(error))
-                return
-            except ConflictError as error:
-                if await self._has_gone(departure):
-                    self._report(departure, Fate.GONE, str(error))
-                    return
-                message = error.message
-            except (DisruptionBudgetError, RetryError) as error:
-                message = error.message
-            except LeadershipLostError:
-                raise
-            except ApiError as error:
-                self._report(departure, Fate.REFUSED, error.message)
-                return
-            else:
-                self._report(departure, Fate.ACCEPTED, "")
-                return
-            if asyncio.get_running_loop().time() + _PAUSE > until:
-                self._report(departure, Fate.REFUSED, message)
+            fate, message = await self._ask(departure)
+            if fate is None and asyncio.get_running_loop().time() + _PAUSE > until:
+                fate = Fate.REFUSED
+            if fate is not None:
+                self._report(departure, fate, message)
                 return
             await asyncio.sleep(_PAUSE)
+
+    async def _ask(self, departure: Departure) -> tuple[Fate | None, str]:
+        """Ask for one eviction once; no fate yet where asking again may help."""
+        namespace, name = departure.key
+        try:
+            async with self._slots:
+                if not self._wanted(departure):
+                    return Fate.NEEDLESS, "nobody waits for its room any more"
+                await self._client.evict(namespace, name, uid=departure.uid)
+        except NotFoundError as error:
+            return Fate.GONE, str(error)
+        except ConflictError as error:
+            return (Fate.GONE if await self._has_gone(departure) else None), error.message
+        except (DisruptionBudgetError, RetryError) as error:
+            return None, error.message
+        except LeadershipLostError:
+            raise
+        except ApiError as error:
+            return Fate.REFUSED, error.message
+        return Fate.ACCEPTED, ""

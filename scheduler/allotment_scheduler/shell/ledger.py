@@ -77,6 +77,8 @@ class Departure:
     since: float
     accepted: bool = False
     """Whether the API server has agreed."""
+    for_nobody: bool = False
+    """No start waits for it: what is left of a gang goes as a whole."""
 
 
 @dataclass(slots=True)
@@ -170,6 +172,16 @@ class Ledger:
         undertaking = self.undertakings.get(departure.claimant)
         if undertaking is not None:
             undertaking.departures.discard(departure.key)
+
+    def is_wanted(self, departure: Departure) -> bool:
+        """Whether anybody still waits for the room that an eviction would free."""
+        undertaking = self.undertakings.get(departure.claimant)
+        return (
+            self.departures.get(departure.key) is departure
+            and undertaking is not None
+            and departure.key in undertaking.departures
+            and (bool(undertaking.starts) or departure.for_nobody)
+        )
 
     def dissolve(self, undertaking: Undertaking) -> None:
         """Nobody waits for its departures any more; those that were accepted go all the same."""

@@ -10,6 +10,9 @@ as far apart as the last one was long, so that deciding never takes more than ha
 
 A start is issued only where its node has the room at that moment. Where it has not, it waits while pods of ours are
 leaving the node; otherwise somebody else took the room, and the start is forgotten.
+
+A fault of ours, wherever it happens, costs at most what it happened to: the state is built anew (`recovery`), the unit
+in question set aside, and everybody else goes on.
 """
 
 import asyncio
@@ -17,19 +20,19 @@ import gc
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from allotment_kube.errors import KubernetesError, LeadershipLostError, NotFoundError
 from allotment_kube.program import logs
 from allotment_kube.resources import PODS
 from allotment_scheduler.core import decisions as core
 from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.brakes import Backoff, Window
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.shell import recovery, succession
 from allotment_scheduler.shell.binder import Binder, BindingClient, Outcome, jitter_with
 from allotment_scheduler.shell.evictor import EvictionClient, Evictor, Fate
 from allotment_scheduler.shell.ledger import Departure, Ledger, Phase, Start, Undertaking
@@ -83,14 +86,20 @@ class Scheduler:
         self.engine = Engine(self.state, settings().core)
         self.ledger = Ledger()
         self._wake = asyncio.Event()
-        self.picture = Picture(self.state, self.ledger, self._wake.set)
+        self.picture = Picture(self.state, self.ledger, self._wake.set, self._doubt)
         self.progress = Progress()
         self.on_evicted: Callable[[Departure], None] = lambda _: None
         """Told of every eviction that the API server accepted."""
         self._reserved: dict[tuple[str, str], float] = {}
         """Gangs with room held for members that do not exist yet, and until when."""
         self._choices = Choices(self.state)
-        self._plans: set[asyncio.Task[None]] = set()
+        self._plans: dict[PodKey, asyncio.Task[None]] = {}
+        """Plans being carried out, by claimant."""
+        self._marked: dict[PodKey, str] = {}
+        """Pods, with their uid, whose status.nominatedNodeName speaks of a plan that was given up."""
+        self._faults = recovery.Faults()
+        self._doubtful = False
+        """Whether taking in something failed, so that the state cannot be trusted."""
         self._housekept = 0.0
         self._orphans_since: float | None = None
 
@@ -106,7 +115,15 @@ class Scheduler:
         while True:
             await asyncio.sleep(_HOUSEKEEPING)
             if not self.progress.leading:
-                self.state.settle()
+                try:
+                    if self._doubtful:
+                        self._rebuild()
+                    self.state.settle()
+                except Exception as error:  # noqa: BLE001 - counted, told, and raised again if it does not end
+                    self._mend(error)
+                    await asyncio.sleep(self._faults.pause)
+                else:
+                    self._faults.over()
                 self.state.departed.clear()  # who leads holds their room
 
     # --- leading ------------------------------------------------------------------------------------------------
@@ -124,7 +141,7 @@ class Scheduler:
             report=self._bound,
             jitter=jitter_with(self._rng.random),
         )
-        evictor = Evictor(client, report=self._evicted, abandon=self._abandoned)
+        evictor = Evictor(client, report=self._evicted, abandon=self._abandoned, wanted=self.ledger.is_wanted)
         self.recover()
         self.progress.leading = True
         try:
@@ -145,14 +162,22 @@ class Scheduler:
             # What comes together is decided together; and a slow cycle leaves as much time to others as it took.
             await asyncio.sleep(max(self._settings().coalesce_seconds, min(self.progress.last_cycle_seconds, 1.0)))
             self._wake.clear()
-            self._housekeep(client, group)
-            self.turn(client, binder, evictor, group)
+            try:
+                self._housekeep(client, group)
+                self.turn(client, binder, evictor, group)
+            except Exception as error:  # noqa: BLE001 - counted, told, and raised again if it does not end
+                self._mend(error)
+                await asyncio.sleep(self._faults.pause)
+                continue
+            self._faults.over()
             # Deciding is faster than binding: what is not decided yet can still be decided better.
             await binder.drained(below=_BACKLOG * self._settings().starts_per_cycle)
             await asyncio.sleep(0)
 
     def turn(self, client: Writer, binder: Binder, evictor: Evictor, group: asyncio.TaskGroup) -> None:
         """One cycle, and everything that follows from it."""
+        if self._doubtful:
+            self._rebuild()
         self._fill_reserved()
         most = self._settings().starts_per_cycle
         began = time.perf_counter()
@@ -169,6 +194,7 @@ class Scheduler:
             self.progress.last_decision = self._clock()
             self._take_down(done, evictor, group)
         self._issue(client, binder, group)
+        self._unmark(client, group)
 
     def _until_timer(self) -> float:
         release = self.ledger.next_release()
@@ -181,9 +207,11 @@ class Scheduler:
         now = self._clock()
         claimants: dict[PodKey, list[Start]] = {}
         plans: dict[PodKey, list[Departure]] = {}
+        starters = {decided.unit for decided in done.starts}
         for evict in done.evictions:
             pod = self.state.pods[evict.pod]
             departure = Departure(evict.pod, pod.spec.uid, evict.node, evict.claimant, evict.rule, now)
+            departure.for_nobody = evict.claimant not in starters
             plans.setdefault(evict.claimant, []).append(departure)
             self.ledger.depart(departure)
             self.state.apply(ev.PodLeaving(evict.pod, evict.node))
@@ -195,14 +223,25 @@ class Scheduler:
             self.ledger.open(start)
             if decided.unit in plans:
                 claimants.setdefault(decided.unit, []).append(start)
-        patience = self._settings().eviction_seconds
         for claimant, victims in plans.items():
-            self.ledger.undertakings[claimant].deadline = now + 2 * patience
-            task = group.create_task(
-                evictor.carry_out(claimants.get(claimant, []), victims, patience=patience), name=f"plan of {claimant}"
-            )
-            self._plans.add(task)
-            task.add_done_callback(self._plans.discard)
+            self.ledger.undertakings[claimant].deadline = now + 2 * self._settings().eviction_seconds
+            work = self._carry_out(evictor, claimant, claimants.get(claimant, []), victims)
+            self._plans[claimant] = self._spawn(group, work, f"plan of {claimant}")
+
+    async def _carry_out(
+        self, evictor: Evictor, claimant: PodKey, starts: list[Start], victims: list[Departure]
+    ) -> None:
+        """Carry out one plan, to its end or until it is given up."""
+        try:
+            await evictor.carry_out(starts, victims, patience=self._settings().eviction_seconds)
+        finally:
+            self._plans.pop(claimant, None)
+            for start in starts:  # the plan may have been given up while the mark was being made
+                if start.nominated and self.ledger.starts.get(start.key) is not start:
+                    self._mark_is_over(start)
+            for departure in victims:
+                if self.ledger.departures.get(departure.key) is departure and not departure.accepted:
+                    self._keep(departure)
 
     def _reserve(self, unit: PodKey) -> None:
         gang = self.state.pods[unit].gang
@@ -223,9 +262,9 @@ class Scheduler:
                 if room is not None:
                     self._assume(pod, room)
 
-    def _assume(self, pod: Pod, node: str) -> Start:
+    def _assume(self, pod: Pod, node: str, *, unit: PodKey | None = None) -> Start:
         """Show a pod to the core on a node where nobody but us has put it yet."""
-        start = Start(pod.key, pod.spec.uid, node, pod.key, self._clock())
+        start = Start(pod.key, pod.spec.uid, node, unit or pod.key, self._clock())
         self.ledger.open(start)
         self.state.apply(ev.PodSeen(replace(pod.spec, node=node)))
         return start
@@ -261,7 +300,7 @@ class Scheduler:
                 if undertaking.deadline is None:
                     undertaking.deadline = self._clock() + self._settings().volume_seconds
                 for key in self._choices.due(claims, start.node):
-                    group.create_task(self._choices.tell(client, key, start.node), name=f"claim {key}")
+                    self._spawn(group, self._choices.tell(client, key, start.node), f"claim {key}")
         return missing
 
     def _cut_short(self, waiting: list[Start]) -> bool:
@@ -294,6 +333,8 @@ class Scheduler:
     def _forget(self, start: Start) -> None:
         """A start comes to nothing: its pod waits again."""
         self.ledger.close(start)
+        if start.nominated:
+            self._mark_is_over(start)
         pod = self.state.pods.get(start.key)
         if pod is None or pod.spec.uid != start.uid:
             return
@@ -313,11 +354,11 @@ class Scheduler:
             start.phase = Phase.BOUND
             return
         if self.ledger.starts.get(start.key) is not start:
-            return  # the watch was faster
+            return  # the watch was faster, or its pod is gone
         now, first = self._clock(), self._settings().quarantine_seconds
         if outcome is not Outcome.REFUSED:
             first = min(first, 1.0)
-        self.ledger.refuse(start.key, start.uid, message, now=now, first=first)
+        self.ledger.refuse(start.key, start.uid, f"its binding came to nothing: {message}", now=now, first=first)
         logs.event(
             _logger,
             "a binding came to nothing",
@@ -347,6 +388,8 @@ class Scheduler:
             departure.accepted = True
             self.progress.evictions[departure.rule] = self.progress.evictions.get(departure.rule, 0) + 1
             self.on_evicted(departure)
+        elif fate is Fate.NEEDLESS:
+            self._keep(departure)
         elif fate is Fate.REFUSED:
             self._keep(departure)
             undertaking = self.ledger.undertakings.get(departure.claimant)
@@ -399,7 +442,7 @@ class Scheduler:
         for start in [*self.ledger.starts.values()]:
             if start.phase is Phase.BOUND and start.since < late:
                 start.since = now
-                group.create_task(self._confirm(client, start), name=f"confirm {start.key}")
+                self._spawn(group, self._confirm(client, start), f"confirm {start.key}")
 
     def _release_orphans(self, now: float) -> None:
         if not self.picture.waits_for_jobs:
@@ -437,47 +480,98 @@ class Scheduler:
         if pod is None or pod.metadata.uid != start.uid or not pod.spec.node_name:
             self._forget(start)
 
+    # --- marks --------------------------------------------------------------------------------------------------
+
+    def _mark_is_over(self, start: Start) -> None:
+        pod = self.state.pods.get(start.key)
+        if pod is not None and pod.spec.uid == start.uid:
+            self._marked[start.key] = start.uid
+
+    def _unmark(self, client: Writer, group: asyncio.TaskGroup) -> None:
+        """Take the marks of plans that were given up off their pods: a successor would hold room by them."""
+        for key, uid in self._marked.items():
+            start = self.ledger.starts.get(key)
+            if start is None or start.uid != uid:  # otherwise it has a place again, and no harm is in the mark
+                self._spawn(group, succession.unmark(client, key, uid), f"mark of {key}")
+        self._marked.clear()
+
+    # --- faults of ours -----------------------------------------------------------------------------------------
+
+    def _spawn(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run something beside the turns; a fault in it is told and ends nothing else."""
+
+        async def run() -> None:
+            try:
+                await work
+            except LeadershipLostError:
+                raise
+            except Exception:
+                self._metrics.fault("task")
+                _logger.exception("%s failed", name)
+                self._wake.set()
+
+        return group.create_task(run(), name=name)
+
+    def _doubt(self) -> None:
+        """Taking something in failed: the state may be half changed."""
+        self._metrics.fault("picture")
+        self._doubtful = True
+        self._wake.set()
+
+    def _mend(self, error: Exception) -> None:
+        """A turn failed: begin with a new state, without the unit that it failed over.
+
+        Raises:
+            Exception: `error`, if turns keep failing.
+        """
+        self._metrics.fault("cycle")
+        suspects = recovery.suspect(error)
+        _logger.error("a cycle failed; the state is built anew", exc_info=error)
+        self._faults.happened(error)
+        self._rebuild()
+        now, first = self._clock(), self._settings().quarantine_seconds
+        for pod in suspects:
+            said = f"deciding about it failed, which is a fault of the scheduler: {type(error).__name__}: {error}"
+            seconds = self.ledger.refuse(pod.key, pod.spec.uid, said, now=now, first=first)
+            self.picture.reconsider(pod.key)
+            namespace, name = pod.key
+            logs.event(
+                _logger, "a pod is set aside", level=logging.ERROR, namespace=namespace, name=name, seconds=seconds
+            )
+        self._wake.set()
+
+    def _rebuild(self) -> None:
+        """Replace the state and the engine by new ones that know the same."""
+        self._doubtful = False
+        old = self.engine
+        self.state = recovery.rebuilt(self.state, self.ledger, self.picture.seats)
+        self.engine = Engine(self.state, self._settings().core)
+        self.engine.brakes.backoffs, self.engine.brakes.windows = old.brakes.backoffs, old.brakes.windows
+        self.engine.holds.holds = old.holds.holds
+        self.picture.state = self.state
+        self._choices = Choices(self.state)
+        self._reserved.clear()
+        for departure in [*self.ledger.departures.values()]:
+            if not departure.accepted and departure.claimant not in self._plans:
+                self._keep(departure)  # it was decided in the turn that failed, and nobody carries it out
+
     # --- taking over --------------------------------------------------------------------------------------------
 
     def recover(self) -> None:
         """Go on from what a predecessor left: eviction budgets, back-offs, and room held by nominated nodes."""
         self.state.settle()
-        self._remember_evictions()
-        nominated = [
-            pod
-            for pod in self.state.waiting()
-            if pod.spec.nominated and pod.leaf is not None and not pod.spec.gated and pod.key not in self.ledger.starts
-        ]
-        for pod in sorted(nominated, key=lambda pod: (-pod.spec.priority, pod.arrival)):
-            if self._will_fit(pod, pod.spec.nominated or ""):
-                start = self._assume(pod, pod.spec.nominated or "")
+        succession.remember_evictions(self.engine.brakes, self.picture.evictions)
+        heirs = [pod for pod in self.state.waiting() if pod.spec.nominated and pod.key not in self.ledger.starts]
+        seated = succession.seats(self.engine, heirs)
+        for unit, pods in seated.items():
+            for pod in pods:
+                start = self._assume(pod, pod.spec.nominated or "", unit=unit)
                 start.nominated = True
-                undertaking = self.ledger.undertakings[start.unit]
-                undertaking.deadline = self._clock() + 2 * self._settings().eviction_seconds
                 logs.event(_logger, "room is held as before", namespace=pod.key[0], name=pod.key[1], node=start.node)
-
-    def _remember_evictions(self) -> None:
-        brakes = self.engine.brakes
-        for tenant, said in self.picture.evictions.items():
-            if said is None:
-                continue
-            if said.window_start is not None and tenant not in brakes.windows:
-                brakes.windows[tenant] = Window(said.window_start.timestamp(), said.used)
-            for each in said.backoff:
-                brakes.backoffs.setdefault(each.workload, Backoff(each.evictions, each.until.timestamp()))
-
-    def _will_fit(self, pod: Pod, name: str) -> bool:
-        """Whether a node has room for a pod once everything that is leaving it has gone."""
-        node = self.state.nodes.by_name.get(name)
-        if node is None or not node.usable or node.index < 0:
-            return False
-        room = {column: int(self.state.nodes.free[column, node.index]) for column, _ in pod.klass.amounts}
-        for other in node.pods.values():
-            if other.spec.deleting:
-                for column, amount in other.klass.amounts:
-                    if column in room:
-                        room[column] += amount
-        return all(room[column] >= amount for column, amount in pod.klass.amounts)
+            self.ledger.undertakings[unit].deadline = self._clock() + 2 * self._settings().eviction_seconds
+        for pod in heirs:
+            if pod.key not in self.ledger.starts:
+                self._marked[pod.key] = pod.spec.uid
 
 
 def tame_collector() -> None:

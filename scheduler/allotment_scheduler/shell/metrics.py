@@ -51,6 +51,12 @@ class Metrics:
             ["rule", "outcome"],
             registry=registry,
         )
+        self._faults = Counter(
+            PREFIX + "faults_total",
+            "Faults of the scheduler itself that it went on after, by where they happened: cycle, picture, task, unit.",
+            ["where"],
+            registry=registry,
+        )
         self._requests = Counter(
             PREFIX + "api_requests_total",
             "Requests to the API server; code 0 is no answer.",
@@ -114,6 +120,10 @@ class Metrics:
     def forgotten(self, reason: str, count: int) -> None:
         """Count starts that were not issued."""
         self._forgotten.labels(reason).inc(count)
+
+    def fault(self, where: str) -> None:
+        """Count one fault of ours."""
+        self._faults.labels(where).inc()
 
     def evicted(self, rule: str, outcome: str) -> None:
         """Count one eviction."""

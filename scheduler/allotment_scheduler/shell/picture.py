@@ -102,9 +102,16 @@ class Picture:
         state: the core's state.
         decided: our own decisions that are under way.
         changed: called after anything that may let somebody start.
+        doubt: called when taking something in has failed half way.
     """
 
-    def __init__(self, state: ClusterState, decided: Decided, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state: ClusterState,
+        decided: Decided,
+        changed: Callable[[], None],
+        doubt: Callable[[], None] = lambda: None,
+    ) -> None:
         self.state = state
         self.problems: dict[tuple[str, Key], Problem] = {}
         self.invalid_pods: dict[PodKey, str] = {}
@@ -113,8 +120,11 @@ class Picture:
         """Of every Tenant, NodePool and PodGroup: the generation in force."""
         self.evictions: dict[str, Evictions | None] = {}
         """What each tenant's status said of evictions when the tenant was first seen: a predecessor's memory."""
+        self.seats: dict[PodKey, str] = {}
+        """Every bound pod's node, as the watch shows it."""
         self._decided = decided
         self._changed = changed
+        self._doubt = doubt
         self._jobs: dict[str, _KnownJob] = {}
         self._job_keys: dict[Key, str] = {}
         self._job_pods: dict[str, set[PodKey]] = {}
@@ -136,6 +146,9 @@ class Picture:
             self.pod_gone(key)
             return
         uid = pod.metadata.uid
+        known = self.state.pods.get(key)
+        if known is not None and known.spec.uid != uid:
+            self.pod_gone(key)  # another pod of the same name has taken its place
         try:
             spec = self._translated(pod)
         except QuantityError as error:
@@ -144,6 +157,7 @@ class Picture:
             return
         self.invalid_pods.pop(key, None)
         if spec.node is not None:
+            self.seats[key] = spec.node
             self._said.pop(key, None)
             self._decided.seen_bound(key, uid, spec.node)
             if not spec.deleting and self._decided.is_leaving(key, uid):
@@ -156,6 +170,7 @@ class Picture:
     def pod_gone(self, key: Key) -> None:
         """A pod has finished or is gone."""
         self.invalid_pods.pop(key, None)
+        self.seats.pop(key, None)
         self._gates.own.discard(key)
         self._gates.devices.discard(key)
         self._said.pop(key, None)
@@ -449,6 +464,15 @@ class Picture:
         self.problems.pop((kind, key), None)
         self.generations[kind, key] = generation
         return found
+
+    def failed(self, kind: str, key: Key, error: Exception) -> None:
+        """Taking in an object failed, which is a fault of ours: it is left as it was known before, if at all."""
+        message = f"a fault of the scheduler, {type(error).__name__}: {error}"
+        if kind == "Pod":
+            self.invalid_pods[key] = message
+        else:
+            self.problems[kind, key] = Problem(kind, key, message, self.generations.get((kind, key), 0))
+        self._doubt()
 
     def _forget(self, kind: str, key: Key) -> None:
         self.problems.pop((kind, key), None)

@@ -65,7 +65,6 @@ class Reporter:
         self._settings = settings
         self._now = now
         self._publish = publish
-        self._explainer = Explainer(scheduler.engine)
         self._said: dict[PodKey, Said] = {}
         self._codes: dict[PodKey, str] = {}
         self._turn = 0
@@ -117,11 +116,11 @@ class Reporter:
         if refusal is not None:
             message, times, until = refusal
             left = max(0, round(until - self._now()))
-            return Why("Quarantined", f"its binding came to nothing {times} times, next try in {left} s: {message}")
+            return Why("Quarantined", f"set aside {times} times, next try in {left} s: {message}")
         gate = self._scheduler.picture.gate(pod.key)
         if gate is not None:
             return Why("InvalidRequest" if "ResourceClaims" in gate else "GangIncomplete", gate)
-        return self._explainer.why(pod)
+        return Explainer(self._scheduler.engine).why(pod)
 
     def _is_due(self, pod: Pod, why: Why, settings: Settings, now: float) -> bool:
         said = self._said.get(pod.key) or self._scheduler.picture.said(pod.key)

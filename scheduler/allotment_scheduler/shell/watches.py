@@ -3,10 +3,13 @@
 No objects are kept by the reflectors: what the picture needs, it keeps in its own, smaller form. Kinds of ours come as
 plain dicts, because a bad one must be told from a good one; everything else comes typed.
 
+An object that cannot be taken in for a fault of ours is named in the log and left aside; the watch goes on.
+
 Pods come last: with nodes, tenants and Jobs known before them, the first lists cost no second look at a pod.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -28,6 +31,7 @@ from allotment_kube.resources import (
 )
 from allotment_scheduler.shell.picture import Picture
 
+_logger = logging.getLogger(__name__)
 TENANTS: Final = Resource.custom(API_VERSION, "Tenant", "tenants", namespaced=False)
 NODE_POOLS: Final = Resource.custom(API_VERSION, "NodePool", "nodepools", namespaced=False)
 POD_GROUPS: Final = Resource.custom(API_VERSION, "PodGroup", "podgroups")
@@ -57,8 +61,8 @@ class Watches:
             (JOBS, picture.job, picture.job_gone),
             (POD_GROUPS, picture.group, picture.group_gone),
         ]
-        self._ground = [_reflect(client, resource, seen, gone) for resource, seen, gone in made]
-        self._pods = _reflect(client, PODS, picture.pod, picture.pod_gone)
+        self._ground = [_reflect(client, picture, resource, seen, gone) for resource, seen, gone in made]
+        self._pods = _reflect(client, picture, PODS, picture.pod, picture.pod_gone)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -86,13 +90,23 @@ class Watches:
 
 
 def _reflect(
-    client: Client, resource: Resource[Any], seen: Callable[[Any, Any], None], gone: Callable[[Any], None]
+    client: Client,
+    picture: Picture,
+    resource: Resource[Any],
+    seen: Callable[[Any, Any], None],
+    gone: Callable[[Any], None],
 ) -> Reflector[Any]:
     def handle(event: Event[Any]) -> None:
-        if isinstance(event, Deleted):
-            gone(event.key)
-        elif not isinstance(event, Synced):
-            seen(event.key, event.new)
+        if isinstance(event, Synced):
+            return
+        try:
+            if isinstance(event, Deleted):
+                gone(event.key)
+            else:
+                seen(event.key, event.new)
+        except Exception as error:
+            _logger.exception("%s %s cannot be taken in", resource.kind, "/".join(event.key).strip("/"))
+            picture.failed(resource.kind, event.key, error)
 
     return Reflector(client, resource, handle, keep_objects=False)
 

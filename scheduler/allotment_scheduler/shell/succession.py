@@ -1,0 +1,102 @@
+"""Succession: how a new leader goes on from what its predecessor left in the API server.
+
+A pod with `status.nominatedNodeName` was promised a node: its victims have been asked to go, and may be gone already.
+The promise is kept where it can be: the whole unit is promised, every filter passes, and the nodes have the room once
+all that is leaving them has left. A promise that cannot be kept is withdrawn from the pod, and the unit waits like any
+other.
+
+Eviction budgets and back-offs come from the tenants' statuses.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from allotment_api.tenant import Evictions
+from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, NotFoundError
+from allotment_kube.patches import MergePatch, Patch
+from allotment_kube.resources import PODS, Resource
+from allotment_scheduler.core.brakes import Backoff, Brakes, Window
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.pods import Pod, PodKey
+from allotment_scheduler.core.trial import Trial
+from allotment_scheduler.core.units import Unit
+
+_logger = logging.getLogger(__name__)
+
+
+class PatchingClient(Protocol):
+    """What is needed of a client."""
+
+    async def patch(
+        self, resource: Resource[Any], name: str, patch: Patch, *, namespace: str = "", subresource: str = ""
+    ) -> Any:  # noqa: ANN401 - the patched object, which nobody reads
+        """Change part of an object."""
+
+
+def seats(engine: Engine, heirs: Iterable[Pod]) -> dict[PodKey, list[Pod]]:
+    """Units whose every waiting pod can keep the node that it was promised, by their first pod, best priority first."""
+    units: dict[int, Unit] = {}
+    for pod in heirs:
+        if isinstance(pod.unit, Unit) and pod.unit.live:
+            units[id(pod.unit)] = pod.unit
+    state, kept = engine.state, {}
+    with state.trial() as trial:
+        for running in [pod for pod in state.running.pods if pod is not None and pod.spec.deleting]:
+            trial.evict(running)
+        for unit in sorted(units.values(), key=lambda unit: unit.order):
+            mark = trial.mark()
+            if _fits(engine, unit, trial):
+                kept[unit.first.key] = [pod for pod in unit.pods if not pod.phantom]
+            else:
+                trial.rollback(mark)
+    return kept
+
+
+def _fits(engine: Engine, unit: Unit, trial: Trial) -> bool:
+    """Put every pod of a unit on its promised node; false as soon as one does not fit there."""
+    if unit.shape.fixed and beyond_guarantee(unit.leaf, unit.shape) is not None:
+        return False
+    blocked, pools = limits_met(unit.leaf, unit.shape)
+    if blocked is not None:
+        return False
+    state = engine.state
+    for pod in unit.pods:
+        node = state.nodes.by_name.get(pod.spec.nominated or "")
+        if node is None or not node.usable or node.index < 0:
+            return False
+        only = np.zeros(len(state.nodes.ordered), dtype=np.bool_)
+        only[node.index] = True
+        klass_id, seen, _ = state.lineup.row_key(pod)
+        index = engine.placer.best(engine.placer.row((klass_id, seen, pools)), only)
+        if index < 0:
+            return False
+        trial.start(pod, index)
+    return True
+
+
+def remember_evictions(brakes: Brakes, said: Mapping[str, Evictions | None]) -> None:
+    """Take over what tenants' statuses say of evictions; what this process knows itself stays."""
+    for tenant, found in said.items():
+        if found is None:
+            continue
+        if found.window_start is not None and tenant not in brakes.windows:
+            brakes.windows[tenant] = Window(found.window_start.timestamp(), found.used)
+        for each in found.backoff:
+            brakes.backoffs.setdefault(each.workload, Backoff(each.evictions, each.until.timestamp()))
+
+
+async def unmark(client: PatchingClient, key: PodKey, uid: str) -> None:
+    """Take the promise off a pod."""
+    patch = MergePatch({"status": {"nominatedNodeName": None}}, uid=uid)
+    try:
+        await client.patch(PODS, key[1], patch, namespace=key[0], subresource="status")
+    except LeadershipLostError:
+        raise
+    except (NotFoundError, ConflictError):
+        return
+    except ApiError as error:
+        _logger.info("%s/%s keeps a mark of a plan that was given up: %s", *key, error)
