@@ -29,10 +29,14 @@ def test_a_word_count_runs_to_its_end_and_gives_everything_back(platform: RealCl
 
     platform.apply_once_admitted({**application, "spec": spec})
     name = "sparkapplication/words"
-    done = "--for=jsonpath={.status.applicationState.state}=COMPLETED"
-    platform.wait("-n", _NAMESPACE, name, done, timeout=_PATIENCE)
 
+    def state() -> str:
+        status = platform.get("-n", _NAMESPACE, name).get("status", {})
+        return str(status.get("applicationState", {}).get("state"))
+
+    platform.until(lambda: state() in {"COMPLETED", "FAILED"}, timeout=_PATIENCE)
     log = platform.kubectl("-n", _NAMESPACE, "logs", "words-driver-1").stdout
+    assert state() == "COMPLETED", log[-4000:]
     assert re.search(r"^spark: \d+$", log, re.MULTILINE), log[-4000:]
     executors = ("-n", _NAMESPACE, "pods", "-l", "spark-role=executor")
     platform.until(lambda: platform.get(*executors)["items"] == [], timeout=_PATIENCE)

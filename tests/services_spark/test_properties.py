@@ -116,3 +116,11 @@ def unescape(text: str) -> str:
             meant = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}.get(text[at + 1], text[at + 1])
             out, at = out + meant.encode("utf-16-be"), at + 2
     return out.decode("utf-16-be", "surrogatepass")
+
+
+def test_executors_find_their_driver_by_the_name_of_its_service() -> None:
+    """The driver binds to every address; told that one, an executor would knock at its own door."""
+    told = properties(application())
+
+    assert told["spark.driver.host"] == "pi-driver.research.svc"
+    assert told["spark.kubernetes.executor.useDriverPodIP"] == "false"

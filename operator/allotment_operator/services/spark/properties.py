@@ -46,6 +46,8 @@ def properties(application: SparkApplication, *, namespace: str) -> dict[str, st
         "spark.io.encryption.enabled": "true",
         "spark.driver.host": f"{names.service}.{namespace}.svc",
         "spark.driver.bindAddress": "0.0.0.0",  # noqa: S104 - the pod's own addresses, behind its NetworkPolicy
+        # Otherwise executors are told the address that the driver binds to, which is none that leads to it.
+        "spark.kubernetes.executor.useDriverPodIP": "false",
         "spark.driver.port": str(DRIVER_PORT),
         "spark.driver.blockManager.port": str(BLOCK_MANAGER_PORT),
         "spark.blockManager.port": str(BLOCK_MANAGER_PORT),
