@@ -7,11 +7,13 @@ import os
 import tarfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from allotment_local.errors import InvalidInputError
 from allotment_local.real_node.images import recipes
-from allotment_local.real_node.images.layout import ImageLayout, RunSettings
+from allotment_local.real_node.images.cache import nearest_store
+from allotment_local.real_node.images.layout import Blob, Image, ImageLayout, RunSettings
 from allotment_local.real_node.images.recipes import Recipe, inherited
 from allotment_local.real_node.images.sources import maven
 
@@ -42,6 +44,50 @@ def archived(layout: ImageLayout, *names: str, tree: Path) -> dict[str, bytes]:
     content.seek(0)
     with tarfile.open(fileobj=content) as archive:
         return {entry.name: file.read() for entry in archive if (file := archive.extractfile(entry)) is not None}
+
+
+def image(name: str, *layers: str) -> Image:
+    blobs = tuple(Blob("layer", f"sha256:{layer}", len(layer) * 100) for layer in (name, *layers))
+    return Image((f"example/{name}:1",), blobs[0], blobs, blobs[1:], SETTINGS)
+
+
+def test_a_blob_that_the_reader_has_is_left_out(layout: ImageLayout, tree: Path) -> None:
+    made = layout.add_image(("example/one:1",), [layout.add_layer(tree, owner=(0, 0))], SETTINGS)
+    content = io.BytesIO()
+
+    layout.write_archive([made], content, without=frozenset({made.layers[0].digest}))
+
+    content.seek(0)
+    with tarfile.open(fileobj=content) as archive:
+        names = archive.getnames()
+    assert len(names) == 4  # the two documents of the layout, the manifest and the configuration
+    assert not any(name.endswith(made.layers[0].digest.removeprefix("sha256:")) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("stores", "want", "want_held"),
+    [
+        pytest.param({}, None, [], id="there is none"),
+        pytest.param({"a": [image("base")]}, "a", ["base"], id="one with a part"),
+        pytest.param({"a": [image("base")], "b": [image("base"), image("kafka")]}, "b", ["base", "kafka"], id="more"),
+        pytest.param({"a": [image("base"), image("kafka", "older")]}, "a", ["base"], id="one image has changed"),
+        pytest.param({"a": [image("base"), image("spark")]}, None, [], id="an image nobody wants would stay for ever"),
+        pytest.param({"a": [image("base", "older")]}, None, [], id="nothing is the same"),
+    ],
+)
+def test_a_new_store_starts_from_the_one_with_most_of_its_images(
+    tmp_path: Path, stores: dict[str, list[Image]], want: str | None, want_held: list[str]
+) -> None:
+    for name, there in stores.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "held.json").write_bytes(msgspec.json.encode(there))
+    (tmp_path / "of-an-older-version").mkdir()
+    wanted = [image("base"), image("kafka"), image("client")]
+
+    store, held = nearest_store(tmp_path, wanted)
+
+    assert (store and store.name) == want
+    assert [each.names[0] for each in held] == [f"example/{name}:1" for name in want_held]
 
 
 def test_an_archive_holds_an_index_that_leads_to_every_blob(layout: ImageLayout, tree: Path) -> None:

@@ -156,14 +156,22 @@ class ImageLayout:
         """Whether all of the image's content is still there."""
         return all(self.path(blob).is_file() for blob in image.blobs)
 
-    def write_archive(self, images: Sequence[Image], target: IO[bytes]) -> None:
-        """Write images as one archive, shared blobs once: what `ctr images import -` reads."""
+    def write_archive(
+        self, images: Sequence[Image], target: IO[bytes], *, without: frozenset[str] = frozenset()
+    ) -> None:
+        """Write images as one archive, shared blobs once: what `ctr images import -` reads.
+
+        Args:
+            images: which.
+            target: written to from its present place.
+            without: digests of blobs to leave out, because the reader has them.
+        """
         index = {
             "schemaVersion": 2,
             "mediaType": _INDEX,
             "manifests": [image.manifest.descriptor(**{_NAME: name}) for image in images for name in image.names],
         }
-        blobs = {blob.digest: blob for image in images for blob in image.blobs}
+        blobs = {blob.digest: blob for image in images for blob in image.blobs if blob.digest not in without}
         with tarfile.open(fileobj=target, mode="w|") as archive:
             _add_content(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
             _add_content(archive, "index.json", json.dumps(index).encode())
