@@ -22,6 +22,7 @@ from allotment_kube.program.reign import install_signals
 from allotment_kube.program.server import Readiness
 from allotment_operator.audit import AuditLog
 from allotment_operator.census import Census
+from allotment_operator.drift import DriftWatches
 from allotment_operator.events import Recorder
 from allotment_operator.handlers import Handlers, kopf_settings
 from allotment_operator.kind import Key, Kind
@@ -111,6 +112,7 @@ class Operator:
             readiness.await_(name)
         queue = self._base.queue
         children = ChildWatches(self._client, queue, known=self.engine.knows)
+        walls = DriftWatches(self._client, queue, known=self.engine.knows)
         census = Census(self._client, self.engine, queue, kinds=self.kinds)
         workers = Workers(self.engine, queue, metrics=self._base.metrics, rng=random.Random())  # noqa: S311 - jitter
         async with asyncio.TaskGroup() as group:
@@ -128,11 +130,13 @@ class Operator:
             _logger.info("at work: %s resources of %s kinds", found, len(self.kinds))
             tasks += [
                 group.create_task(children.run(), name="children"),
+                group.create_task(walls.run(), name="walls"),
                 group.create_task(census.run(settings.resync_seconds), name="census"),
                 group.create_task(workers.run(settings.workers), name="workers"),
             ]
             # kopf ends every task that began after it: ours must have begun, their own tasks too.
             await children.synced()
+            await walls.synced()
             readiness.done("children")
             try:
                 await self._kopf(stop)

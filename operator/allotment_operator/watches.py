@@ -25,9 +25,9 @@ CHILDREN: Final[tuple[Resource[Any], ...]] = (
     JOBS,
     Resource.custom(API_VERSION, "PodGroup", "podgroups"),
     Resource.custom(API_VERSION, "TenantPolicy", "tenantpolicies"),
-    Resource.custom("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
 )
-"""What the operator may watch in the whole cluster. Other children are looked at in every round."""
+"""Children whose state says how their owner is. What must only stay as it is, is watched by `drift`; the rest is looked
+at in every round."""
 SIMULATED_ANNOTATION: Final = "kwok.x-k8s.io/node"
 """Carried by nodes that exist in the API only: pods there say they run, and nothing listens."""
 SETTLE_SECONDS: Final = 0.2

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from typing import Any, ClassVar
 
 import pytest
 
@@ -373,3 +374,57 @@ class TestWhatIsNotOurs:
         said = bench.condition("a", "Degraded")
         assert said["status"] == "True"
         assert "ConfigMap play/a-0 exists already and belongs to Toy other" in said["message"]
+
+
+class TestAnObjectThatOnlyWearsTheLabels:
+    LABELS: ClassVar = {
+        "app.kubernetes.io/managed-by": "allotment",
+        "allotment.dev/kind": "Toy",
+        "allotment.dev/instance": "a",
+    }
+
+    def theirs(self, name: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, "namespace": "play", "labels": self.LABELS}, "data": {"mine": "yes"}}
+
+    async def test_is_never_deleted_not_even_with_the_resource_and_is_named(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=1)
+        bench.server.put(CONFIG_MAPS, self.theirs("notes"))
+
+        await settle(bench, key)
+
+        said = bench.condition("a", "Degraded")
+        assert said["status"] == "False"
+        assert "Left alone: ConfigMap play/notes" in said["message"]
+        bench.server.put(TOYS, {**bench.toy("a"), "metadata": {**bench.toy("a")["metadata"], "deletionTimestamp": "x"}})
+        while await bench.engine.release(key) is not None:
+            pass
+        assert bench.made() == ["notes"]
+
+    async def test_is_not_overwritten_but_told_of(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=1)
+        bench.server.put(CONFIG_MAPS, self.theirs("a-0"))
+
+        await settle(bench, key)
+
+        said = bench.condition("a", "Degraded")
+        assert said["status"] == "True"
+        assert "ConfigMap play/a-0 exists already and was made by somebody else" in said["message"]
+        live = bench.server.get(CONFIG_MAPS, "a-0", "play")
+        assert live is not None
+        assert live["data"] == {"mine": "yes"}
+
+    async def test_is_not_overwritten_either_where_it_took_the_place_of_a_child(self) -> None:
+        bench = Workbench()
+        key = bench.put("a", count=1)
+        await settle(bench, key)
+        bench.server.remove(CONFIG_MAPS, "a-0", "play")
+        bench.server.put(CONFIG_MAPS, self.theirs("a-0"))
+
+        await settle(bench, key)
+
+        assert bench.condition("a", "Degraded")["status"] == "True"
+        live = bench.server.get(CONFIG_MAPS, "a-0", "play")
+        assert live is not None
+        assert live["data"] == {"mine": "yes"}

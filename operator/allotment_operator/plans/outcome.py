@@ -57,12 +57,14 @@ class TenantView:
 class Observed:
     """The world as far as one resource is concerned, read at the start of a reconciliation.
 
-    ``children`` are the live objects that carry the resource's instance label, Secrets included.
+    ``children`` are the live objects that the resource has brought about, Secrets included; ``strangers`` are others
+    that wear its labels, which nobody here may touch.
     """
 
     children: Mapping[ObjectRef, Manifest] = field(default_factory=dict)
     tenant: TenantView | None = None
     health: Health | None = None
+    strangers: frozenset[ObjectRef] = frozenset()
 
     def get(self, ref: ObjectRef) -> Manifest | None:
         """Return the live object, or None where there is none."""

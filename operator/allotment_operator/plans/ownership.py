@@ -2,11 +2,14 @@
 
 Labels are how children are found again (one list call per kind) and how their events find their owner. Owner
 references let Kubernetes' own garbage collector finish what a deleted operator could not. Both are set here only.
+
+Anybody can write labels, so they only find: what is changed or deleted must also descend from the owner.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from allotment_api.labels import API_VERSION, GROUP, INSTANCE_LABEL, KIND_LABEL
 from allotment_api.resource import Resource
@@ -70,6 +73,51 @@ class Owner:
             "namespace": namespace,
             "labels": {**self.selector, INSTANCE_NAMESPACE_LABEL: self.namespace},
         }
+
+
+_CLAIM_OF_A_STATEFUL_SET: Final = re.compile(r"[a-z0-9-]+-\d+")
+_CONTROLLERS: Final = frozenset({"StatefulSet", "Pod"})
+"""Kinds of our own children that make pods in turn."""
+
+
+def descends(manifest: Manifest, reference: Mapping[str, Any]) -> bool:
+    """Say whether an object has an owner of this kind and name.
+
+    The uid is left out: what a predecessor under the same name left behind is taken over, as its labels say, before the
+    garbage collector takes it away.
+    """
+    return any(
+        (each.get("apiVersion"), each.get("kind"), each.get("name"))
+        == (reference["apiVersion"], reference["kind"], reference["name"])
+        for each in manifest["metadata"].get("ownerReferences") or ()
+    )
+
+
+def strangers(owner: Owner, found: Mapping[ObjectRef, Manifest]) -> frozenset[ObjectRef]:
+    """Return those of the objects found by an owner's labels that are not its children: somebody put the labels on.
+
+    Children are what has the owner as its owner, the pods that its StatefulSets and pods make, and the claims that its
+    StatefulSets make, which belong to nobody and are told by their names. In the operator's own namespace nobody
+    else writes, and owner references do not reach there: labels are enough.
+    """
+    return frozenset(ref for ref, manifest in found.items() if not _is_child(owner, ref, manifest, found))
+
+
+def _is_child(owner: Owner, ref: ObjectRef, manifest: Manifest, found: Mapping[ObjectRef, Manifest]) -> bool:
+    if ref.namespace != owner.namespace or descends(manifest, owner.reference):
+        return True
+    if ref.kind == "PersistentVolumeClaim":
+        return f"-{owner.name}-" in ref.name and _CLAIM_OF_A_STATEFUL_SET.fullmatch(ref.name) is not None
+    if ref.kind != "Pod":
+        return False
+    for each in manifest["metadata"].get("ownerReferences") or ():
+        maker = ObjectRef(each.get("apiVersion", ""), each.get("kind", ""), ref.namespace, each.get("name", ""))
+        if maker.kind not in _CONTROLLERS or maker == ref:
+            continue
+        # A maker that is gone has left its pods to the garbage collector; they still wear its name.
+        if descends(found[maker], owner.reference) if maker in found else maker.name.startswith(f"{owner.name}-"):
+            return True
+    return False
 
 
 def prune(

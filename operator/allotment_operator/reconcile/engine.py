@@ -16,7 +16,7 @@ import asyncio
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -31,7 +31,7 @@ from allotment_operator.events import transitions
 from allotment_operator.kind import Key, Kind, Scattered, ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.plans.actions import Manifest, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome, TenantView
-from allotment_operator.plans.ownership import Owner
+from allotment_operator.plans.ownership import Owner, strangers
 from allotment_operator.plans.release import all_claims, release
 from allotment_operator.reconcile.credentials import AuthorityMissingError
 from allotment_operator.reconcile.executor import Executor
@@ -196,8 +196,7 @@ class Engine:
         resource = _readable(kind, manifest)
         if resource is None:
             # Nothing of it can be read, but its children carry its name, and what holds data stays.
-            children = await self._children_of_deleted(kind, manifest)
-            observed = Observed(children=children)
+            observed = _told_apart(owner_of(kind, manifest), await self._children_of_deleted(kind, manifest))
             outcome = release(observed, retain=all_claims(observed), now=self._ports.clock())
         else:
             observed = await self._observe(kind, resource, manifest)
@@ -246,9 +245,7 @@ class Engine:
             for each in (
                 self._says(ConditionType.VALID, True, Reason.AS_EXPECTED, "The spec is valid."),
                 self._says(ConditionType.PAUSED, False, Reason.AS_EXPECTED, "The operator is at work."),
-                self._says(
-                    ConditionType.DEGRADED, False, Reason.AS_EXPECTED, "Every step of the last round succeeded."
-                ),
+                self._says(ConditionType.DEGRADED, False, Reason.AS_EXPECTED, _succeeded(observed)),
                 *self._no_excess_any_more(manifest),
                 *outcome.conditions,  # a plan's own word wins
             )
@@ -299,14 +296,12 @@ class Engine:
             children = await self._ports.observer.scattered(
                 owner, kind.scope, names=kind.namespaces(resource), labels=kind.namespace_labels(resource)
             )
+            seen = Observed(children=children, tenant=tenant)
         elif deleted:
-            children = await self._children_of_deleted(kind, manifest)
+            seen = replace(_told_apart(owner, await self._children_of_deleted(kind, manifest)), tenant=tenant)
         else:
-            children = await self._ports.observer.children(owner, kind.scope)
-        seen = Observed(children=children, tenant=tenant)
-        if deleted:
-            return seen
-        return Observed(children=children, tenant=tenant, health=await kind.probe(resource, seen))
+            seen = replace(_told_apart(owner, await self._ports.observer.children(owner, kind.scope)), tenant=tenant)
+        return seen if deleted else replace(seen, health=await kind.probe(resource, seen))
 
     async def _children_of_deleted(self, kind: Kind[Any], manifest: Manifest) -> dict[ObjectRef, dict[str, Any]]:
         """Return what is left of a resource that is being deleted.
@@ -387,6 +382,23 @@ def owner_of(kind: Kind[Any], manifest: Mapping[str, Any]) -> Owner:
     metadata = manifest["metadata"]
     return Owner(
         API_VERSION, kind.model.definition.kind, metadata.get("namespace", ""), metadata["name"], metadata["uid"]
+    )
+
+
+def _told_apart(owner: Owner, found: Mapping[ObjectRef, Manifest]) -> Observed:
+    """Return what was found by an owner's labels, its own children apart from what only wears them."""
+    foreign = strangers(owner, found)
+    return Observed({ref: each for ref, each in found.items() if ref not in foreign}, strangers=foreign)
+
+
+def _succeeded(observed: Observed) -> str:
+    if not observed.strangers:
+        return "Every step of the last round succeeded."
+    names = ", ".join(map(str, sorted(observed.strangers)[:5]))
+    more = f" and {len(observed.strangers) - 5} more" if len(observed.strangers) > 5 else ""
+    return (
+        f"Every step of the last round succeeded. Left alone: {names}{more}, which the operator did not make but which "
+        "wear this resource's labels: take the labels off."
     )
 
 

@@ -32,6 +32,7 @@ from allotment_operator.plans.actions import (
     Manifest,
     ObjectRef,
 )
+from allotment_operator.plans.ownership import descends
 from allotment_operator.reconcile import credentials
 
 _logger = logging.getLogger(__name__)
@@ -109,18 +110,19 @@ class Executor:
             case Apply():
                 return await self._apply(action.manifest, observed.get(action.ref))
             case Delete():
-                return await self._delete(action)
+                return await self._delete(action, observed.get(action.ref))
             case Invoke():
                 await perform(action)
                 return "invoked"
             case EnsureCredential():
-                live = await self._secret(action.ref)
+                live = await self._secret(action)
                 return await self._write(credentials.credential(action, live), live)
             case EnsureAuthority():
-                live = await self._secret(action.ref)
+                live = await self._secret(action)
                 return await self._write(credentials.authority(action, live, now=self._clock()), live)
             case EnsureCertificate():
-                live, signer = await self._secret(action.ref), await self._secret(action.authority)
+                live = await self._secret(action)
+                signer = await self._client.find(SECRETS, action.authority.name, namespace=action.authority.namespace)
                 return await self._write(credentials.certificate(action, live, signer, now=self._clock()), live)
 
     async def _apply(self, manifest: Manifest, live: Manifest | None) -> str:
@@ -131,8 +133,9 @@ class Executor:
             self._applied.move_to_end(ref)
             return ""
         resource = await self._resource(ref.api_version, ref.kind)
-        if not before and ref not in self._applied:
-            await self._refuse_anothers(resource, manifest, ref)
+        if not before:
+            taken = await self._client.find(resource, ref.name, namespace=ref.namespace)
+            refuse_anothers(taken, manifest)
         applied = await self._client.apply(resource, dict(manifest), manager=OPERATOR_FIELD_MANAGER, force=True)
         after = _version(applied)
         self._applied[ref] = (digest, after)
@@ -143,27 +146,12 @@ class Executor:
             return ""
         return "changed" if before else "created"
 
-    async def _refuse_anothers(self, resource: Resource[dict[str, Any]], manifest: Manifest, ref: ObjectRef) -> None:
-        """Keep off an object that is there under the name already and is somebody else's: apply would take it over.
-
-        Raises:
-            ServiceRefusedError: it is.
-        """
-        ours = _identity(manifest)
-        if ours is None:
-            return
-        live = await self._client.find(resource, ref.name, namespace=ref.namespace)
-        if live is not None and _identity(live) != ours:
-            theirs = _identity(live)
-            whose = f"belongs to {theirs[0]} {theirs[1]}" if theirs else "was made by somebody else"
-            raise ServiceRefusedError(f"{ref} exists already and {whose}: delete or rename one of the two")
-
-    async def _delete(self, action: Delete) -> str:
-        ref = action.ref
+    async def _delete(self, action: Delete, live: Manifest | None) -> str:
+        ref, uid = action.ref, action.uid or str(((live or {}).get("metadata") or {}).get("uid") or "")
         self._applied.pop(ref, None)
         resource = await self._resource(ref.api_version, ref.kind)
         try:
-            await self._client.delete(resource, ref.name, namespace=ref.namespace, uid=action.uid or "")
+            await self._client.delete(resource, ref.name, namespace=ref.namespace, uid=uid)
         except NotFoundError:
             return ""
         except ConflictError:
@@ -175,8 +163,11 @@ class Executor:
     async def _write(self, secret: Manifest | None, live: Manifest | None) -> str:
         return "" if secret is None else await self._apply(secret, live)
 
-    async def _secret(self, ref: ObjectRef) -> dict[str, Any] | None:
-        return await self._client.find(SECRETS, ref.name, namespace=ref.namespace)
+    async def _secret(self, action: EnsureCredential | EnsureAuthority | EnsureCertificate) -> dict[str, Any] | None:
+        live = await self._client.find(SECRETS, action.ref.name, namespace=action.ref.namespace)
+        wanted = {"apiVersion": "v1", "kind": "Secret", "metadata": action.metadata}
+        refuse_anothers(live, wanted)
+        return live
 
     async def _resource(self, api_version: str, kind: str) -> Resource[dict[str, Any]]:
         return await self._client.discover(api_version, kind)
@@ -198,6 +189,22 @@ _ATTEMPTS: Final[Mapping[type[Any], str]] = {
     EnsureCertificate: "changed",
 }
 """What an action that failed was about to do."""
+
+
+def refuse_anothers(live: Manifest | None, wanted: Manifest) -> None:
+    """Keep off an object that is there under the name already and is somebody else's: apply would take it over.
+
+    Raises:
+        ServiceRefusedError: it is.
+    """
+    ours = _identity(wanted)
+    if ours is None or live is None:
+        return
+    theirs, references = _identity(live), wanted["metadata"].get("ownerReferences") or ()
+    if theirs == ours and all(descends(live, each) for each in references):
+        return
+    whose = f"belongs to {theirs[0]} {theirs[1]}" if theirs and theirs != ours else "was made by somebody else"
+    raise ServiceRefusedError(f"{ObjectRef.of(wanted)} exists already and {whose}: delete or rename one of the two")
 
 
 def _identity(manifest: Manifest) -> tuple[str, str] | None:

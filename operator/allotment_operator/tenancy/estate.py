@@ -50,18 +50,21 @@ class NamespaceFacts:
             name=metadata["name"],
             uid=metadata.get("uid", ""),
             tenant=labels.get(TENANT_LABEL, ""),
-            labelled_by_us=any(_owns_tenant_label(entry) for entry in metadata.get("managedFields") or ()),
-            made_by_us=labels.get(MANAGED_BY_LABEL) == MANAGER,
+            labelled_by_us=_set_by_us(metadata, TENANT_LABEL),
+            # The label alone can be written by anybody who may write Namespaces.
+            made_by_us=labels.get(MANAGED_BY_LABEL) == MANAGER and _set_by_us(metadata, MANAGED_BY_LABEL),
             terminating=bool(metadata.get("deletionTimestamp"))
             or (manifest.get("status") or {}).get("phase") == "Terminating",
         )
 
 
-def _owns_tenant_label(entry: Mapping[str, Any]) -> bool:
-    if entry.get("manager") != OPERATOR_FIELD_MANAGER:
-        return False
-    fields = (entry.get("fieldsV1") or {}).get("f:metadata") or {}
-    return f"f:{TENANT_LABEL}" in (fields.get("f:labels") or {})
+def _set_by_us(metadata: Mapping[str, Any], label: str) -> bool:
+    """Say whether the operator applied a label, by the API server's own book-keeping."""
+    return any(
+        entry.get("manager") == OPERATOR_FIELD_MANAGER
+        and f"f:{label}" in (((entry.get("fieldsV1") or {}).get("f:metadata") or {}).get("f:labels") or {})
+        for entry in metadata.get("managedFields") or ()
+    )
 
 
 @dataclass(frozen=True, slots=True, order=True)

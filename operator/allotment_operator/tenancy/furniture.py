@@ -100,7 +100,12 @@ def furnish(room: Room) -> list[Apply | Delete]:
     ]
     seats = access.member_bindings(room.name, labels, entitlement.members_of(chain))
     wanted = {ObjectRef.of(each) for each in (*walls, *seats)} | {room.seat}
-    surplus = [Delete(ref, _uid(found)) for ref, found in room.furniture.items() if ref not in wanted]
+    # Accounts are never surplus: the operator makes none. Of all the others admission lets nobody else wear its label.
+    surplus = [
+        Delete(ref, _uid(found))
+        for ref, found in room.furniture.items()
+        if ref not in wanted and ref.kind != "ServiceAccount"
+    ]
     return [*surplus, *map(Apply, walls), *map(Apply, seats)]
 
 
