@@ -120,7 +120,7 @@ def unescape(text: str) -> str:
 
 def test_executors_find_their_driver_by_the_name_of_its_service() -> None:
     """The driver binds to every address; told that one, an executor would knock at its own door."""
-    told = properties(application())
+    told = properties(application(), namespace="research")
 
     assert told["spark.driver.host"] == "pi-driver.research.svc"
     assert told["spark.kubernetes.executor.useDriverPodIP"] == "false"
