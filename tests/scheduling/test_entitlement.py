@@ -1,5 +1,6 @@
 """Entitlement against a naive filling, and the properties that the papers promise of it."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 from hypothesis import HealthCheck, assume, given, settings
@@ -27,7 +28,9 @@ def entitlement_of(world: World) -> tuple[Engine, Entitlement]:
     return engine, engine.demand.entitlement()
 
 
-def nonzero(cells: dict[str, dict[tuple[str, Column], Fraction]]) -> dict[str, dict[tuple[str, Column], Fraction]]:
+def nonzero(
+    cells: Mapping[str, Mapping[tuple[str, Column], Fraction]],
+) -> dict[str, dict[tuple[str, Column], Fraction]]:
     kept = {name: {cell: x for cell, x in inside.items() if x} for name, inside in cells.items()}
     return {name: inside for name, inside in kept.items() if inside}
 

@@ -20,6 +20,7 @@ from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Gang, Unit
 
+Ints = npt.NDArray[np.int64]
 Places = tuple[int, tuple[str, ...]]
 
 
@@ -55,23 +56,43 @@ class Demand:
         pools = self.state.nodes.pool_index
         pool = np.where(node >= 0, pools[node] if len(pools) else -1, -1)
         order = np.lexsort((sight, created, -priority, leaf))
-        kinds = np.stack([leaf[order], klass[order], pool[order]])
-        starts = np.flatnonzero(np.any(np.diff(kinds, prepend=-2), axis=0))
-        counts = np.diff(starts, append=len(order))
+        return self._merged(leaf[order], klass[order], pool[order])
+
+    def _merged(self, leaf: Ints, klass: Ints, pool: Ints) -> dict[str, list[Portion]]:
+        """Pods in order, by leaf, class and present pool (-1: none), as portions; equal portions are one object."""
         tenants = self.state.forest.tenants
-        out: dict[str, list[Portion]] = {}
-        for (rank, klass_id, pool_id), count in zip(kinds[:, starts].T.tolist(), counts.tolist(), strict=True):
-            tenant = tenants[rank]
-            places = self._places_of(klass_id, tenant)
+        scopes: dict[tuple[str, ...], Tenant] = {}
+        present = np.unique(leaf)
+        scope = np.zeros(len(tenants), dtype=np.int64)
+        for rank in present.tolist():
+            pools = self.state.lineup.pools_of(tenants[rank])
+            scopes.setdefault(pools, tenants[rank])
+            scope[rank] = list(scopes).index(pools)
+        kinds: dict[tuple[Amounts, tuple[str, ...]], int] = {}
+        combined, which = np.unique(np.stack([klass, pool, scope[leaf]]), axis=1, return_inverse=True)
+        ids = np.zeros(combined.shape[1], dtype=np.int64)
+        for number, (klass_id, pool_id, scope_id) in enumerate(combined.T.tolist()):
+            places = self._places_of(klass_id, list(scopes.values())[scope_id])
             if pool_id >= 0 and (name := self.state.nodes.pool_names[pool_id]) not in places:
                 places = (*places, name)
-            listed = out.setdefault(tenant.name, [])
-            asks = self.state.classes[klass_id].asks
-            if listed and listed[-1].asks == asks and listed[-1].pools == places:
-                listed[-1] = Portion(asks, places, listed[-1].count + count)
-            else:
-                listed.append(Portion(asks, places, count))
-        return out
+            ids[number] = kinds.setdefault((self.state.classes[klass_id].asks, places), len(kinds))
+        kind = ids[which.reshape(-1)]
+        starts = np.flatnonzero((np.diff(leaf, prepend=-1) != 0) | (np.diff(kind, prepend=-1) != 0))
+        counts = np.diff(starts, append=len(leaf))
+        listed = list(kinds)
+        made: dict[tuple[int, int], Portion] = {}
+        portions: list[Portion] = []
+        for number, count in zip(kind[starts].tolist(), counts.tolist(), strict=True):
+            portion = made.get((number, count))
+            if portion is None:
+                asks, places = listed[number]
+                portion = made[number, count] = Portion(asks, places, count)
+            portions.append(portion)
+        bounds = [*np.searchsorted(leaf[starts], present).tolist(), len(portions)]
+        return {
+            tenants[rank].name: portions[low:high]
+            for rank, low, high in zip(present.tolist(), bounds, bounds[1:], strict=False)
+        }
 
     def _startable(self) -> list[Pod]:
         """Waiting pods that could start on this cluster, those under guarantees in order of creation."""

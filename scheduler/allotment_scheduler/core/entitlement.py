@@ -9,7 +9,8 @@ An event is whatever changes a rate: a pod is poured in, a resource of a pool or
 reached, another resource becomes dominant, a sibling is caught up with. A pod that meets something full keeps what it
 has; if it may run in another pool it goes on there (the cheapest first), else the next pod follows.
 
-How it stays cheap: every tenant has its own clock, on which everything below it moves at constant rates until its
+How it stays cheap: over regular stretches the filling leaps (leap.py). In between it follows the events, one by one
+(`_follow`): every tenant has its own clock, on which everything below it moves at constant rates until its
 next event (`due`). An event brings up to date only the path from the root to where it happens; siblings keep their
 anchors and are read through their clocks. Only when something is full is the whole tree brought up to date.
 
@@ -17,10 +18,13 @@ Demand is what runs and what is pending and could start on this cluster, in orde
 evictions and starts do not move it, so e is computed once per version of demand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from allotment_scheduler.core.courses import Chart
+from allotment_scheduler.core.landing import Landed
+from allotment_scheduler.core.leap import Leap
 from allotment_scheduler.core.resources import Amounts, Column
 from allotment_scheduler.core.shares import Measure
 from allotment_scheduler.core.tenants import Tenant
@@ -44,7 +48,7 @@ class Portion:
 class Entitlement:
     """What every tenant is entitled to, by name: e(q, r) in total and per pool."""
 
-    cells: dict[str, dict[Cell, Fraction]]
+    cells: Mapping[str, Mapping[Cell, Fraction]]
     _whole: dict[tuple[str, Column, Sequence[str] | None], int] = field(default_factory=dict)
 
     def whole(self, tenant: Tenant, column: Column, pools: tuple[str, ...] | None = None) -> int:
@@ -129,7 +133,7 @@ def fill(root: Tenant, demand: Mapping[str, Sequence[Portion]], measure: Measure
     """Fill the cluster. `demand` gives every leaf's portions in order, by the leaf's name."""
     filling = Filling(root, demand, measure)
     filling.run()
-    return Entitlement({basin.tenant.name: basin.cells for basin in filling.basins})
+    return Entitlement(filling.landed or {basin.tenant.name: basin.cells for basin in filling.basins})
 
 
 class Filling:
@@ -141,6 +145,8 @@ class Filling:
         self.basins: list[Basin] = []
         self.full: set[Cell] = set()
         self.limit_met = False
+        self.landed: Landed | None = None
+        """Where everybody stands in the end, if a leap has led there."""
         self.capacity = {
             (pool, column): amount for pool, table in measure.capacity.items() for column, amount in table.items()
         }
@@ -155,17 +161,45 @@ class Filling:
         return basin
 
     def run(self) -> None:
-        """Event by event, until nothing rises."""
+        """Leap over regular stretches, follow the events in between, until nothing rises."""
+        chart, patience = Chart(self.basins, self.measure), 1
+        while True:
+            self._note_full(self.capacity)
+            leap = Leap(self, chart)
+            if leap.over:
+                return
+            landing = leap.land()
+            if landing is not None:
+                if landing.is_final():
+                    self.landed = Landed(landing)
+                    return
+                landing.settle()
+                if self._note_full(self.capacity):
+                    patience = 1
+                    continue
+            self._follow(patience)
+            patience *= 2
+
+    def _follow(self, events: int) -> None:
+        """Event by event, so many of them."""
         self._rebuild(self.root)
-        while (flow := self.root.flow) is not None:
+        for _ in range(events):
+            flow = self.root.flow
+            if flow is None:
+                return
             self.root.clock = flow.due
             self._step(self.root)
-            full = {cell for cell in flow.cells if self.root.cells.get(cell, ZERO) >= self.capacity.get(cell, 0)}
-            if self.limit_met or not full <= self.full:
-                self.full |= full
+            if self._note_full(flow.cells) or self.limit_met:
                 self.limit_met = False
                 self._catch_up(self.root)
                 self._rebuild(self.root)
+        self._catch_up(self.root)
+
+    def _note_full(self, cells: Iterable[Cell]) -> bool:
+        """Note which of these are full now; whether any was not before."""
+        full = {cell for cell in cells if self.root.cells.get(cell, ZERO) >= self.capacity.get(cell, 0)} - self.full
+        self.full |= full
+        return bool(full)
 
     # --- moving along the clocks ---------------------------------------------------------------------------------
 

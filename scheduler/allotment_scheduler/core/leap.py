@@ -1,0 +1,254 @@
+"""Leaps: where a filling stands at the end of a regular stretch, found without following the events in between.
+
+The courses of all tenants (courses.py) are worked out from the leaves to the root. Where the root's meets the first
+full resource, or just before it ceases to be known, the leap lands (landing.py): exactly, and proven.
+
+It must never bring a filling to a state which following its events would not have passed through.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from allotment_scheduler.core.courses import (
+    HAIR,
+    Bools,
+    Chart,
+    Course,
+    Crested,
+    Floats,
+    Ints,
+    confluence,
+    crest,
+    pour,
+    running_sum,
+)
+from allotment_scheduler.core.landing import Goal, Landing
+
+if TYPE_CHECKING:
+    from allotment_scheduler.core.entitlement import Basin, Filling
+
+ZERO: Final = Fraction(0)
+GROUPS: Final = 6
+"""Rows that a leaf's portions are taken together in at first."""
+NEAR: Final = 5
+"""So many portions around the one where a leaf may stand are told apart."""
+STEPS_BACK: Final = (1e-8, 1e-5, 1e-3, 0.03)
+"""How far before the end of a stretch landing is tried, as parts of it, where it cannot land at the end."""
+
+
+class Leap:
+    """One attempt to move a filling on, from where it stands."""
+
+    def __init__(self, filling: "Filling", chart: Chart) -> None:
+        self.filling = filling
+        self.chart = chart
+        self.use: Floats = np.zeros((len(chart.basins), len(chart.cells)))
+        for number, basin in enumerate(chart.basins):
+            for cell, amount in basin.cells.items():
+                self.use[number, chart.cell_index[cell]] = float(amount)
+        self.begun: dict[int, Fraction] = {}
+        """How much of a portion was poured before, where any was."""
+        self._find_open()
+        self.courses: dict[int, Crested] = {}
+
+    @cached_property
+    def before(self) -> npt.NDArray[Any]:
+        """[open portion x cell]: what its leaf pours on this stretch before it, exactly."""
+        return running_sum(self.asked * self.counts[:, None], self.chart.leaf[self.open])
+
+    @cached_property
+    def counts(self) -> npt.NDArray[Any]:
+        """Pods of every open portion, those included that were poured before."""
+        kinds = np.array([kind.count for kind in self.chart.kinds], dtype=self.asked.dtype)
+        counts: npt.NDArray[Any] = kinds[self.chart.kind[self.open]]
+        return counts
+
+    @cached_property
+    def columns(self) -> Bools:
+        """[open portion x column]: which columns it asks for."""
+        asks: Bools = ((self.asked > 0) @ self.chart.in_column) > 0
+        return asks
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be poured any more."""
+        return not len(self.open)
+
+    def land(self) -> Landing | None:
+        """Where the filling stands as far as its course is known; None if that is where it stands already."""
+        self._group()
+        while True:
+            root, known = self._courses()
+            landing = None
+            for goal in self._goals(root, known) if len(root) else ():
+                landing = Landing(self, goal)
+                if landing.found():
+                    return landing
+                if landing.coarse:
+                    break
+            if landing is None or not landing.coarse:
+                return None
+            self._look_closer(landing.coarse)
+
+    # --- how closely to look -------------------------------------------------------------------------------------
+
+    def _group(self) -> None:
+        """Take neighbouring portions together, where all demand asks for the same columns.
+
+        Then every key rises all the way: only where a leaf stands in the end its portions have to be told apart.
+        """
+        count = len(self.open)
+        self.begins: Bools = np.ones(count, dtype=np.bool_)
+        if (self.columns == self.columns[0]).all():
+            leaf = self.chart.leaf[self.open]
+            first = np.flatnonzero(np.diff(leaf, prepend=-1))
+            lengths = np.diff(first, append=count)
+            place = np.arange(count) - np.repeat(first, lengths)
+            self.begins = place % np.repeat(np.maximum(-(-lengths // GROUPS), 2), lengths) == 0
+
+    def _look_closer(self, coarse: Sequence[tuple[int, float]]) -> None:
+        """Tell portions apart in groups, given by their last portion, around a part of the way through each."""
+        portions, ways = zip(*coarse, strict=True)
+        starts, last = np.flatnonzero(self.begins), np.searchsorted(self.open, portions)
+        first = starts[np.searchsorted(starts, last, side="right") - 1]
+        middle = first + (np.array(ways) * (last + 1 - first)).astype(np.int64)
+        for step in range(-NEAR, NEAR + 2):
+            begin = np.clip(middle + step, first, last + 1)
+            self.begins[begin[begin < len(self.begins)]] = True
+
+    def is_single(self, spots: Ints) -> Bools:
+        """Whether rows that end with these open portions hold no other."""
+        single: Bools = self.begins[spots]
+        return single
+
+    # --- what is open --------------------------------------------------------------------------------------------
+
+    def _find_open(self) -> None:
+        """The portions that can be poured on, what a pod of each asks by cell, and how many pods are left."""
+        chart = self.chart
+        blocked: dict[frozenset[tuple[str | None, int]], int] = {}
+        which = np.zeros(len(chart.basins), dtype=np.int64)
+        ahead = chart.first[:-1].copy()
+        for number, basin in enumerate(chart.basins):
+            if basin.portions:
+                which[number] = blocked.setdefault(self._blocked(basin), len(blocked))
+                ahead[number] += basin.position
+                if basin.poured:
+                    self.begun[int(ahead[number])] = basin.poured
+        table: npt.NDArray[Any] = np.array(
+            [[self._asked(kind, met) for kind in range(len(chart.kinds))] for met in blocked], dtype=self._integers()
+        ).reshape(max(len(blocked), 1), len(chart.kinds), len(chart.cells))  # fmt: skip
+        asking: Bools = np.any(table > 0, axis=2)
+        ready = asking[which[chart.leaf], chart.kind]
+        self.open: Ints = np.flatnonzero(ready & (np.arange(len(chart.leaf)) >= ahead[chart.leaf]))
+        self.asked = table[which[chart.leaf[self.open]], chart.kind[self.open]]
+        self.left: Floats = chart.count[self.open]
+        for portion, part in self.begun.items():
+            spot = self.spot(portion)
+            if spot >= 0:
+                self.left[spot] -= float(part)
+
+    def spot(self, portion: int) -> int:
+        """Where a portion stands among the open ones, -1 if it is not open."""
+        found = int(np.searchsorted(self.open, portion))
+        return found if found < len(self.open) and self.open[found] == portion else -1
+
+    def _integers(self) -> type:
+        """Numpy's integers, or Python's where the sums would be too large for them."""
+        chart = self.chart
+        most = max((max((amount for _, amount in kind.asks), default=0) for kind in chart.kinds), default=0)
+        return np.int64 if most * float(chart.count.sum()) < 2.0**62 else np.object_
+
+    def _blocked(self, basin: "Basin") -> frozenset[tuple[str | None, int]]:
+        """Where limits on a leaf's path are met: (pool, or None for all, column)."""
+        if not self.chart.limits:
+            return frozenset()
+        met: set[tuple[str | None, int]] = set()
+        for up in basin.up:
+            tenant = up.tenant
+            met.update((None, column) for column, cap in tenant.limits.items() if up.used.get(column, ZERO) >= cap)
+            for pool, inside in tenant.limits_in.items():
+                met.update((pool, c) for c, cap in inside.items() if up.cells.get((pool, c), ZERO) >= cap)
+        return frozenset(met)
+
+    def _asked(self, kind: int, met: frozenset[tuple[str | None, int]]) -> list[int]:
+        """What one pod asks for, by cell, in the first pool that takes it; nothing if none does."""
+        chart, portion = self.chart, self.chart.kinds[kind]
+        asked = [0] * len(chart.cells)
+        for pool in portion.pools:
+            if not any(
+                (pool, column) in self.filling.full or (pool, column) not in chart.cell_index
+                or (None, column) in met or (pool, column) in met for column, _ in portion.asks
+            ):  # fmt: skip
+                for column, amount in portion.asks:
+                    asked[chart.cell_index[pool, column]] = amount
+                break
+        return asked
+
+    # --- courses -------------------------------------------------------------------------------------------------
+
+    def _courses(self) -> tuple[Course, float]:
+        """The courses of all tenants, by depth; the root's, and the key up to which it is known."""
+        chart = self.chart
+        starts = np.flatnonzero(self.begins)
+        leaves = pour(chart, (self.asked.astype(np.float64), self.left), self.open, starts, self.use)
+        self.group_left: Floats = np.zeros(len(self.open))
+        self.group_left[np.append(starts[1:], len(self.open)) - 1] = leaves.t1
+        depth_of = chart.depth[leaves.owner]
+        insatiable = self._insatiable()
+        below: Course | None = None
+        known = np.full(len(chart.basins), np.inf)
+        for depth in range(int(chart.depth.max()), 0, -1):
+            here = depth_of == depth
+            rows = leaves if here.all() else leaves.take(here)
+            if below is not None:
+                rows = rows.joined(below)
+            self.courses[depth] = crest(chart, rows, known, insatiable)
+            below, known = confluence(chart, self.courses[depth], self.use)
+        return (leaves, np.inf) if below is None else (below, float(known[0]))
+
+    def _insatiable(self) -> Bools:
+        """[basin x column]: whether all open demand below asks for it."""
+        chart, asks = self.chart, self.columns
+        if asks.all():
+            return np.ones((len(chart.basins), len(chart.columns)), dtype=np.bool_)
+        every: Bools = np.ones((len(chart.basins), len(chart.columns)), dtype=np.bool_)
+        np.logical_and.at(every, chart.leaf[self.open], asks)
+        for number in range(len(chart.basins) - 1, 0, -1):
+            every[chart.parent[number]] &= every[number]
+        return every
+
+    def _goals(self, root: Course, known: float) -> list[Goal]:
+        """Where landing is to be tried, the furthest first."""
+        chart = self.chart
+        first, end = float(root.t0[0]), min(float(root.t1[-1]), known)
+        goals: list[Goal] = []
+        full = np.flatnonzero((root.use + root.gain > chart.capacity * (1 - HAIR)).any(axis=1))
+        if len(full):
+            row = int(full[0])
+            with np.errstate(divide="ignore", invalid="ignore"):
+                parts = np.where(root.gain[row] > 0, (chart.capacity - root.use[row]) / root.gain[row], np.inf)
+            cell = int(parts.argmin())
+            at = float(root.t0[row] + parts[cell] * (root.t1[row] - root.t0[row]))
+            end = min(end, at)
+            if at < known:
+                goals.append(Goal(at, cell))
+        elif known == np.inf:
+            goals.append(Goal(np.inf))
+        span = self.courses[1].span if self.courses else 1.0
+        for back in STEPS_BACK:
+            at = end - back * (end - first)
+            if np.isfinite(at) and at > first:
+                goals.append(Goal(at, level=_short(at % span)))
+        return goals
+
+
+def _short(level: float) -> Fraction:
+    """A number just below, with few digits."""
+    mantissa, exponent = np.frexp(level)
+    return Fraction(int(mantissa * 2**34), 2**34) * Fraction(2) ** int(exponent)
