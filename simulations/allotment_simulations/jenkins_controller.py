@@ -63,9 +63,15 @@ class StandInJenkins:
 
     def enqueue(self, label: str, *, seconds: float, pipeline: bool = False) -> Build:
         """Queue a build; a pipeline's step tells its label only in the reason for waiting, as Jenkins does."""
-        build = Build(len(self.builds) + 1, label, seconds, self.clock(), pipeline)
+        build = Build(max((each.id for each in self.builds), default=0) + 1, label, seconds, self.clock(), pipeline)
         self.builds.append(build)
         return build
+
+    def call_off(self) -> int:
+        """Take every build that waits out of the queue, as somebody would by hand; returns how many."""
+        waiting = self.queue()
+        self.builds = [each for each in self.builds if each not in waiting]
+        return len(waiting)
 
     def connect(self, name: str, secret: str) -> None:
         """An agent connects.

@@ -35,9 +35,11 @@ def pod(
     )
 
 
-def tenant(name: str, parent: str = "", *, weight: float = 1, share: float = 0, ready: bool = True) -> TenantFact:
+def tenant(
+    name: str, parent: str = "", *, weight: float = 1, share: float = 0, ready: bool = True, **fields: Any
+) -> TenantFact:
     """A tenant with a dominant share of CPU."""
-    return TenantFact(name, parent, weight, ready, share, "cpu")
+    return TenantFact(name, parent, weight, ready, share, "cpu", **fields)
 
 
 def service(kind: str, namespace: str, name: str, *, ready: bool = True, **fields: Any) -> ServiceFact:

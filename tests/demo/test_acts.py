@@ -65,6 +65,12 @@ CASES: list[tuple[str, Callable[[Observation], Verdict], Observation, bool]] = [
     ("quiet: an agent is left", acts.all_quiet,
      picture(pod("a", "ci", on="n", kind="JenkinsAgentPool"),
              services=(service("JenkinsAgentPool", "ci", "builders"),), builds=Builds(finished=18)), False),
+    ("quiet: a Tenant still shows usage", acts.all_quiet,
+     picture(tenants=(*BANK, tenant("research", "markets", usage={"cpu": 4000})),
+             services=(service("JenkinsAgentPool", "ci", "builders"),), builds=Builds(finished=18)), False),
+    ("quiet: payments' own usage is right", acts.all_quiet,
+     picture(tenants=(*BANK, tenant("payments", "retail", usage={"cpu": 24000})),
+             services=(service("JenkinsAgentPool", "ci", "builders"),), builds=Builds(finished=18)), True),
     ("quiet: no build was ever done", acts.all_quiet,
      picture(services=(service("JenkinsAgentPool", "ci", "builders"),)), False),
 ]  # fmt: skip
@@ -75,6 +81,35 @@ def test_an_act_has_happened_exactly_when(
     judge: Callable[[Observation], Verdict], seen: Observation, want: bool
 ) -> None:
     assert judge(seen).done is want
+
+
+@pytest.mark.parametrize(
+    ("judge", "seen", "words"),
+    [
+        (acts.estate_stands, picture(tenants=(*BANK, tenant("ci", "platform", ready=False, message="it is paused"))),
+         "ci: it is paused"),
+        (acts.services_ready,
+         picture(*SPARK, services=(*SERVICES, service("KafkaTopic", "payments", "bookings", ready=False, message="x"))),
+         "KafkaTopic bookings: WaitingForPods: x"),
+        (acts.research_borrows, picture(pod("p", "research", owner="parameter-sweep", message="NoNodeFits: full"),
+                                        nodes=(node("n1"),)), "NoNodeFits: full"),
+        (acts.fraud_trains, picture(pod("p", "fraud", owner="card-model", reason="AboveLimit"),
+                                    nodes=(node("a1", "a100", gpu=4),)), "1 pods of card-model wait: AboveLimit"),
+        (acts.gang_ran, picture(pod("v", "risk", owner="nightly-var", nominated="a100-1")), "cleared on a100-1"),
+        (acts.shares_settle, picture(pod("b", "ci", owner="builders")), "not looked at yet"),
+        (acts.room_released, picture(services=(service("KafkaCluster", "payments", "payments", ready=False,
+                                                       message="Being deleted"),)), "Being deleted"),
+        (acts.all_quiet, picture(tenants=(*BANK, tenant("fraud", "retail", usage={"cpu": 1})),
+                                 services=(service("JenkinsAgentPool", "ci", "builders"),)), "still show usage: fraud"),
+    ],
+)  # fmt: skip
+def test_an_act_that_has_not_happened_says_what_it_waits_for(
+    judge: Callable[[Observation], Verdict], seen: Observation, words: str
+) -> None:
+    verdict = judge(seen)
+
+    assert not verdict.done
+    assert words in verdict.said
 
 
 def shares(retail: float, markets: float, *, agents: int = acts.MOST_AGENTS) -> Observation:

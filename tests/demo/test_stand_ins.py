@@ -6,6 +6,7 @@ import yaml
 
 from allotment_cli.demo.pod_programs import executors
 from allotment_cli.demo.volumes import CLASS, PROVISIONER, volume
+from allotment_simulations.jenkins_controller import StandInJenkins, StandInNode
 
 DRIVER: dict[str, Any] = {
     "metadata": {
@@ -58,3 +59,20 @@ def test_a_volume_is_for_one_claim_and_its_end_is_left_to_us() -> None:
     assert made["spec"]["capacity"] == {"storage": "5Gi"}
     assert made["spec"]["storageClassName"] == CLASS
     assert made["metadata"]["annotations"] == {"pv.kubernetes.io/provisioned-by": PROVISIONER}
+
+
+def test_builds_that_wait_are_called_off_and_those_that_run_end_well() -> None:
+    seconds = 0.0
+    jenkins = StandInJenkins(clock=lambda: seconds)
+    jenkins.nodes["agent"] = StandInNode("agent", frozenset({"linux"}))
+    jenkins.connect("agent", jenkins.secret("agent"))
+    for _ in range(3):
+        jenkins.enqueue("linux", seconds=5)
+    jenkins.settle()
+
+    assert jenkins.call_off() == 2
+    seconds = 5.0
+    jenkins.settle()
+
+    assert (len(jenkins.queue()), len(jenkins.running()), len(jenkins.finished())) == (0, 0, 1)
+    assert jenkins.enqueue("linux", seconds=5).id == 2

@@ -91,8 +91,17 @@ async def _serve(jenkins: StandInJenkins, running: list[programs.Program]) -> in
             jenkins.enqueue(str(wanted["label"]), seconds=float(wanted["seconds"]))
         return web.json_response({"queued": wanted["count"]})
 
+    async def call_off(_: web.Request) -> web.Response:
+        return web.json_response({"calledOff": jenkins.call_off()})
+
     served = application(jenkins)
-    served.add_routes([web.get("/backstage", state), web.post("/backstage/builds", queue)])
+    served.add_routes(
+        [
+            web.get("/backstage", state),
+            web.post("/backstage/builds", queue),
+            web.delete("/backstage/builds", call_off),
+        ]
+    )
     runner = web.AppRunner(served, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

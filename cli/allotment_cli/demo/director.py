@@ -16,7 +16,7 @@ from typing import Any, Final
 import aiohttp
 import yaml
 
-from allotment_cli.demo.acts import Act, Apply, Credentials, Queue, Refused, Remove, Step, Verdict
+from allotment_cli.demo.acts import Act, Apply, CallOff, Credentials, Queue, Refused, Remove, Step, Verdict
 from allotment_cli.demo.facts import Builds, Observation
 from allotment_cli.demo.members import Member
 from allotment_cli.demo.stage import Address
@@ -140,6 +140,9 @@ class Director:
             case Queue():
                 body = {"label": step.label, "count": step.count, "seconds": step.seconds}
                 async with session.post("/backstage/builds", json=body) as answer:
+                    answer.raise_for_status()
+            case CallOff():
+                async with session.delete("/backstage/builds") as answer:
                     answer.raise_for_status()
 
     async def _apply(self, step: Apply) -> None:

@@ -37,6 +37,8 @@ class TenantFact:
     resource: str = ""
     entitlement: Mapping[str, int] = field(default_factory=dict)
     usage: Mapping[str, int] = field(default_factory=dict)
+    message: str = ""
+    """What its condition Ready says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class PodFact:
     message: str = ""
     evicted: bool = False
     leaving: bool = False
+    nominated: str = ""
+    """Node on which the scheduler is clearing room for it."""
 
     @property
     def over(self) -> bool:
@@ -216,6 +220,7 @@ def tenant_fact(manifest: Manifest) -> TenantFact:
         resource=status.get("dominantResource") or "",
         entitlement=_amounts(status.get("entitlement")),
         usage=_amounts(status.get("usage")),
+        message=_condition(status, "Ready").get("message", ""),
     )
 
 
@@ -241,6 +246,7 @@ def pod_fact(manifest: Manifest) -> PodFact:
         message=scheduled.get("message", "") if waits else "",
         evicted=_condition(status, "DisruptionTarget").get("status") == "True",
         leaving="deletionTimestamp" in metadata,
+        nominated=status.get("nominatedNodeName", ""),
     )
 
 

@@ -22,6 +22,9 @@ from allotment_kube.client import Client
 from allotment_kube.configuration import load_configuration
 from allotment_local.cluster import LocalCluster
 
+SILENCE_SECONDS: Final = 10.0
+"""After so long without news the viewer is told what is waited for."""
+
 PICTURED: Final = "contention"
 """The act whose end the exported picture shows."""
 
@@ -37,6 +40,7 @@ class Teller:
         self._began = time.monotonic()
         self._before: Observation | None = None
         self._told = 0
+        self._last_line = self._began
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     @property
@@ -56,6 +60,7 @@ class Teller:
 
     def line(self, text: str) -> None:
         """Tell one thing."""
+        self._last_line = time.monotonic()
         self.console.print(f"[dim]{self.seconds:6.1f} s[/]  {escape(text)}", highlight=False, soft_wrap=True)
 
     def show(self, scenes: Sequence[Scene], seen: Observation) -> None:
@@ -72,6 +77,8 @@ class Teller:
         for text in view.changes(self._before, seen):
             self.line(text)
         self._before = seen
+        if not scenes[-1].over and time.monotonic() - self._last_line > SILENCE_SECONDS:
+            self.line(f"Still waiting: {scenes[-1].verdict.said or 'at work'}")
         if scenes[-1].over:
             self.line(f"{'It happened' if scenes[-1].happened else 'It did NOT happen'}: {scenes[-1].verdict.said}")
 

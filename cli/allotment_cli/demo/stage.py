@@ -27,16 +27,15 @@ from allotment_local.process import ProcessRecord
 
 RELEASE: Final = "allotment"
 BACKSTAGE: Final = "backstage"
-CONTROLLERS: Final = "kube-controller-manager"
 START_SECONDS: Final = 60.0
 """How long the process behind the scene may take to be ready."""
 
 VALUES: Final[dict[str, Any]] = {
     "rbac": {"platformAdminGroups": [PLATFORM_GROUP]},
-    # What is reasonable for months is slow for a viewer: the demo shortens four waits, and says so in docs/demo.md.
+    # What is reasonable for months is slow for a viewer: the demo shortens two waits, and says so in docs/demo.md.
     # The stand-in Jenkins listens beside the operator, on this machine; no real cluster needs that setting.
-    "operator": {"config": {"leaseSeconds": 8, "allowLoopbackControllers": True}},
-    "scheduler": {"config": {"leaseSeconds": 8, "statusSeconds": 1, "minimumRuntimeSeconds": 2}},
+    "operator": {"config": {"allowLoopbackControllers": True}},
+    "scheduler": {"config": {"statusSeconds": 1, "minimumRuntimeSeconds": 2}},
 }
 
 Say = Callable[[str], None]
@@ -133,7 +132,6 @@ class Stage:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._say("Installing the chart")
         self._install()
-        self._restart_controllers()
         self._say("Starting the operator and the scheduler, each with its own account's token")
         return self._start_backstage()
 
@@ -152,19 +150,18 @@ class Stage:
             }
             for name in ("allotment-operator", "allotment-scheduler")
         ]
-        stream = yaml.safe_dump_all([STORAGE_CLASS, *leases])
-        self.cluster.kubectl("apply", "--server-side", "-f", "-", stdin=stream)
-
-    def _restart_controllers(self) -> None:
-        """Let the controllers see the chart's kinds at once.
-
-        The quota controller looks for new kinds every 30 s and counts a quota that was written before only minutes
-        later; until then the API server refuses what the quota counts. An installation that is older never meets this.
-        """
-        record = ProcessRecord.load(self.cluster.specification.record(CONTROLLERS))
-        if record is not None:
-            process.terminate(record, grace=5.0)
-        self.cluster.up(tied_to_us=not self.keep)
+        # No kube-scheduler runs here to place the programs' pods, and the programs run as processes of this machine.
+        nobody = [
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": name, "namespace": programs.NAMESPACE},
+                "spec": {"replicas": 0},
+            }
+            for name in ("allotment-operator", "allotment-scheduler")
+        ]
+        stream = yaml.safe_dump_all([STORAGE_CLASS, *leases, *nobody])
+        self.cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=stream)
 
     def _start_backstage(self) -> Address:
         line = [sys.executable, "-m", "allotment_cli.demo.backstage", str(self.folder), str(self.cluster.kubeconfig)]
