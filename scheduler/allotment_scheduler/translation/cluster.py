@@ -65,7 +65,7 @@ def pool_spec(pool: NodePool) -> PoolSpec:
 
 def tenant_spec(tenant: Tenant) -> TenantSpec:
     """A tenant."""
-    spec = tenant.spec
+    spec, created = tenant.spec, tenant.metadata.creation_timestamp
     return TenantSpec(
         name=tenant.metadata.name,
         parent=spec.parent or "",
@@ -76,6 +76,8 @@ def tenant_spec(tenant: Tenant) -> TenantSpec:
         namespaces=spec.namespaces,
         node_pools=spec.node_pools,
         default_runtime=spec.policy.default_runtime_seconds,
+        created=created.timestamp() if created else None,
+        highest_priority=spec.policy.max_priority,
     )
 
 

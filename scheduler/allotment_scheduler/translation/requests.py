@@ -1,8 +1,9 @@
 """What a pod requests in all, by Kubernetes' arithmetic, from its spec and from what its kubelet says of a resize.
 
-Amounts are summed exactly and rounded once, at the end, as kube-scheduler does: two containers of 100.5 milli-CPU make
-201, not 202. A pod that is being resized in place counts the most of what it asks for, what it was promised and what it
-has (KEP-1287, `k8s.io/component-helpers/resource/helpers.go`); an infeasible wish does not count.
+The API server rounds every quantity up to thousandths, kube-scheduler sums and then rounds to the unit: so two
+containers of 100.5 milli-CPU make 202, and two of 1.5 bytes make 3. A pod that is being resized in place counts the
+most of what it asks for, what it was promised and what it has (KEP-1287,
+`k8s.io/component-helpers/resource/helpers.go`); an infeasible wish does not count.
 """
 
 from collections.abc import Mapping
@@ -13,8 +14,7 @@ from allotment_api.quantities import CPU, quantity
 from allotment_kube import pods as kube
 from allotment_scheduler.core.requests import ContainerNeeds, pod_requests
 
-_NANO: Final = 10**9
-_NANO_OF_MILLI: Final = 10**6
+_THOUSAND: Final = 1000
 
 
 def requests_of(pod: kube.Pod) -> dict[str, int]:
@@ -35,26 +35,26 @@ def requests_of(pod: kube.Pod) -> dict[str, int]:
         _needs(each, reported.get(each.name) if each.restart_policy == "Always" else None, infeasible=infeasible)
         for each in spec.init_containers
     ]
-    overhead = _exact(spec.overhead)
+    overhead = _amounts(spec.overhead)
     pod_level = _pod_level(pod, containers, before, infeasible=infeasible)
     found = pod_requests(containers, before, overhead=overhead, pod_level=pod_level)
-    return {name: -(-amount // (_NANO_OF_MILLI if name == CPU else _NANO)) for name, amount in found.items()}
+    return {name: amount if name == CPU else -(-amount // _THOUSAND) for name, amount in found.items()}
 
 
 @lru_cache(maxsize=65_536)
-def _nanos(text: str) -> int:
-    return int(quantity(text).amount * _NANO)
+def _thousandths(text: str) -> int:
+    return quantity(text).milli
 
 
-def _exact(listed: Mapping[str, str]) -> dict[str, int]:
-    return {name: _nanos(text) for name, text in listed.items()} if listed else {}
+def _amounts(listed: Mapping[str, str]) -> dict[str, int]:
+    return {name: _thousandths(text) for name, text in listed.items()} if listed else {}
 
 
 def _needs(container: kube.Container, reported: kube.ContainerStatus | None, *, infeasible: bool) -> ContainerNeeds:
     resources = container.resources
     # The API server fills in a request that only has a limit; manifests by hand may lack it.
     merged = {**resources.limits, **resources.requests} if resources.limits else resources.requests
-    asked = _exact(merged)
+    asked = _amounts(merged)
     if reported is not None and reported.resources is not None:
         asked = _effective(asked, reported.resources.requests, reported.allocated_resources, infeasible=infeasible)
     return ContainerNeeds(asked, sidecar=container.restart_policy == "Always")
@@ -65,7 +65,7 @@ def _effective(
 ) -> dict[str, int]:
     """What counts of something that is being resized."""
     most = {} if infeasible else dict(asked)
-    for listed in (_exact(has), _exact(promised)):
+    for listed in (_amounts(has), _amounts(promised)):
         for name, amount in listed.items():
             most[name] = max(most.get(name, 0), amount)
     return most
@@ -78,10 +78,10 @@ def _pod_level(
     level = pod.spec.resources
     if level is None:
         return {}
-    asked = _exact(level.requests)
+    asked = _amounts(level.requests)
     if level.limits:
         together = pod_requests(containers, before)
-        asked = {name: together.get(name, amount) for name, amount in _exact(level.limits).items()} | asked
+        asked = {name: together.get(name, amount) for name, amount in _amounts(level.limits).items()} | asked
     seen = pod.status.resources
     if seen is None:
         return asked

@@ -51,6 +51,13 @@ class SpreadRule:
         verdict: BoolVector = has_key & good[self.judged]
         return verdict
 
+    def crowd(self) -> IntVector:
+        """How many pods each node's domain has; 0 where the node has no domain."""
+        if not len(self.counter.counts):
+            return np.zeros(len(self.judged), dtype=np.int64)
+        here: IntVector = np.where(self.judged >= 0, self.counter.counts[self.judged], 0)
+        return here
+
 
 @dataclass(slots=True, eq=False)
 class Neighbourhood:
@@ -124,8 +131,7 @@ class Neighbourhood:
             crowd = np.zeros(len(feasible), dtype=np.float64)
             for rule in self.soft_spread:
                 domains = max(len(rule.domains), 1)
-                here = np.where(rule.judged >= 0, rule.counter.counts[rule.judged], 0)
-                crowd += here * np.log(domains + 2) + (rule.constraint.max_skew - 1)
+                crowd += rule.crowd() * np.log(domains + 2) + (rule.constraint.max_skew - 1)
             total += 2 * normalised(-np.rint(crowd).astype(np.int64), feasible)
         return total
 
