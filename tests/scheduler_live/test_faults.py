@@ -3,16 +3,13 @@ holds more than it has, gangs start whole, and in the end everybody runs who can
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from allotment_kube import Client
 from allotment_kube.resources import (
     NAMESPACES,
-    NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     PODS,
@@ -23,120 +20,12 @@ from allotment_scheduler.core.events import PodSeen
 from allotment_scheduler.core.invariants import check
 from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.shell.loop import Scheduler
-from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.recovery import rebuilt
 from allotment_scheduler.shell.settings import Settings
-from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS, Watches
-from fakes.api_server import FakeApiServer
+from builders.live_world import EPOCH, World, until
 from fakes.faults import Fault, FaultPlan, Verb
-from fakes.in_process import InProcessTransport
 
 pytestmark = pytest.mark.looptime
-
-EPOCH = 1_750_000_000.0
-
-
-class World:
-    """A fake cluster with two tenants, a and b, and a scheduler of it."""
-
-    def __init__(self, plan: FaultPlan, *, graceful: bool = False) -> None:
-        loop = asyncio.get_running_loop()
-        self.plan = plan
-        self.server = FakeApiServer(clock=loop.time, graceful_pods=graceful)
-        for resource in (TENANTS, NODE_POOLS, POD_GROUPS):
-            self.server.register(resource)
-        for name in "ab":
-            self.server.put(NAMESPACES, {"metadata": {"name": name, "labels": {"allotment.dev/tenant": name}}})
-            self.tenant(name)
-        self.transport = InProcessTransport(self.server, plan, latency=0.01)
-        self.client = Client(self.transport, rng=random.Random(plan.seed))
-        self.settings = Settings(minimum_runtime_seconds=0)
-        self.scheduler = self.new_scheduler()
-
-    def new_scheduler(self) -> Scheduler:
-        loop = asyncio.get_running_loop()
-        return Scheduler(
-            lambda: self.settings, Metrics(), clock=lambda: EPOCH + loop.time(), rng=random.Random(self.plan.seed)
-        )
-
-    def node(self, name: str, *, cpu: str = "4", **spec: Any) -> None:
-        room = {"cpu": cpu, "memory": "16Gi", "pods": "110"}
-        self.server.put(NODES, {"metadata": {"name": name}, "spec": spec, "status": {"allocatable": room}})
-
-    def tenant(self, name: str, **spec: Any) -> None:
-        full = {"weight": 1, "namespaces": [name], **spec}
-        self.server.put(TENANTS, {"kind": "Tenant", "apiVersion": "allotment.dev/v1alpha1",
-                                  "metadata": {"name": name}, "spec": full})  # fmt: skip
-
-    def pod(
-        self, namespace: str, name: str, *, cpu: str = "1", group: str = "", priority: int = 0, claim: str = ""
-    ) -> None:
-        labels = {"allotment.dev/pod-group": group} if group else {}
-        container = {"name": "main", "resources": {"requests": {"cpu": cpu}}}
-        self.server.put(
-            PODS,
-            {
-                "metadata": {"name": name, "namespace": namespace, "labels": labels},
-                "spec": {
-                    "schedulerName": "allotment",
-                    "priority": priority,
-                    "containers": [container],
-                    "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}] if claim else [],
-                },
-                "status": {},
-            },
-        )
-
-    def group(self, namespace: str, name: str, minimum: int) -> None:
-        self.server.put(
-            POD_GROUPS,
-            {
-                "kind": "PodGroup",
-                "apiVersion": "allotment.dev/v1alpha1",
-                "metadata": {"name": name, "namespace": namespace},
-                "spec": {"minMember": minimum},
-            },
-        )
-
-    def bound(self) -> dict[str, str]:
-        """Every bound pod with its node, from the server's own store."""
-        pods = self.server.objects(PODS)
-        return {each["metadata"]["name"]: each["spec"]["nodeName"] for each in pods if each["spec"].get("nodeName")}
-
-    def overcommitted(self) -> list[str]:
-        """Nodes with more than their room."""
-        used: dict[str, int] = {}
-        for each in self.server.objects(PODS):
-            if each["spec"].get("nodeName"):
-                cpu = int(each["spec"]["containers"][0]["resources"]["requests"]["cpu"])
-                used[each["spec"]["nodeName"]] = used.get(each["spec"]["nodeName"], 0) + cpu
-        rooms = {
-            each["metadata"]["name"]: int(each["status"]["allocatable"]["cpu"]) for each in self.server.objects(NODES)
-        }
-        return [name for name, cpu in used.items() if cpu > rooms.get(name, cpu)]
-
-    def status(self, namespace: str, name: str) -> dict[str, Any]:
-        found = self.server.get(PODS, name, namespace)
-        assert found is not None
-        return dict(found["status"])
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Scheduler]:
-        """The scheduler at work."""
-        scheduler = self.scheduler
-        watches = Watches(self.client, scheduler.picture)
-        tasks = [asyncio.create_task(watches.run())]
-        await watches.synced()
-        tasks.append(asyncio.create_task(scheduler.lead(self.client)))
-        try:
-            yield scheduler
-        finally:
-            for task in tasks:
-                if task.done():
-                    task.result()  # its failure comes before whatever followed from it
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def stumbling_over_pods() -> Callable[[Pod], None]:
@@ -145,14 +34,6 @@ def stumbling_over_pods() -> Callable[[Pod], None]:
     exec("def stumble(pod):\n    1 // 0\n", scope)
     found: Callable[[Pod], None] = scope["stumble"]
     return found
-
-
-async def until(holds: Callable[[], Any], *, seconds: float = 120) -> None:
-    """Wait, on virtual time."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not holds():
-        assert asyncio.get_running_loop().time() < deadline, "not in time"
-        await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ it stays out of the tree until it is mended.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import lcm
+from math import inf, lcm
 from typing import Final
 
 from allotment_scheduler.core.resources import PODS, Amounts, Column, Resources
@@ -50,6 +50,15 @@ class TenantSpec:
     namespaces: tuple[str, ...] = ()
     node_pools: tuple[str, ...] = ()
     default_runtime: float | None = None
+    created: float | None = None
+    """When it was made; None: not yet, so every other tenant is older."""
+    highest_priority: int = 2**31 - 1
+    """No gang of its namespaces is served with more, whatever its priority class says."""
+
+    @property
+    def age(self) -> tuple[float, str]:
+        """The order in which tenants are entitled to a namespace that several list, as the operator has it."""
+        return (inf if self.created is None else self.created, self.name)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +90,8 @@ class Tenant:
     used_in: dict[str, list[int]] = field(default_factory=dict)
     limited_path: tuple["Tenant", ...] = ()
     """The tenants on the path that have a limit."""
+    highest_priority: int = 2**31 - 1
+    """The lowest bound on the path."""
 
     @property
     def running(self) -> int:
@@ -140,7 +151,7 @@ class Forest:
     by_name: dict[str, Tenant]
     leaf_of_namespace: dict[str, Tenant]
     problems: dict[str, str]
-    """Tenants left out of the tree, with the reason in words."""
+    """Tenants left out of the tree, with the reason in words; and, as tenant:namespace, namespaces it lists in vain."""
 
     @property
     def tenants(self) -> list[Tenant]:
@@ -191,6 +202,7 @@ def refresh(tenant: Tenant, resources: Resources) -> None:
     tenant.path = () if tenant.parent is None else (tenant, *tenant.parent.path)
     tenant.suspended = spec.suspended or bool(tenant.parent and tenant.parent.suspended)
     tenant.limited_path = tuple(up for up in tenant.path if up.spec.limits)
+    tenant.highest_priority = min((up.spec.highest_priority for up in tenant.path), default=2**31 - 1)
     numerators = lcm(*(child.spec.weight.numerator for child in tenant.children if child.spec.weight))
     for child in tenant.children:
         weight = child.spec.weight
@@ -238,7 +250,7 @@ def _namespace_owners(
 ) -> dict[str, str]:
     owners = {namespace: tenant for namespace, tenant in labelled.items() if tenant in specs}
     claimed: dict[str, str] = {}
-    for name in sorted(specs):
+    for name in sorted(specs, key=lambda name: specs[name].age):
         for namespace in specs[name].namespaces:
             if namespace in claimed:
                 problems.setdefault(

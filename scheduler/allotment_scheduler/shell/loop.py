@@ -90,8 +90,6 @@ class Scheduler:
         self.progress = Progress()
         self.on_evicted: Callable[[Departure], None] = lambda _: None
         """Told of every eviction that the API server accepted."""
-        self._reserved: dict[tuple[str, str], float] = {}
-        """Gangs with room held for members that do not exist yet, and until when."""
         self._choices = Choices(self.state)
         self._plans: dict[PodKey, asyncio.Task[None]] = {}
         """Plans being carried out, by claimant."""
@@ -178,7 +176,6 @@ class Scheduler:
         """One cycle, and everything that follows from it."""
         if self._doubtful:
             self._rebuild()
-        self._fill_reserved()
         most = self._settings().starts_per_cycle
         began = time.perf_counter()
         done = self.engine.cycle(self._clock(), most_starts=most)
@@ -190,6 +187,16 @@ class Scheduler:
             self._wake.set()
         else:
             self.progress.complete += 1
+        for key, trouble in done.troubles:
+            self._metrics.fault("unit")
+            logs.event(
+                _logger,
+                "a unit cannot be decided about and is set aside",
+                level=logging.ERROR,
+                namespace=key[0],
+                name=key[1],
+                reason=trouble,
+            )
         if done:
             self.progress.last_decision = self._clock()
             self._take_down(done, evictor, group)
@@ -217,8 +224,7 @@ class Scheduler:
             self.state.apply(ev.PodLeaving(evict.pod, evict.node))
         for decided in done.starts:
             if decided.phantom:
-                self._reserve(decided.unit)
-                continue
+                continue  # room held for a member that does not exist yet: the core and the PodGroup's status keep it
             start = Start(decided.pod, self.state.pods[decided.pod].spec.uid, decided.node, decided.unit, now)
             self.ledger.open(start)
             if decided.unit in plans:
@@ -242,25 +248,6 @@ class Scheduler:
             for departure in victims:
                 if self.ledger.departures.get(departure.key) is departure and not departure.accepted:
                     self._keep(departure)
-
-    def _reserve(self, unit: PodKey) -> None:
-        gang = self.state.pods[unit].gang
-        if gang is not None and gang.spec is not None:
-            self._reserved[gang.key] = self._clock() + gang.spec.expected_timeout
-
-    def _fill_reserved(self) -> None:
-        """Members of a gang that have come take the room that was held for them."""
-        for key in [*self._reserved]:
-            gang = self.state.gangs.get(key)
-            if gang is None or not gang.phantoms:
-                del self._reserved[key]
-                continue
-            for pod in gang.waiting():
-                if pod.spec.gated or pod.spec.deleting or pod.leaf is None or pod.leaf.suspended:
-                    continue
-                room = next((each.node for each in gang.phantoms if each.klass.amounts == pod.klass.amounts), None)
-                if room is not None:
-                    self._assume(pod, room)
 
     def _assume(self, pod: Pod, node: str, *, unit: PodKey | None = None) -> Start:
         """Show a pod to the core on a node where nobody but us has put it yet."""
@@ -432,9 +419,6 @@ class Scheduler:
             return
         self._housekept = now
         self._release_orphans(now)
-        for key, until in [*self._reserved.items()]:
-            if until <= now:
-                self._release_reserved(key)
         for undertaking in [*self.ledger.undertakings.values()]:
             if undertaking.deadline is not None and undertaking.deadline <= now and undertaking.waits:
                 self._give_up(undertaking, "the room did not become free in time")
@@ -452,16 +436,6 @@ class Scheduler:
         elif now - self._orphans_since > _ORPHANS_AFTER:
             self.picture.adopt_orphans()
             self._orphans_since = None
-
-    def _release_reserved(self, key: tuple[str, str]) -> None:
-        """Members that were announced have not come in time: their room goes back."""
-        del self._reserved[key]
-        gang = self.state.gangs.get(key)
-        if gang is not None and gang.spec is not None and gang.phantoms:
-            logs.event(_logger, "announced members have not come", namespace=key[0], name=key[1])
-            spec = gang.spec
-            self.state.apply(ev.GroupGone(key))
-            self.state.apply(ev.GroupSeen(spec))
 
     async def _confirm(self, client: Writer, start: Start) -> None:
         """Read a pod whose Binding was accepted and never came back."""
@@ -543,14 +517,17 @@ class Scheduler:
     def _rebuild(self) -> None:
         """Replace the state and the engine by new ones that know the same."""
         self._doubtful = False
-        old = self.engine
-        self.state = recovery.rebuilt(self.state, self.ledger, self.picture.seats)
+        old, broken = self.engine, self.state
+        self.state = recovery.rebuilt(broken, self.ledger, self.picture.seats)
         self.engine = Engine(self.state, self._settings().core)
         self.engine.brakes.backoffs, self.engine.brakes.windows = old.brakes.backoffs, old.brakes.windows
         self.engine.holds.holds = old.holds.holds
         self.picture.state = self.state
         self._choices = Choices(self.state)
-        self._reserved.clear()
+        self.state.settle()
+        for key, gang in broken.gangs.items():
+            rooms = [(succession.member_of(room), room.node or "") for room in gang.phantoms]
+            succession.hold_rooms(self.state, key, rooms, since=gang.held_since)
         for departure in [*self.ledger.departures.values()]:
             if not departure.accepted and departure.claimant not in self._plans:
                 self._keep(departure)  # it was decided in the turn that failed, and nobody carries it out
@@ -561,6 +538,7 @@ class Scheduler:
         """Go on from what a predecessor left: eviction budgets, back-offs, and room held by nominated nodes."""
         self.state.settle()
         succession.remember_evictions(self.engine.brakes, self.picture.evictions)
+        succession.remember_rooms(self.state, self.picture.groups(), now=self._clock())
         heirs = [pod for pod in self.state.waiting() if pod.spec.nominated and pod.key not in self.ledger.starts]
         seated = succession.seats(self.engine, heirs)
         for unit, pods in seated.items():

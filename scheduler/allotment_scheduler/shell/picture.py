@@ -1,8 +1,8 @@
 """The picture of the cluster: what the watches tell, turned into events for the core.
 
 Watches know no order among each other, so what belongs together is put together here, whichever comes first: a Job's
-pods wait until their Job is known (it decides whether they are a gang), nodes are told again when their CSI limits or
-a paused pool change, PodGroups when their priority class does.
+pods wait until their Job is known (it decides whether they are a gang), nodes are told again when their CSI limits
+change, PodGroups when their priority class does.
 
 The picture also knows what the API server does not know yet: pods we have decided to start (`starts`) are shown to the
 core on their node whatever a late watch says, pods we are evicting as leaving, pods in quarantine as gated.
@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from allotment_api.errors import InvalidManifestError
-from allotment_api.labels import DEFAULT_POOL
 from allotment_api.node_pool import NodePool
 from allotment_api.pod_group import PodGroup
 from allotment_api.quantities import QuantityError
@@ -27,7 +26,7 @@ from allotment_kube.nodes import Namespace, Node
 from allotment_kube.storage import CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass
 from allotment_kube.workloads import Job, PodDisruptionBudget, PriorityClass
 from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.nodes import NodeSpec, PoolSpec
+from allotment_scheduler.core.nodes import NodeSpec
 from allotment_scheduler.core.pods import PodKey, PodSpec
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.translation import cluster, storage
@@ -75,6 +74,13 @@ class Problem:
     generation: int
 
 
+class Gate(NamedTuple):
+    """Why a pod is kept out of the queues: a code of `core.explain` or `OwnerGone`, and a sentence."""
+
+    code: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class _KnownJob:
     gang: str | None
@@ -89,10 +95,12 @@ class _Gates:
     """They have scheduling gates."""
     jobless: dict[str, set[PodKey]] = field(default_factory=dict)
     """Their Job, by uid, is not known yet."""
+    adopted: set[str] = field(default_factory=set)
+    """Jobs, by uid, that have been waited for in vain: their pods are pods like any other."""
+    ended: set[str] = field(default_factory=set)
+    """Jobs, by uid, that are gone or going while pods of theirs are still there."""
     devices: set[PodKey] = field(default_factory=set)
     """They need devices by ResourceClaims, which nobody allocates."""
-    paused: set[Key] = field(default_factory=set)
-    """PodGroups that are paused."""
 
 
 class Picture:
@@ -135,8 +143,6 @@ class Picture:
         self._nodes: dict[str, NodeSpec] = {}
         self._raw_nodes: dict[str, Node] = {}
         self._csi: dict[str, CSINode] = {}
-        self._paused_pools: dict[str, PoolSpec] = {}
-        self._pools: dict[str, PoolSpec] = {}
 
     # --- pods ---------------------------------------------------------------------------------------------------
 
@@ -183,6 +189,9 @@ class Picture:
                 index[owner].discard(key)
                 if not index[owner]:
                     del index[owner]
+        if owner and owner not in self._job_pods:
+            self._gates.adopted.discard(owner)
+            self._gates.ended.discard(owner)
         self._apply(ev.PodGone(key))
         self._decided.seen_gone(key)
 
@@ -202,17 +211,19 @@ class Picture:
         if pod is not None and pod.node is None and pod.spec.ours:
             self._apply(ev.PodSeen(replace(pod.spec, gated=self._gated(key, pod.spec))))
 
-    def gate(self, key: PodKey) -> str | None:
-        """Why a pod is kept out of the queues, in words; None where it is not, or by its own gates only."""
+    def gate(self, key: PodKey) -> Gate | None:
+        """Why a pod is kept out of the queues; None where it is not, or by its own gates only."""
         pod = self.state.pods.get(key)
         if pod is None:
             return None
         if key in self._gates.devices:
-            return "it asks for devices by ResourceClaims, which this scheduler does not allocate"
+            return Gate(
+                "InvalidRequest", "it asks for devices by ResourceClaims, which this scheduler does not allocate"
+            )
+        if pod.spec.owner in self._gates.ended:
+            return Gate("OwnerGone", "its Job is deleted: the garbage collector takes this pod away")
         if key in self._gates.jobless.get(pod.spec.owner, ()):
-            return "its Job is not known yet"
-        if pod.spec.group is not None and (key[0], pod.spec.group) in self._gates.paused:
-            return f"its PodGroup {pod.spec.group} is paused"
+            return Gate("GangIncomplete", "its Job is not known yet")
         return None
 
     def has_own_gates(self, key: PodKey) -> bool:
@@ -238,7 +249,8 @@ class Picture:
             self._gates.devices.add(key)
         if spec.owner_kind == "Job":
             self._job_pods.setdefault(spec.owner, set()).add(key)
-            if spec.owner not in self._jobs and not spec.deleting:
+            known = spec.owner in self._jobs or spec.owner in self._gates.adopted or spec.owner in self._gates.ended
+            if not known and not spec.deleting:
                 self._gates.jobless.setdefault(spec.owner, set()).add(key)
         node = self._decided.node_of(key, spec.uid)
         if node is not None and not spec.deleting:
@@ -251,7 +263,7 @@ class Picture:
             key in gates.own
             or key in gates.devices
             or key in gates.jobless.get(spec.owner, ())
-            or (spec.group is not None and (key[0], spec.group) in gates.paused)
+            or spec.owner in gates.ended
             or self._decided.quarantined(key, spec.uid)
         )
 
@@ -270,9 +282,12 @@ class Picture:
         elif before is not None and before.gang is not None:
             self._apply(ev.GroupGone((key[0], before.gang)))
         waited = self._gates.jobless.pop(uid, set())
+        self._gates.adopted.discard(uid)
         if known != before:
             for pod in [*self._job_pods.get(uid, ())]:
                 self._of_job(pod, known)
+        if job.metadata.deletion_timestamp is not None:
+            self._end(uid)
         for pod in waited:
             self.reconsider(pod)
 
@@ -280,12 +295,21 @@ class Picture:
         """A Job is gone; its pods follow, or become orphans."""
         uid = self._job_keys.pop(key, "")
         known = self._jobs.pop(uid, None)
+        self._end(uid)
         if known is not None and known.gang is not None:
             self._apply(ev.GroupGone((key[0], known.gang)))
+
+    def _end(self, uid: str) -> None:
+        """A Job is deleted: what waits of it starts no more."""
+        if uid in self._job_pods and uid not in self._gates.ended:
+            self._gates.ended.add(uid)
+            for pod in [*self._job_pods[uid]]:
+                self.reconsider(pod)
 
     def adopt_orphans(self) -> None:
         """Stop waiting for Jobs that have not shown up: their pods are pods like any other."""
         waited, self._gates.jobless = self._gates.jobless, {}
+        self._gates.adopted.update(waited)
         for keys in waited.values():
             for key in keys:
                 self.reconsider(key)
@@ -313,16 +337,10 @@ class Picture:
             return
         self._groups[key] = group
         self._apply(ev.GroupSeen(self._group_spec(group)))
-        if group.spec.paused != (key in self._gates.paused):
-            self._gates.paused.symmetric_difference_update({key})
-            gang = self.state.gangs.get(key)
-            for pod in [*gang.members] if gang else ():
-                self.reconsider(pod)
 
     def group_gone(self, key: Key) -> None:
         """A PodGroup is gone."""
         self._groups.pop(key, None)
-        self._gates.paused.discard(key)
         self._forget("PodGroup", key)
         self._apply(ev.GroupGone(key))
 
@@ -363,7 +381,7 @@ class Picture:
         self._raw_nodes[name] = node
         if self._nodes.get(name) != spec:
             self._nodes[name] = spec
-            self._apply(ev.NodeSeen(self._with_pause(spec)))
+            self._apply(ev.NodeSeen(spec))
 
     def csi_node(self, key: Key, found: CSINode | None) -> None:
         """The volume limits of a node are known, or no longer."""
@@ -380,33 +398,12 @@ class Picture:
         pool = self._parsed("NodePool", key, manifest, NodePool.parse)
         if pool is None:
             return
-        spec = cluster.pool_spec(pool)
-        self._pools[key[1]] = spec
-        self._apply(ev.PoolSeen(spec))
-        self._pause(key[1], spec if pool.spec.paused else None)
+        self._apply(ev.PoolSeen(cluster.pool_spec(pool)))
 
     def pool_gone(self, key: Key) -> None:
         """A node pool is gone."""
-        self._pools.pop(key[1], None)
         self._forget("NodePool", key)
         self._apply(ev.PoolGone(key[1]))
-        self._pause(key[1], None)
-
-    def _pause(self, name: str, spec: PoolSpec | None) -> None:
-        """Pools decide for their nodes, so all nodes are told again when a pool is paused, resumed or changed."""
-        if spec is None:
-            self._paused_pools.pop(name, None)
-        else:
-            self._paused_pools[name] = spec
-        for node in self._nodes.values():
-            self._apply(ev.NodeSeen(self._with_pause(node)))
-
-    def _with_pause(self, spec: NodeSpec) -> NodeSpec:
-        """Nodes of a paused pool take no new pods."""
-        if not self._paused_pools:
-            return spec
-        pool = next((name for name in sorted(self._pools) if self._pools[name].selector.matches(spec.labels)), None)
-        return replace(spec, unschedulable=True) if (pool or DEFAULT_POOL) in self._paused_pools else spec
 
     def tenant(self, key: Key, manifest: Object) -> None:
         """A tenant exists and looks like this."""

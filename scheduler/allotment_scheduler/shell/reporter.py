@@ -119,7 +119,7 @@ class Reporter:
             return Why("Quarantined", f"set aside {times} times, next try in {left} s: {message}")
         gate = self._scheduler.picture.gate(pod.key)
         if gate is not None:
-            return Why("InvalidRequest" if "ResourceClaims" in gate else "GangIncomplete", gate)
+            return Why(gate.code, gate.message)
         return Explainer(self._scheduler.engine).why(pod)
 
     def _is_due(self, pod: Pod, why: Why, settings: Settings, now: float) -> bool:

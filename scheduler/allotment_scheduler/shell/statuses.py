@@ -7,8 +7,10 @@ among them; ours is the condition Scheduled, which says whether the present vers
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, Final, Protocol
 
 from allotment_api.labels import SCHEDULER_FIELD_MANAGER
@@ -18,11 +20,13 @@ from allotment_kube.models import Object
 from allotment_kube.resources import Resource
 from allotment_scheduler.core.brakes import HOUR, workload
 from allotment_scheduler.core.report import tenant_report
-from allotment_scheduler.core.tenants import OWN, Tenant
+from allotment_scheduler.core.tenants import OWN, Forest, Tenant
 from allotment_scheduler.core.units import Gang
+from allotment_scheduler.shell.ledger import Phase
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.picture import Key
 from allotment_scheduler.shell.settings import Settings
+from allotment_scheduler.shell.succession import member_of
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
 
 _logger = logging.getLogger(__name__)
@@ -30,6 +34,7 @@ _AT_ONCE: Final = 4
 _DIGITS: Final = 6
 _LONGEST: Final = 1000
 _MOST_BACKOFFS: Final = 1024
+_MOST_HOLDS: Final = 1024
 
 
 class ApplyingClient(Protocol):
@@ -130,14 +135,14 @@ class Statuses:
         for name in scheduler.state.tenant_specs:
             key = ("", name)
             tenant = forest.by_name.get(name)
-            status: Object = {"conditions": [self._in_force("Tenant", key, forest.problems.get(name, ""))]}
+            status: Object = {"conditions": [self._in_force("Tenant", key, _problems(forest, name))]}
             if tenant is not None and not name.endswith(OWN):
                 report = tenant_report(scheduler.engine, tenant, pending.get(name, 0))
                 reports.append(report)
                 status |= self._tenant(tenant, report)
             yield TENANTS, key, status
-        for _, key in [known for known in scheduler.picture.problems if known[0] == "Tenant"]:
-            if key[1] not in scheduler.state.tenant_specs:
+        for kind, key in scheduler.picture.problems:
+            if kind == "Tenant" and key[1] not in scheduler.state.tenant_specs:
                 yield TENANTS, key, {"conditions": [self._in_force("Tenant", key, "")]}
         self._publish(reports)
 
@@ -225,6 +230,9 @@ class Statuses:
                     ],
                 },
             )
+        for kind, key in self._scheduler.picture.problems:
+            if kind == "NodePool" and key[1] not in specs:
+                yield NODE_POOLS, key, {"conditions": [self._in_force("NodePool", key, "")]}
 
     # --- pod groups ---------------------------------------------------------------------------------------------
 
@@ -235,20 +243,71 @@ class Statuses:
             if gang is None or gang.spec is None:
                 continue
             phase, message = self._phase(gang)
+            wrong = ("PodGroup", key) in picture.problems
             status: Object = {
                 "observedGeneration": picture.generations["PodGroup", key],
                 "phase": phase,
                 "members": len(gang.members),
                 "running": gang.running,
                 "conditions": [
-                    self._condition(
+                    self._in_force("PodGroup", key, "")
+                    if wrong
+                    else self._condition(
                         "PodGroup", key, "Scheduled", good=phase == "Running", reason="Running", but=message
                     )
                 ],
             }
             if message:
                 status["message"] = message[:_LONGEST]
+            reservation = self._reservation(gang)
+            if reservation:
+                status["reservation"] = reservation
+            bounded = self._bounded(gang)
+            if bounded:
+                status["conditions"].append(
+                    self._condition("PodGroup", key, "PriorityBounded", good=True, reason="AboveCeiling", but=bounded)
+                )
             yield POD_GROUPS, key, status
+        known = set(picture.known("PodGroup"))
+        for key in [key for kind, key in picture.problems if kind == "PodGroup" and key not in known]:
+            yield POD_GROUPS, key, {"conditions": [self._in_force("PodGroup", key, "")]}
+
+    def _reservation(self, gang: Gang) -> Object:
+        """Room held for the group: for members that are announced, and for those that wait for victims to go."""
+        held = Counter((member_of(room), room.node) for room in gang.phantoms)
+        until = gang.held_since + (gang.spec.expected_timeout if gang.spec is not None else 0.0)
+        ledger = self._scheduler.ledger
+        for key in gang.members:
+            start = ledger.starts.get(key)
+            if start is None or start.phase is not Phase.WAITING:
+                continue
+            held["pod", start.node] += 1
+            deadline = ledger.undertakings[start.unit].deadline
+            until = max(until, deadline or start.since)
+        if not held:
+            return {}
+        holds = [{"member": member, "node": node, "count": count} for (member, node), count in sorted(held.items())]
+        return {"until": _stamp(until), "holds": holds[:_MOST_HOLDS]}
+
+    def _awaited(self, gang: Gang) -> str:
+        """The nodes reserved for a group that fits nowhere yet, and when it will."""
+        by_unit = self._scheduler.engine.reservations.by_unit
+        found = next((by_unit[key] for key in gang.members if key in by_unit), None)
+        if found is None:
+            return ""
+        when = f"it fits at {_stamp(found.eta)} at the latest" if found.eta < inf else "when it fits is not known"
+        return f"; {len(found.nodes)} nodes are reserved for it, {when}"
+
+    def _bounded(self, gang: Gang) -> str:
+        """Whether the tenant's bound on priorities takes something off the group's; in words."""
+        leaf = self._scheduler.state.forest.leaf_of_namespace.get(gang.key[0])
+        asked = gang.spec.priority if gang.spec is not None else None
+        if leaf is None or asked is None or asked <= leaf.highest_priority:
+            return ""
+        most = leaf.highest_priority
+        return (
+            f"its priority class says {asked}, tenant {leaf.shown_name} may use up to {most}: it is served with {most}"
+        )
 
     def _phase(self, gang: Gang) -> tuple[str, str]:
         held = len(gang.phantoms)
@@ -264,7 +323,7 @@ class Statuses:
         missing = gang.min_member - len(gang.members)
         if missing > 0:
             return "Pending", f"{missing} of {gang.min_member} members are still to be created"
-        return "Pending", f"{gang.min_member} members wait for room to run at once"
+        return "Pending", f"{gang.min_member} members wait for room to run at once{self._awaited(gang)}"
 
     # --- conditions ---------------------------------------------------------------------------------------------
 
@@ -293,6 +352,14 @@ class Statuses:
             "message": but[:_LONGEST],
             "lastTransitionTime": before[1],
         }
+
+
+def _problems(forest: Forest, tenant: str) -> str:
+    """Why a tenant is not in force, or what of it is not."""
+    whole = forest.problems.get(tenant)
+    if whole is not None:
+        return whole
+    return "; ".join(text for name, text in forest.problems.items() if name.startswith(f"{tenant}:"))
 
 
 def _stamp(seconds: float) -> str:

@@ -5,15 +5,17 @@ The promise is kept where it can be: the whole unit is promised, every filter pa
 all that is leaving them has left. A promise that cannot be kept is withdrawn from the pod, and the unit waits like any
 other.
 
-Eviction budgets and back-offs come from the tenants' statuses.
+Eviction budgets and back-offs come from the tenants' statuses, rooms held for announced members from the PodGroups'.
 """
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 import numpy as np
 
+from allotment_api.pod_group import PodGroup
 from allotment_api.tenant import Evictions
 from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, NotFoundError
 from allotment_kube.patches import MergePatch, Patch
@@ -22,9 +24,12 @@ from allotment_scheduler.core.brakes import Backoff, Brakes, Window
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
 from allotment_scheduler.core.pods import Pod, PodKey
+from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.trial import Trial
 from allotment_scheduler.core.units import Unit
 
+_EXPECTED: Final = "-expected-"
+"""Between an announced member's name and a number, in the names of rooms."""
 _logger = logging.getLogger(__name__)
 
 
@@ -87,6 +92,43 @@ def remember_evictions(brakes: Brakes, said: Mapping[str, Evictions | None]) -> 
             brakes.windows[tenant] = Window(found.window_start.timestamp(), found.used)
         for each in found.backoff:
             brakes.backoffs.setdefault(each.workload, Backoff(each.evictions, each.until.timestamp()))
+
+
+def remember_rooms(state: ClusterState, groups: Mapping[PodKey, PodGroup], *, now: float) -> None:
+    """Hold room for announced members as PodGroups' statuses say, until it would have been given up."""
+    for key, group in groups.items():
+        held = group.status.reservation if group.status is not None else None
+        if held is None or held.until.timestamp() <= now:
+            continue
+        rooms = [(each.member, each.node) for each in held.holds for _ in range(each.count)]
+        hold_rooms(state, key, rooms, since=held.until.timestamp() - group.spec.expected_timeout_seconds)
+
+
+def hold_rooms(state: ClusterState, key: PodKey, rooms: Iterable[tuple[str, str]], *, since: float) -> None:
+    """Hold room for announced members of a gang, by their name and node, where it is free."""
+    gang, leaf = state.gangs.get(key), state.forest.leaf_of_namespace.get(key[0])
+    if gang is None or gang.spec is None or leaf is None:
+        return
+    templates = {member.name: member.template for member in gang.spec.expected}
+    for number, (member, name) in enumerate(rooms):
+        node = state.nodes.by_name.get(name)
+        if member not in templates or node is None or not node.usable or node.index < 0:
+            continue
+        spec = replace(templates[member], name=f"{member}{_EXPECTED}{number}", group=key[1])
+        klass = state.interning.klass(spec.scheduling, spec.namespace)
+        if any(state.nodes.free[column, node.index] < amount for column, amount in klass.amounts):
+            continue
+        labels = state.interning.labelset(spec.namespace, spec.labels)
+        room = Pod(spec, klass, labels, leaf, (0, spec.created, number), gang=gang, phantom=True)
+        state.occupy(room, name)
+        gang.phantoms.append(room)
+        gang.held_since = since
+    state.lineup.regang(gang)
+
+
+def member_of(room: Pod) -> str:
+    """Which of a gang's announced members a room is held for."""
+    return room.spec.name.rpartition(_EXPECTED)[0]
 
 
 async def unmark(client: PatchingClient, key: PodKey, uid: str) -> None:

@@ -1,0 +1,154 @@
+"""A fake cluster with tenants, a scheduler of it, and a network that can be told to fail, on virtual time."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from allotment_kube import Client
+from allotment_kube.resources import JOBS, NAMESPACES, NODES, PODS
+from allotment_scheduler.shell.loop import Scheduler
+from allotment_scheduler.shell.metrics import Metrics
+from allotment_scheduler.shell.settings import Settings
+from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS, Watches
+from fakes.api_server import FakeApiServer
+from fakes.faults import FaultPlan
+from fakes.in_process import InProcessTransport
+
+EPOCH = 1_750_000_000.0
+
+
+class World:
+    """A fake cluster with two tenants, a and b, and a scheduler of it."""
+
+    def __init__(self, plan: FaultPlan, *, graceful: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        self.plan = plan
+        self.server = FakeApiServer(clock=loop.time, graceful_pods=graceful)
+        for resource in (TENANTS, NODE_POOLS, POD_GROUPS):
+            self.server.register(resource)
+        for name in "ab":
+            self.server.put(NAMESPACES, {"metadata": {"name": name, "labels": {"allotment.dev/tenant": name}}})
+            self.tenant(name)
+        self.transport = InProcessTransport(self.server, plan, latency=0.01)
+        self.client = Client(self.transport, rng=random.Random(plan.seed))
+        self.settings = Settings(minimum_runtime_seconds=0)
+        self.scheduler = self.new_scheduler()
+
+    def new_scheduler(self) -> Scheduler:
+        loop = asyncio.get_running_loop()
+        return Scheduler(
+            lambda: self.settings, Metrics(), clock=lambda: EPOCH + loop.time(), rng=random.Random(self.plan.seed)
+        )
+
+    def node(self, name: str, *, cpu: str = "4", **spec: Any) -> None:
+        room = {"cpu": cpu, "memory": "16Gi", "pods": "110"}
+        self.server.put(NODES, {"metadata": {"name": name}, "spec": spec, "status": {"allocatable": room}})
+
+    def tenant(self, name: str, **spec: Any) -> None:
+        full = {"weight": 1, "namespaces": [name], **spec}
+        self.server.put(TENANTS, {"kind": "Tenant", "apiVersion": "allotment.dev/v1alpha1",
+                                  "metadata": {"name": name}, "spec": full})  # fmt: skip
+
+    def pod(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        cpu: str = "1",
+        group: str = "",
+        priority: int = 0,
+        claim: str = "",
+        owner: tuple[str, str] = ("", ""),
+        uid: str = "",
+    ) -> None:
+        """A pod that waits; `owner` is its controller's kind and uid."""
+        labels = {"allotment.dev/pod-group": group} if group else {}
+        owners = [{"kind": owner[0], "name": "owner", "uid": owner[1], "controller": True, "apiVersion": "v1"}]
+        container = {"name": "main", "resources": {"requests": {"cpu": cpu}}}
+        self.server.put(
+            PODS,
+            {
+                "metadata": {
+                    "name": name,
+                    "namespace": namespace,
+                    "labels": labels,
+                    "ownerReferences": owners if owner[0] else [],
+                    **({"uid": uid} if uid else {}),
+                },
+                "spec": {
+                    "schedulerName": "allotment",
+                    "priority": priority,
+                    "containers": [container],
+                    "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}] if claim else [],
+                },
+                "status": {},
+            },
+        )
+
+    def job(self, namespace: str, name: str, *, gang: bool = False, parallelism: int = 1, **metadata: Any) -> str:
+        """A Job; returns its uid."""
+        labels = {"allotment.dev/gang": "true"} if gang else {}
+        about = {"name": name, "namespace": namespace, "labels": labels, **metadata}
+        spec = {"parallelism": parallelism, "completions": parallelism}
+        self.server.put(JOBS, {"metadata": about, "spec": spec, "status": {}})
+        return str((self.server.get(JOBS, name, namespace) or {})["metadata"]["uid"])
+
+    def group(self, namespace: str, name: str, minimum: int, **spec: Any) -> None:
+        self.server.put(
+            POD_GROUPS,
+            {
+                "kind": "PodGroup",
+                "apiVersion": "allotment.dev/v1alpha1",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {"minMember": minimum, **spec},
+            },
+        )
+
+    def bound(self) -> dict[str, str]:
+        """Every bound pod with its node, from the server's own store."""
+        pods = self.server.objects(PODS)
+        return {each["metadata"]["name"]: each["spec"]["nodeName"] for each in pods if each["spec"].get("nodeName")}
+
+    def overcommitted(self) -> list[str]:
+        """Nodes with more than their room."""
+        used: dict[str, int] = {}
+        for each in self.server.objects(PODS):
+            if each["spec"].get("nodeName"):
+                cpu = int(each["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+                used[each["spec"]["nodeName"]] = used.get(each["spec"]["nodeName"], 0) + cpu
+        rooms = {
+            each["metadata"]["name"]: int(each["status"]["allocatable"]["cpu"]) for each in self.server.objects(NODES)
+        }
+        return [name for name, cpu in used.items() if cpu > rooms.get(name, cpu)]
+
+    def status(self, namespace: str, name: str) -> dict[str, Any]:
+        found = self.server.get(PODS, name, namespace)
+        assert found is not None
+        return dict(found["status"])
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Scheduler]:
+        """The scheduler at work."""
+        scheduler = self.scheduler
+        watches = Watches(self.client, scheduler.picture)
+        tasks = [asyncio.create_task(watches.run())]
+        await watches.synced()
+        tasks.append(asyncio.create_task(scheduler.lead(self.client)))
+        try:
+            yield scheduler
+        finally:
+            for task in tasks:
+                if task.done():
+                    task.result()  # its failure comes before whatever followed from it
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(holds: Callable[[], Any], *, seconds: float = 120) -> None:
+    """Wait, on virtual time."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline, "not in time"
+        await asyncio.sleep(0.1)
