@@ -13,7 +13,7 @@ from allotment_kube.client import Client
 from allotment_kube.models import ObjectMeta, Resourced
 from allotment_kube.nodes import Node
 from allotment_kube.reflector import Deleted, Event, Reflector, Synced
-from allotment_kube.resources import DEPLOYMENTS, JOBS, NODES, PODS, STATEFUL_SETS, Resource
+from allotment_kube.resources import NODES, PODS, STATEFUL_SETS, Resource
 from allotment_operator.kind import Key
 from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER
 from allotment_operator.reconcile.queue import WorkQueue
@@ -21,8 +21,6 @@ from allotment_operator.reconcile.queue import WorkQueue
 CHILDREN: Final[tuple[Resource[Any], ...]] = (
     PODS,
     STATEFUL_SETS,
-    DEPLOYMENTS,
-    JOBS,
     Resource.custom(API_VERSION, "PodGroup", "podgroups"),
     Resource.custom(API_VERSION, "TenantPolicy", "tenantpolicies"),
 )

@@ -1,10 +1,21 @@
 """The two programs' own ServiceAccounts: they can do exactly their work, and nothing that a thief would like."""
 
-from collections.abc import Iterator
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
+from allotment_kube.resources import CUSTOM_RESOURCE_DEFINITIONS, EVENTS, NAMESPACES, NODES
+from allotment_operator.drift import WALLS
+from allotment_operator.kind import Kind
+from allotment_operator.kinds import by_name, service_kinds
+from allotment_operator.services.jenkins.kinds import IP_ADDRESSES
+from allotment_operator.surroundings import Surroundings
+from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate
+from allotment_operator.tenancy.kind import TenantKind
+from allotment_operator.tenancy.register import NODE_POOLS
+from allotment_operator.watches import CHILDREN
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import NAMESPACE, named, of_kind, render, tenant_policy
 from builders.tenant_objects import (
@@ -109,6 +120,87 @@ def test_the_operator_makes_a_tenants_namespace_by_itself_and_takes_it_down(oper
     assert operator.delete(namespace).accepted
 
 
+PLURALS = {
+    "ConfigMap": "configmaps",
+    "LimitRange": "limitranges",
+    "NetworkPolicy": "networkpolicies",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+    "Pod": "pods",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "PodGroup": "podgroups",
+    "ResourceQuota": "resourcequotas",
+    "RoleBinding": "rolebindings",
+    "Secret": "secrets",
+    "Service": "services",
+    "ServiceAccount": "serviceaccounts",
+    "StatefulSet": "statefulsets",
+    "TenantPolicy": "tenantpolicies",
+}
+CHILD = ("get", "list", "create", "patch", "delete")
+"""What is done to a child: looked up by name, listed by label, applied (which creates it), and deleted."""
+RBAC = "rbac.authorization.k8s.io"
+
+
+def code_of_the_operator() -> dict[str, Kind[Any]]:
+    """Every kind that it serves; they are asked what they look at, and call nobody."""
+    client: Any = None
+    surroundings = Surroundings(client, NAMESPACE, lambda _: False, lambda: dt.datetime(2030, 1, 1, tzinfo=dt.UTC))
+    return by_name([TenantKind(Estate), *service_kinds(surroundings)])
+
+
+def children_of(scopes: Iterable[Mapping[str, tuple[str, ...]]]) -> set[tuple[str, str]]:
+    """API group and plural of every kind in some scopes."""
+    return {
+        (version.rpartition("/")[0], PLURALS[kind])
+        for scope in scopes
+        for version, names in scope.items()
+        for kind in names
+    }
+
+
+def test_the_operators_seat_holds_what_its_code_does_there_and_no_more() -> None:
+    kinds = code_of_the_operator()
+    children = children_of(each.scope.kinds for each in kinds.values()) - {(RBAC, "rolebindings")}
+    wanted = {(verb, *child) for child in children for verb in CHILD}
+    # A tenant that is deleted with deletionPolicy Cascade, and a Spark application whose time to live is over.
+    wanted |= {("delete", ALLOTMENT, plural) for plural in SERVICE_KINDS.values()}
+
+    held = set(rights_of(named(render(), "ClusterRole", "allotment-operator-tenant")["rules"]))
+
+    assert held == wanted
+
+
+def test_the_operator_holds_cluster_wide_what_its_code_does_there_and_no_more() -> None:
+    kinds = code_of_the_operator()
+    plurals = {kind: each.model.definition.plural for kind, each in kinds.items()}
+    making = [plurals[kind] for kind, each in kinds.items() if each.scope.kinds and kind in SERVICE_KINDS]
+    watched = [*CHILDREN, *WALLS, NODES, NODE_POOLS, NAMESPACES, CUSTOM_RESOURCE_DEFINITIONS]
+    wanted = {(verb, each.group, each.plural) for each in watched for verb in ("list", "watch")}
+    wanted |= {(verb, ALLOTMENT, plural) for plural in plurals.values() for verb in ("get", "list", "watch", "patch")}
+    wanted |= {("patch", ALLOTMENT, f"{plural}/status") for plural in plurals.values()}
+    wanted |= {("update", ALLOTMENT, f"{plural}/finalizers") for plural in making}
+    # Namespaces, and the seats in them, are made before the operator has any right there.
+    wanted |= {(verb, "", "namespaces") for verb in CHILD} | {(verb, RBAC, "rolebindings") for verb in CHILD}
+    wanted |= {("get", IP_ADDRESSES.group, IP_ADDRESSES.plural)}
+    wanted |= {(verb, EVENTS.group, EVENTS.plural) for verb in ("create", "patch")}
+
+    held = set(rights_of(named(render(), "ClusterRole", "allotment-operator")["rules"]))
+
+    assert held == wanted
+
+
+def test_the_operator_holds_in_its_own_namespace_what_its_code_does_there_and_no_more() -> None:
+    scopes = [each.scope.operator_namespace for each in code_of_the_operator().values()]
+    wanted = {(verb, *child) for child in children_of(scopes) for verb in CHILD}
+    lease = "coordination.k8s.io"
+
+    rules = named(render(), "Role", "allotment-operator")["rules"]
+
+    assert set(rights_of(rules)) == {*wanted, ("create", lease, "leases")}
+    [by_name] = [rule for rule in rules if "resourceNames" in rule]
+    assert (by_name["resources"], by_name["verbs"]) == (["leases"], ["get", "update"])
+
+
 FORBIDDEN_TO_BOTH: list[tuple[Right, str]] = [
     (("get", "", "secrets"), "kube-system"),
     (("list", "", "secrets"), "kube-system"),
@@ -169,6 +261,9 @@ def test_what_neither_program_may_do(program: str, api: ApiServer) -> None:
 def test_what_the_operator_may_not_do_even_in_a_tenants_namespace(seat: str, operator: Actor) -> None:
     forbidden: list[Right] = [
         ("create", "", "pods/binding"),
+        ("create", "", "pods/exec"),
+        ("create", "", "pods/eviction"),
+        ("get", "", "pods/log"),
         ("create", "", "serviceaccounts/token"),
         ("patch", "", "pods/status"),
         ("create", "rbac.authorization.k8s.io", "roles"),
