@@ -21,10 +21,10 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from .aiohttp_transport import DEFAULT_CONNECTIONS, AiohttpTransport
 from .configuration import Configuration, load_configuration
 from .decoding import UndecodableObject, decode_list, decode_object
 from .errors import ApiError, ConflictError, GoneError, InvalidError, NotFoundError, error_from_response
+from .http_transport import DEFAULT_CONNECTIONS, HttpTransport
 from .models import Object
 from .patches import Patch
 from .resources import NODES, PODS, Resource, path_segment
@@ -81,7 +81,7 @@ class Client:
         """A client over HTTP; without a configuration, to the cluster kubectl would use. Connects on first use."""
         if not isinstance(configuration, Configuration):
             configuration = load_configuration(configuration)
-        transport = AiohttpTransport(configuration, connections=connections, user_agent=user_agent, observer=observer)
+        transport = HttpTransport(configuration, connections=connections, user_agent=user_agent, observer=observer)
         return cls(transport, namespace=configuration.namespace, retries=retries, rng=rng)
 
     async def __aenter__(self) -> Self:

@@ -1,21 +1,24 @@
-"""The transport over aiohttp: pooled connections, one request in flight on each.
+"""The transport over HTTP/1.1: calls on connections of our own (`wires`), streams and WebSockets by aiohttp.
 
 Two pools. Calls share `connections` kept-alive connections, which is also the bound on requests in flight; streams and
 WebSockets, which hold a connection for minutes, have a pool without a limit, so that watches never starve bindings.
+Calls are many and small, and aiohttp would cost most of a scheduler's processor time on them; streams are few. Where a
+proxy is configured, aiohttp carries the calls as well: it knows how to tunnel.
 
-What is fixed per identity is built once: headers per content type and the TLS context. A call then costs one URL and
-one aiohttp request. Answers are asked for uncompressed: inside a cluster network gzip costs both sides more time than
-it saves.
+What is fixed per identity is built once: headers per content type and the TLS context. Answers are asked for
+uncompressed: inside a cluster network gzip costs both sides more time than it saves.
 
 Exceptions of aiohttp end here: their `repr` may hold headers or a proxy's password, so they are not chained.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from multidict import CIMultiDict
@@ -26,12 +29,14 @@ from .credentials import Identity
 from .errors import ConfigurationError, OutcomeUnknownError, UnreachableError, error_from_response
 from .tls import TlsContexts
 from .transport import Observer, Request, Response, Stream, WebSocket
+from .wires import BrokenError, LateError, UnsentError, Wires
 
 DEFAULT_CONNECTIONS: Final = 64
+_IDEMPOTENT: Final = frozenset({"GET", "PUT", "DELETE"})
 _STREAM_BUFFER: Final = 1 << 18  # bytes read ahead of a watch's consumer before TCP pushes back
 
 
-class AiohttpTransport:
+class HttpTransport:
     """Carries requests to the API server of a `Configuration`."""
 
     def __init__(
@@ -58,9 +63,14 @@ class AiohttpTransport:
             *configuration.impersonation.headers(),
         ]
         self._headers: dict[str, CIMultiDict[str]] = {}
+        self._heads: dict[str, bytes] = {}
         self._headers_identity: Identity | None = None
         self._connections = connections
         self._sessions: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
+        parts = urlsplit(self._base)
+        self._prefix = parts.path.rstrip("/")
+        self._host = parts.netloc.rpartition("@")[2]
+        self._wires: Wires | None = None
 
     async def send(self, request: Request) -> Response:
         """Exchange one request for one whole answer; on 401 once more with fresh credentials."""
@@ -86,22 +96,86 @@ class AiohttpTransport:
             for session in self._sessions:
                 await session.close()
             self._sessions = None
+        if self._wires is not None:
+            await self._wires.close()
+            self._wires = None
 
     async def _exchange(self, request: Request, identity: Identity) -> Response:
         started = self._clock()
         code = 0
         try:
-            async with self._request(self._pools()[0], request, identity, _call_timeout(request.timeout)) as answer:
-                body = await answer.read()
-                code = answer.status
-                return Response(code, answer.headers, body)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._translated(error, request) from None
+            response = await (self._proxied if self._proxy else self._direct)(request, identity)
+            code = response.code
+            return response
         finally:
             if self._observer is not None:
                 self._observer.observe(
                     method=request.method, label=request.label, code=code, seconds=self._clock() - started
                 )
+
+    async def _direct(self, request: Request, identity: Identity) -> Response:
+        if self._wires is None:
+            self._wires = self._wires_to_server()
+        context = self._tls.context(identity.key_pair) if self._tls is not None else None
+        try:
+            answer = await self._wires.exchange(
+                self._written(request, identity),
+                context,
+                seconds=request.timeout,
+                idempotent=request.method in _IDEMPOTENT,
+            )
+        except LateError:
+            raise OutcomeUnknownError(f"no answer within {request.timeout:g} s", request=request.line) from None
+        except (UnsentError, BrokenError) as error:
+            if self._tls is not None:
+                # A rotated CA fails the handshake, an expired certificate the first read: try with the new files.
+                self._tls.refresh()
+            if isinstance(error, UnsentError):
+                raise UnreachableError(self._no_connection(error), request=request.line) from None
+            raise OutcomeUnknownError(f"the connection broke: {_plain(error)}", request=request.line) from None
+        return Response(*answer)
+
+    def _wires_to_server(self) -> Wires:
+        try:
+            return Wires(self._base, limit=self._connections, server_name=self._server_name)
+        except ValueError as error:
+            raise ConfigurationError(f"the server's address {self._base!r} is not a URL: {error}") from None
+
+    def _no_connection(self, error: UnsentError) -> str:
+        cause = error.__cause__
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS to {self._base} failed: {cause.reason or _plain(cause)}"
+        reason = "no answer in time" if cause is None or isinstance(cause, TimeoutError) else _plain(cause)
+        return f"no connection to {self._base}: {reason}"
+
+    def _written(self, request: Request, identity: Identity) -> bytes:
+        """A request as it goes onto the wire."""
+        target = f"{self._prefix}{request.path}?{request.query}" if request.query else self._prefix + request.path
+        if not (target.isascii() and target.isprintable()) or " " in target:
+            raise ConfigurationError(f"{request.method} {target!r}: a path must be percent-encoded")
+        body = request.body
+        head = self._head_for(identity, request.content_type if body is not None else "")
+        line = f"{request.method} {target} HTTP/1.1\r\n".encode()
+        if body is None and request.method in {"GET", "DELETE"}:
+            return b"%b%b\r\n" % (line, head)
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (line, head, len(body or b""), body or b"")
+
+    def _head_for(self, identity: Identity, content_type: str) -> bytes:
+        headers = self._headers_for(identity, content_type)
+        head = self._heads.get(content_type)
+        if head is None:
+            lines = [f"Host: {self._host}", *(f"{name}: {value}" for name, value in headers.items())]
+            if any("\r" in line or "\n" in line for line in lines):
+                raise ConfigurationError("a credential or a name to impersonate holds a line break")
+            head = self._heads[content_type] = "".join(f"{line}\r\n" for line in lines).encode()
+        return head
+
+    async def _proxied(self, request: Request, identity: Identity) -> Response:
+        try:
+            async with self._request(self._pools()[0], request, identity, _call_timeout(request.timeout)) as answer:
+                return Response(answer.status, answer.headers, await answer.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._translated(error, request) from None
 
     @asynccontextmanager
     async def _open_stream(self, request: Request) -> AsyncIterator[Stream]:
@@ -153,6 +227,7 @@ class AiohttpTransport:
     def _headers_for(self, identity: Identity, content_type: str) -> CIMultiDict[str]:
         if identity is not self._headers_identity:
             self._headers = {}
+            self._heads = {}
             self._headers_identity = identity
         headers = self._headers.get(content_type)
         if headers is None:
@@ -284,5 +359,5 @@ def _call_timeout(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, sock_connect=min(10.0, seconds))
 
 
-def _plain(error: Exception) -> str:
+def _plain(error: BaseException) -> str:
     return str(error) or type(error).__name__
