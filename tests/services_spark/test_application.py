@@ -292,3 +292,48 @@ def test_without_a_guarantee_for_what_it_requests_the_condition_says_what_to_cha
     assert said is not None
     assert (said.status, "nvidia.com/gpu" in said.message) == ("True", True)
     assert world.driver()["metadata"]["labels"]["allotment.dev/preemptible"] == "true"
+
+
+class TestFailuresOfAProgramThatIsAlwaysBegunAgain:
+    def fails_again(self, world: World, *, after: float) -> None:
+        """Begin the next attempt, and let it fail after so many seconds of running."""
+        while world.state != "SUBMITTED":
+            world.round(later=60)
+        began = world.now
+        world.becomes("Running")
+        world.driver()["status"]["containerStatuses"] = [{"state": {"running": {"startedAt": began.isoformat()}}}]
+        world.round(later=after)
+        ended = {"exitCode": 1, "startedAt": began.isoformat(), "finishedAt": world.now.isoformat()}
+        world.becomes("Failed")
+        world.driver()["status"]["containerStatuses"] = [{"state": {"terminated": ended}}]
+        world.round()
+
+    def test_count_while_none_of_its_attempts_lasts(self) -> None:
+        world = World(restartPolicy={"type": "Always", "onFailureRetryInterval": 10})
+        world.round()
+
+        for _ in range(4):
+            self.fails_again(world, after=30)
+
+        assert world.manifest["status"]["failedAttempts"] == 4
+        assert "the next begins after 80 s" in world.message
+
+    def test_are_forgotten_once_an_attempt_has_run_for_long(self) -> None:
+        world = World(restartPolicy={"type": "Always", "onFailureRetryInterval": 10})
+        world.round()
+        for _ in range(4):
+            self.fails_again(world, after=30)
+
+        self.fails_again(world, after=3600)
+
+        assert world.manifest["status"]["failedAttempts"] == 1
+        assert "the next begins after 10 s" in world.message
+
+    def test_count_for_good_where_the_owner_named_a_number_of_retries(self) -> None:
+        world = World(restartPolicy={"type": "OnFailure", "onFailureRetries": 2, "onFailureRetryInterval": 10})
+        world.round()
+        for _ in range(3):
+            self.fails_again(world, after=3600)
+
+        assert world.state == "FAILED"
+        assert world.manifest["status"]["failedAttempts"] == 3

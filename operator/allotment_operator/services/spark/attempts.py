@@ -3,6 +3,8 @@
 An application is a series of attempts, each with a driver's pod of its own. What ends an attempt decides what comes
 next: success ends the application (or begins it again, for streams), failure is repeated as the owner asked, with
 growing pauses, and an eviction is nobody's failure: the next attempt begins at once and is not counted against it.
+Of a program that is always begun again, failures make the pauses only, and count no longer once an attempt has ended
+well or run for `HEALTHY_SECONDS`. With a number of retries they are that number's, and count for good.
 
 States are in the words of the kubeflow spark-operator, whose dashboards and scripts then keep working.
 """
@@ -18,6 +20,7 @@ from allotment_operator.services.spark.names import Names
 
 State = Literal["SUBMITTED", "RUNNING", "COMPLETED", "FAILED", "PENDING_RERUN", "SUSPENDED"]
 FINAL: frozenset[str] = frozenset({"COMPLETED", "FAILED"})
+HEALTHY_SECONDS = 600.0
 LONGEST_PAUSE = 3600.0
 """Seconds between two attempts at most."""
 VANISHED_SECONDS = 30.0
@@ -73,6 +76,8 @@ def _from_driver(
 ) -> Standing:
     status = driver.get("status") or {}
     phase = status.get("phase")
+    if application.spec.restart_policy.type == "Always" and (phase == "Succeeded" or _ran_well(status, now)):
+        known = replace(known, failures=0)
     if driver["metadata"].get("deletionTimestamp"):
         return replace(known, state="SUBMITTED", message="the driver is ending")
     if phase == "Succeeded":
@@ -184,6 +189,17 @@ def _started(status: Mapping[str, Any]) -> dt.datetime | None:
         if started:
             return dt.datetime.fromisoformat(started)
     return None
+
+
+def _ran_well(status: Mapping[str, Any], now: dt.datetime) -> bool:
+    """Say whether the driver runs, or ran until its end, for so long that it was not broken from the start."""
+    for container in status.get("containerStatuses") or ():
+        state = container.get("state") or {}
+        times = state.get("running") or state.get("terminated") or {}
+        if times.get("startedAt"):
+            ended = dt.datetime.fromisoformat(times["finishedAt"]) if times.get("finishedAt") else now
+            return (ended - dt.datetime.fromisoformat(times["startedAt"])).total_seconds() >= HEALTHY_SECONDS
+    return False
 
 
 def _waiting(status: Mapping[str, Any]) -> str:
