@@ -20,7 +20,7 @@ from allotment_local.nodes import is_usable
 from allotment_local.pools import PoolFile, Taint
 from allotment_local.process import ProcessRecord
 from allotment_local.progress import Progress, Silent
-from allotment_local.real_node import addons, configuration, credentials, network, programs, requirements
+from allotment_local.real_node import addons, configuration, credentials, network, programs, requirements, supplies
 from allotment_local.real_node.images import recipes
 from allotment_local.real_node.images.cache import ImageCache, copy_store
 from allotment_local.real_node.images.recipes import Recipe
@@ -108,7 +108,7 @@ class Fleet:
         requirements.check()
         if not 1 <= count <= MAX_NODES:
             raise InvalidInputError(f"{count} real nodes cannot be had.", hint=f"Ask for 1 to {MAX_NODES}.")
-        built = programs.ensure(layout=self.cluster.layout, progress=self._progress, environment=environment)
+        built = supplies.gather(images, layout=self.cluster.layout, progress=self._progress, environment=environment)
         store = self._images.store([*node_images(built), *images])
         fresh = not self.cluster.folder.exists()
         try:

@@ -5,13 +5,14 @@ so that a CI machine, or somebody about to lose the network, has it. All of it l
 """
 
 import argparse
+import os
 import sys
 import time
 
 from allotment_local.errors import ExitCode, LocalClusterError
 from allotment_local.layout import Layout
 from allotment_local.progress import Progress, reporter
-from allotment_local.real_node import programs, requirements
+from allotment_local.real_node import requirements, supplies
 from allotment_local.real_node.fleet import node_images
 from allotment_local.real_node.images.cache import ImageCache
 from allotment_local.real_node.images.recipes import RECIPES, chosen
@@ -29,9 +30,9 @@ def prepare(names: list[str], *, layout: Layout, progress: Progress) -> None:
         LocalClusterError: the machine lacks something, or something could not be fetched or built.
     """
     requirements.check({**requirements.RUN_PACKAGES, **requirements.IMAGE_PACKAGES, **requirements.BUILD_PACKAGES})
-    built = programs.ensure(layout=layout, progress=progress)
+    built = supplies.gather(chosen(names), layout=layout, progress=progress, environment=os.environ)
     cache = ImageCache(layout, progress)
-    for recipe in [*node_images(built), *chosen(names)]:
+    for recipe in node_images(built):
         cache.image(recipe)
 
 
