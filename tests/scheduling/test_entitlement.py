@@ -153,3 +153,15 @@ def test_a_guarantee_in_one_pool_is_no_claim_in_another() -> None:
     cpu = engine.state.resources.column("cpu")
 
     assert [e.of(engine.state.forest.by_name[name], cpu) for name in ("rich", "poor")] == [6000, 6000]
+
+
+def test_a_member_that_fits_nowhere_does_not_hide_the_demand_of_a_gang_that_starts_without_it() -> None:
+    world = World().node("n", cpu=2).tenant("a").gang("a", "g", 1)
+    world.pod("a", "fits", group="g", cpu=1).pod("a", "never", group="g", cpu=1, gpu=1)
+    engine, before = entitlement_of(world)
+    cpu = engine.state.resources.column("cpu")
+    engine.cycle(world.clock)
+    engine.state.demand_version += 1
+
+    assert before.of(engine.state.forest.by_name["a"], cpu) == 1000
+    assert engine.demand.entitlement().of(engine.state.forest.by_name["a"], cpu) == 1000

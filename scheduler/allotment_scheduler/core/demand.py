@@ -107,24 +107,24 @@ class Demand:
         return [pod for pod in waiting if pod.leaf is not None and self._covered(pod, pod.leaf, fixed)]
 
     def _could_start(self, pod: Pod, gangs: Mapping[tuple[str, str], bool]) -> bool:
-        if not _may_wait(pod):
+        if not _may_wait(pod) or pod.leaf is None or not self.places(pod, pod.leaf):
             return False
-        return (
-            gangs[pod.gang.key] if pod.gang is not None else pod.leaf is not None and bool(self.places(pod, pod.leaf))
-        )
+        return pod.gang is None or gangs[pod.gang.key]
 
     def _gang_could_start(self, gang: Gang, expected: list[Pod]) -> bool:
-        """Whether a gang is complete and some empty node would take each of its waiting pods.
+        """Whether a gang is complete and some empty node would take each of the pods that it starts with.
 
-        The members that it expects and that hold no room yet are demand too: they are added to `expected`.
+        Members beyond those are demand one by one. The members that the gang expects and that hold no room yet are
+        demand too: they are added to `expected`.
         """
         if gang.spec is None or gang.spec.paused:
             return False
-        waiting = [pod for pod in gang.members.values() if pod.node is None and _may_wait(pod)]
+        waiting = [pod for pod in gang.waiting() if _may_wait(pod)]
         coming = self.state.lineup.expected(gang, waiting) if waiting and gang.running < gang.min_member else []
-        if gang.running + len(gang.phantoms) + len(waiting) + len(coming) < gang.min_member:
+        needed = max(gang.min_member - gang.running - len(gang.phantoms) - len(coming), 0)
+        if len(waiting) < needed:
             return False
-        if not all(pod.leaf is not None and self.places(pod, pod.leaf) for pod in [*waiting, *coming]):
+        if not all(pod.leaf is not None and self.places(pod, pod.leaf) for pod in [*waiting[:needed], *coming]):
             return False
         expected += coming
         return True
