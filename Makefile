@@ -1,7 +1,7 @@
 # Every target sets up what it needs: a .venv from uv.lock, and, where a cluster runs, the one-time build of the
 # control plane. Nothing outside this folder and the user's cache folder changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup controlplane demo test check format generate e2e bench bench-live soak clean
+.PHONY: help setup controlplane demo test check format generate e2e bench bench-live soak mutants clean
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
@@ -51,6 +51,9 @@ bench-live: controlplane ## the live scheduler beside kube-scheduler, on a local
 
 soak: controlplane ## the long versions of the tests
 	@$(PYTEST) -m soak $(ARGS)
+
+mutants: setup ## change the scheduling core one place at a time: does a test notice?
+	@$(BIN)/python tests/mutation/mutate.py $(ARGS)
 
 clean: ## remove what make made in this folder
 	rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
