@@ -34,7 +34,7 @@ EXECUTORS: Final = 8
 BUILDS: Final = 100
 """More than are ever run: the burst must last until the agents are all there, however slow the machine."""
 BUILD_SECONDS: Final = 8.0
-PATIENCE: Final = 240.0
+PATIENCE: Final = 300.0
 """Seconds that an act may take. Most need less than ten; on a machine that others keep busy all of them need more."""
 MOST_AGENTS: Final = 12
 """As `maxAgents` in examples/bank/07-ci-agents.yaml has it."""

@@ -27,7 +27,7 @@ from allotment_local.process import ProcessRecord
 
 RELEASE: Final = "allotment"
 BACKSTAGE: Final = "backstage"
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
 """How long the process behind the scene may take to be ready."""
 
 VALUES: Final[dict[str, Any]] = {
