@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # see `up`
 
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 not running."
 _INTERRUPTED = 130
+_WORTH_A_LINE = 1_000_000
+"""Bytes from which on something that `prune` removes is named."""
 
 app = typer.Typer(
     name="local",
@@ -243,8 +245,11 @@ def prune(
     if output is not Output.TABLE:
         _print_data([{"path": str(item.path), "bytes": item.size} for item in removed], output)
         return
-    for item in removed:
+    large = [item for item in removed if item.size >= _WORTH_A_LINE]
+    for item in large:
         typer.echo(f"{_megabytes(item.size):>9}  {item.path}")
+    if small := removed[len(large) :]:  # the largest come first
+        typer.echo(f"{_megabytes(sum(item.size for item in small)):>9}  {len(small)} smaller ones")
     total = _megabytes(sum(item.size for item in removed))
     typer.echo(f"{total:>9}  {'would be' if dry_run else 'are'} free again.")
 
