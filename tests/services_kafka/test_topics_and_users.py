@@ -129,6 +129,7 @@ async def test_a_wait_names_its_cause(make: Any, manifest: dict[str, Any] | None
     ready = world.condition("Ready")
     assert (ready["status"], ready["reason"]) == ("False", "WaitingForCluster")
     assert message in ready["message"]
+    assert not ready["message"].endswith("..")
     assert outcome.requeue_after is not None
 
 

@@ -99,7 +99,8 @@ def cluster(names: Names, manifest: Mapping[str, Any] | None, certificate: Mappi
     if login is None or ready is None:
         return Cluster(names, resource, waiting=f"KafkaCluster {names.cluster} is being deployed", gone=login is None)
     simulated = ready.reason == Reason.PODS_READY_SIMULATED
-    waiting = "" if ready.status == "True" else f"KafkaCluster {names.cluster} is not ready: {ready.message}"
+    reason = ready.message.removesuffix(".")  # whoever tells it ends the sentence
+    waiting = "" if ready.status == "True" else f"KafkaCluster {names.cluster} is not ready: {reason}"
     return Cluster(names, resource, login, waiting, simulated)
 
 
