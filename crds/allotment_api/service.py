@@ -95,7 +95,8 @@ class Placement(Model):
     """Which nodes the pods run on, and how far apart."""
 
     node_pool: DnsLabel | None = None
-    """Node pool to run in; absent: any that the tenant may use. Its taints are tolerated."""
+    """Node pool to run in, with its taints tolerated. Absent: any that the tenant may use, but tainted ones only if the
+    pods request a device, or if there are no others."""
 
     topology_key: LabelKey = "topology.kubernetes.io/zone"
     """Label of the nodes that names the rack or zone. Pods spread evenly over its values."""
