@@ -81,6 +81,8 @@ class Placer:
         self.requests = np.full((capacity, width), _UNASKED, dtype=np.int64)
         self.shapes: Floats = np.zeros((capacity, shared))
         self.steps: Floats = np.zeros(capacity)
+        self.most: dict[int, int] = {}
+        """The largest request of any row, by column: a node with as much room takes a pod of every row."""
         self.witness: list[int] = []
         self._witnessing: dict[int, set[int]] = {}
         self._barren: set[int] = set()
@@ -224,6 +226,7 @@ class Placer:
         self.by_index.append(row)
         for column, amount in klass.amounts:
             self.requests[row.index, column] = amount
+            self.most[column] = max(self.most.get(column, 0), amount)
         self.shapes[row.index] = basis.request_shape(klass.amounts)
         self.steps[row.index] = basis.steps(klass.asks)
         ranked = points if around.preferences or around.soft_spread else tiers(points)
@@ -257,17 +260,19 @@ class Placer:
         if not count or basis is None:
             return
         free = self.state.nodes.free[:, index]
-        bad = self._bad[:count]
-        np.logical_and.reduce(np.less_equal(self.requests[:count], free, out=self._flags[:count]), axis=1, out=bad)
-        np.logical_not(bad, out=bad)
-        left, shape = basis.profile(free)
+        room = free.tolist()
+        left, shape = basis.profile(room)
         parts, score = self._parts[:count], self._column_buffer[:count]
         np.abs(np.subtract(self.shapes[:count], shape, out=parts), out=parts)
         np.add.reduce(parts, axis=1, out=score)
         np.floor(np.multiply(score, self.steps[:count], out=score), out=score)
         np.subtract(basis.directions[index] * left, score, out=score)
         np.add(score, self.static[:count, index], out=score)
-        score[bad] = NEVER
+        if not self._takes_all(room):
+            bad = self._bad[:count]
+            np.logical_and.reduce(np.less_equal(self.requests[:count], free, out=self._flags[:count]), axis=1, out=bad)
+            np.logical_not(bad, out=bad)
+            score[bad] = NEVER
         self.score[:count, index] = score
         for position in self._witnessing.get(index, ()) and list(self._witnessing[index]):
             if score[position] == NEVER:
@@ -276,6 +281,13 @@ class Placer:
             for position in [position for position in self._barren if score[position] > NEVER]:
                 self._set_witness(position, index)
                 self.changed.add(self.by_index[position])
+
+    def _takes_all(self, room: list[int]) -> bool:
+        """Whether a node with this room takes one pod of every row, as far as room goes."""
+        for column, amount in self.most.items():  # noqa: SIM110 - a generator would cost twice the time, once per start
+            if room[column] < amount:
+                return False
+        return True
 
     def _set_witness(self, position: int, index: int) -> None:
         """Remember a node where one pod of a row fits, -1 for none."""

@@ -98,9 +98,8 @@ class ScoreBasis:
             score += 3 * normalised(-disliked, feasible)
         return score
 
-    def profile(self, free: npt.NDArray[np.int64]) -> tuple[float, list[float]]:
-        """How much one node has left, as a mean fraction of the totals, and the shape of it."""
-        room = free.tolist()
+    def profile(self, room: list[int]) -> tuple[float, list[float]]:
+        """How much one node has left, as a mean fraction of the totals, and the shape of it; `room` by column."""
         fractions = [room[column] * inverse if room[column] > 0 else 0.0 for column, inverse in self.weighed]
         top = max(fractions, default=0.0)
         left = sum(fractions) / max(len(fractions), 1)

@@ -97,8 +97,10 @@ class Serving:
         parent = tenant.parent
         if parent is not None:
             heap = self.heaps.get(parent)
-            if heap is None:
+            if not heap:
                 self.heaps[parent] = [stall]
+            elif heap[0][2] is tenant:
+                heapq.heapreplace(heap, stall)
             else:
                 heapq.heappush(heap, stall)
 

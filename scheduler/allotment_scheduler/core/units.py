@@ -198,9 +198,10 @@ class LeafQueue:
             head = None if lane.parked is not None else lane.head()
             if head is not None and head.order == order:
                 return lane, head
-            heapq.heappop(heap)
-            if head is not None:
-                heapq.heappush(heap, (head.order, lane.number, lane))
+            if head is None:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (head.order, lane.number, lane))
         return None
 
     def unpark(self, lane: Lane) -> bool:
