@@ -16,7 +16,8 @@ Object = dict[str, Any]
 ZONE: Final = "topology.kubernetes.io/zone"
 REGION: Final = "topology.kubernetes.io/region"
 HOST: Final = "kubernetes.io/hostname"
-THEMES: Final = ("nodes", "resources", "ports", "affinity", "spread", "volumes")
+THEMES: Final = ("nodes", "resources", "ports", "affinity", "affinity", "spread", "spread", "volumes", "volumes")
+"""What a case is about; the themes with the most to go wrong come twice as often."""
 
 _SIZES: Final = ("1", "5", "9", "10", "007", "1_0", "99999999999999999999", "big")
 """Values of a label that is compared by Gt and Lt, also such as are no number to Kubernetes."""
@@ -45,10 +46,11 @@ def random_case(seed: str, *, waiting: int = 40) -> list[Object]:
     """The manifests of one case."""
     rng = random.Random(seed)
     chance = Chance(rng, tuple(rng.sample(THEMES, rng.choice((1, 1, 2)))))
+    crowd = 4 if {"affinity", "spread"} & set(chance.themes) else 2
     nodes = [_node(chance, number) for number in range(rng.randint(5, 12))]
     chance.names = [node["metadata"]["name"] for node in nodes]
     volumes = random_storage(chance)
-    bound = [bound_pod(chance, number) for number in range(rng.randint(4, 3 * len(nodes)))]
+    bound = [bound_pod(chance, number) for number in range(rng.randint(4, crowd * len(nodes)))]
     return [*nodes, *volumes, *bound, *(waiting_pod(chance, number) for number in range(waiting))]
 
 
@@ -64,7 +66,7 @@ def _node(chance: Chance, number: int) -> Object:
     room = {
         "cpu": rng.choice(("1", "2", "4", "3500m")),
         "memory": rng.choice(("2Gi", "4Gi", "8G")),
-        "pods": rng.choice(("3", "5", "20", "20")),
+        "pods": rng.choice(("3", "20", "20", "20")),
         "ephemeral-storage": rng.choice(("4Gi", "20Gi")),
     }
     if chance.odds(0.4):
@@ -72,7 +74,7 @@ def _node(chance: Chance, number: int) -> Object:
     if chance.odds(0.3):
         room["hugepages-2Mi"] = rng.choice(("0", "64Mi", "256Mi"))
     spec: Object = {}
-    if chance.of("nodes", 0.2):
+    if chance.odds(0.2 if "nodes" in chance.themes else 0.03):
         spec["unschedulable"] = True
     if chance.of("nodes", 0.5):
         spec["taints"] = _taints(rng)

@@ -23,6 +23,8 @@ def bound_pod(chance: "Chance", number: int) -> Object:
         pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     elif chance.odds(0.06):
         pod["status"] = {"phase": rng.choice(("Succeeded", "Failed"))}
+        for container in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())]:
+            container.pop("ports", None)  # kube-scheduler forgets a port when one of two that hold it has gone
     elif chance.of("resources", 0.3):
         pod["status"] = _resized(rng, pod)
     return pod
@@ -256,7 +258,7 @@ def _spread(chance: "Chance") -> list[Object]:
     for _ in range(rng.choice((1, 1, 2))):
         rule: Object = {
             "topologyKey": rng.choice(KEYS),
-            "maxSkew": rng.choice((1, 1, 2, 3)),
+            "maxSkew": rng.choice((1, 1, 1, 2, 3)),
             "whenUnsatisfiable": rng.choice(("DoNotSchedule", "DoNotSchedule", "DoNotSchedule", "ScheduleAnyway")),
         }
         if chance.odds(0.95):
