@@ -43,6 +43,7 @@ class ExactRequest(Model, frozen=True):
     allocation_mode: str = "ExactCount"
     count: int = 1
     admin_access: bool | None = None
+    capacity: Object | None = None
 
 
 class DeviceRequest(Model, frozen=True):
@@ -57,6 +58,7 @@ class DeviceClaim(Model, frozen=True):
     """All device requests of a claim."""
 
     requests: tuple[DeviceRequest, ...] = ()
+    constraints: tuple[Object, ...] = ()
 
 
 class ResourceClaimSpec(Model, frozen=True):
@@ -109,12 +111,28 @@ class ResourceClaim(Resourced, frozen=True):
     status: ResourceClaimStatus = ResourceClaimStatus()
 
 
+class ResourceClaimTemplateSpec(Model, frozen=True):
+    """What the claims made of a template look like."""
+
+    spec: ResourceClaimSpec = ResourceClaimSpec()
+
+
+class ResourceClaimTemplate(Resourced, frozen=True):
+    """resource.k8s.io/v1 ResourceClaimTemplate."""
+
+    spec: ResourceClaimTemplateSpec = ResourceClaimTemplateSpec()
+
+
 class Device(Model, frozen=True):
     """A device of a slice with its attributes, untyped."""
 
     name: str
     attributes: dict[str, Object] = msgspec.field(default_factory=dict)
     capacity: dict[str, Object] = msgspec.field(default_factory=dict)
+    taints: tuple[Object, ...] = ()
+    consumes_counters: tuple[Object, ...] = ()
+    binding_conditions: tuple[str, ...] = ()
+    allow_multiple_allocations: bool | None = None
 
 
 class DevicePool(Model, frozen=True):

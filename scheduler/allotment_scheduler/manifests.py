@@ -19,14 +19,17 @@ from allotment_api.node_pool import NodePool
 from allotment_api.pod_group import PodGroup
 from allotment_api.quantities import QuantityError
 from allotment_api.tenant import Tenant
+from allotment_kube import devices as kube_devices
 from allotment_kube import nodes, pods, storage, workloads
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.translation import cluster
 from allotment_scheduler.translation import storage as volumes
+from allotment_scheduler.translation.devices import Devices
 from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec
 
 Manifest = Mapping[str, Any]
 T = TypeVar("T")
+_DEVICE_KINDS = ("ResourceSlice", "DeviceClass", "ResourceClaim", "ResourceClaimTemplate")
 
 
 class ManifestError(ValueError):
@@ -124,6 +127,7 @@ class _Conversion:
         self.gangs: dict[tuple[str, str], str] = {}
         self.fragile: set[tuple[str, str]] = set()
         self.csi: dict[str, storage.CSINode] = {}
+        self.devices = Devices()
         self.makers: dict[str, Callable[[Document], Iterable[ev.Event]]] = {
             "Node": self._node, "NodePool": self._pool, "Tenant": self._tenant, "Namespace": self._namespace,
             "PodGroup": self._group, "Job": self._job, "Pod": self._pod, "PodDisruptionBudget": self._budget,
@@ -141,15 +145,32 @@ class _Conversion:
             elif document.kind == "CSINode":
                 csi = self._typed(document, storage.CSINode)
                 self.csi[csi.metadata.name] = csi
-        out: list[ev.Event] = []
+            elif document.kind in _DEVICE_KINDS:
+                self._device_object(document)
+        out: list[ev.Event] = [ev.StorageSeen(offered) for offered in self.devices.offered().values()]
         pods_last = sorted(documents, key=lambda document: document.kind == "Pod")  # a pod's Job must be known
         for document in pods_last:
             maker = self.makers.get(document.kind)
             if maker is not None:
                 out += self._checked(document, maker)
-            elif document.kind not in ("PriorityClass", "CSINode"):
+            elif document.kind not in ("PriorityClass", "CSINode", *_DEVICE_KINDS):
                 self.manifests.ignored[document.kind] += 1
         return out
+
+    def _device_object(self, document: Document) -> None:
+        if document.kind == "ResourceSlice":
+            offered = self._typed(document, kube_devices.ResourceSlice)
+            self.devices.slices[offered.metadata.name] = offered
+        elif document.kind == "DeviceClass":
+            of_class = self._typed(document, kube_devices.DeviceClass)
+            self.devices.classes[of_class.metadata.name] = of_class
+        elif document.kind == "ResourceClaim":
+            claim = self._typed(document, kube_devices.ResourceClaim)
+            self.devices.claims[claim.metadata.namespace or "default", claim.metadata.name] = claim
+        else:
+            template = self._typed(document, kube_devices.ResourceClaimTemplate)
+            key = (template.metadata.namespace or "default", template.metadata.name)
+            self.devices.templates[key] = template.spec.spec
 
     def _checked(self, document: Document, maker: Callable[[Document], Iterable[ev.Event]]) -> Iterable[ev.Event]:
         try:
@@ -202,7 +223,7 @@ class _Conversion:
         if controller is not None and controller.kind == "Job":
             key = (pod.metadata.namespace or "default", controller.name)
             gang, fragile = self.gangs.get(key), key in self.fragile
-        spec = pod_spec(pod, gang=gang, fragile=fragile)
+        spec = pod_spec(pod, gang=gang, fragile=fragile, devices=self.devices)
         if pod.spec.priority is None:
             name = (document.content.get("spec") or {}).get("priorityClassName")
             if name and name not in self.priorities:

@@ -6,6 +6,8 @@ import pytest
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.attachments import Claim, StorageClass, Volume
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.invariants import check
 from allotment_scheduler.core.pods import PodAffinityTerm, SchedulingSpec, SpreadConstraint
 from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Requirement, Taint, Toleration
 from builders.scheduling import World
@@ -188,3 +190,47 @@ def test_an_overcommitted_node_takes_nothing_more_and_breaks_nothing() -> None:
 
     assert done.waiting("t") == {"p"}
     assert len(done.running("t")) == 3
+
+
+def wish(weight: int, key: str = HOST, name: str = "web") -> PodAffinityTerm:
+    return PodAffinityTerm(key, app(name), weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("held", "want"),
+    [
+        (spec(preferred_affinity=(wish(10),)), "za1"),
+        (spec(preferred_anti_affinity=(wish(10),)), "za0"),
+        (spec(affinity=(PodAffinityTerm(HOST, app("web")),)), "za1"),
+        (spec(preferred_affinity=(wish(10, name="other"),)), "za0"),
+    ],
+    ids=["draws", "repels", "requires", "means others"],
+)
+def test_running_pods_preferences_concern_newcomers(held: SchedulingSpec, want: str) -> None:
+    # Without a preference, za0 is first by name: za1 is as empty, for the pod that holds the term asks for nothing.
+    world = zones(2).pod("t", "holder", on="za1", spec=held, labels={"app": "web"})
+    world.pod("t", "same", on="za0", labels={"app": "none"}).pod("t", "p", cpu=1, labels={"app": "web"})
+
+    assert world.run().node_of("t", "p") == want
+
+
+def test_opposite_preferences_add_up_by_weight() -> None:
+    world = zones(3).pod("t", "likes", on="za1", spec=spec(preferred_affinity=(wish(10),)))
+    world.pod("t", "dislikes", on="za1", spec=spec(preferred_anti_affinity=(wish(30),)))
+    world.pod("t", "lukewarm", on="za2", spec=spec(preferred_affinity=(wish(1),)))
+    for name in ("likes0", "likes1"):
+        world.pod("t", name, on="za0", spec=spec(preferred_affinity=(wish(1),)))
+    world.pod("t", "p", cpu=1, labels={"app": "web"})
+
+    assert world.run().node_of("t", "p") == "za0"
+
+
+def test_a_preference_ends_with_its_pod() -> None:
+    world = zones(2).pod("t", "holder", on="za1", spec=spec(preferred_affinity=(wish(10),)))
+    world.pod("t", "p", cpu=1, labels={"app": "web"})
+    state = world.state()
+    state.apply(ev.PodGone(("t", "holder")))
+    engine = Engine(state)
+
+    assert [start.node for start in engine.cycle(1).starts] == ["za0"]
+    check(state)

@@ -2,13 +2,14 @@
 
 What volumes mean for placement is decided in `filters.volumes`.
 
-Devices follow `resource.k8s.io/v1` with structured parameters as far as counts go: every node offers, per device class,
-the devices of its slices; a request takes a number of them. Device classes as such are counted as resources of nodes
-under the name ``device:<class>`` (see `device_resource`), so shares, limits and placement treat them like any other.
+Devices are counted: every node offers a number of devices per device class, as resources named as in ResourceQuota
+(`device_resource`), so shares, limits and placement treat them like any other. Which devices those are is decided
+where objects are translated.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm
 
@@ -82,9 +83,13 @@ class Slice:
     devices: tuple[tuple[str, int], ...]
 
 
+DEVICES: Final = ".deviceclass.resource.k8s.io/devices"
+"""What follows the name of a device class in the name of its resource: as ResourceQuota names it."""
+
+
 def device_resource(device_class: str) -> str:
     """The resource name under which devices of a class are counted."""
-    return f"device:{device_class}"
+    return f"{device_class}{DEVICES}"
 
 
 @dataclass(slots=True)
@@ -120,12 +125,12 @@ class Attachments:
             case Slice():
                 self.slices.pop(item.name, None)
 
-    def devices_of(self, node: str) -> Mapping[str, int]:
-        """Devices a node offers, as resources."""
-        total: dict[str, int] = {}
+    def devices_by_node(self) -> Mapping[str, Mapping[str, int]]:
+        """Devices that nodes offer, as resources."""
+        total: dict[str, dict[str, int]] = {}
         for item in self.slices.values():
-            if item.node == node:
-                for device_class, count in item.devices:
-                    name = device_resource(device_class)
-                    total[name] = total.get(name, 0) + count
+            table = total.setdefault(item.node, {})
+            for device_class, count in item.devices:
+                name = device_resource(device_class)
+                table[name] = table.get(name, 0) + count
         return total

@@ -20,12 +20,16 @@ class Interning:
 
     def klass(self, spec: SchedulingSpec, namespace: str) -> PodClass:
         """The class of a scheduling spec. The namespace is part of it only where the spec refers to its own."""
-        local = namespace if spec.minds_other_pods or spec.claims or spec.device_claims else ""
+        local = namespace if spec.minds_other_pods or spec.claims else ""
         found = self._class_ids.get((spec, local))
         if found is None:
             amounts = self.resources.sparse((*spec.requests, ("pods", 1)))
             minds = spec.minds_other_pods
-            found = PodClass(ClassId(len(self.classes)), spec, local, amounts, without_pods(amounts), minds)
+            holds = bool(spec.terms or spec.host_ports)
+            by_labels = any(term.match_label_keys or term.mismatch_label_keys for term in spec.terms)
+            found = PodClass(
+                ClassId(len(self.classes)), spec, local, amounts, without_pods(amounts), minds, holds, by_labels
+            )
             self.classes.append(found)
             self._class_ids[spec, local] = found
         return found

@@ -1,6 +1,5 @@
 """The layout: nodes as matrices, and every sum over pods, rebuilt from scratch after a change of structure."""
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -13,12 +12,11 @@ if TYPE_CHECKING:
 
 def lay_out(state: "ClusterState") -> None:
     """Count everything anew from nodes and pods: room, use, capacity, neighbours, queues."""
+    offered = state.attachments.devices_by_node()
     for name, node in state.nodes.by_name.items():
-        offered = state.attachments.devices_of(name) if state.attachments.slices else {}
-        if any(node.spec.allocatable.get(key) != count for key, count in offered.items()):
-            for key in offered:
-                state.resources.column(key)
-            node.spec = replace(node.spec, allocatable={**node.spec.allocatable, **offered})
+        node.devices = offered.get(name, {})
+        for resource in node.devices:
+            state.resources.column(resource)
     state.nodes.lay_out((pod.node, pod.klass.amounts) for pod in state.running.pods if pod is not None and pod.node)
     for node in state.nodes.ordered:
         node.pods.clear()
@@ -30,9 +28,6 @@ def lay_out(state: "ClusterState") -> None:
     _measure(state)
     _recount(state)
     state.counters.rebuild()
-    for pod in state.running.pods:
-        if pod is not None:
-            state.counters.fed_by(pod.klass, pod.labels)
     state.lineup.requeue_all()
 
 

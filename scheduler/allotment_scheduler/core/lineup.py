@@ -198,7 +198,7 @@ class Lineup:
             signature: tuple[int, ...] = (-1 - pod.labels.id,)
         elif self.counters.all:
             seen = self.counters.seen_by(pod.labels)
-            signature = tuple(i for i in seen if self.counters.all[i].key.held is not None)
+            signature = tuple(i for i in seen if self.counters.all[i].key.binds)
         else:
             signature = ()
         self._representatives.setdefault((klass.id, signature), pod.labels)

@@ -68,6 +68,8 @@ class Node:
     pool: str = DEFAULT_POOL
     paused: bool = False
     """Its pool is paused."""
+    devices: Mapping[str, int] = field(default_factory=dict)
+    """What it offers beside its allocatable resources: devices, by resource name."""
     pods: dict[int, "Pod"] = field(default_factory=dict)
     """Pods that occupy it, by their row in the table of running pods."""
 
@@ -134,7 +136,7 @@ class Nodes:
             node.index = index
             node.pool = self._pool_of(node.spec)
             node.paused = node.pool in self.pools and self.pools[node.pool].paused
-            for name, amount in node.spec.allocatable.items():
+            for name, amount in (*node.spec.allocatable.items(), *node.devices.items()):
                 column = self.resources.columns.get(name)
                 if column is not None:
                     allocatable[column, index] = min(amount, LARGEST)

@@ -52,16 +52,6 @@ class SpreadConstraint:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceRequest:
-    """One request of a ResourceClaim (`resource.k8s.io/v1`, structured parameters)."""
-
-    device_class: str
-    count: int
-    all_devices: bool = False
-    selectors: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class SchedulingSpec:
     """Everything of a pod's spec that decides where it can run: equal specs are one equivalence class."""
 
@@ -80,12 +70,13 @@ class SchedulingSpec:
     """Names of PersistentVolumeClaims in the pod's namespace, in order of its volumes."""
     ephemeral: tuple[tuple[str, str], ...] = ()
     """Those among them that must be the pod's own, with the uid of their owner: its own."""
-    devices: tuple[DeviceRequest, ...] = ()
-    """Devices it asks for by claims made from templates."""
-    device_claims: tuple[str, ...] = ()
-    """Names of ResourceClaims in the pod's namespace."""
     node_name: str | None = None
     """A node the pod insists on (a DaemonSet's affinity aside)."""
+
+    @property
+    def terms(self) -> tuple[PodAffinityTerm, ...]:
+        """Every term about other pods."""
+        return (*self.affinity, *self.anti_affinity, *self.preferred_affinity, *self.preferred_anti_affinity)
 
     @property
     def minds_other_pods(self) -> bool:
@@ -158,6 +149,10 @@ class PodClass:
     """The request without the pod count: what counts in shares and guarantees."""
     minds: bool
     """Its feasible nodes depend on the pods that run there."""
+    holds: bool = False
+    """Its pods, once they run, have a say in where others may or should stand."""
+    holds_by_labels: bool = False
+    """What they hold depends on their labels."""
 
 
 @dataclass(slots=True, eq=False)

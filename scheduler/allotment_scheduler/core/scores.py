@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from allotment_scheduler.core.attachments import DEVICES
 from allotment_scheduler.core.filters.nodes import term_mask
 from allotment_scheduler.core.filters.topology import normalised
 from allotment_scheduler.core.nodes import BoolVector, Nodes
@@ -129,8 +130,8 @@ def tiers(points: Floats) -> Floats:
 
 
 def is_gpu(name: str) -> bool:
-    """Whether a resource is a GPU: ``nvidia.com/gpu``, ``amd.com/gpu``, MIG slices and the like."""
-    return name.endswith("/gpu") or "/mig-" in name or name.startswith("gpu.")
+    """Whether a resource is a GPU or the like: ``nvidia.com/gpu``, MIG slices, devices by claims."""
+    return name.endswith(("/gpu", DEVICES)) or "/mig-" in name or name.startswith("gpu.")
 
 
 def scaled(vector: Floats) -> Floats:

@@ -4,7 +4,7 @@ Field meanings are those of kube-scheduler; where the API server fills in defaul
 the same defaults are taken here.
 """
 
-from collections.abc import Mapping
+from itertools import product
 
 from allotment_api.labels import (
     CHECKPOINTED_AT_ANNOTATION,
@@ -15,11 +15,14 @@ from allotment_api.labels import (
 )
 from allotment_kube import pods as kube
 from allotment_scheduler.core.events import PodGone
-from allotment_scheduler.core.pods import DeviceRequest, PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
+from allotment_scheduler.core.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
+from allotment_scheduler.core.selectors import NodeSelectorTerm
+from allotment_scheduler.translation.devices import DeviceNeeds, Devices
 from allotment_scheduler.translation.requests import requests_of
 from allotment_scheduler.translation.scalars import positive, seconds
 from allotment_scheduler.translation.selectors import label_selector, node_term, node_terms, toleration
 
+_NO_DEVICES = DeviceNeeds()
 FINISHED = frozenset({"Succeeded", "Failed"})
 """Phases in which a pod holds nothing any more."""
 
@@ -41,7 +44,7 @@ def pod_spec(
     *,
     gang: str | None = None,
     fragile: bool = False,
-    templates: Mapping[str, tuple[DeviceRequest, ...]] | None = None,
+    devices: Devices | None = None,
 ) -> PodSpec:
     """A pod as the core takes it.
 
@@ -49,12 +52,13 @@ def pod_spec(
         pod: as the API server has it.
         gang: the group that its Job makes it a member of; a pod-group label on the pod itself comes first.
         fragile: whether its Job would die of an eviction.
-        templates: devices by the name of the claim template that asks for them.
+        devices: what the pod's ResourceClaims are looked up in.
 
     Raises:
         QuantityError: a request is no quantity.
     """
     metadata, spec = pod.metadata, pod.spec
+    needs = devices.needs(pod) if devices is not None and spec.resource_claims else _NO_DEVICES
     controller = metadata.controller
     checkpointed = metadata.annotations.get(CHECKPOINTED_AT_ANNOTATION)
     declared = positive(metadata.annotations.get(MAX_RUNTIME_ANNOTATION))
@@ -62,7 +66,7 @@ def pod_spec(
     return PodSpec(
         namespace=metadata.namespace or "default",
         name=metadata.name,
-        scheduling=scheduling_spec(pod, templates or {}),
+        scheduling=scheduling_spec(pod, needs),
         uid=metadata.uid,
         labels=tuple(sorted(metadata.labels.items())),
         priority=spec.priority or 0,
@@ -82,25 +86,20 @@ def pod_spec(
         max_runtime=min((each for each in (declared, deadline) if each), default=None),
         checkpointed=_time(checkpointed),
         ours=spec.scheduler_name == SCHEDULER_NAME,
+        invalid=needs.problem,
     )
 
 
-def scheduling_spec(pod: kube.Pod, templates: Mapping[str, tuple[DeviceRequest, ...]]) -> SchedulingSpec:
+def scheduling_spec(pod: kube.Pod, needs: DeviceNeeds) -> SchedulingSpec:
     """The part of a pod that pods of one controller share."""
     spec = pod.spec
     affinity = spec.affinity or kube.Affinity()
     nodes = affinity.node_affinity or kube.NodeAffinity()
     near, apart = affinity.pod_affinity or kube.PodAffinity(), affinity.pod_anti_affinity or kube.PodAffinity()
-    devices = tuple(
-        request
-        for claim in spec.resource_claims
-        if claim.resource_claim_template_name
-        for request in templates.get(claim.resource_claim_template_name, ())
-    )
     return SchedulingSpec(
-        requests=tuple(sorted(requests_of(pod).items())),
+        requests=tuple(sorted({**requests_of(pod), **needs.requests}.items())),
         node_selector=tuple(sorted(spec.node_selector.items())),
-        required_nodes=node_terms(nodes.required),
+        required_nodes=_all_of(node_terms(nodes.required), *needs.pinned),
         preferred_nodes=tuple((term.weight, node_term(term.preference)) for term in nodes.preferred if term.weight),
         tolerations=tuple(map(toleration, spec.tolerations)),
         host_ports=host_ports(spec),
@@ -113,10 +112,18 @@ def scheduling_spec(pod: kube.Pod, templates: Mapping[str, tuple[DeviceRequest, 
         ephemeral=tuple(
             (_ephemeral_claim(pod, it), pod.metadata.uid) for it in spec.volumes if it.ephemeral is not None
         ),
-        devices=devices,
-        device_claims=tuple(
-            sorted(claim.resource_claim_name for claim in spec.resource_claims if claim.resource_claim_name)
-        ),
+    )
+
+
+def _all_of(*alternatives: tuple[NodeSelectorTerm, ...] | None) -> tuple[NodeSelectorTerm, ...] | None:
+    """One of each list of alternatives, as one list of alternatives; None where there is none to meet."""
+    present = [terms for terms in alternatives if terms is not None]
+    if len(present) < 2:
+        return present[0] if present else None
+    return tuple(
+        NodeSelectorTerm(sum((it.labels for it in chosen), ()), sum((it.fields for it in chosen), ()))
+        for chosen in product(*present)
+        if all(it.labels or it.fields for it in chosen)  # an empty term matches nothing
     )
 
 

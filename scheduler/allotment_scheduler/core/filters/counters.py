@@ -2,10 +2,12 @@
 
 Inter-pod affinity, topology spread and host ports all ask the same question: how many pods of a kind stand in this
 node's domain? A `Counter` answers it for one kind and one topology key with an array over domains, so that a filter is
-one gather over nodes. Three kinds of pods are counted:
+one gather over nodes. Four kinds of pods are counted:
 
 - *seen*: pods whose namespace and labels match a conjunction of terms (affinity, spread);
 - *holders*: pods that themselves carry a given anti-affinity term, which then binds newcomers that match it;
+- *drawn*: pods that would like, or not like, a newcomer near them, by the weight of their preferred terms; a required
+  affinity counts as a wish of weight 1 (kube-scheduler's `hardPodAffinityWeight`);
 - *ports*: pods that hold a host port.
 
 Counters are interned: equal terms of different pods share one. A label set knows which counters see it (`seen_by`).
@@ -13,7 +15,7 @@ Counters are interned: equal terms of different pods share one. A label set know
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NewType
+from typing import Final, NewType
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,8 @@ from allotment_scheduler.core.selectors import LabelSelector, Requirement
 CounterId = NewType("CounterId", int)
 NODE: str = "\0node"
 """The topology key of counters that count node by node."""
+HARD_WEIGHT: Final = 1
+"""The weight of a required affinity as a wish for newcomers: kube-scheduler's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class CounterKey:
-    """What a counter counts. Exactly one of `matches`, `held` and `port` says which pods; `nodes` restricts where."""
+    """What a counter counts. One of `matches`, `held`, `drawn` and `port` says which pods; `nodes` restricts where."""
 
     topology_key: str
     matches: tuple[Match, ...] = ()
@@ -65,6 +69,12 @@ class CounterKey:
     port: tuple[str, str, int] | None = None
     nodes: bytes | None = None
     """Packed mask of the nodes that count, None: all that have the key."""
+    drawn: Match | None = None
+
+    @property
+    def binds(self) -> bool:
+        """Whether it says of newcomers where they may, or should, stand."""
+        return self.held is not None or self.drawn is not None
 
 
 @dataclass(slots=True, eq=False)
@@ -73,17 +83,21 @@ class Counter:
 
     id: CounterId
     key: CounterKey
-    domain: npt.NDArray[np.int32]
+    domain: npt.NDArray[np.intp]
     counts: IntVector
     total: int = 0
     version: int = 0
 
     def at_nodes(self) -> IntVector:
         """The count in each node's domain; 0 where the node has none."""
-        if not len(self.counts):
-            return np.zeros(len(self.domain), dtype=np.int64)
-        values: IntVector = np.where(self.domain >= 0, self.counts[self.domain], 0)
+        values: IntVector = self.by_domain()[self.domain]
         return values
+
+    def by_domain(self) -> IntVector:
+        """The count of each domain, and at the end, where -1 points to, 0 for nodes without any."""
+        out: IntVector = np.zeros(len(self.counts) + 1, dtype=np.int64)
+        out[:-1] = self.counts
+        return out
 
 
 @dataclass(slots=True)
@@ -97,12 +111,13 @@ class Counters:
     volumes: VolumeUse
     by_key: dict[CounterKey, Counter] = field(default_factory=dict)
     all: list[Counter] = field(default_factory=list)
-    holders: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
-    """Counters that pods feed by the terms and ports they hold, by class and, where it matters, label set."""
+    holders: dict[tuple[int, int], tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """Counters that pods feed by the terms and ports they hold, and by how much: by class and, where it matters, label
+    set. What runs is entered here before it is counted."""
     version: int = 0
     """Moves when a counter is added: label sets may be seen by more."""
     held_version: int = 0
-    """Moves when a counter of anti-affinity holders is added: waiting pods may be bound by more."""
+    """Moves when a counter of what running pods hold against, or for, others is added: it concerns those that wait."""
 
     def counter(self, key: CounterKey) -> Counter:
         """The counter of a key, made on first use by counting what runs."""
@@ -113,40 +128,35 @@ class Counters:
             self.by_key[key] = found
             self.all.append(found)
             self.version += 1
-            self.held_version += key.held is not None
-            self.recount(found)
+            self.held_version += key.binds
+            if key.matches:
+                self.recount(found)
         return found
 
     def seen_by(self, labels: LabelSet) -> tuple[int, ...]:
-        """The counters that count pods with these labels, or bind them (holders' terms)."""
+        """The counters that count pods with these labels, or bind or draw them (holders' terms)."""
         if labels.version != self.version:
             labels.seen_by = tuple(c.id for c in self.all if self._sees(c.key, labels))
             labels.version = self.version
         return labels.seen_by
 
-    def fed_by(self, klass: PodClass, labels: LabelSet) -> tuple[int, ...]:
-        """The counters that a running pod feeds by what it holds: its anti-affinity terms and its host ports."""
-        spec = klass.spec
-        if not spec.anti_affinity and not spec.host_ports:
+    def fed_by(self, klass: PodClass, labels: LabelSet) -> tuple[tuple[int, int], ...]:
+        """The counters that a running pod feeds by what it holds, its terms and its host ports, with by how much."""
+        if not klass.holds:
             return ()
-        by_labels = any(term.match_label_keys or term.mismatch_label_keys for term in spec.anti_affinity)
-        cached = (klass.id, labels.id if by_labels else -1)
+        cached = (klass.id, labels.id if klass.holds_by_labels else -1)
         found = self.holders.get(cached)
         if found is None:
-            keys = [
-                CounterKey(term.topology_key, held=Match.of(merged(term, labels), klass.namespace))
-                for term in spec.anti_affinity
-            ]
-            keys += [CounterKey(NODE, port=port) for port in spec.host_ports]
-            found = self.holders[cached] = tuple(dict.fromkeys(self.counter(key).id for key in keys))
+            fed = {self.counter(key).id: weight for key, weight in _holdings(klass, labels).items()}
+            found = self.holders[cached] = tuple(fed.items())
         return found
 
     def count(self, pod: Pod, node: int, sign: int) -> None:
         """A pod started (1) or left (-1) a node."""
         if pod.klass.spec.claims:
             self.volumes.count(pod.klass, node, sign)
-        for counter_id in self.fed_by(pod.klass, pod.labels):
-            self._add(self.all[counter_id], node, sign)
+        for counter_id, weight in self.fed_by(pod.klass, pod.labels):
+            self._add(self.all[counter_id], node, sign * weight)
         for counter_id in self.seen_by(pod.labels):
             counter = self.all[counter_id]
             if counter.key.matches and not (pod.spec.deleting and counter.key.nodes is not None):
@@ -159,9 +169,10 @@ class Counters:
                 self.by_key.pop(counter.key, None)
                 counter.key = CounterKey(NODE)
             counter.domain, size = self._domains(counter.key)
-            counter.counts = np.zeros(size, dtype=np.int64)
-            if counter.key != CounterKey(NODE):
+            counter.counts, counter.total = np.zeros(size, dtype=np.int64), 0
+            if counter.key.matches:
                 self.recount(counter)
+        self._recount_holders()
         self.version += 1
         self.volumes.reset()
         for row, pod in enumerate(self.running.pods):
@@ -169,8 +180,9 @@ class Counters:
                 self.volumes.count(pod.klass, int(self.running.node[row]), 1)
 
     def _sees(self, key: CounterKey, labels: LabelSet) -> bool:
-        if key.held is not None:
-            return key.held.sees(labels, self.namespaces)
+        term = key.held or key.drawn
+        if term is not None:
+            return term.sees(labels, self.namespaces)
         return bool(key.matches) and all(match.sees(labels, self.namespaces) for match in key.matches)
 
     def _add(self, counter: Counter, node: int, sign: int) -> None:
@@ -180,47 +192,73 @@ class Counters:
             counter.total += sign
             counter.version += 1
 
-    def _domains(self, key: CounterKey) -> tuple[npt.NDArray[np.int32], int]:
+    def _domains(self, key: CounterKey) -> tuple[npt.NDArray[np.intp], int]:
         if key.topology_key == NODE:
             count = len(self.nodes.ordered)
-            domain = np.arange(count, dtype=np.int32)
+            domain = np.arange(count, dtype=np.intp)
             size = count
         else:
             codes, values = self.nodes.label_codes(key.topology_key)
-            domain, size = codes, len(values)
+            domain, size = codes.astype(np.intp), len(values)
         if key.nodes is not None and len(domain):
             mask = unpack(key.nodes, len(domain))
-            domain = np.where(mask, domain, np.int32(-1)).astype(np.int32)
+            domain = np.where(mask, domain, np.intp(-1))
         return domain, size
 
     def recount(self, counter: Counter) -> None:
-        """Count what runs, by distinct label set where labels decide, else by distinct class."""
+        """Count what runs, by distinct label set where labels decide, else by what holds the same."""
+        if not counter.key.matches:
+            counter.counts[:], counter.total = 0, 0
+            self._recount_holders(counter)
+            return
         running, size, key = self.running.flush(), self.running.size, counter.key
         live = running.used[:size] & (running.node[:size] >= 0)
-        if key.matches:
-            if key.nodes is not None:
-                live &= ~running.deleting[:size]  # spread looks past pods that are on their way out
-            good = np.array([self._sees(key, labels) for labels in self.labelsets], dtype=np.bool_)
-            rows = np.flatnonzero(live & good[running.labels[:size]]) if len(good) else np.zeros(0, dtype=np.int64)
-        else:
-            rows = np.array([row for row in np.flatnonzero(live).tolist() if self._feeds(counter, row)], dtype=np.int64)
-        domains = counter.domain[running.node[:size][rows]]
+        if key.nodes is not None:
+            live &= ~running.deleting[:size]  # spread looks past pods that are on their way out
+        good = np.array([self._sees(key, labels) for labels in self.labelsets], dtype=np.bool_)
+        rows = np.flatnonzero(live & good[running.labels[:size]]) if len(good) else np.zeros(0, dtype=np.int64)
+        counter.counts[:], counter.total = 0, 0
+        self._enter(counter, running.node[:size][rows], 1)
+
+    def _recount_holders(self, only: Counter | None = None) -> None:
+        """Enter what all running pods hold into empty counters, kind by kind of pods."""
+        running, size = self.running.flush(), self.running.size
+        rows = np.flatnonzero(running.used[:size] & (running.node[:size] >= 0))
+        kinds = running.klass[rows].astype(np.int64) * (len(self.labelsets) + 1) + running.labels[rows]
+        _, first, kind = np.unique(kinds, return_index=True, return_inverse=True)
+        order = np.argsort(kind, kind="stable")
+        ends = np.cumsum(np.bincount(kind, minlength=len(first)))
+        for number, row in enumerate(rows[first].tolist()):
+            pod = running.pods[row]
+            fed = self.fed_by(pod.klass, pod.labels) if pod is not None else ()
+            if fed:
+                members = rows[order[(ends[number - 1] if number else 0) : ends[number]]]
+                for counter_id, weight in fed:
+                    if only is None or only.id == counter_id:
+                        self._enter(self.all[counter_id], running.node[members], weight)
+
+    def _enter(self, counter: Counter, nodes: npt.NDArray[np.int32], weight: int) -> None:
+        domains = counter.domain[nodes]
         domains = domains[domains >= 0]
-        counter.counts[:] = np.bincount(domains, minlength=len(counter.counts))[: len(counter.counts)]
-        counter.total = int(counter.counts.sum())
+        counter.counts += weight * np.bincount(domains, minlength=len(counter.counts))[: len(counter.counts)]
+        counter.total += weight * len(domains)
         counter.version += 1
 
-    def _feeds(self, counter: Counter, row: int) -> bool:
-        pod = self.running.pods[row]
-        if pod is None:
-            return False
-        key, klass = counter.key, pod.klass
-        if key.port is not None:
-            return key.port in klass.spec.host_ports
-        return any(
-            term.topology_key == key.topology_key and Match.of(merged(term, pod.labels), klass.namespace) == key.held
-            for term in klass.spec.anti_affinity
-        )
+
+def _holdings(klass: PodClass, labels: LabelSet) -> dict[CounterKey, int]:
+    """What pods of a class hold against and for others, with its weight."""
+    spec, out = klass.spec, dict[CounterKey, int]()
+    for term in spec.anti_affinity:
+        out[CounterKey(term.topology_key, held=Match.of(merged(term, labels), klass.namespace))] = 1
+    for port in spec.host_ports:
+        out[CounterKey(NODE, port=port)] = 1
+    wishes = [(HARD_WEIGHT, term) for term in spec.affinity]
+    wishes += [(term.weight, term) for term in spec.preferred_affinity]
+    wishes += [(-term.weight, term) for term in spec.preferred_anti_affinity]
+    for weight, term in wishes:
+        key = CounterKey(term.topology_key, drawn=Match.of(merged(term, labels), klass.namespace))
+        out[key] = out.get(key, 0) + weight
+    return out
 
 
 def merged(term: PodAffinityTerm, labels: LabelSet) -> PodAffinityTerm:

@@ -10,6 +10,7 @@ Semantics as kube-scheduler's plugins `InterPodAffinity`, `PodTopologySpread` an
 - anti-affinity works both ways: the newcomer's terms against running pods, and running pods' terms against it;
 - spread: count in the domain + 1 (if it counts itself) - the smallest count over eligible domains ≤ maxSkew; fewer
   domains than minDomains make the smallest count 0; nodes without the key fail;
+- preferences work both ways too, and a running pod's required affinity counts as one;
 - a host port on the wildcard address conflicts with the same port on every address.
 """
 
@@ -71,7 +72,7 @@ class Neighbourhood:
     port_conflicts: list[Counter]
     spread: list[SpreadRule]
     preferences: list[tuple[int, Counter]]
-    """Preferred terms, as (weight, counter): negative weights repel."""
+    """Preferred terms, its own and running pods' for it, as (weight, counter): negative weights repel."""
     soft_spread: list[SpreadRule]
     volumes: VolumeDemand | None
     """Claims to have alone, and limits on volumes of a driver."""
@@ -117,22 +118,42 @@ class Neighbourhood:
             mask &= (counter.domain >= 0) if alone else (counter.at_nodes() > 0)
         return mask
 
+    def _is_even(self, counter: Counter) -> bool:
+        """Whether a counter says the same of every node that passes: told from few domains, without a look at nodes."""
+        for near in self.affinity:
+            if near.total and near.key.topology_key == counter.key.topology_key:
+                inside = counter.counts[near.counts > 0]
+                return bool((inside == inside[0]).all())
+        return not counter.counts.any()
+
     def score(self, feasible: BoolVector) -> IntVector | None:
-        """Preferred inter-pod terms and soft spread, each normalised to 0-100 and weighted by 2, as kube-scheduler."""
-        if not self.preferences and not self.soft_spread:
+        """Preferred inter-pod terms and soft spread, each normalised to 0-100 and weighted by 2, as kube-scheduler.
+
+        None where no feasible node is better than another.
+        """
+        told = [(weight, counter) for weight, counter in self.preferences if not self._is_even(counter)]
+        if not told and not self.soft_spread:
             return None
-        total = np.zeros(len(feasible), dtype=np.int64)
-        if self.preferences:
-            raw = np.zeros(len(feasible), dtype=np.int64)
-            for weight, counter in self.preferences:
-                raw += weight * counter.at_nodes()
-            total += 2 * normalised(raw, feasible)
-        if self.soft_spread:
-            crowd = np.zeros(len(feasible), dtype=np.float64)
+        where = np.flatnonzero(feasible)
+        points: list[IntVector] = []
+        if told and len(where):
+            raw = np.zeros(len(where), dtype=np.int64)
+            for weight, counter in told:
+                raw += weight * counter.by_domain()[counter.domain[where]]
+            points.append(raw)
+        if self.soft_spread and len(where):
+            crowd = np.zeros(len(where), dtype=np.float64)
             for rule in self.soft_spread:
                 domains = max(len(rule.domains), 1)
-                crowd += rule.crowd() * np.log(domains + 2) + (rule.constraint.max_skew - 1)
-            total += 2 * normalised(-np.rint(crowd).astype(np.int64), feasible)
+                crowd += rule.crowd()[where] * np.log(domains + 2) + (rule.constraint.max_skew - 1)
+            points.append(-np.rint(crowd).astype(np.int64))
+        uneven = [scores for scores in points if scores.min() < scores.max()]
+        if not uneven:
+            return None
+        total = np.zeros(len(feasible), dtype=np.int64)
+        for scores in uneven:
+            low = scores.min()
+            total[where] += 2 * (100 * (scores - low) // (scores.max() - low))
         return total
 
 
@@ -156,8 +177,9 @@ def neighbourhood(klass: PodClass, labels: LabelSet, counters: Counters, nodes: 
     for term in spec.anti_affinity:
         match = Match.of(merged(term, labels), namespace)
         repelled.append(counters.counter(CounterKey(term.topology_key, (match,))))
-    repelled += [c for c in map(counters.all.__getitem__, counters.seen_by(labels)) if c.key.held is not None]
-    counters.fed_by(klass, labels)
+    counters.fed_by(klass, labels)  # its own kind may be bound, or drawn, by what it holds
+    binding = [c for c in map(counters.all.__getitem__, counters.seen_by(labels)) if c.key.binds]
+    repelled += [c for c in binding if c.key.held is not None]
     conflicts = [c for c in counters.all if c.key.port is not None and _conflict(c.key.port, spec.host_ports)]
     return Neighbourhood(
         affinity,
@@ -165,7 +187,7 @@ def neighbourhood(klass: PodClass, labels: LabelSet, counters: Counters, nodes: 
         repelled,
         conflicts,
         [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if c.hard],
-        _preferences(klass, labels, counters),
+        _preferences(klass, labels, counters) + [(1, c) for c in binding if c.key.drawn is not None],
         [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if not c.hard],
         counters.volumes.demand(klass) if spec.claims else None,
     )
