@@ -24,21 +24,29 @@ def requests_of(pod: kube.Pod) -> dict[str, int]:
         QuantityError: a request is no quantity.
     """
     spec, status = pod.spec, pod.status
-    reported = {
-        each.name: each
-        for each in (*status.container_statuses, *status.init_container_statuses)
-        if each.resources is not None
-    }
-    infeasible = bool(reported or status.resources is not None) and _is_infeasible(pod)
-    containers = [_needs(each, reported.get(each.name), infeasible=infeasible) for each in spec.containers]
+    resized = _resized(pod) if status.container_statuses or status.init_container_statuses else {}
+    infeasible = bool(resized or status.resources is not None) and _is_infeasible(pod)
+    containers = [_needs(each, resized.get(each.name), infeasible=infeasible) for each in spec.containers]
     before = [
-        _needs(each, reported.get(each.name) if each.restart_policy == "Always" else None, infeasible=infeasible)
+        _needs(each, resized.get(each.name) if each.restart_policy == "Always" else None, infeasible=infeasible)
         for each in spec.init_containers
     ]
     overhead = _amounts(spec.overhead)
-    pod_level = _pod_level(pod, containers, before, infeasible=infeasible)
+    pod_level = _pod_level(pod, containers, before, infeasible=infeasible) if spec.resources is not None else {}
     found = pod_requests(containers, before, overhead=overhead, pod_level=pod_level)
     return {name: amount if name == CPU else -(-amount // _THOUSAND) for name, amount in found.items()}
+
+
+def _resized(pod: kube.Pod) -> dict[str, kube.ContainerStatus]:
+    """What is said of containers that have, or were promised, something else than they ask for: of most, nothing."""
+    spec, status = pod.spec, pod.status
+    asked = {each.name: each.resources.requests for each in (*spec.containers, *spec.init_containers)}
+    return {
+        each.name: each
+        for each in (*status.container_statuses, *status.init_container_statuses)
+        if each.resources is not None
+        and not (each.allocated_resources == each.resources.requests == asked.get(each.name))
+    }
 
 
 @lru_cache(maxsize=65_536)
