@@ -37,6 +37,9 @@ GROUPS: Final = {
         "tenants", "tenants",
         "List every tenant: leaves in the order in which they would be served next, then inner tenants.",
     ),
+    "top": Group(
+        "top", "top", "Show the live cluster's load: what runs, what waits and why, and the tenants in serving order."
+    ),
     "uninstall": Group(
         "uninstall", "uninstall", "Take Allotment off a cluster, in an order that leaves nothing stuck."
     ),

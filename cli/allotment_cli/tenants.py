@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from allotment_cli.live import ApiUrl, Kubeconfig, Where, read_tenants
 from allotment_cli.offline import Output, load, show
 
 
@@ -14,16 +15,16 @@ def tenants(
         typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'),
     ] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
-    kubeconfig: Annotated[Path | None, typer.Option(help="Of the live cluster; default: as kubectl finds it.")] = None,
+    kubeconfig: Kubeconfig = None,
+    api: ApiUrl = "",
 ) -> None:
     """List every tenant: leaves in the order in which they would be served next, then inner tenants.
 
-    The live cluster is listed from the tenants' status, which the scheduler keeps; leaves then come by weighted share.
+    The live cluster's scheduler is asked; who may not see every tenant sees the one of their namespace. Where its API
+    cannot be reached, the tenants' statuses are listed, which it keeps; leaves then come by weighted share.
     """
     if not files:
-        from allotment_cli.live import read_tenants  # noqa: PLC0415 - keeps `allot --help` quick
-
-        show(read_tenants(kubeconfig), output)
+        show(read_tenants(Where(kubeconfig, api)), output)
         return
     engine, _ = load(files)
     from allotment_scheduler.core.report import tenants_report  # noqa: PLC0415 - keeps `allot --help` quick

@@ -5,6 +5,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from allotment_cli.live import ApiUrl, Kubeconfig, Where, read_waits
 from allotment_cli.offline import Output, load, show
 
 
@@ -15,14 +16,15 @@ def why(
         typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'),
     ] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
-    kubeconfig: Annotated[Path | None, typer.Option(help="Of the live cluster; default: as kubectl finds it.")] = None,
+    kubeconfig: Kubeconfig = None,
+    api: ApiUrl = "",
 ) -> None:
     """Explain why a pod waits, with numbers, and name the smallest change that would start it.
 
     Exit codes: 0 it runs or would start now; 1 it waits; 2 wrong usage or file, or no such pod.
     """
     if not files:
-        _live(name, output, kubeconfig)
+        _live(name, output, Where(kubeconfig, api))
     engine, now = load(files or [])
     from allotment_scheduler.core.explain import Explainer  # noqa: PLC0415 - keeps `allot --help` quick
     from allotment_scheduler.core.simulate import run_to_fixpoint  # noqa: PLC0415 - as above
@@ -53,11 +55,9 @@ def why(
     raise typer.Exit(1 if any(row["reason"] not in ("StartsNow", "Running") for row in rows) else 0)
 
 
-def _live(name: str, output: Output, kubeconfig: Path | None) -> NoReturn:
-    """Answer from what the scheduler wrote on the pods of the live cluster."""
-    from allotment_cli.live import read_waits  # noqa: PLC0415 - keeps `allot --help` quick
-
-    rows = read_waits(name, kubeconfig)
+def _live(name: str, output: Output, where: Where) -> NoReturn:
+    """Answer from the live cluster."""
+    rows = read_waits(name, where)
     if not rows:
         typer.echo(f"allot: no pod or job {name} in the cluster; write NAMESPACE/NAME for another namespace", err=True)
         raise typer.Exit(2)

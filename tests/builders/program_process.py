@@ -170,7 +170,7 @@ class SchedulerProcess(ProgramProcess):
 
     account = "allotment-scheduler"
     module = "allotment_scheduler.shell.main"
-    defaults: ClassVar = {"leaseSeconds": 15, "statusSeconds": 1}
+    defaults: ClassVar = {"leaseSeconds": 15, "statusSeconds": 1, "apiPort": 0}
 
     def _works(self) -> bool:
         return bool(self.status().get("leading"))

@@ -22,6 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "networkPolicy.enabled": False,
         "metrics.services": False,
         "scheduler.podDisruptionBudget.enabled": False,
+        "scheduler.api.enabled": False,
         "criticalPodsQuota.enabled": False,
         "rbac.aggregateToBuiltinRoles": False,
         "priorityClasses": [],
@@ -42,6 +43,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "scheduler.config": {"minimumRuntimeSeconds": 300},
         "scheduler.affinity": {"nodeAffinity": {}},
         "scheduler.podDisruptionBudget.maxUnavailable": "50%",
+        "scheduler.api.certificateSecret": "scheduler-api-tls",
+        "metrics.dashboard": True,
+        "metrics.rules": True,
+        "metrics.rulesLabels": {"release": "prometheus"},
+        "networkPolicy.schedulerApiFrom": [{"namespaceSelector": {"matchLabels": {"name": "portal"}}}],
         "networkPolicy.metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
         "networkPolicy.operatorExtraEgress": [{"ports": [{"port": 8443, "protocol": "TCP"}]}],
         "rbac.platformAdminGroups": ["platform-team"],
@@ -154,7 +160,9 @@ def test_a_programs_pod_is_restricted_and_observable(program: str, values: dict[
         "/healthz",
         "/readyz",
     ]
-    assert container["ports"] == [{"name": "http", "containerPort": 8080}]
+    api = [{"name": "api", "containerPort": 8443}]
+    served = program == "scheduler" and values.get("scheduler.api.enabled") is not False
+    assert container["ports"] == [{"name": "http", "containerPort": 8080}, *(api if served else [])]
     assert env["PYTHONSAFEPATH"] == "1"
     assert {"ALLOTMENT_NAMESPACE", "ALLOTMENT_POD_NAME"} <= env.keys()
 

@@ -112,10 +112,13 @@ def test_every_rule_says_why_in_the_template() -> None:
     [
         "ClusterRole allotment-operator",
         "Role allotment-operator",
+        "Role allotment-operator-api-server",
         "ClusterRole allotment-operator-tenant",
         "ClusterRole allotment-spark-driver",
         "ClusterRole allotment-scheduler",
         "Role allotment-scheduler",
+        "Role allotment-scheduler-api",
+        "Role allotment-scheduler-api-reader",
     ],
 )
 def test_the_security_model_lists_every_right_of_the_programs(role: str) -> None:

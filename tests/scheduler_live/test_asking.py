@@ -1,4 +1,4 @@
-"""`allot tenants` and `allot why` on a live cluster, from what the scheduler wrote there."""
+"""`allot tenants`, `why` and `top` on a live cluster: by the scheduler's API, and from what it wrote on objects."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import yaml
 
 from builders.ground import Ground
 from builders.program_process import SchedulerProcess, eventually
@@ -21,10 +22,41 @@ class ClusterLike(Protocol):
 
 def allot(cluster: ClusterLike, *arguments: str) -> tuple[int, Any]:
     """Exit code and JSON output."""
+    code, answer, _ = allot_as(cluster.kubeconfig, *arguments)
+    return code, answer
+
+
+def allot_as(kubeconfig: Path, *arguments: str) -> tuple[int, Any, str]:
+    """Exit code, JSON output, and what was said beside it."""
     program = "from allotment_cli.main import main; main()"
-    command = [sys.executable, "-c", program, *arguments, "--kubeconfig", str(cluster.kubeconfig), "-o", "json"]
+    command = [sys.executable, "-c", program, *arguments, "--kubeconfig", str(kubeconfig), "-o", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr, done.stderr
+
+
+def member_of(tenant: str, ground: Ground, cluster: ClusterLike, folder: Path) -> Path:
+    """A kubeconfig of a ServiceAccount that may view one tenant's namespace, and nothing else."""
+    name = f"reader-{tenant}"
+    ground.create(f"/api/v1/namespaces/{tenant}/serviceaccounts", {"metadata": {"name": name}}, remember=False)
+    binding = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": tenant}],
+    }
+    ground.create(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{tenant}/rolebindings", binding, remember=False)
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+    answer = ground.admin.request("POST", f"/api/v1/namespaces/{tenant}/serviceaccounts/{name}/token", asked)
+    assert answer.accepted, answer.message
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    of = {"cluster": config["clusters"][0]["name"], "user": name, "namespace": tenant}
+    config |= {
+        "users": [{"name": name, "user": {"token": answer.body["status"]["token"]}}],
+        "contexts": [{"name": name, "context": of}],
+        "current-context": name,
+    }
+    target = folder / f"{name}.kubeconfig"
+    target.write_text(yaml.safe_dump(config))
+    return target
 
 
 def test_tenants_and_waits_are_told_from_the_live_cluster(
@@ -58,3 +90,47 @@ def test_tenants_and_waits_are_told_from_the_live_cluster(
     assert (code, wait["reason"]) == (1, "AboveLimit")
     assert "3" in wait["message"]
     assert allot(cluster, "why", f"{tenant}/nobody")[0] == 2
+
+
+def test_a_member_sees_the_own_tenant_by_the_schedulers_api_and_no_other(
+    scheduler: SchedulerProcess, cluster: ClusterLike, ground: Ground, tmp_path: Path
+) -> None:
+    ground.nodes(1, cpu="4")
+    red, blue = (ground.tenant(word, limits={"cpu": "3"}) for word in ("red", "blue"))
+    ground.pod(red, "waits", cpu="4")
+    ground.pod(blue, "runs", cpu="1")
+    eventually(lambda: ground.nodes_of(blue) == {"runs": f"{ground.name}-0"}, because=scheduler.tail)
+    eventually(lambda: scheduler.status().get("apiPort"), because=scheduler.tail)
+    reader = member_of(red, ground, cluster, tmp_path)
+
+    def known() -> bool:
+        """The leader publishes where its API is once it leads; only then no notice says that it was not reached."""
+        code, rows, said = allot_as(reader, "tenants")
+        return code == 0 and not said and [row["name"] for row in rows] == [red]
+
+    eventually(known, because=scheduler.tail)
+
+    code, rows, _ = allot_as(reader, "why", f"{red}/waits")
+    assert (code, rows[0]["reason"], rows[0]["namespace"]) == (1, "AboveLimit", red)
+    code, load, said = allot_as(reader, "top")
+    assert (code, said) == (0, "")
+    assert [row["name"] for row in load["tenants"]] == [red]
+    assert (load["running"], load["waiting"]) == (0, 1)
+    code, _, said = allot_as(reader, "why", f"{blue}/runs")
+    assert code == 2
+    assert "may not list pods" in said
+
+
+def test_without_the_api_the_objects_are_read(
+    scheduler: SchedulerProcess, cluster: ClusterLike, ground: Ground
+) -> None:
+    ground.nodes(1, cpu="4")
+    tenant = ground.tenant("a")
+    ground.pod(tenant, "runs", cpu="1")
+    eventually(lambda: ground.nodes_of(tenant) == {"runs": f"{ground.name}-0"}, because=scheduler.tail)
+
+    # The administrator of the test cluster has a client certificate, hence no token to show.
+    code, load = allot(cluster, "top")
+    assert code == 0
+    assert load["running"] >= 1
+    assert tenant in {row["name"] for row in load["tenants"]}

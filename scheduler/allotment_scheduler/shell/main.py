@@ -20,6 +20,10 @@ from allotment_kube.program.reign import install_signals, lease_times, reign_unt
 from allotment_kube.program.server import Readiness, serving
 from allotment_kube.program.settings import SettingsError, Sources
 from allotment_scheduler.shell.announcer import Announcer
+from allotment_scheduler.shell.api import Api, utc_now
+from allotment_scheduler.shell.api_access import Access
+from allotment_scheduler.shell.api_certificate import Certificate, server_name
+from allotment_scheduler.shell.api_views import Views
 from allotment_scheduler.shell.loop import Scheduler, tame_collector
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.reporter import Reporter
@@ -31,6 +35,7 @@ _logger = logging.getLogger(__name__)
 LEASE: Final = "allotment-scheduler"
 _LOOK_AT_SETTINGS: Final = 2.0
 _AFTER_FAULT: Final = 5.0
+_ASK_SECONDS: Final = 5.0
 
 
 class LiveSettings:
@@ -151,13 +156,31 @@ class Program:
         self._statuses = Statuses(scheduler, live, now=time.time, publish=metrics.tenants)
         self._announcer = Announcer(instance=identity, now=time.time)
         scheduler.on_evicted = self._announcer.evicted
+        self._api = self._api_of(live()) if live().api_port >= 0 else None
         for name in self._watches.names():
             self.readiness.await_(name)
-        metrics.gauge("starts_under_way", "Pods decided and not seen bound yet.", lambda: len(scheduler.ledger.starts))
-        metrics.gauge("quarantined_pods", "Pods set aside.", lambda: scheduler.ledger.in_quarantine)
-        metrics.gauge("pods", "Pods known, finished ones aside.", lambda: len(scheduler.state.pods))
-        metrics.gauge("nodes", "Nodes known.", lambda: len(scheduler.state.nodes.by_name))
-        metrics.gauge("bound_pods", "Starts of ours that the watch has confirmed.", lambda: scheduler.ledger.bound)
+        metrics.gauges(
+            starts_under_way=lambda: len(scheduler.ledger.starts),
+            quarantined_pods=lambda: scheduler.ledger.in_quarantine,
+            pods=lambda: len(scheduler.state.pods),
+            nodes=lambda: len(scheduler.state.nodes.by_name),
+            bound_pods=lambda: scheduler.ledger.bound,
+        )
+
+    def _api_of(self, settings: Settings) -> Api:
+        client = self._client.patiently(timeout=_ASK_SECONDS)
+        certificate = Certificate(client, namespace=settings.namespace, given=settings.api_certificate, now=utc_now)
+        # A free port is a developer's: then the API is at this machine, and at its Service otherwise.
+        host = server_name(settings.namespace) if settings.api_port else "127.0.0.1"
+        return Api(
+            Views(self._scheduler, self._reporter, clock=time.monotonic),
+            Access(client, clock=time.monotonic),
+            certificate,
+            host=settings.http_host,
+            port=settings.api_port,
+            url=lambda port: f"https://{host}:{port}",
+            observe=self._metrics.served,
+        )
 
     async def run(self, stop: asyncio.Event, lease: Lease) -> None:
         """Work until told to stop, or until a part fails."""
@@ -177,6 +200,8 @@ class Program:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watches.run(), name="watches")
             group.create_task(self._live.run(), name="settings")
+            if self._api is not None:
+                group.create_task(self._api.run(), name="api")
             await self._watches.synced(self.readiness.done)
             tame_collector()
             group.create_task(self._scheduler.stay_warm(), name="warm")
@@ -227,6 +252,7 @@ class Program:
         return {
             "identity": self._identity,
             "leading": progress.leading,
+            "apiPort": self._api.port if self._api is not None else None,
             "missing": list(self.readiness.missing),
             "cycles": progress.cycles,
             "lastCycleSeconds": round(progress.last_cycle_seconds, 6),

@@ -14,6 +14,15 @@ _CYCLE: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1
 _REQUEST: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10)
 _START: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600)
 
+ASKED: Final = {
+    "starts_under_way": "Pods decided and not seen bound yet.",
+    "quarantined_pods": "Pods set aside.",
+    "pods": "Pods known, finished ones aside.",
+    "nodes": "Nodes known.",
+    "bound_pods": "Starts of ours that the watch has confirmed.",
+}
+"""Figures that are read where they are kept, at each scrape."""
+
 
 class Metrics:
     """The scheduler's metrics; also takes note of the client's requests (`allotment_kube.Observer`)."""
@@ -70,6 +79,13 @@ class Metrics:
             buckets=_REQUEST,
             registry=registry,
         )
+        self._served = Histogram(
+            PREFIX + "api_answer_seconds",
+            "Time to answer callers of the scheduler's own API.",
+            ["path", "code"],
+            buckets=_REQUEST,
+            registry=registry,
+        )
         self._pending = Gauge(PREFIX + "pending_pods", "Pods that wait, by reason.", ["reason"], registry=registry)
         self._share = Gauge(PREFIX + "tenant_dominant_share", "Largest share.", ["tenant"], registry=registry)
         self._weighted = Gauge(
@@ -78,12 +94,19 @@ class Metrics:
         self._entitled = Gauge(
             PREFIX + "tenant_entitlement", "Entitlement, in units.", ["tenant", "resource"], registry=registry
         )
+        self._regret = Gauge(
+            PREFIX + "tenant_regret",
+            "The part of its entitlement that a tenant has not while pods of its wait; the worst resource counts.",
+            ["tenant"],
+            registry=registry,
+        )
         self._used = Gauge(PREFIX + "tenant_usage", "Use, in units.", ["tenant", "resource"], registry=registry)
         self._events = Gauge(PREFIX + "watch_events", "Events received, by kind.", ["kind"], registry=registry)
         self._relists = Gauge(PREFIX + "watch_relists", "Lists after the first one.", ["kind"], registry=registry)
         self._silence = Gauge(
             PREFIX + "watch_silence_seconds", "Seconds since the watch was last heard.", ["kind"], registry=registry
         )
+        self._asked = {name: Gauge(PREFIX + name, what, registry=registry) for name, what in ASKED.items()}
         self.leader = Gauge(PREFIX + "leader", "1 while this process holds the Lease.", registry=registry)
         self.settings_good = Gauge(
             PREFIX + "settings_good", "0 while the settings file is wrong and the last good one in force.",
@@ -91,15 +114,27 @@ class Metrics:
         )  # fmt: skip
         self.settings_good.set(1)
 
-    def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
-        """A figure that is asked at each scrape."""
-        Gauge(PREFIX + name, what, registry=self.registry).set_function(read)
+    def gauges(self, **read: Callable[[], float]) -> None:
+        """Give the sources of figures that are asked at each scrape, by the names in `ASKED`."""
+        for name, source in read.items():
+            self._asked[name].set_function(source)
+
+    def names(self) -> set[str]:
+        """Every metric by its name in queries, but for the endings of histograms."""
+        found = set()
+        for family in self.registry.collect():
+            found.add(f"{family.name}_total" if family.type == "counter" else family.name)
+        return found
 
     def observe(self, *, method: str, label: str, code: int, seconds: float) -> None:
         """Count one request."""
         self._requests.labels(method, label, str(code)).inc()
         if label:
             self._request_seconds.labels(method, label).observe(seconds)
+
+    def served(self, path: str, code: int, seconds: float) -> None:
+        """Count one answer of our own API."""
+        self._served.labels(path, str(code)).observe(seconds)
 
     def cycle(self, seconds: float, *, starts: int, evictions: int) -> None:
         """Count one cycle."""
@@ -137,13 +172,14 @@ class Metrics:
 
     def tenants(self, reports: list[dict[str, Any]]) -> None:
         """Publish every tenant's use and rights (`allotment_scheduler.core.report`)."""
-        for gauge in (self._share, self._weighted, self._entitled, self._used):
+        for gauge in (self._share, self._weighted, self._entitled, self._used, self._regret):
             gauge.clear()
         for report in reports:
             name = report["name"]
             self._share.labels(name).set(report["dominantShare"])
             if report["weightedShare"] is not None:
                 self._weighted.labels(name).set(report["weightedShare"])
+            self._regret.labels(name).set(regret(report))
             for resource, amount in report["used"].items():
                 self._used.labels(name, resource).set(amount)
             for resource, amount in report["entitlement"].items():
@@ -158,3 +194,14 @@ class Metrics:
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def regret(report: Mapping[str, Any]) -> float:
+    """The part of its entitlement that a tenant has not while pods of its wait: 0 to 1, of the worst resource."""
+    if not report["pending"]:
+        return 0.0
+    used, entitlement = report["used"], report["entitlement"]
+    missing: list[float] = [
+        1 - used.get(resource, 0) / amount for resource, amount in entitlement.items() if amount > 0
+    ]
+    return max([0.0, *missing])

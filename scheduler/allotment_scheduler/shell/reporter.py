@@ -101,6 +101,10 @@ class Reporter:
         pod = self._scheduler.state.pods.get(key)
         return self._why(pod) if pod is not None and pod.node is None and pod.spec.ours else None
 
+    def code(self, key: PodKey) -> str:
+        """Why a pod waits as last explained, in one word."""
+        return self._codes.get(key, "NotSeenYet")
+
     def _next(self, waiting: list[Pod], most: int) -> list[Pod]:
         if len(waiting) <= most:
             return waiting

@@ -6,6 +6,7 @@ force; fields in `FIXED` take effect at the next start only.
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
@@ -17,7 +18,7 @@ from allotment_scheduler.core.settings import Settings as CoreSettings
 FIXED: Final = frozenset(
     {
         "namespace", "http_host", "http_port", "lease_seconds", "connections", "pod_name", "pod_uid", "kubeconfig",
-        "share_policy", "log_format",
+        "share_policy", "log_format", "api_port", "api_certificate",
     }
 )  # fmt: skip
 """Fields whose change needs a restart."""
@@ -28,6 +29,12 @@ class Settings(ProgramSettings):
 
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port of /healthz, /readyz, /statusz and /metrics; 0 takes any free one."""
+
+    api_port: Annotated[int, Field(ge=-1, le=65535)] = 8443
+    """Port of the HTTPS API that tells tenants their shares and why their pods wait; 0 takes any free one, -1 none."""
+
+    api_certificate: Path | None = None
+    """Folder with the API's tls.crt, tls.key and, where another authority signed them, ca.crt; absent: our own."""
 
     connections: Annotated[int, Field(ge=8, le=1024)] = 96
     """Connections to the API server at once; bindings use all but a few of them."""

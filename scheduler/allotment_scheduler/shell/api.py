@@ -1,0 +1,193 @@
+"""The scheduler's HTTPS API: who has what, why a pod waits, how busy it is, from the live state.
+
+    GET /v1/tenants[?namespace=NS]        rows as `allot tenants` prints them
+    GET /v1/why?namespace=NS&name=NAME    a pod, or the pods of a Job
+    GET /v1/top[?namespace=NS]            the load
+
+With a namespace one sees the tenant that owns it, and needs the right to list pods there; without, everybody, and
+needs the right to list Tenants. Callers show a bearer token (`api_access`).
+
+Only the leader answers: what another copy knows is as true, but nobody acts by it. A copy that does not lead says 503;
+the next connection may meet the one that does. Errors are JSON: {"code": 403, "message": "..."}.
+
+It must never hold up deciding: answers are bounded, few at a time, and a fault in here ends neither the loop nor the
+program.
+"""
+
+import asyncio
+import datetime as dt
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from allotment_kube.errors import ApiError
+from allotment_kube.program import logs
+from allotment_scheduler.shell.api_access import Access, Right
+from allotment_scheduler.shell.api_certificate import Certificate
+from allotment_scheduler.shell.api_views import Views
+
+_logger = logging.getLogger(__name__)
+LIST_TENANTS: Final = Right("list", "allotment.dev", "tenants")
+_AT_ONCE: Final = 4
+_LOOK_AT_CERTIFICATE: Final = 60.0
+_AFTER_FAULT: Final = 15.0
+
+
+class Api:
+    """Serves the views to those who may see them.
+
+    Args:
+        views: what there is to see.
+        access: who may.
+        certificate: how we prove who we are.
+        host: address to listen on.
+        port: 0 takes any free one.
+        observe: told path, code and seconds of every answer, for metrics.
+    """
+
+    def __init__(
+        self,
+        views: Views,
+        access: Access,
+        certificate: Certificate,
+        *,
+        host: str,
+        port: int,
+        url: Callable[[int], str],
+        observe: Callable[[str, int, float], None],
+    ) -> None:
+        self._views = views
+        self._access = access
+        self._certificate = certificate
+        self._host = host
+        self._port = port
+        self._url = url
+        self._observe = observe
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._said = ""
+        self.port: int | None = None
+        """Where it listens; None while it does not."""
+
+    async def run(self) -> None:
+        """Serve until cancelled, beginning again after a fault."""
+        while True:
+            try:
+                await self._serve()
+            except (ApiError, OSError, ValueError, ssl.SSLError) as error:
+                if str(error) != self._said:
+                    self._said = str(error)
+                    _logger.warning("the API is not served: %s", error)
+            except Exception:
+                _logger.exception("the API failed; it begins again")
+            await asyncio.sleep(_AFTER_FAULT)
+
+    def application(self) -> web.Application:
+        """The routes."""
+        application = web.Application(client_max_size=1024)
+        for path, view in (("/v1/tenants", self._tenants), ("/v1/why", self._why), ("/v1/top", self._top)):
+            application.router.add_get(path, self._guarded(path, view))
+        return application
+
+    async def _serve(self) -> None:
+        await self._certificate.refresh()
+        runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, self._host, self._port, ssl_context=self._certificate.context)
+            await site.start()
+            self.port = int(runner.addresses[0][1])
+            logs.event(_logger, "the API is served", port=self.port)
+            published = False
+            while True:
+                if self._views.leading and not published:
+                    await self._certificate.publish(self._url(self.port))
+                    published = True
+                await asyncio.sleep(1.0 if not published else _LOOK_AT_CERTIFICATE)
+                await self._certificate.refresh()
+        finally:
+            self.port = None
+            await runner.cleanup()
+
+    # --- answering ----------------------------------------------------------------------------------------------
+
+    def _guarded(
+        self, path: str, view: Callable[[web.Request], Awaitable[Any]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def answer(request: web.Request) -> web.Response:
+            began = time.monotonic()
+            response = await self._answer(request, view)
+            self._observe(path, response.status, time.monotonic() - began)
+            return response
+
+        return answer
+
+    async def _answer(self, request: web.Request, view: Callable[[web.Request], Awaitable[Any]]) -> web.Response:
+        try:
+            if not self._views.leading:
+                return refusal(503, "this copy of the scheduler does not lead; ask again to reach another one")
+            async with self._slots:
+                return web.json_response(await view(request))
+        except _RefusedError as refused:
+            return refusal(refused.code, str(refused))
+        except ApiError as error:
+            _logger.warning("the API server could not be asked who may see this: %s", error)
+            return refusal(503, "the API server could not be asked whether you may see this; try again")
+
+    async def _tenants(self, request: web.Request) -> Any:  # noqa: ANN401 - JSON
+        return self._views.tenants(await self._scope(request))
+
+    async def _top(self, request: web.Request) -> Any:  # noqa: ANN401 - JSON
+        return self._views.top(await self._scope(request))
+
+    async def _why(self, request: web.Request) -> Any:  # noqa: ANN401 - JSON
+        namespace, name = request.query.get("namespace", ""), request.query.get("name", "")
+        if not namespace or not name:
+            raise _RefusedError(400, "give namespace and name, as in /v1/why?namespace=team-a&name=train-0")
+        await self._permit(request, Right("list", "", "pods", namespace))
+        return self._views.why(namespace, name)
+
+    async def _scope(self, request: web.Request) -> str | None:
+        """The one tenant that the caller asks for and may see; None for all of them."""
+        namespace = request.query.get("namespace", "")
+        if not namespace:
+            await self._permit(request, LIST_TENANTS)
+            return None
+        await self._permit(request, Right("list", "", "pods", namespace))
+        tenant = self._views.tenant_of(namespace)
+        if tenant is None:
+            raise _RefusedError(404, f"namespace {namespace} belongs to no tenant")
+        return tenant
+
+    async def _permit(self, request: web.Request, right: Right) -> None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise _RefusedError(401, "show a bearer token of this cluster")
+        user = await self._access.user(token.strip())
+        if user is None:
+            raise _RefusedError(401, "the cluster does not accept this token")
+        if not await self._access.allowed(user, right):
+            hint = "; ask for one namespace with ?namespace=NAME" if right is LIST_TENANTS else ""
+            raise _RefusedError(403, f"{user.name} may not {right}{hint}")
+
+
+class _RefusedError(Exception):
+    """What to answer instead."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def refusal(code: int, message: str) -> web.Response:
+    """An answer that is none."""
+    headers = {"Retry-After": "1"} if code == 503 else {"WWW-Authenticate": "Bearer"} if code == 401 else {}
+    return web.json_response({"code": code, "message": message}, status=code, headers=headers)
+
+
+def utc_now() -> dt.datetime:
+    """The present time."""
+    return dt.datetime.now(dt.UTC)

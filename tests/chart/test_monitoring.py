@@ -1,0 +1,63 @@
+"""Dashboard and alerts: whole, and of metrics that the scheduler really has."""
+
+import json
+import re
+from typing import Any
+
+import yaml
+
+from allotment_scheduler.shell.metrics import Metrics
+from builders.helm_chart import CHART, named, of_kind, render
+
+DASHBOARDS = CHART / "dashboards"
+ON = {"metrics.dashboard": True, "metrics.rules": True, "metrics.rulesLabels": {"release": "prometheus"}}
+METRIC = re.compile(r"\ballotment_[a-z0-9_]+")
+SERIES = re.compile(r"_(bucket|count|sum)$")
+
+
+def expressions() -> dict[str, str]:
+    """Every query of the dashboard and of the alerts, by where it stands."""
+    dashboard = json.loads((DASHBOARDS / "allotment.json").read_text())
+    rules = yaml.safe_load((DASHBOARDS / "alerts.yaml").read_text())
+    found = {
+        f"{panel['title']} {each['refId']}": each["expr"] for panel in dashboard["panels"] for each in panel["targets"]
+    }
+    found |= {each["name"]: each["query"] for each in dashboard["templating"]["list"] if each["type"] == "query"}
+    return found | {rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"]}
+
+
+def test_every_metric_in_dashboard_and_alerts_exists() -> None:
+    known = Metrics().names()
+    queried = {
+        where: {SERIES.sub("", name) for name in METRIC.findall(query)} for where, query in expressions().items()
+    }
+
+    assert {where: sorted(names - known) for where, names in queried.items() if names - known} == {}
+    assert [where for where, names in queried.items() if not names] == []
+
+
+def test_what_is_written_about_every_alert_can_be_found() -> None:
+    operations = (CHART.parents[1] / "docs" / "operations.md").read_text()
+    alerts = [
+        rule for group in yaml.safe_load((DASHBOARDS / "alerts.yaml").read_text())["groups"] for rule in group["rules"]
+    ]
+
+    assert [rule["alert"] for rule in alerts if f"`{rule['alert']}`" not in operations] == []
+    for rule in alerts:
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert rule["annotations"].keys() == {"summary", "description"}
+
+
+def test_dashboard_and_alerts_arrive_whole() -> None:
+    objects: list[dict[str, Any]] = render(ON)
+    dashboard = named(objects, "ConfigMap", "allotment-dashboard")
+    rule = named(objects, "PrometheusRule", "allotment")
+
+    assert json.loads(dashboard["data"]["allotment.json"]) == json.loads((DASHBOARDS / "allotment.json").read_text())
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert rule["spec"] == yaml.safe_load((DASHBOARDS / "alerts.yaml").read_text())
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_neither_is_there_unless_asked_for() -> None:
+    assert not [it for it in of_kind(render(), "PrometheusRule", "ConfigMap") if "monitoring" in str(it["metadata"])]

@@ -1,0 +1,209 @@
+"""The scheduler's API: who is let in, what they see, and how its certificate comes about."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from cryptography import x509
+
+from allotment_kube.certificates import authority, hosts_of, issue
+from allotment_kube.client import Client
+from allotment_kube.errors import UnavailableError
+from allotment_kube.models import Object
+from allotment_kube.resources import CONFIG_MAPS, SECRETS, Resource
+from allotment_scheduler.shell.api import Api
+from allotment_scheduler.shell.api_access import ACCESS_REVIEWS, KEPT_SECONDS, Access, Right, User
+from allotment_scheduler.shell.api_certificate import NAME, Certificate
+from allotment_scheduler.shell.api_views import Views
+from fakes.api_server import FakeApiServer
+from fakes.in_process import InProcessTransport
+
+NOW = dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
+
+
+class Reviews:
+    """Answers reviews from a table: token to user, and which user may list pods of which namespace."""
+
+    def __init__(self, users: Mapping[str, str], pods: Mapping[str, set[str]], admins: set[str]) -> None:
+        self.users, self.pods, self.admins = users, pods, admins
+        self.asked: list[str] = []
+        self.broken = False
+
+    async def create(self, resource: Resource[Any], body: Object, *, namespace: str = "", dry_run: bool = False) -> Any:
+        assert not namespace
+        assert not dry_run
+        if self.broken:
+            raise UnavailableError("no answer")
+        self.asked.append(resource.kind)
+        if resource is not ACCESS_REVIEWS:
+            user = self.users.get(body["spec"]["token"])
+            return {"status": {"authenticated": user is not None, "user": {"username": user}} if user else {}}
+        user, wanted = body["spec"]["user"], body["spec"]["resourceAttributes"]
+        if wanted["resource"] == "tenants":
+            return {"status": {"allowed": user in self.admins}}
+        return {"status": {"allowed": user in self.pods.get(wanted["namespace"], set())}}
+
+
+class Shown:
+    """Stands for the views: two tenants, each with the namespace of its name."""
+
+    leading = True
+
+    def tenant_of(self, namespace: str) -> str | None:
+        return namespace if namespace in {"red", "blue"} else None
+
+    def tenants(self, only: str | None = None) -> list[dict[str, Any]]:
+        return [{"name": name} for name in ("red", "blue") if only in (None, name)]
+
+    def why(self, namespace: str, name: str) -> list[dict[str, Any]]:
+        return [{"namespace": namespace, "pod": name}]
+
+    def top(self, only: str | None = None) -> dict[str, Any]:
+        return {"tenants": self.tenants(only)}
+
+
+def reviews() -> Reviews:
+    users = {"red-token": "rita", "root-token": "root", "odd-token": "odd"}
+    return Reviews(users, {"red": {"rita"}, "plain": {"odd"}}, {"root"})
+
+
+async def get(
+    path: str, token: str = "", *, shown: Shown | None = None, asked: Reviews | None = None
+) -> tuple[int, Any]:
+    """Ask an API over plain HTTP; returns code and body."""
+    served: list[tuple[str, int]] = []
+    api = Api(
+        cast("Views", shown or Shown()),
+        Access(asked or reviews(), clock=lambda: 0.0),
+        cast("Certificate", None),
+        host="127.0.0.1",
+        port=0,
+        url=str,
+        observe=lambda path, code, _: served.append((path, code)),
+    )
+    async with TestClient(TestServer(api.application())) as client:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        answer = await client.get(path, headers=headers)
+        body = await answer.json()
+    assert served == [(path.partition("?")[0], answer.status)]
+    return answer.status, body
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "want"),
+    [
+        ("/v1/tenants", "root-token", [{"name": "red"}, {"name": "blue"}]),
+        ("/v1/tenants?namespace=red", "red-token", [{"name": "red"}]),
+        ("/v1/top?namespace=red", "red-token", {"tenants": [{"name": "red"}]}),
+        ("/v1/why?namespace=red&name=p", "red-token", [{"namespace": "red", "pod": "p"}]),
+    ],
+)
+async def test_one_sees_what_one_may(path: str, token: str, want: Any) -> None:
+    assert await get(path, token) == (200, want)
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "code", "says"),
+    [
+        ("/v1/tenants", "", 401, "bearer token"),
+        ("/v1/tenants", "stolen", 401, "does not accept"),
+        ("/v1/tenants", "red-token", 403, "rita may not list tenants.allotment.dev of the whole cluster"),
+        ("/v1/tenants?namespace=blue", "red-token", 403, "rita may not list pods in namespace blue"),
+        ("/v1/top", "red-token", 403, "?namespace="),
+        ("/v1/why?namespace=blue&name=p", "red-token", 403, "namespace blue"),
+        ("/v1/why?name=p", "red-token", 400, "give namespace and name"),
+        ("/v1/tenants?namespace=plain", "odd-token", 404, "belongs to no tenant"),
+    ],
+)
+async def test_everything_else_is_refused_in_words(path: str, token: str, code: int, says: str) -> None:
+    got, body = await get(path, token)
+
+    assert (got, body["code"]) == (code, code)
+    assert says in body["message"]
+
+
+async def test_a_copy_that_does_not_lead_says_so_and_asks_nobody() -> None:
+    shown, asked = Shown(), reviews()
+    shown.leading = False
+
+    code, body = await get("/v1/tenants", "root-token", shown=shown, asked=asked)
+
+    assert (code, asked.asked) == (503, [])
+    assert "does not lead" in body["message"]
+
+
+async def test_who_cannot_be_checked_is_not_let_in() -> None:
+    asked = reviews()
+    asked.broken = True
+
+    assert (await get("/v1/tenants", "root-token", asked=asked))[0] == 503
+
+
+async def test_answers_are_kept_for_a_while_and_rights_end() -> None:
+    asked, clock = reviews(), [0.0]
+    access = Access(asked, clock=lambda: clock[0])
+    user = await access.user("red-token")
+    assert isinstance(user, User)
+    right = Right("list", "", "pods", "red")
+    assert [await access.allowed(user, right) for _ in range(3)] == [True] * 3
+    assert await access.user("red-token") == user
+    assert asked.asked == ["TokenReview", "SubjectAccessReview"]
+
+    asked.pods = {}
+    clock[0] = KEPT_SECONDS
+
+    assert not await access.allowed(user, right)
+
+
+def empty(kind: str) -> Object:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": NAME, "namespace": "system"}}
+
+
+def fresh(server: FakeApiServer) -> Client:
+    return Client(InProcessTransport(server))
+
+
+async def test_copies_share_one_authority_and_publish_it() -> None:
+    server = FakeApiServer()
+    server.put(SECRETS, empty("Secret"))
+    server.put(CONFIG_MAPS, empty("ConfigMap"))
+    copies = [Certificate(fresh(server), namespace="system", given=None, now=lambda: NOW) for _ in range(3)]
+
+    await asyncio.gather(*(copy.refresh() for copy in copies))
+    published = []
+    for copy in copies:
+        await copy.publish("https://127.0.0.1:1")
+        published.append(await fresh(server).get(CONFIG_MAPS.untyped, NAME, namespace="system"))
+
+    assert len({each["data"]["ca.crt"] for each in published}) == 1
+    assert published[0]["data"]["serverName"] == "allotment-scheduler-api.system.svc"
+    assert all(copy.context.get_ca_certs() == [] for copy in copies)
+
+
+async def test_an_administrators_certificate_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    def write(days: int) -> bytes:
+        signer = authority("bank", now=NOW)
+        leaf = issue(signer, "api", now=NOW, hosts=["allotment-scheduler-api.system.svc"], lifetime=dt.timedelta(days))
+        (tmp_path / "tls.crt").write_bytes(leaf.certificate_pem)
+        (tmp_path / "tls.key").write_bytes(leaf.key_pem)
+        (tmp_path / "ca.crt").write_bytes(signer.certificate_pem)
+        return signer.certificate_pem
+
+    server = FakeApiServer()
+    server.put(CONFIG_MAPS, empty("ConfigMap"))
+    client = fresh(server)
+    certificate = Certificate(client, namespace="system", given=tmp_path, now=lambda: NOW)
+    for days in (1, 2):
+        signer = write(days)
+        await certificate.refresh()
+        await certificate.publish("https://x")
+        told = await client.get(CONFIG_MAPS.untyped, NAME, namespace="system")
+
+        assert told["data"]["ca.crt"].encode() == signer
+    assert "allotment-scheduler-api.system.svc" in hosts_of(
+        x509.load_pem_x509_certificate((tmp_path / "tls.crt").read_bytes())
+    )
