@@ -46,7 +46,6 @@ class Target:
         cold_minutes: what a first build takes on two cores, for the announcement.
         binary_mb: size of the binary.
         cache_gb: what the build leaves in the caches.
-        cgo: whether it needs the machine's C compiler.
     """
 
     module: str
@@ -56,7 +55,6 @@ class Target:
     cold_minutes: int
     binary_mb: int
     cache_gb: float
-    cgo: bool = False
 
     @property
     def label(self) -> str:
@@ -146,7 +144,7 @@ def _build(
     environment: Mapping[str, str],
 ) -> None:
     _announce(target, layout, progress)
-    go = _Go(toolchain, source, go_environment(target, layout, environment), progress)
+    go = _Go(toolchain, source, go_environment(layout, environment), progress)
     started = time.monotonic()
     packages = go.stale_packages(target)
     binary.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +176,7 @@ def _announce(target: Target, layout: Layout, progress: Progress) -> None:
     )
 
 
-def go_environment(target: Target, layout: Layout, environment: Mapping[str, str]) -> dict[str, str]:
+def go_environment(layout: Layout, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of our Go commands: ours where it decides the result, the user's where it finds the network."""
     return {
         **environment,
@@ -187,7 +185,7 @@ def go_environment(target: Target, layout: Layout, environment: Mapping[str, str
         "GOFLAGS": "",
         "GOWORK": "off",
         "GOTOOLCHAIN": "local",
-        "CGO_ENABLED": "1" if target.cgo else "0",
+        "CGO_ENABLED": "0",  # no C compiler is needed, and all targets share what is compiled
         "GOOS": environment.get("GOOS", ""),
         "GOARCH": environment.get("GOARCH", ""),
     }

@@ -185,7 +185,7 @@ def test_a_full_disk_is_noticed_before_the_build(workshop: Workshop, monkeypatch
 def test_the_users_go_settings_do_not_leak_in_but_the_proxy_does(workshop: Workshop) -> None:
     users = {"GOFLAGS": "-mod=vendor", "GOWORK": "/w", "CGO_ENABLED": "1", "GOCACHE": "/c", "GOPROXY": "https://p.test"}
 
-    ours = build.go_environment(build.CONTROL_PLANE, workshop.layout, users)
+    ours = build.go_environment(workshop.layout, users)
 
     assert ours["GOFLAGS"] == ""
     assert ours["GOWORK"] == "off"
@@ -264,3 +264,17 @@ def test_logs_get_a_line_per_step_and_then_only_now_and_then(capsys: pytest.Capt
     progress.step("Linking")
 
     assert capsys.readouterr().out.splitlines() == ["Compiling: 0 of 100", "Linking"]
+
+
+def _pinned(module: str) -> dict[str, str]:
+    lines = (module_source(module) / "go.mod").read_text().splitlines()
+    parts = [line.split() for line in lines if line.startswith("\t")]
+    return {name: version for name, version, *_ in parts if version.startswith("v")}
+
+
+def test_the_nodes_kubernetes_pins_what_the_control_planes_pins() -> None:
+    """The compiler's cache then serves both: with one version apart, nearly everything is compiled twice."""
+    ours, theirs = _pinned("node/kubernetes"), _pinned("controlplane")
+
+    assert len(ours) > 100
+    assert {name: (ours[name], theirs[name]) for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]} == {}

@@ -29,7 +29,7 @@ def prepare(names: list[str], *, layout: Layout, progress: Progress) -> None:
     Raises:
         LocalClusterError: the machine lacks something, or something could not be fetched or built.
     """
-    requirements.check({**requirements.RUN_PACKAGES, **requirements.IMAGE_PACKAGES, **requirements.BUILD_PACKAGES})
+    requirements.check({**requirements.RUN_PACKAGES, **requirements.IMAGE_PACKAGES})
     built = supplies.gather(chosen(names), layout=layout, progress=progress, environment=os.environ)
     cache = ImageCache(layout, progress)
     for recipe in node_images(built):

@@ -1,5 +1,7 @@
 """The programs of a node: those we build from pinned Go modules, and those of the machine.
 
+The kubelet's module pins the versions that the control plane's pins: who has built one has compiled most of the other.
+
 ALLOTMENT_NODE_BINARIES may name a folder that holds built ones (allotment-node, kube-router, coredns, pause).
 """
 
@@ -24,10 +26,9 @@ KUBERNETES = Target(
         ("k8s.io/component-base/version.gitVersion", KUBERNETES_VERSION),
         ("k8s.io/client-go/pkg/version.gitVersion", KUBERNETES_VERSION),
     ),
-    cold_minutes=5,
+    cold_minutes=8,
     binary_mb=87,
     cache_gb=2.0,
-    cgo=True,  # the kubelet reads the machine's state through cadvisor, which has no other way
 )
 PAUSE = Target(
     module="node/kubernetes",

@@ -45,9 +45,6 @@ RUN_PACKAGES: Mapping[str, str] = {
 IMAGE_PACKAGES: Mapping[str, str] = {"debootstrap": "debootstrap", "mvn": "maven"}
 """Program → Debian package, for making the services' images."""
 
-BUILD_PACKAGES: Mapping[str, str] = {"gcc": "gcc"}
-"""Program → Debian package, for building the kubelet."""
-
 _FILE_SYSTEMS = {"overlay": "containers", "xfs": "volumes"}
 _BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _LOOP_CONTROL = Path("/dev/loop-control")
@@ -68,7 +65,7 @@ class Lack:
     module: str = ""
 
 
-def lacks(programs: Mapping[str, str] = {**RUN_PACKAGES, **IMAGE_PACKAGES, **BUILD_PACKAGES}) -> list[Lack]:
+def lacks(programs: Mapping[str, str] = {**RUN_PACKAGES, **IMAGE_PACKAGES}) -> list[Lack]:
     """Everything that is missing on this machine, the machine itself first."""
     return [*_machine_lacks(), *_kernel_lacks(), *_program_lacks(programs)]
 
@@ -102,8 +99,6 @@ def _program_lacks(programs: Mapping[str, str]) -> Iterable[Lack]:
             f"No folder of {', '.join(map(str, CNI_FOLDERS))} holds the network plugins {', '.join(_CNI_PLUGINS)}.",
             ("containernetworking-plugins",),
         )
-    if "gcc" in programs and not Path("/usr/include/stdio.h").exists():
-        yield Lack("The C library's headers are missing, which the kubelet's build needs.", ("libc6-dev",))
 
 
 def search_path(environment: Mapping[str, str] = os.environ) -> str:
