@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from allotment_local.cluster import LocalCluster
 from allotment_local.errors import ExitCode, LocalClusterError
 from allotment_local.real_node import requirements
 from allotment_local.real_node.cgroups import CgroupTree
+from allotment_local.real_node.fleet import Fleet
+from allotment_local.real_node.images import recipes
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +31,22 @@ def test_everything_missing_is_named_with_one_command_that_brings_it() -> None:
     assert command.endswith(
         "conntrack containerd containernetworking-plugins iproute2 ipset iptables mount runc util-linux xfsprogs"
     )
+
+
+def test_what_an_image_is_made_with_is_asked_for_before_anything_slow_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Only where the image is not there yet; the programs of nodes take minutes to build."""
+    monkeypatch.setenv("ALLOTMENT_CACHE", str(tmp_path / "cache"))
+    fleet = Fleet(LocalCluster("bare", state=tmp_path / "state"))
+
+    with pytest.raises(LocalClusterError) as caught:
+        fleet.up(images=[recipes.kafka()])
+
+    assert "The program debootstrap is missing." in caught.value.message
+    assert "The program mvn is missing." in caught.value.message
+    assert " maven " in caught.value.hint
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(

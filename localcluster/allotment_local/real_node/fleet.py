@@ -105,7 +105,10 @@ class Fleet:
         Raises:
             LocalClusterError: the machine cannot carry real nodes, or one does not become ready.
         """
-        requirements.check()
+        needed = requirements.RUN_PACKAGES
+        if not all(map(self._images.holds, images)):
+            needed = {**needed, **requirements.IMAGE_PACKAGES}
+        requirements.check(needed)
         if not 1 <= count <= MAX_NODES:
             raise InvalidInputError(f"{count} real nodes cannot be had.", hint=f"Ask for 1 to {MAX_NODES}.")
         built = supplies.gather(images, layout=self.cluster.layout, progress=self._progress, environment=environment)

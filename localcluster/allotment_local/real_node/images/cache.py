@@ -61,13 +61,24 @@ class ImageCache:
         with self._turn():
             return self._image(recipe)
 
-    def _image(self, recipe: Recipe) -> Image:
-        layout = ImageLayout(self._folder)
-        made = self._folder / "made" / f"{recipe.key}.json"
+    def holds(self, recipe: Recipe) -> bool:
+        """Whether the recipe's image is there."""
+        return self._found(recipe) is not None
+
+    def _found(self, recipe: Recipe) -> Image | None:
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            image = msgspec.json.decode(made.read_bytes(), type=Image)
-            if layout.holds(image):
+            image = msgspec.json.decode(self._made(recipe).read_bytes(), type=Image)
+            if ImageLayout(self._folder).holds(image):
                 return image
+        return None
+
+    def _made(self, recipe: Recipe) -> Path:
+        return self._folder / "made" / f"{recipe.key}.json"
+
+    def _image(self, recipe: Recipe) -> Image:
+        if found := self._found(recipe):
+            return found
+        layout = ImageLayout(self._folder)
         below = self._image(recipe.base).layers if recipe.base else ()
         self._progress.step(f"Making the image {recipe.reference}")
         started = time.monotonic()
@@ -78,7 +89,7 @@ class ImageCache:
             recipe.fill(Path(root), downloads)
             layer = layout.add_layer(Path(root), owner=recipe.owner)
         image = layout.add_image(recipe.names, (*below, layer), inherited(recipe))
-        _write(made, msgspec.json.encode(image))
+        _write(self._made(recipe), msgspec.json.encode(image))
         size, seconds = layer.size / 1e6, time.monotonic() - started
         self._progress.say(f"Made the image {recipe.reference}: {size:.0f} MB in {seconds:.0f} s.")
         return image
