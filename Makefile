@@ -1,7 +1,7 @@
 # Every target sets up what it needs: a .venv from uv.lock, and, where a cluster runs, the one-time build of the
 # control plane. Nothing outside this folder and the user's cache folder changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup controlplane demo test check format generate e2e bench bench-live soak mutants clean
+.PHONY: help setup controlplane demo test check format generate e2e bench bench-live chaos soak mutants clean
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
@@ -48,6 +48,9 @@ bench: setup ## benchmarks of the engine and the client; figures also in build/
 bench-live: controlplane ## the live scheduler beside kube-scheduler, on a local cluster
 	@mkdir -p build
 	@$(BIN)/python tests/benchmarks/bench_live.py $(ARGS)
+
+chaos: controlplane ## the scheduler under faults of network, machines and control plane; minutes
+	@$(PYTEST) -s -m soak tests/scheduler_live/test_chaos.py $(ARGS)
 
 soak: controlplane ## the long versions of the tests
 	@$(PYTEST) -m soak $(ARGS)

@@ -38,8 +38,10 @@ from .errors import (
     AlreadyExistsError,
     ApiError,
     ConflictError,
+    GoneError,
     LeadershipLostError,
     NotFoundError,
+    ProtocolError,
     RetryError,
 )
 from .models import Object
@@ -48,6 +50,8 @@ from .retries import NEVER_REPEAT
 
 _logger = logging.getLogger(__name__)
 _LEASES: Final = LEASES.untyped
+_PASSING: Final = (RetryError, GoneError, ProtocolError)
+"""Failures that say nothing about who holds the Lease, whoever on the way made them up: time alone decides."""
 
 
 def boot_clock() -> float:
@@ -192,7 +196,7 @@ class Lease:
             try:
                 if await self._try_acquire():
                     break
-            except RetryError as error:
+            except _PASSING as error:
                 _logger.info("lease %s: %s", self._name, error)
             await self._pause()
         # A predecessor's last writes may be on their way; keep renewing while they run out.
@@ -279,7 +283,7 @@ class Lease:
                 await self._renew()
         except TimeoutError:
             raise LeadershipLostError(f"no renewal of {self._name} within {self.settings.renew_deadline:g} s") from None
-        except RetryError as error:
+        except _PASSING as error:
             _logger.warning("lease %s: renewal failed: %s", self._name, error)
             self._record = None  # what became of it is read before the next try
 

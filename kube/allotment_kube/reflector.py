@@ -28,7 +28,7 @@ import msgspec
 
 from .client import DEFAULT_PAGE_SIZE, Client
 from .decoding import UndecodableObject, WatchEvent
-from .errors import DeniedError, GoneError, NotFoundError, ProtocolError, RetryError
+from .errors import ApiError, GoneError, RetryError
 from .resources import Resource
 from .retries import Backoff
 from .watch import WatchSettings, watch
@@ -177,7 +177,7 @@ class Reflector(Generic[T]):
         await self._synced.wait()
 
     async def run(self) -> None:
-        """List and watch until cancelled. Ends by itself only if the handler fails or credentials are refused."""
+        """List and watch until cancelled. Ends by itself only if the handler fails."""
         attempt = 0
         while True:
             began = asyncio.get_running_loop().time()
@@ -188,8 +188,9 @@ class Reflector(Generic[T]):
                 failure: Exception | None = None
             except GoneError as error:
                 failure, self._version = error, ""
-            except (RetryError, NotFoundError, DeniedError, ProtocolError, _StaleListError) as error:
-                # Missing kinds and rights are worth waiting for as well: a CRD or a role may be a second away.
+            except (ApiError, _StaleListError) as error:
+                # Missing kinds and rights are worth waiting for as well: a CRD or a role may be a second away. So is
+                # whatever a proxy on the way makes up.
                 failure = error
             peaceful = asyncio.get_running_loop().time() - began
             attempt = 0 if failure is None or peaceful > _PEACE else attempt

@@ -356,3 +356,21 @@ async def test_any_history_ends_well(seed: int) -> None:
         assert not scheduler.ledger.starts, world.plan.describe()
         assert not scheduler.engine.cycle(EPOCH + 10_000), world.plan.describe()
     check(scheduler.state)
+
+
+async def test_a_pod_whose_own_binding_is_under_way_is_not_evicted_before_it_stands() -> None:
+    """An eviction of a pod without a node would delete it."""
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        world.plan.script(Verb.BIND, *[Fault.UNAVAILABLE] * 3)
+        world.pod("a", "victim", cpu="2")
+        await until(lambda: world.plan.injected[Verb.BIND, Fault.UNAVAILABLE] > 0)
+        world.pod("a", "claimant", cpu="2", priority=9)
+        stood = False
+        while world.bound() != {"claimant": "n"}:
+            victim = world.server.get(PODS, "victim", "a")
+            stood = stood or "victim" in world.bound()
+            assert victim is not None or stood, "it was evicted from nowhere"
+            await asyncio.sleep(0.02)
+    check(scheduler.state)

@@ -56,6 +56,15 @@ class Fate(Enum):
     REFUSED = "refused"
     NEEDLESS = "needless"
     """Nobody waits for the room any more; it was not asked for."""
+    ABSENT = "absent"
+    """The pod never came to its node: its Binding came to nothing, and it holds no room."""
+
+
+class Prospect(Enum):
+    """What there is to do about an eviction."""
+
+    ASK = "ask"
+    LATER = "later"
 
 
 class Evictor:
@@ -65,7 +74,7 @@ class Evictor:
         client: guarded by the Lease.
         report: told what became of each eviction, with the server's message.
         abandon: told that a claimant cannot be held room for.
-        wanted: whether an eviction still serves anybody.
+        prospect: asked before each request: ASK, or LATER while the pod's own Binding is under way, or its fate.
     """
 
     def __init__(
@@ -74,10 +83,10 @@ class Evictor:
         *,
         report: Callable[[Departure, Fate, str], None],
         abandon: Callable[[Start, str], None],
-        wanted: Callable[[Departure], bool] = lambda _: True,
+        prospect: Callable[[Departure], "Fate | Prospect"],
     ) -> None:
         self._client = client
-        self._wanted = wanted
+        self._prospect = prospect
         self._report = report
         self._abandon = abandon
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -133,8 +142,11 @@ class Evictor:
         namespace, name = departure.key
         try:
             async with self._slots:
-                if not self._wanted(departure):
-                    return Fate.NEEDLESS, "nobody waits for its room any more"
+                prospect = self._prospect(departure)
+                if prospect is Prospect.LATER:
+                    return None, "its own Binding is under way"
+                if isinstance(prospect, Fate):
+                    return prospect, ""
                 await self._client.evict(namespace, name, uid=departure.uid)
         except NotFoundError as error:
             return Fate.GONE, str(error)

@@ -34,7 +34,7 @@ from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.shell import recovery, succession
 from allotment_scheduler.shell.binder import Binder, BindingClient, Outcome, jitter_with
-from allotment_scheduler.shell.evictor import EvictionClient, Evictor, Fate
+from allotment_scheduler.shell.evictor import EvictionClient, Evictor, Fate, Prospect
 from allotment_scheduler.shell.ledger import Departure, Ledger, Phase, Start, Undertaking
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.picture import Picture
@@ -139,7 +139,7 @@ class Scheduler:
             report=self._bound,
             jitter=jitter_with(self._rng.random),
         )
-        evictor = Evictor(client, report=self._evicted, abandon=self._abandoned, wanted=self.ledger.is_wanted)
+        evictor = Evictor(client, report=self._evicted, abandon=self._abandoned, prospect=self._prospect)
         self.recover()
         self.progress.leading = True
         try:
@@ -216,6 +216,10 @@ class Scheduler:
         plans: dict[PodKey, list[Departure]] = {}
         starters = {decided.unit for decided in done.starts}
         for evict in done.evictions:
+            start = self.ledger.starts.get(evict.pod)
+            if start is not None and start.phase is Phase.WAITING:
+                self._withdraw(start)  # it was never sent there: nobody need be asked
+                continue
             pod = self.state.pods[evict.pod]
             departure = Departure(evict.pod, pod.spec.uid, evict.node, evict.claimant, evict.rule, now)
             departure.for_nobody = evict.claimant not in starters
@@ -317,11 +321,18 @@ class Scheduler:
             return True
         return False if any(each.spec.deleting for each in node.pods.values()) else None
 
-    def _forget(self, start: Start) -> None:
-        """A start comes to nothing: its pod waits again."""
+    def _withdraw(self, start: Start) -> None:
         self.ledger.close(start)
         if start.nominated:
             self._mark_is_over(start)
+
+    def _forget(self, start: Start) -> None:
+        """A start comes to nothing: its pod waits again."""
+        self._withdraw(start)
+        departure = self.ledger.departures.get(start.key)
+        if departure is not None and departure.uid == start.uid and not departure.accepted:
+            self._evicted(departure, Fate.ABSENT, "its own Binding came to nothing")
+            return
         pod = self.state.pods.get(start.key)
         if pod is None or pod.spec.uid != start.uid:
             return
@@ -377,6 +388,8 @@ class Scheduler:
             self.on_evicted(departure)
         elif fate is Fate.NEEDLESS:
             self._keep(departure)
+        elif fate is Fate.ABSENT:
+            self._absent(departure)
         elif fate is Fate.REFUSED:
             self._keep(departure)
             undertaking = self.ledger.undertakings.get(departure.claimant)
@@ -385,11 +398,32 @@ class Scheduler:
 
     def _keep(self, departure: Departure) -> None:
         """A pod that we wanted to evict stays."""
+        if self.ledger.departures.get(departure.key) is not departure:
+            return
         self.ledger.stay(departure)
         pod = self.state.pods.get(departure.key)
         if pod is not None and pod.spec.uid == departure.uid and pod.leaving:
             self.state.apply(ev.PodSeen(replace(pod.spec, deleting=False)))
         self._wake.set()
+
+    def _absent(self, departure: Departure) -> None:
+        """A pod that we wanted to evict never came to its node: it waits, and its room is free."""
+        if self.ledger.departures.get(departure.key) is not departure:
+            return
+        self.ledger.stay(departure)
+        pod = self.state.pods.get(departure.key)
+        if pod is not None and pod.spec.uid == departure.uid and pod.leaving:
+            self.state.apply(ev.PodSeen(replace(pod.spec, node=None, deleting=False)))
+            self.picture.reconsider(departure.key)
+        self._wake.set()
+
+    def _prospect(self, departure: Departure) -> Fate | Prospect:
+        """What there is to do about an eviction now."""
+        if not self.ledger.is_wanted(departure):
+            return Fate.NEEDLESS
+        if self.ledger.node_of(departure.key, departure.uid) is not None:
+            return Prospect.LATER
+        return Prospect.ASK if departure.key in self.picture.seats else Fate.ABSENT
 
     def _give_up(self, undertaking: Undertaking, why: str) -> None:
         """A plan fails: its claimant waits again; victims that were not asked yet stay."""

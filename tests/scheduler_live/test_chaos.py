@@ -1,0 +1,206 @@
+"""Chaos on a real API server: whatever the network, the machines and the control plane do, the history stays sound.
+
+`make chaos` runs the long version: minutes under faults, with etcd and the API server killed too, and only counted if
+every class of requests has seen at least 50 faults. The short version runs with all tests, for 25 seconds, without
+kills of the control plane, and asks for one fault in every class: more do not fit into its time. Both print their
+seed; ALLOTMENT_CHAOS_SEED and ALLOTMENT_CHAOS_SECONDS set it, and the time.
+"""
+
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from allotment_local.cluster import LocalCluster
+from allotment_local.progress import reporter
+from builders.api_server import Actor, ApiServer
+from builders.chaos import GANG, Bustle, Replicas, is_in_force, tenants_of
+from builders.ground import Ground
+from builders.helm_chart import Release
+from builders.pod_history import PodHistory
+from builders.program_process import NAMESPACE, SchedulerProcess, eventually, kubeconfig_of_account
+from fakes.fault_proxy import CLASSES, FaultProxy
+
+LEAST_FAULTS = 50
+_EXTRA = 120
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{SchedulerProcess.account}"
+
+
+class ClusterLike(Protocol):
+    """What is needed of the shared fixture `cluster`."""
+
+    @property
+    def kubeconfig(self) -> Path: ...
+
+
+@dataclass
+class Stage:
+    """Where chaos takes place."""
+
+    kubeconfig: Path
+    """An administrator's."""
+    admin: Actor
+    account: Path
+    """A kubeconfig of the scheduler's own account."""
+    control_plane: LocalCluster | None = None
+    """Where the control plane may be killed, too."""
+    outages: list[str] = field(default_factory=list)
+
+    def kill(self, component: str) -> bool:
+        """End a part of the control plane as a power cut would, and start it again."""
+        assert self.control_plane is not None
+        found = next(each for each in self.control_plane.status().components if each.name == component)
+        if found.pid is not None:
+            os.kill(found.pid, signal.SIGKILL)
+        self.outages.append(component)
+        time.sleep(2)
+        self.control_plane.up()
+        return True
+
+
+def seed_and_seconds(default: float) -> tuple[int, float]:
+    seed = int(os.environ.get("ALLOTMENT_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
+    return seed, float(os.environ.get("ALLOTMENT_CHAOS_SECONDS") or default)
+
+
+def run(stage: Stage, tmp_path: Path, *, seed: int, seconds: float, least: int) -> None:
+    """Chaos for some time, then peace, and the reckoning."""
+    say = sys.stdout.write  # pytest shows it with a failure, and always under -s
+    say(f"\nchaos with ALLOTMENT_CHAOS_SEED={seed} for {seconds:.0f} s\n")
+    rng = random.Random(seed)
+    ground = Ground(stage.admin, f"c{uuid.uuid4().hex[:8]}")
+    bustle = Bustle(ground, rng)
+    proxy = FaultProxy(stage.kubeconfig, seed)
+    proxy.start()
+    replicas = Replicas(proxy.kubeconfig_for(stage.account, tmp_path / "proxied.kubeconfig"), tmp_path)
+    history: PodHistory | None = None
+    try:
+        bustle.prepare()
+        history = PodHistory(stage.kubeconfig, ground.name, bustle.rooms, bustle.limits, GANG)
+        history.start()
+        replicas.start()
+        proxy.calm = False
+        torment(
+            stage,
+            replicas,
+            bustle,
+            rng,
+            too_few=lambda: any(proxy.count(kind) < least for kind in CLASSES),
+            seconds=seconds,
+        )
+        proxy.calm = True
+        replicas.wake()
+        reckon(replicas, bustle, history)
+    finally:
+        say(f"{proxy.table()}\n")
+        say(f"{replicas.kills} kills, {replicas.freezes} freezes, ends {replicas.ends}, outages {stage.outages}\n")
+        if history is not None:
+            say(f"{history.binds} bound, {history.evictions} evicted, violations {history.violations}\n")
+            history.stop()
+        replicas.stop()
+        proxy.stop()
+        ground.leave()
+    bound = [deed.uid for deed in proxy.deeds if deed.kind == "bind"]
+    assert len(bound) == len(set(bound)), "a pod was bound twice"
+    assert not history.violations
+    assert not replicas.exceptions()
+    assert set(replicas.ends) <= {1}, "the scheduler ends with 1 when it loses the Lease, and otherwise not at all"
+    assert {kind: proxy.count(kind) for kind in CLASSES if proxy.count(kind) < least} == {}, "this run does not count"
+
+
+def torment(
+    stage: Stage,
+    replicas: Replicas,
+    bustle: Bustle,
+    rng: random.Random,
+    *,
+    too_few: Callable[[], bool],
+    seconds: float,
+) -> None:
+    """Bustle, and from time to time a blow to a leader or to the control plane.
+
+    A slow machine gets some more time if there have been too few faults.
+    """
+    began = time.monotonic()
+    blows: list[Callable[[], bool]] = [replicas.kill_leader, lambda: replicas.freeze_leader(12)]
+    if stage.control_plane is not None:
+        blows += [lambda: stage.kill("etcd"), lambda: stage.kill("kube-apiserver")]
+    turn = 0
+    next_blow = time.monotonic() + 6
+    while (gone := time.monotonic() - began) < seconds or (too_few() and gone < seconds + _EXTRA):
+        bustle.step()
+        replicas.look_after()
+        if time.monotonic() > next_blow and blows[turn % len(blows)]():
+            turn += 1
+            next_blow = time.monotonic() + rng.uniform(10, 18)
+        time.sleep(0.2)
+
+
+def reckon(replicas: Replicas, bustle: Bustle, history: PodHistory) -> None:
+    """Peace: everything converges, and the leader's picture is the truth."""
+    eventually(lambda: is_in_force(bustle.ground))
+    bustle.settle()
+
+    def placed() -> bool:
+        replicas.look_after()
+        assert not history.waiting(), history.waiting()
+        assert [history.bound(name) for name in tenants_of(bustle)] == [12, 0, 3 * GANG, 3]
+        return True
+
+    eventually(placed, timeout=240, because=replicas.tail)
+
+    def at_rest() -> bool:
+        replicas.look_after()
+        leader = replicas.leader()
+        found = leader.status() if leader is not None else {}
+        assert (found.get("startsUnderWay"), found.get("departures")) == (0, 0), found
+        return True
+
+    eventually(at_rest, because=replicas.tail)
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(480)
+def test_a_short_spell_of_chaos_leaves_a_sound_history(
+    credentials: Path, admin: Actor, cluster: ClusterLike, tmp_path: Path
+) -> None:
+    seed, seconds = seed_and_seconds(25)
+    stage = Stage(cluster.kubeconfig, admin, credentials)
+    try:
+        run(stage, tmp_path, seed=seed, seconds=seconds, least=1)
+    finally:
+        admin.request("DELETE", LEASE)
+
+
+@pytest.fixture(scope="module")
+def own_stage(cluster_state: Path) -> Iterator[Stage]:
+    """A control plane of its own, with the chart."""
+    with reporter() as progress, tempfile.TemporaryDirectory(prefix="allotment-chaos-") as folder:
+        running = LocalCluster("chaos", state=cluster_state, progress=progress)
+        running.up(tied_to_us=True)
+        try:
+            Release(running.kubeconfig).ensure()
+            api = ApiServer(running.kubeconfig)
+            account = kubeconfig_of_account(
+                running.kubeconfig, api.admin(), Path(folder), account=SchedulerProcess.account
+            )
+            yield Stage(running.kubeconfig, api.admin(), account, running)
+            api.close()
+        finally:
+            running.down()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_long_chaos_with_an_unreliable_control_plane_leaves_a_sound_history(own_stage: Stage, tmp_path: Path) -> None:
+    seed, seconds = seed_and_seconds(600)
+    run(own_stage, tmp_path, seed=seed, seconds=seconds, least=LEAST_FAULTS)
