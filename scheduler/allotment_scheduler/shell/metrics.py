@@ -107,6 +107,9 @@ class Metrics:
             PREFIX + "watch_silence_seconds", "Seconds since the watch was last heard.", ["kind"], registry=registry
         )
         self._asked = {name: Gauge(PREFIX + name, what, registry=registry) for name, what in ASKED.items()}
+        # Looking a child up by its labels costs more than counting: those of every request are kept.
+        self._counted: dict[tuple[str, str, int], Counter] = {}
+        self._timed: dict[tuple[str, str], Histogram] = {}
         self.leader = Gauge(PREFIX + "leader", "1 while this process holds the Lease.", registry=registry)
         self.settings_good = Gauge(
             PREFIX + "settings_good", "0 while the settings file is wrong and the last good one in force.",
@@ -128,9 +131,15 @@ class Metrics:
 
     def observe(self, *, method: str, label: str, code: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(method, label, str(code)).inc()
+        counted = self._counted.get((method, label, code))
+        if counted is None:
+            counted = self._counted[method, label, code] = self._requests.labels(method, label, str(code))
+        counted.inc()
         if label:
-            self._request_seconds.labels(method, label).observe(seconds)
+            timed = self._timed.get((method, label))
+            if timed is None:
+                timed = self._timed[method, label] = self._request_seconds.labels(method, label)
+            timed.observe(seconds)
 
     def served(self, path: str, code: int, seconds: float) -> None:
         """Count one answer of our own API."""

@@ -4,6 +4,7 @@ Field meanings are those of kube-scheduler; where the API server fills in defaul
 the same defaults are taken here.
 """
 
+from functools import lru_cache
 from itertools import product
 
 from allotment_api.labels import (
@@ -16,13 +17,14 @@ from allotment_api.labels import (
 from allotment_kube import pods as kube
 from allotment_scheduler.core.events import PodGone
 from allotment_scheduler.core.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
-from allotment_scheduler.core.selectors import NodeSelectorTerm
+from allotment_scheduler.core.selectors import NodeSelectorTerm, Toleration
 from allotment_scheduler.translation.devices import DeviceNeeds, Devices
 from allotment_scheduler.translation.requests import requests_of
 from allotment_scheduler.translation.scalars import positive, seconds
 from allotment_scheduler.translation.selectors import label_selector, node_term, node_terms, toleration
 
 _NO_DEVICES = DeviceNeeds()
+_NO_AFFINITY, _NO_NODE_AFFINITY, _NO_POD_AFFINITY = kube.Affinity(), kube.NodeAffinity(), kube.PodAffinity()
 FINISHED = frozenset({"Succeeded", "Failed"})
 """Phases in which a pod holds nothing any more."""
 
@@ -83,7 +85,9 @@ def pod_spec(
         fragile=fragile,
         preemptible=metadata.labels.get(PREEMPTIBLE_LABEL) != "false",
         never_preempts=spec.preemption_policy == "Never",
-        max_runtime=min((each for each in (declared, deadline) if each), default=None),
+        max_runtime=min((each for each in (declared, deadline) if each), default=None)
+        if declared or deadline
+        else None,
         checkpointed=_time(checkpointed),
         ours=spec.scheduler_name == SCHEDULER_NAME,
         invalid=needs.problem,
@@ -92,27 +96,41 @@ def pod_spec(
 
 def scheduling_spec(pod: kube.Pod, needs: DeviceNeeds) -> SchedulingSpec:
     """The part of a pod that pods of one controller share."""
+    # Most pods have few of these parts, and a scheduler reads each pod several times: what is absent costs nothing.
     spec = pod.spec
-    affinity = spec.affinity or kube.Affinity()
-    nodes = affinity.node_affinity or kube.NodeAffinity()
-    near, apart = affinity.pod_affinity or kube.PodAffinity(), affinity.pod_anti_affinity or kube.PodAffinity()
+    affinity = spec.affinity or _NO_AFFINITY
+    nodes = affinity.node_affinity or _NO_NODE_AFFINITY
+    near, apart = affinity.pod_affinity or _NO_POD_AFFINITY, affinity.pod_anti_affinity or _NO_POD_AFFINITY
     return SchedulingSpec(
         requests=tuple(sorted({**requests_of(pod), **needs.requests}.items())),
         node_selector=tuple(sorted(spec.node_selector.items())),
         required_nodes=_all_of(node_terms(nodes.required), *needs.pinned),
-        preferred_nodes=tuple((term.weight, node_term(term.preference)) for term in nodes.preferred if term.weight),
-        tolerations=tuple(map(toleration, spec.tolerations)),
+        preferred_nodes=tuple((term.weight, node_term(term.preference)) for term in nodes.preferred if term.weight)
+        if nodes.preferred
+        else (),
+        tolerations=_tolerations(spec.tolerations),
         host_ports=host_ports(spec),
-        affinity=tuple(affinity_term(term) for term in near.required),
-        anti_affinity=tuple(affinity_term(term) for term in apart.required),
-        preferred_affinity=tuple(affinity_term(term.pod_affinity_term, term.weight) for term in near.preferred),
-        preferred_anti_affinity=tuple(affinity_term(term.pod_affinity_term, term.weight) for term in apart.preferred),
+        affinity=tuple(affinity_term(term) for term in near.required) if near.required else (),
+        anti_affinity=tuple(affinity_term(term) for term in apart.required) if apart.required else (),
+        preferred_affinity=tuple(affinity_term(term.pod_affinity_term, term.weight) for term in near.preferred)
+        if near.preferred
+        else (),
+        preferred_anti_affinity=tuple(affinity_term(term.pod_affinity_term, term.weight) for term in apart.preferred)
+        if apart.preferred
+        else (),
         spread=tuple(map(spread_constraint, spec.topology_spread_constraints)),
         claims=claims_of(pod),
         ephemeral=tuple(
             (_ephemeral_claim(pod, it), pod.metadata.uid) for it in spec.volumes if it.ephemeral is not None
-        ),
+        )
+        if spec.volumes
+        else (),
     )
+
+
+@lru_cache(maxsize=4096)
+def _tolerations(listed: tuple[kube.Toleration, ...]) -> tuple[Toleration, ...]:
+    return tuple(map(toleration, listed))
 
 
 def _all_of(*alternatives: tuple[NodeSelectorTerm, ...] | None) -> tuple[NodeSelectorTerm, ...] | None:
@@ -129,6 +147,8 @@ def _all_of(*alternatives: tuple[NodeSelectorTerm, ...] | None) -> tuple[NodeSel
 
 def host_ports(spec: kube.PodSpec) -> tuple[tuple[str, str, int], ...]:
     """The ports of the node that the pod takes, as (address, protocol, port); "" and 0.0.0.0 are every address."""
+    if not any(container.ports for container in (*spec.containers, *spec.init_containers)):
+        return ()
     everyone = [*spec.containers, *(each for each in spec.init_containers if each.restart_policy == "Always")]
     taken = {
         (port.host_ip or "0.0.0.0", port.protocol or "TCP", port.host_port or port.container_port)  # noqa: S104 - means all
