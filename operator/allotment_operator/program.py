@@ -20,6 +20,7 @@ from allotment_kube.client import Client
 from allotment_kube.configuration import Configuration
 from allotment_kube.program.reign import install_signals
 from allotment_kube.program.server import Readiness
+from allotment_operator.api_server import ApiServer
 from allotment_operator.audit import AuditLog
 from allotment_operator.census import Census
 from allotment_operator.drift import DriftWatches
@@ -79,11 +80,13 @@ class Operator:
             client, namespace=settings.namespace, services=self._services, changed=self._tenants_changed
         )
         self._nodes = Nodes(client)
+        self._api_server = ApiServer(client, changed=self._api_server_moved)
         surroundings = Surroundings(
             client,
             settings.namespace,
             self._nodes.simulated,
             now,
+            api_server=self._api_server.places,
             allow_loopback_controllers=settings.allow_loopback_controllers,
         )
         self.kinds: dict[str, Kind[Any]] = by_name([TenantKind(self._register.estate), *service_kinds(surroundings)])
@@ -119,11 +122,13 @@ class Operator:
             tasks = [
                 group.create_task(self._register.run(), name="register"),
                 group.create_task(self._nodes.run(), name="nodes"),
+                group.create_task(self._api_server.run(), name="API server"),
                 group.create_task(self._events.run(), name="events"),
             ]
             await self._register.synced()
             readiness.done("tenants")
             await self._nodes.synced()
+            await self._api_server.synced()
             readiness.done("nodes")
             found = await census.take()
             readiness.done("census")
@@ -190,6 +195,11 @@ class Operator:
         for key in self.engine.known():
             if key.namespace and self.engine.tenant_of(key) in affected:
                 self._base.queue.add(key, after=0.5)
+
+    def _api_server_moved(self) -> None:
+        """Queue what may talk to the API server, and nothing else."""
+        for key in self.engine.known("SparkApplication"):
+            self._base.queue.add(key, after=0.5)
 
     def _readiness_of_resources(self) -> Iterator[tuple[str, str]]:
         for kind in self.kinds:

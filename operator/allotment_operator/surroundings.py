@@ -16,6 +16,7 @@ class Surroundings:
         namespace: the operator's own namespace, where authorities' keys are kept.
         simulated: whether a node, by name, is simulated: nothing listens there.
         clock: the present time, with zone.
+        api_server: IP addresses and ports at which pods reach the API server, as far as they are known.
         allow_loopback_controllers: whether a JenkinsAgentPool's controller may be on the operator's own machine.
     """
 
@@ -23,4 +24,5 @@ class Surroundings:
     namespace: str
     simulated: Callable[[str], bool]
     clock: Callable[[], dt.datetime]
+    api_server: Callable[[], tuple[tuple[str, int], ...]] = tuple
     allow_loopback_controllers: bool = False

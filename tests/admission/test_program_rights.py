@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from allotment_kube.resources import CUSTOM_RESOURCE_DEFINITIONS, EVENTS, NAMESPACES, NODES
+from allotment_kube.resources import CUSTOM_RESOURCE_DEFINITIONS, EVENTS, NAMESPACES, NODES, SERVICES
+from allotment_operator.api_server import ENDPOINT_SLICES
+from allotment_operator.api_server import NAMESPACE as PLACE_OF_API_SERVER
 from allotment_operator.drift import WALLS
 from allotment_operator.kind import Kind
 from allotment_operator.kinds import by_name, service_kinds
@@ -201,6 +203,17 @@ def test_the_operator_holds_in_its_own_namespace_what_its_code_does_there_and_no
     assert (by_name["resources"], by_name["verbs"]) == (["leases"], ["get", "update"])
 
 
+def test_the_operator_sees_where_the_api_server_is_and_nothing_else_there(operator: Actor) -> None:
+    role = named(render(), "Role", "allotment-operator-api-server")
+    watched = (SERVICES, ENDPOINT_SLICES)
+
+    assert role["metadata"]["namespace"] == PLACE_OF_API_SERVER
+    assert set(rights_of(role["rules"])) == {
+        (v, each.group, each.plural) for each in watched for v in ("list", "watch")
+    }
+    assert allowed(operator, ("list", "discovery.k8s.io", "endpointslices"), PLACE_OF_API_SERVER)
+
+
 FORBIDDEN_TO_BOTH: list[tuple[Right, str]] = [
     (("get", "", "secrets"), "kube-system"),
     (("list", "", "secrets"), "kube-system"),
@@ -326,6 +339,7 @@ def test_no_other_subject_is_bound_to_the_programs_roles() -> None:
 
     assert subjects == {
         "allotment-operator": ["allotment-operator"],
+        "allotment-operator-api-server": ["allotment-operator"],
         "allotment-scheduler": ["allotment-scheduler"],
     }
 

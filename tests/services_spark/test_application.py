@@ -294,6 +294,39 @@ def test_without_a_guarantee_for_what_it_requests_the_condition_says_what_to_cha
     assert world.driver()["metadata"]["labels"]["allotment.dev/preemptible"] == "true"
 
 
+class TestADriverIsLetOut:
+    """To the API server, which makes its executors."""
+
+    @staticmethod
+    def egress(*places: tuple[str, int]) -> list[dict[str, Any]]:
+        kind = SparkApplicationKind(api_server=lambda: places)
+        outcome = kind.plan(SparkApplication.parse(World().manifest), Observed(tenant=TENANT), now=START)
+        [policy] = [
+            action.manifest
+            for action in outcome.actions
+            if isinstance(action, Apply)
+            and action.ref.kind == "NetworkPolicy"
+            and "driver" in action.manifest["spec"]["podSelector"]["matchLabels"].values()
+        ]
+        found: list[dict[str, Any]] = policy["spec"]["egress"]
+        return found
+
+    def test_where_the_cluster_publishes_that_it_is(self) -> None:
+        assert self.egress(("10.96.0.1", 443), ("192.0.2.7", 6443), ("2001:db8::7", 6443)) == [
+            {"ports": [{"protocol": "TCP", "port": 443}], "to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}]},
+            {
+                "ports": [{"protocol": "TCP", "port": 6443}],
+                "to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}, {"ipBlock": {"cidr": "2001:db8::7/128"}}],
+            },
+        ]
+
+    def test_on_the_usual_ports_where_nothing_is_published(self) -> None:
+        [rule] = self.egress()
+
+        assert [port["port"] for port in rule["ports"]] == [443, 6443]
+        assert all("except" in peer["ipBlock"] for peer in rule["to"])
+
+
 class TestFailuresOfAProgramThatIsAlwaysBegunAgain:
     def fails_again(self, world: World, *, after: float) -> None:
         """Begin the next attempt, and let it fail after so many seconds of running."""

@@ -37,6 +37,12 @@ class Owner:
         metadata, kind = resource.metadata, type(resource).definition.kind
         return cls(API_VERSION, kind, metadata.namespace or "", metadata.name, metadata.uid or "")
 
+    @classmethod
+    def read(cls, kind: str, manifest: Manifest) -> "Owner":
+        """Return the identity of a resource that may not be readable as its kind's model."""
+        metadata = manifest["metadata"]
+        return cls(API_VERSION, kind, metadata.get("namespace", ""), metadata["name"], metadata["uid"])
+
     @property
     def selector(self) -> dict[str, str]:
         """Return the labels that find this owner's children."""

@@ -57,9 +57,9 @@ def next_restart(
         return Rollout(outdated=count, message=f"{count} pods are to be restarted; waiting for {name} to end.")
     if idle:
         return _restart(idle[0], count, "does not serve")
-    ready = sum(1 for pod in pods if pod_is_ready(pod))
-    if ready < wanted:
-        text = f"{count} pods are to be restarted; waiting until all serve ({ready} of {wanted} do)."
+    ready, needed = sum(1 for pod in pods if pod_is_ready(pod)), max(wanted, len(pods))
+    if ready < needed:
+        text = f"{count} pods are to be restarted; waiting until all serve ({ready} of {needed} do)."
         return Rollout(outdated=count, message=text)
     if unhealthy:
         return Rollout(outdated=count, message=f"{count} pods are to be restarted; waiting: {unhealthy}")

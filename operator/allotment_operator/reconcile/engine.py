@@ -196,7 +196,9 @@ class Engine:
         resource = _readable(kind, manifest)
         if resource is None:
             # Nothing of it can be read, but its children carry its name, and what holds data stays.
-            observed = _told_apart(owner_of(kind, manifest), await self._children_of_deleted(kind, manifest))
+            observed = _told_apart(
+                Owner.read(kind.model.definition.kind, manifest), await self._children_of_deleted(kind, manifest)
+            )
             outcome = release(observed, retain=all_claims(observed), now=self._ports.clock())
         else:
             observed = await self._observe(kind, resource, manifest)
@@ -287,7 +289,7 @@ class Engine:
         )
 
     async def _observe(self, kind: Kind[Any], resource: ApiResource, manifest: dict[str, Any]) -> Observed:
-        owner = owner_of(kind, manifest)
+        owner = Owner.read(kind.model.definition.kind, manifest)
         tenant = self._ports.tenants.view(owner.namespace) if owner.namespace else None
         deleted = bool(manifest["metadata"].get("deletionTimestamp"))
         if owner.namespace and tenant is None and not deleted:
@@ -309,7 +311,7 @@ class Engine:
         In a namespace that is going, or is no tenant's, our rights are gone or never were: what may not be seen there
         goes by the namespace's own deletion, or by its owner references.
         """
-        owner = owner_of(kind, manifest)
+        owner = Owner.read(kind.model.definition.kind, manifest)
         try:
             return await self._ports.observer.children(owner, kind.scope)
         except ForbiddenError:
@@ -375,14 +377,6 @@ class Engine:
 
 _OUR_CONDITIONS = frozenset(each.value for each in ConditionType)
 _PAUSED = "spec.paused is true: the operator changes nothing until it is false again."
-
-
-def owner_of(kind: Kind[Any], manifest: Mapping[str, Any]) -> Owner:
-    """Return the identity that a resource's children carry."""
-    metadata = manifest["metadata"]
-    return Owner(
-        API_VERSION, kind.model.definition.kind, metadata.get("namespace", ""), metadata["name"], metadata["uid"]
-    )
 
 
 def _told_apart(owner: Owner, found: Mapping[ObjectRef, Manifest]) -> Observed:

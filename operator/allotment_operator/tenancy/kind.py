@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Callable
 
-from allotment_api.labels import API_VERSION, TENANT_LABEL
+from allotment_api.labels import TENANT_LABEL
 from allotment_api.tenant import Tenant
 from allotment_operator.kind import Scope
 from allotment_operator.plans.actions import Invoke
@@ -37,11 +37,11 @@ class TenantKind:
 
     def plan(self, resource: Tenant, observed: Observed, *, now: dt.datetime) -> Outcome:
         """Say what to do next for a tenant that should exist."""
-        return plan.plan(resource, _owner(resource), observed, self._with(resource, observed), now=now)
+        return plan.plan(resource, Owner.of(resource), observed, self._with(resource, observed), now=now)
 
     def release(self, resource: Tenant, observed: Observed, *, now: dt.datetime) -> Outcome | None:
         """Say what to take down next for a tenant that is being deleted."""
-        return plan.release(resource, _owner(resource), observed, self._with(resource, observed), now=now)
+        return plan.release(resource, Owner.of(resource), observed, self._with(resource, observed), now=now)
 
     async def perform(self, resource: Tenant, observed: Observed, action: Invoke) -> None:
         """A tenant is no service: its plans call nobody."""
@@ -68,7 +68,3 @@ class TenantKind:
             services=estate.services,
             operator_namespace=estate.operator_namespace,
         )
-
-
-def _owner(resource: Tenant) -> Owner:
-    return Owner(API_VERSION, Tenant.definition.kind, "", resource.metadata.name, resource.metadata.uid or "")

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from allotment_api.cassandra import CassandraCluster
 from allotment_api.conditions import Reason
-from allotment_api.labels import API_VERSION
 from allotment_operator.plans.actions import Action, Apply, Invoke, ObjectRef
 from allotment_operator.plans.binding import binding_fields, password_binding
 from allotment_operator.plans.disruption import disruption_budget
@@ -50,7 +49,7 @@ class ClusterPlan:
         self.observed, self.tenant, self.home = observed, tenant, home
         metadata = resource.metadata
         self.names = Names(metadata.namespace or "", metadata.name)
-        self.owner = Owner(API_VERSION, "CassandraCluster", self.names.namespace, metadata.name, metadata.uid or "")
+        self.owner = Owner.of(resource)
         self.deployed = was_ready(self.status.conditions if self.status else ())
         self.ring = Ring.of(resource, observed, settled=self.secured)
         requested = self.spec.resources.requests

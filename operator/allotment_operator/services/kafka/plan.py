@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from allotment_api.kafka import KafkaCluster
-from allotment_api.labels import API_VERSION, COMPONENT_LABEL, POOL_LABEL
+from allotment_api.labels import COMPONENT_LABEL, POOL_LABEL
 from allotment_operator.plans.actions import Action, Apply, Delete, EnsureCertificate, Invoke, Manifest, ObjectRef
 from allotment_operator.plans.disruption import disruption_budget
 from allotment_operator.plans.outcome import Observed, Outcome, TenantView, pod_is_ready
@@ -46,8 +46,7 @@ class ClusterPlan:
         self.spec, self.status = resource.spec, resource.status
         self.observed, self.topology, self.tenant, self.home = observed, topology, tenant, home
         self.names = Names(resource.metadata.namespace or "", resource.metadata.name)
-        metadata = resource.metadata
-        self.owner = Owner(API_VERSION, "KafkaCluster", self.names.namespace, metadata.name, metadata.uid or "")
+        self.owner = Owner.of(resource)
         self.outside = external.external_listeners(self.spec.listeners)
         self.brokers = [pool for pool in topology.pools if pool.is_broker]
         requested = {name for pool in topology.pools for name in pool.spec.resources.requests}

@@ -13,7 +13,6 @@ from typing import Any, Final
 from allotment_api.conditions import ConditionType, Reason, condition, find
 from allotment_api.kafka import Listener
 from allotment_api.kafka_user import KafkaUser
-from allotment_api.labels import API_VERSION
 from allotment_operator.kind import Scope, ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.plans.actions import (
     Action,
@@ -168,7 +167,7 @@ class KafkaUserKind:
         self, resource: KafkaUser, found: Cluster, listener: Listener
     ) -> EnsureCredential | EnsureCertificate:
         ref, name = _secret(resource), resource.metadata.name
-        owner = Owner(API_VERSION, "KafkaUser", ref.namespace, name, resource.metadata.uid or "")
+        owner = Owner.of(resource)
         authority = found.login.authority if found.login else ""
         fields = connection(found.names, listener, certificates=authority)
         if resource.spec.authentication.type == "tls":

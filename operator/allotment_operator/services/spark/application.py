@@ -1,6 +1,7 @@
 """SparkApplication as the engine sees it: announce the gang, make the driver, follow it to its end."""
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any, Final
 
 import yaml
@@ -10,7 +11,7 @@ from allotment_api.labels import API_VERSION, COMPONENT_LABEL
 from allotment_api.spark import SparkApplication
 from allotment_operator.kind import Scope
 from allotment_operator.plans.actions import Action, Apply, Delete, Invoke, Manifest, ObjectRef
-from allotment_operator.plans.network import Opening, network_policy, pods_of, tenant_pods
+from allotment_operator.plans.network import Opening, Peer, network_policy, pods_of, tenant_pods
 from allotment_operator.plans.outcome import Health, Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner
 from allotment_operator.plans.preemption import Preemption
@@ -30,7 +31,7 @@ from allotment_operator.services.spark.properties import EXECUTOR_TEMPLATE, PROP
 from allotment_operator.services.spark.sizing import first_executors, is_jvm, pod_requests
 
 HTTPS_PORTS: Final = (443, 6443)
-"""Where API servers listen: the driver makes its executors there."""
+"""Where API servers listen, as a rule: opened anywhere but at link-local addresses, where no address is published."""
 _ANYWHERE: Final = (
     {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
     {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::254/128"]}},
@@ -38,7 +39,11 @@ _ANYWHERE: Final = (
 
 
 class SparkApplicationKind:
-    """The kind SparkApplication."""
+    """The kind SparkApplication.
+
+    Args:
+        api_server: addresses and ports at which drivers reach the API server; none where they are not known.
+    """
 
     model = SparkApplication
     scope = Scope(
@@ -61,6 +66,9 @@ class SparkApplicationKind:
         }
     )
 
+    def __init__(self, *, api_server: Callable[[], tuple[tuple[str, int], ...]] = tuple) -> None:
+        self._api_server = api_server
+
     def plan(self, resource: SparkApplication, observed: Observed, *, now: dt.datetime) -> Outcome:
         """Bring the application to its end, attempt by attempt."""
         if observed.tenant is None:
@@ -77,6 +85,7 @@ class SparkApplicationKind:
             actions += _stop(observed, names.driver(standing.attempt), keep_driver=standing.state in FINAL)
         else:
             actions += [Apply(each) for each in _surroundings(resource, owner, observed.tenant, preemption, standing)]
+            actions.append(Apply(_driver_policy(owner, names, self._api_server())))
         if standing.start and not _exists(observed, owner, names.driver(standing.attempt)):
             actions += _stop(observed, "", keep_driver=False)
             pod = driver_pod(resource, owner, attempt=standing.attempt, tenant=observed.tenant, preemption=preemption)
@@ -131,8 +140,7 @@ def _surroundings(
         },
     }
     made += [configuration, _service(owner, names, standing)]
-    made += [_policy(owner, names, tenant), _driver_policy(owner, names)]
-    return [*made, _group(resource, owner, tenant)]
+    return [*made, _policy(owner, names, tenant), _group(resource, owner, tenant)]
 
 
 def _account(owner: Owner, names: Names) -> list[Manifest]:
@@ -183,14 +191,18 @@ def _policy(owner: Owner, names: Names, tenant: TenantView) -> Manifest:
     )
 
 
-def _driver_policy(owner: Owner, names: Names) -> Manifest:
-    """The driver makes its executors at the API server, whose address no selector names."""
+def _driver_policy(owner: Owner, names: Names, api_server: tuple[tuple[str, int], ...]) -> Manifest:
+    """The driver makes its executors at the API server, whose addresses no selector names."""
+    by_port: dict[int, list[Peer]] = {}
+    for address, port in api_server:
+        by_port.setdefault(port, []).append({"ipBlock": {"cidr": f"{address}/{128 if ':' in address else 32}"}})
+    known = tuple(Opening((port,), tuple(peers)) for port, peers in sorted(by_port.items()))
     return network_policy(
         owner,
         names.service,
         selector={**owner.selector, COMPONENT_LABEL: "driver"},
         ingress=(),
-        egress=(Opening(HTTPS_PORTS, tuple(_ANYWHERE)),),
+        egress=known or (Opening(HTTPS_PORTS, tuple(_ANYWHERE)),),
     )
 
 

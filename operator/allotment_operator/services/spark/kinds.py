@@ -12,7 +12,7 @@ from allotment_operator.surroundings import Surroundings
 def kinds(surroundings: Surroundings) -> list[Kind[Any]]:
     """Return them, each with what it uses of the world."""
     return [
-        SparkApplicationKind(),
+        SparkApplicationKind(api_server=surroundings.api_server),
         SparkClusterKind(
             simulated=surroundings.simulated, master=HttpMaster(), operator_namespace=surroundings.namespace
         ),
