@@ -27,6 +27,7 @@ PLURALS = {
     "DaemonSet": "daemonsets",
     "Deployment": "deployments",
     "Job": "jobs",
+    "Lease": "leases",
     "LimitRange": "limitranges",
     "Namespace": "namespaces",
     "NetworkPolicy": "networkpolicies",

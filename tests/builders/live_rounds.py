@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -37,6 +38,8 @@ SORTS = {
 }
 SIMULATED_NODE = "kwok-by-hand"
 _AT_REST = 30.0
+_PATIENCE = 180.0
+"""Seconds: Kubernetes' own controllers take what a busy machine leaves them."""
 FINALIZER = "allotment.dev/operator"
 
 
@@ -69,29 +72,25 @@ class Live:
         self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
         return Key(kind, self.namespace, name)
 
-    async def rounds(self, key: Key, *, most: int = 30) -> None:
+    async def rounds(self, key: Key) -> None:
         """Run rounds, and do the nodes' work in between, until a round asks for no other and changes nothing."""
         before: object = None
-        for _ in range(most):
+        async for _ in _turns(f"{key} to settle"):
             again = await self.engine.reconcile(key)
             await self.run_pods()
             now = await self.versions()
             if now == before and again is not None and again > _AT_REST:
                 return
             before = now
-            await asyncio.sleep(0.2)  # the StatefulSet controller acts on its own
-        raise AssertionError(f"{key} is not settled after {most} rounds")
 
-    async def rounds_until(self, key: Key, done: Callable[[], Awaitable[bool]], *, most: int = 60) -> None:
+    async def rounds_until(self, key: Key, done: Callable[[], Awaitable[bool]]) -> None:
         """Run rounds, and do the nodes' work in between, until something holds."""
-        for _ in range(most):
+        async for _ in _turns(f"{key} to come so far"):
             if await done():
                 return
             await self.engine.reconcile(key)
             await self.end_pods()
             await self.run_pods()
-            await asyncio.sleep(0.2)  # the StatefulSet controller acts on its own
-        raise AssertionError(f"{key}: not after {most} rounds")
 
     async def run_pods(self) -> None:
         """Bind and ready every pod that waits."""
@@ -116,17 +115,15 @@ class Live:
                 with contextlib.suppress(NotFoundError):
                     await self.client.delete(pods, pod["metadata"]["name"], namespace=self.namespace, grace_period=0)
 
-    async def let_go(self, key: Key, *, most: int = 40) -> None:
+    async def let_go(self, key: Key) -> None:
         """Delete a resource and take down what belongs to it."""
         self.cluster.kubectl("-n", self.namespace, "delete", key.kind, key.name, "--wait=false")
-        for _ in range(most):
+        async for _ in _turns(f"{key} to go"):
             if await self.engine.release(key) is None:
                 patch = ("patch", key.kind, key.name, "--type=merge", "-p", '{"metadata":{"finalizers":[]}}')
                 self.cluster.kubectl("-n", self.namespace, *patch)
                 return
             await self.end_pods()
-            await asyncio.sleep(0.2)
-        raise AssertionError(f"{key} is not gone after {most} rounds")
 
     def get(self, key: Key) -> dict[str, Any]:
         """The resource as it is."""
@@ -169,7 +166,7 @@ async def live(cluster: Any, *plurals: str) -> AsyncIterator[Live]:
     """A restricted namespace for a tenant and one for the operator, with the definitions of these kinds."""
     for plural in plurals:
         cluster.apply((CRDS / f"{plural}.yaml").read_text())
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.allotment.dev", "--timeout=30s")
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.allotment.dev", "--timeout=120s")
     suffix = uuid.uuid4().hex[:6]
     namespace, home = f"live-{suffix}", f"live-home-{suffix}"
     for name in (namespace, home):
@@ -185,6 +182,16 @@ async def live(cluster: Any, *plurals: str) -> AsyncIterator[Live]:
                 release = ("--type=merge", "-p", '{"metadata":{"finalizers":[]}}')
                 cluster.kubectl("-n", namespace, "patch", plural, each["metadata"]["name"], *release, check=False)
         cluster.kubectl("delete", "namespace", namespace, home, "--wait=false")
+
+
+async def _turns(what: str) -> AsyncIterator[int]:
+    """Count turns, with a pause after each in which controllers may act, for as long as there is patience."""
+    deadline, turn = time.monotonic() + _PATIENCE, 0
+    while time.monotonic() < deadline:
+        yield turn
+        turn += 1
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"waited {_PATIENCE:.0f} s for {what}, {turn} turns")
 
 
 def _ports(client: Client, home: str) -> Ports:

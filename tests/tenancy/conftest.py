@@ -60,7 +60,18 @@ class Estate:
         return next((each for each in found if each["type"] == type_), {})
 
     def ready(self, *names: str) -> bool:
-        return all(self.condition(name).get("status") == "True" for name in names)
+        """Whether the operator says so of the specs as they are now; its answer to an older one stays a while."""
+        return all(self._ready_now(name) for name in names)
+
+    def _ready_now(self, name: str) -> bool:
+        found = self.get(name) or {}
+        conditions = (found.get("status") or {}).get("conditions") or []
+        return any(
+            each["type"] == "Ready"
+            and each["status"] == "True"
+            and each.get("observedGeneration") == found["metadata"]["generation"]
+            for each in conditions
+        )
 
     def namespace(self, name: str) -> dict[str, Any] | None:
         answer = self.admin.get(namespace_object(name))
@@ -117,7 +128,7 @@ def operator(cluster: ClusterLike, only_release: Release, admin: Actor) -> Itera
             process.start()
             yield process
             # All tests' tenants at once: each namespace takes the namespace controller some seconds.
-            eventually(lambda: all(estate.gone() for estate in _LEFT), because=process.tail, timeout=90)
+            eventually(lambda: all(estate.gone() for estate in _LEFT), because=process.tail, timeout=180)
         finally:
             _LEFT.clear()
             process.kill()
@@ -132,6 +143,22 @@ def estate(admin: Actor, operator: OperatorProcess) -> Iterator[Estate]:
         operator.start()
     found.leave()
     _LEFT.append(found)
+
+
+@pytest.fixture
+def power_cut(admin: Actor, operator: OperatorProcess) -> Callable[[], None]:
+    """Kills the operator and starts it again, as if its Lease had run out meanwhile.
+
+    That a successor waits for a Lease that has not run out is for the test of two operators.
+    """
+
+    def cut() -> None:
+        operator.kill()
+        answer = admin.patch(lease(OperatorProcess.account), {"spec": {"holderIdentity": ""}})
+        assert answer.accepted, answer.message
+        operator.start()
+
+    return cut
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from builders.helm_chart import Release
 from builders.program_process import OperatorProcess, eventually, kubeconfig_of_account, lease
 from builders.tenant_objects import expect, namespace_object, pod, tenant
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/allotment-system/leases"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -50,7 +50,10 @@ class Installation:
         }
         path = "/apis/allotment.dev/v1alpha1/namespaces/new/kafkatopics"
         assert self.admin.request("POST", path, topic).accepted
-        eventually(lambda: "finalizers" in self.admin.request("GET", f"{path}/orders").body["metadata"])
+        eventually(
+            lambda: "finalizers" in self.admin.request("GET", f"{path}/orders").body["metadata"],
+            because=self.operator.tail,
+        )
 
     def uninstall(self, *arguments: str) -> Result:
         return CliRunner().invoke(app, ["uninstall", "--kubeconfig", str(self.kubeconfig), *arguments])
@@ -74,8 +77,8 @@ class Installation:
         account = self.admin.request("GET", "/api/v1/namespaces/old/serviceaccounts/default").body
         assert "automountServiceAccountToken" not in account
         assert "labels" not in account["metadata"]
-        answer = self.admin.create(pod("old"), dry_run=True)
-        assert answer.accepted, answer.message
+        # The API server learns by a watch of its own that the policies are gone.
+        eventually(lambda: self.admin.create(pod("old"), dry_run=True).accepted)
         self.admin.delete(namespace_object("old"))
         eventually(lambda: not self.admin.get(namespace_object("old")).accepted)
 
@@ -137,7 +140,7 @@ def test_it_refuses_while_services_exist_then_takes_everything_away_in_order(ins
     assert "KafkaTopic new/orders" in refused.stderr
     assert installation.listed() == listed
 
-    done = installation.uninstall("--yes", "--cascade", "--timeout", "60")
+    done = installation.uninstall("--yes", "--cascade", "--timeout", "200")
 
     assert done.exit_code == 0, done.stderr + installation.operator.tail()
     installation.check_gone()
@@ -152,7 +155,7 @@ def test_without_the_operator_it_needs_force_and_then_does_the_operators_part(in
     assert refused.exit_code == 1
     assert "the operator is not at work" in refused.stderr
 
-    done = installation.uninstall("--yes", "--force", "--timeout", "60")
+    done = installation.uninstall("--yes", "--force", "--timeout", "200")
 
     assert done.exit_code == 0, done.stderr
     installation.check_gone()
