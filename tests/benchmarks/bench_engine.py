@@ -1,11 +1,13 @@
 """Engine benchmarks, named and sized as kube-scheduler's scheduler_perf; targets in docs/benchmarks.md.
 
 The state is built first; only decisions are timed, in memory. Run: `python tests/benchmarks/bench_engine.py [NAME…]`.
-Prints a table and writes build/bench.json: `[{"name","value","unit","target","ok"}]`.
+Figures are of CPU time; the table gives the time on the clock beside it, and what a turn of a plain loop took in the
+same run. Writes build/bench.json: `[{"name","value","unit","target","ok"}]`.
 """
 
 import gc
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,8 @@ from typing import Any
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.entitlement import fill
+from allotment_scheduler.core.explain import Explainer
 from allotment_scheduler.core.nodes import NodeSpec
 from allotment_scheduler.core.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
 from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Requirement
@@ -271,19 +275,32 @@ def many_tenants() -> Figure:
 
 
 def entitlement() -> Figure:
+    """Everybody's exact entitlement; the best of five, each from cold."""
     engine = build(tree())
     engine.cycle(1e9, most_starts=1)
     portions = engine.demand.portions()
-    from allotment_scheduler.core.entitlement import fill  # noqa: PLC0415 - only timed here
+    took = []
+    for _ in range(5):
+        begin = time.process_time()
+        found = fill(engine.state.forest.root, portions, engine.state.measure)
+        for name in found.cells:
+            found.cells[name]
+        took.append(time.process_time() - begin)
+    return Figure("Entitlement", 1000 * min(took), "ms", 50, higher=False)
 
-    begin = time.process_time()
-    fill(engine.state.forest.root, portions, engine.state.measure)
-    return Figure("Entitlement", 1000 * (time.process_time() - begin), "ms", 50, higher=False)
+
+def rebuild() -> tuple[Figure, Figure]:
+    """In a process of its own, whose memory it measures."""
+    program = Path(__file__).with_name("bench_rebuild.py")
+    done = subprocess.run([sys.executable, str(program)], check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    return (
+        Figure("Rebuild", found["seconds"], "s", 15, higher=False),
+        Figure("RebuildMemory", found["megabytes"], "MB", 500, higher=False),
+    )
 
 
 def explain() -> Figure:
-    from allotment_scheduler.core.explain import Explainer  # noqa: PLC0415 - only timed here
-
     def events() -> Iterator[ev.Event]:
         yield from nodes(5000)
         yield tenant("team")
@@ -308,7 +325,7 @@ def explain() -> Figure:
     return Figure("Explain", 100 * (time.process_time() - begin), "ms", 5, higher=False)
 
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[[], Figure | tuple[Figure, ...]]] = {
     "SchedulingBasic": basic,
     "SchedulingMixed": mixed,
     "NodeAffinity": node_affinity,
@@ -321,6 +338,7 @@ BENCHMARKS = {
     "ManyTenants": many_tenants,
     "Entitlement": entitlement,
     "Explain": explain,
+    "Rebuild": rebuild,
 }
 
 
@@ -333,17 +351,19 @@ def reference() -> float:
 
 
 def main() -> int:
-    figures = []
+    figures: list[Figure] = []
     for name in sys.argv[1:] or BENCHMARKS:
         gc.unfreeze()
         gc.collect()
         warm_up()
-        loop = reference()
-        figure = BENCHMARKS[name]()
-        figures.append(figure)
-        verdict = f"{'ok' if figure.ok else 'MISSED'} (loop {loop:.0f} ns)"
-        line = f"{figure.name:20} {figure.value:12,.1f} {figure.unit:12} target {figure.target:,} {verdict}"
-        print(line, flush=True)  # noqa: T201 - a program, not a module
+        loop, began, worked = reference(), time.perf_counter(), time.process_time()
+        found = BENCHMARKS[name]()
+        clock = (time.perf_counter() - began) / max(time.process_time() - worked, 1e-9)
+        for figure in found if isinstance(found, tuple) else (found,):
+            figures.append(figure)
+            verdict = f"{'ok' if figure.ok else 'MISSED'} (loop {loop:.0f} ns, clock {clock:.1f} times the CPU)"
+            line = f"{figure.name:20} {figure.value:12,.1f} {figure.unit:12} target {figure.target:,} {verdict}"
+            print(line, flush=True)  # noqa: T201 - a program, not a module
     Path("build").mkdir(exist_ok=True)
     Path("build/bench.json").write_text(json.dumps([figure.row() for figure in figures], indent=1) + "\n")
     return 0 if all(figure.ok for figure in figures) else 1

@@ -1,15 +1,26 @@
 """How fast pods are bound on a real API server: ours, kube-scheduler from the same binary, and the ceiling.
 
-    python tests/benchmarks/bench_live.py [--pods 4000] [--nodes 1000] [--runs 3] [--output build/bench-live.json]
+    python tests/benchmarks/bench_live.py [--workload simple …] [--runs 7] [--quick] [--output build/bench-live.json]
 
-Each run creates the pods first, starts one contender, and watches until all are bound. The contenders take turns, so
-that a disturbance of the machine meets them all; medians count. The rate is measured from the first pod seen bound to
-the last, by a watch of the benchmark's own. The ceiling is a bare loop: list, watch with decode, bind over as many
-connections, no decisions. While pods are bound, the controller manager and kwok stand still (SIGSTOP): they would do
-the same work for every contender and blur its share of the machine.
+Each run creates the pods first (but for `stream`), starts one contender, and watches until all are bound. The
+contenders take turns, so that a disturbance of the machine meets them all; medians count. The rate is measured from the
+first pod seen bound to the last, by a watch of the benchmark's own. Latency is from a pod's creation, or the
+contender's start where that is later, to seeing it bound. CPU seconds are told twice: in all, the program's start
+included, and from the first binding to the last, divided by the pods. The ceiling is a bare loop: list, watch with
+decode, bind over as many connections, no decisions; it is run on simple pods only.
 
-Ours decides with three tenants of different weights; its pods lie in tenants' namespaces. Admission policies are not
-installed, so that all contenders meet the same API server. Absolute figures vary with the machine; compare ratios.
+While pods are bound, the controller manager and kwok stand still (SIGSTOP): they would do the same work for every
+contender and blur its share of the machine. Our programs run from byte code, as they do in the image.
+
+`--workload restart` measures ours alone: from the start of the process to the first binding with many nodes and running
+pods, and the memory that a running pod takes.
+
+Pods lie in tenants' namespaces, whose weights differ. Admission policies are not installed, so that all contenders meet
+the same API server. Absolute figures vary with the machine; compare ratios.
+
+How long it takes: on two idle cores about 40 s for each run of a contender (creating and deleting 4,000 pods takes
+most of it), so `--workload all --runs 7` takes about an hour and a half, the default (simple, 7 runs) a quarter of an
+hour, `--quick` (simple and spread, 3 runs, 1,000 pods) below eight minutes, restart about five.
 """
 
 # ruff: noqa: T201 - a program whose output is its purpose
@@ -19,12 +30,15 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,18 +46,26 @@ from typing import Any, Final
 
 import msgspec
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a program, tests/ is not on the path
+
 from allotment_kube import Client
 from allotment_kube.models import Resourced
+from allotment_kube.reflector import Deleted, Reflector, Synced
 from allotment_kube.resources import NAMESPACES, NODES, PODS, Resource
 from allotment_local.cluster import LocalCluster
 from allotment_local.progress import reporter
+from builders.live_workloads import WORKLOADS, Workload, node, running_pod
 
 TENANTS: Final = Resource.custom("allotment.dev/v1alpha1", "Tenant", "tenants", namespaced=False)
-CRDS: Final = Path(__file__).resolve().parents[2] / "crds"
-NAMESPACES_USED: Final = ("bench-a", "bench-b", "bench-c")
+POD_GROUPS: Final = Resource.custom("allotment.dev/v1alpha1", "PodGroup", "podgroups")
+LEASES: Final = Resource.custom("coordination.k8s.io/v1", "Lease", "leases")
+ROOT: Final = Path(__file__).resolve().parents[2]
 CONTENDERS: Final = ("allotment", "kube-scheduler", "ceiling")
+SCHEDULER_NAMES: Final = {"allotment": "allotment", "kube-scheduler": "default-scheduler", "ceiling": "nobody"}
+WEIGHTS: Final = ("1", "2", "0.5")
 CONNECTIONS: Final = 64
 HERTZ: Final = os.sysconf("SC_CLK_TCK")
+LONGEST_RUN: Final = 900.0
 
 
 class _Spec(msgspec.Struct, frozen=True, gc=False):
@@ -59,13 +81,30 @@ BOUND_PODS: Final = PODS.decoded_as(_Pod)
 
 @dataclass
 class Run:
-    """One contender's run."""
+    """One contender's run of one workload. Seconds, but where the name says otherwise."""
 
+    workload: str
     contender: str
+    pods: int
     pods_per_second: float
     seconds_to_first: float
+    latency_p50: float
+    latency_p99: float
     cpu_seconds: float
+    cpu_milliseconds_per_pod: float
+    server_cpu_milliseconds_per_pod: float
     memory_megabytes: float
+
+
+@dataclass
+class Seen:
+    """What the benchmark's own watch saw: when each pod was bound, and the processes' CPU at the first of them."""
+
+    wanted: int
+    created: dict[str, float] = field(default_factory=dict)
+    bound: dict[str, float] = field(default_factory=dict)
+    cpu: tuple[float, float] = (0.0, 0.0)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
@@ -73,157 +112,247 @@ class Bench:
     """A cluster with nodes, and what is tried on it."""
 
     client: Client
-    kubeconfig: Path
-    kube_scheduler: list[str]
-    pods: int
+    cluster: LocalCluster
     folder: Path
     runs: list[Run] = field(default_factory=list)
 
-    async def prepare(self, nodes: int) -> None:
+    async def prepare(self, nodes: int, tenants: int) -> None:
         """Make namespaces, tenants and nodes."""
-        weights = dict(zip(NAMESPACES_USED, (1.0, 2.0, 0.5), strict=True))
-        for name, weight in weights.items():
+        for number in range(tenants):
+            name = f"bench-{number}"
             labels = {"allotment.dev/tenant": name}
             await self.client.create(NAMESPACES.untyped, {"metadata": {"name": name, "labels": labels}})
-            spec = {"weight": weight, "namespaces": [name]}
+            spec = {"weight": WEIGHTS[number % 3], "namespaces": [name]}
             await self.client.create(TENANTS, {**_head(TENANTS), "metadata": {"name": name}, "spec": spec})
-        await self._gather(self.client.create(NODES.untyped, node(number)) for number in range(nodes))
+        await gather(self.client.create(NODES.untyped, node(number)) for number in range(nodes))
+        await self.clear(1)
         await asyncio.sleep(5.0)  # until the controllers have untainted the nodes and made ServiceAccounts
 
-    async def run(self, contender: str) -> Run:
-        """Create the pods, let one contender bind them, take everything away again."""
-        name = {"allotment": "allotment", "kube-scheduler": "default-scheduler", "ceiling": "nobody"}[contender]
-        await self._gather(
-            self.client.create(PODS.untyped, pod(number, name), namespace=NAMESPACES_USED[number % 3])
-            for number in range(self.pods)
-        )
-        watching = asyncio.create_task(self._until_bound())
-        await asyncio.sleep(1.0)
+    async def run(self, name: str, workload: Workload, contender: str, pods: int) -> Run:
+        """Let one contender bind the workload's pods, then take everything away again."""
+        seen = Seen(pods)
+        scheduler = SCHEDULER_NAMES[contender]
+        await gather(self.client.create(POD_GROUPS, gang) for gang in workload.gangs(pods))
+        if not workload.rate:
+            await gather(self._create(seen, workload.pod(number, scheduler)) for number in range(pods))
+        process = self._start(contender)
         began = time.monotonic()
-        process = subprocess.Popen(  # noqa: ASYNC220 - nothing else happens meanwhile
-            self._command(contender),
-            stdout=(self.folder / f"{contender}.log").open("ab"),
-            stderr=subprocess.STDOUT,
-            env={name: value for name, value in os.environ.items() if not name.startswith("ALLOTMENT_")},
-        )
+        before = self._server_cpu()
+        watching = asyncio.create_task(self._watch(seen, process.pid))
+        feeding = asyncio.create_task(self._feed(seen, workload, pods, scheduler))
         try:
-            async with asyncio.timeout(600):
-                first, last = await watching
+            await _until(seen.done, process, self._log(contender))
             cpu, memory = usage(process.pid)
+            server = self._server_cpu() - (seen.cpu[1] or before)
         finally:
+            for task in (watching, feeding):
+                task.cancel()
+            await asyncio.gather(watching, feeding, return_exceptions=True)
             process.kill()
             process.wait()
-        await self._clear()
-        found = Run(contender, (self.pods - 1) / (last - first), first - began, cpu, memory)
+        await self.clear(workload.tenants)
+        times = sorted(seen.bound.values())
+        waits = sorted(at - max(began, seen.created[key]) for key, at in seen.bound.items())
+        found = Run(
+            workload=name,
+            contender=contender,
+            pods=pods,
+            pods_per_second=(pods - 1) / (times[-1] - times[0]),
+            seconds_to_first=times[0] - began,
+            latency_p50=waits[len(waits) // 2],
+            latency_p99=waits[len(waits) * 99 // 100],
+            cpu_seconds=cpu,
+            cpu_milliseconds_per_pod=1000 * (cpu - seen.cpu[0]) / pods,
+            server_cpu_milliseconds_per_pod=1000 * server / pods,
+            memory_megabytes=memory / 1e6,
+        )
         self.runs.append(found)
         return found
 
-    def _command(self, contender: str) -> list[str]:
+    async def restart(self, nodes: int, pods: int) -> dict[str, float]:
+        """Start ours beside many running pods; seconds to the first binding, and bytes per running pod."""
+        empty = await self._memory_at_rest()
+        await gather(self.client.create(PODS.untyped, running_pod(number, nodes)) for number in range(pods))
+        full = await self._memory_at_rest()
+        await self.clear(0)
+        seen = Seen(1)
+        await self._create(seen, WORKLOADS["simple"].pod(0, "allotment"))
+        process = self._start("allotment")
+        began = time.monotonic()
+        watching = asyncio.create_task(self._watch(seen, process.pid))
+        try:
+            await _until(seen.done, process, self._log("allotment"))
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            process.kill()
+            process.wait()
+        return {
+            "nodes": nodes,
+            "runningPods": pods,
+            "secondsToFirstBinding": next(iter(seen.bound.values())) - began,
+            "bytesPerRunningPod": (full - empty) / pods,
+            "memoryMegabytes": full / 1e6,
+        }
+
+    async def _memory_at_rest(self) -> float:
+        """Bytes that ours holds once it has listed everything."""
+        await self.clear(0)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        process = self._start("allotment", port=port)
+        try:
+            async with asyncio.timeout(LONGEST_RUN):
+                while not await asyncio.to_thread(_ready, port):
+                    _alive(process, self._log("allotment"))
+                    await asyncio.sleep(0.5)
+            await asyncio.sleep(3.0)  # a few cycles and status writes
+            return usage(process.pid)[1]
+        finally:
+            process.kill()
+            process.wait()
+
+    async def _create(self, seen: Seen, manifest: dict[str, Any]) -> None:
+        seen.created[manifest["metadata"]["name"]] = time.monotonic()
+        await self.client.create(PODS.untyped, manifest)
+
+    async def _feed(self, seen: Seen, workload: Workload, pods: int, scheduler: str) -> None:
+        """Create pods at the workload's rate, whatever becomes of them."""
+        if not workload.rate:
+            return
+        await asyncio.sleep(5.0)  # the contender is at work by then
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for number in range(pods):
+                await asyncio.sleep(max(0.0, began + number / workload.rate - time.monotonic()))
+                group.create_task(self._create(seen, workload.pod(number, scheduler)))
+
+    async def _watch(self, seen: Seen, pid: int) -> None:
+        def handle(event: Any) -> None:
+            if isinstance(event, Synced | Deleted) or not event.new.spec.nodeName:
+                return
+            name = event.key[1]
+            if name in seen.bound or name not in seen.created:
+                return
+            if not seen.bound:
+                seen.cpu = (usage(pid)[0], self._server_cpu())
+            seen.bound[name] = time.monotonic()
+            if len(seen.bound) >= seen.wanted:
+                seen.done.set()
+
+        await Reflector(self.client, BOUND_PODS, handle, keep_objects=False).run()
+
+    def _start(self, contender: str, *, port: int = 0) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command(contender, port),
+            stdout=self._log(contender).open("wb"),
+            stderr=subprocess.STDOUT,
+            env=environment(),
+        )
+
+    def _log(self, contender: str) -> Path:
+        return self.folder / f"{contender}.log"
+
+    def _command(self, contender: str, port: int) -> list[str]:
+        kubeconfig = self.cluster.kubeconfig
         if contender == "allotment":
             config = self.folder / "scheduler.yaml"
-            config.write_text(json.dumps({"httpHost": "127.0.0.1", "httpPort": 0, "namespace": "kube-system"}))
-            command = [sys.executable, "-m", "allotment_scheduler.shell.main", "--kubeconfig", str(self.kubeconfig)]
+            settings = {"httpHost": "127.0.0.1", "httpPort": port, "namespace": "kube-system", "apiPort": -1}
+            config.write_text(json.dumps(settings))
+            command = [sys.executable, "-m", "allotment_scheduler.shell.main", "--kubeconfig", str(kubeconfig)]
             return [*command, "--config", str(config)]
         if contender == "kube-scheduler":
             flags = ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"]
             return [
-                *self.kube_scheduler,
-                *(f"--{flag}={self.kubeconfig}" for flag in flags),
+                *self.cluster.specification.binaries["kube-scheduler"],
+                *(f"--{flag}={kubeconfig}" for flag in flags),
                 "--leader-elect=false",
                 "--kube-api-qps=5000",
                 "--kube-api-burst=5000",
                 "--bind-address=127.0.0.1",
                 "--secure-port=0",
             ]
-        return [sys.executable, str(Path(__file__).resolve()), "--bare-loop", str(self.kubeconfig)]
+        return [sys.executable, str(Path(__file__).resolve()), "--bare-loop", str(kubeconfig)]
 
-    async def _until_bound(self) -> tuple[float, float]:
-        """Times of the first and the last pod seen bound."""
-        from allotment_kube.reflector import Deleted, Reflector, Synced  # noqa: PLC0415 - only here
+    def _server_cpu(self) -> float:
+        """CPU seconds of API server and etcd."""
+        return sum(usage(pid)[0] for name in ("kube-apiserver", "etcd") for pid in processes(name, self.cluster))
 
-        bound: set[Any] = set()
-        times: list[float] = []
-        done = asyncio.Event()
+    async def clear(self, tenants: int) -> None:
+        """Take pods and PodGroups of so many tenants away, and let the Lease be free at once."""
+        for number in range(tenants):
+            namespace = f"bench-{number}"
+            for kind in (PODS.decoded_as(Resourced), POD_GROUPS.decoded_as(Resourced)):
+                names = [each.metadata.name for each in await self.client.list(kind, namespace=namespace)]
+                await gather(self.client.delete(kind, it, namespace=namespace, grace_period=0) for it in names)
+        body = {**_head(LEASES), "metadata": {"name": "allotment-scheduler", "namespace": "kube-system"}, "spec": {}}
+        if await self.client.find(LEASES, "allotment-scheduler", namespace="kube-system"):
+            await self.client.delete(LEASES, "allotment-scheduler", namespace="kube-system")
+        await self.client.create(LEASES, body)  # an empty one is taken at once
 
-        def handle(event: Any) -> None:
-            if isinstance(event, Synced | Deleted) or not event.new.spec.nodeName or event.key in bound:
-                return
-            bound.add(event.key)
-            times.append(time.monotonic())
-            if len(bound) >= self.pods:
-                done.set()
 
-        task = asyncio.create_task(Reflector(self.client, BOUND_PODS, handle, keep_objects=False).run())
-        try:
-            await done.wait()
-        finally:
-            task.cancel()
-        return times[0], times[-1]
+async def gather(requests: Iterable[Awaitable[Any]]) -> None:
+    """Wait for all of them, 32 at a time."""
+    waiting = iter(requests)
 
-    async def _clear(self) -> None:
-        for namespace in NAMESPACES_USED:
-            names = [each.metadata.name for each in await self.client.list(BOUND_PODS, namespace=namespace)]
-            await self._gather(self.client.delete(PODS, name, namespace=namespace, grace_period=0) for name in names)
-        leases = Resource.custom("coordination.k8s.io/v1", "Lease", "leases")
-        body = {**_head(leases), "metadata": {"name": "allotment-scheduler", "namespace": "kube-system"}, "spec": {}}
-        if await self.client.find(leases, "allotment-scheduler", namespace="kube-system"):
-            await self.client.delete(leases, "allotment-scheduler", namespace="kube-system")
-        await self.client.create(leases, body)  # an empty one is taken at once
+    async def work() -> None:
+        for request in waiting:
+            await request
 
-    async def _gather(self, requests: Any) -> None:
-        slots = asyncio.Semaphore(32)
+    await asyncio.gather(*(work() for _ in range(32)))
 
-        async def one(request: Any) -> None:
-            async with slots:
-                await request
 
-        await asyncio.gather(*(one(request) for request in requests))
+async def _until(done: asyncio.Event, process: subprocess.Popen[bytes], log: Path) -> None:
+    async with asyncio.timeout(LONGEST_RUN):
+        while not done.is_set():
+            _alive(process, log)
+            try:
+                async with asyncio.timeout(1.0):
+                    await done.wait()
+            except TimeoutError:
+                continue
+
+
+def _alive(process: subprocess.Popen[bytes], log: Path) -> None:
+    if process.poll() is not None:
+        raise SystemExit(f"the contender ended with {process.returncode}:\n{log.read_text()[-2000:]}")
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _head(resource: Resource[Any]) -> dict[str, str]:
     return {"apiVersion": resource.api_version, "kind": resource.kind}
 
 
-def node(number: int) -> dict[str, Any]:
-    """A simulated node of 32 CPUs in one of three zones."""
-    name = f"node-{number}"
-    room = {"cpu": "32", "memory": "128Gi", "pods": "110"}
-    labels = {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": f"zone-{number % 3}"}
-    ready = {"type": "Ready", "status": "True", "reason": "Simulated", "message": "simulated"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
-        "status": {"capacity": room, "allocatable": room, "conditions": [ready]},
-    }
+def environment() -> dict[str, str]:
+    """Ours without its settings, and with byte code, as the image has it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ALLOTMENT_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return {**kept, "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "pycache")}
 
 
-def pod(number: int, scheduler: str) -> dict[str, Any]:
-    """A simple pod."""
-    requests = {"cpu": "100m", "memory": "500Mi"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": f"pod-{number}", "labels": {"app": "bench"}},
-        "spec": {
-            "schedulerName": scheduler,
-            "automountServiceAccountToken": False,
-            "containers": [{"name": "main", "image": "registry.bank/app:1", "resources": {"requests": requests}}],
-        },
-    }
+def processes(name: str, cluster: LocalCluster) -> list[int]:
+    """Processes of a part of the control plane."""
+    done = subprocess.run(["pgrep", "-f", f"{name} .*{cluster.folder}"], capture_output=True, text=True, check=False)
+    return [int(found) for found in done.stdout.split()]
 
 
 def usage(pid: int) -> tuple[float, float]:
-    """CPU seconds and resident megabytes of a process."""
+    """CPU seconds and resident bytes of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return (int(fields[11]) + int(fields[12])) / HERTZ, resident / 1e6
+    return (int(fields[11]) + int(fields[12])) / HERTZ, float(resident)
 
 
 async def bare_loop(kubeconfig: Path) -> None:
     """List, watch with decode, bind round robin: what an API server gives to Python that decides nothing."""
-    from allotment_kube.reflector import Reflector  # noqa: PLC0415 - only here
-
     async with Client.connect(kubeconfig, connections=CONNECTIONS + 4) as client:
         names = [each.metadata.name for each in await client.list(NODES)]
         reflector = Reflector(client, PODS, lambda _: None)
@@ -244,13 +373,7 @@ async def bare_loop(kubeconfig: Path) -> None:
 @asynccontextmanager
 async def standing_still(cluster: LocalCluster) -> AsyncIterator[None]:
     """The controller manager and kwok stopped."""
-    pids = [
-        int(found)
-        for component in ("kube-controller-manager", "kwok")
-        for found in subprocess.run(  # noqa: ASYNC221 - at once
-            ["pgrep", "-f", f"{component}.*{cluster.folder}"], capture_output=True, text=True, check=False
-        ).stdout.split()
-    ]
+    pids = [pid for name in ("kube-controller-manager", "kwok") for pid in processes(name, cluster)]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -260,51 +383,92 @@ async def standing_still(cluster: LocalCluster) -> AsyncIterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-async def measure(cluster: LocalCluster, options: argparse.Namespace, folder: Path) -> Bench:
-    """All runs, the contenders in turn."""
+async def measure(cluster: LocalCluster, options: argparse.Namespace, folder: Path) -> tuple[Bench, dict[str, float]]:
+    """All runs, the contenders in turn; and a restart, if asked for."""
+    restart: dict[str, float] = {}
+    names = [name for name in options.workload if name in WORKLOADS]
     async with Client.connect(cluster.kubeconfig, connections=48) as client:
-        command = list(cluster.specification.binaries["kube-scheduler"])
-        bench = Bench(client, cluster.kubeconfig, command, options.pods, folder)
-        await bench.prepare(options.nodes)
-        await bench._clear()
+        bench = Bench(client, cluster, folder)
+        tenants = max([3, *(WORKLOADS[name].tenants for name in names)])
+        await bench.prepare(options.nodes if names else options.restart_nodes, tenants)
         async with standing_still(cluster):
-            for number in range(options.runs):
-                for contender in options.contenders:
-                    found = await bench.run(contender)
-                    print(f"{number + 1}: {contender:15} {found.pods_per_second:7.0f} pods/s", flush=True)
-        return bench
+            for name in names:
+                workload = WORKLOADS[name]
+                turns = [each for each in options.contenders if each != "ceiling" or name == "simple"]
+                for number in range(options.runs):
+                    for contender in turns:
+                        found = await bench.run(name, workload, contender, options.pods or workload.pods)
+                        print(f"{name} {number + 1}: {contender:15} {told(asdict(found))}", flush=True)
+            if "restart" in options.workload:
+                more = range(options.nodes if names else options.restart_nodes, options.restart_nodes)
+                await gather(client.create(NODES.untyped, node(number)) for number in more)
+                restart = await bench.restart(options.restart_nodes, options.restart_pods)
+                print(f"restart: {told(restart)}", flush=True)
+    return bench, restart
 
 
-def summary(runs: list[Run]) -> dict[str, dict[str, float]]:
-    """Medians and spread by contender."""
-    out: dict[str, dict[str, float]] = {}
-    for contender in dict.fromkeys(run.contender for run in runs):
-        mine = [run for run in runs if run.contender == contender]
-        rates = sorted(run.pods_per_second for run in mine)
-        out[contender] = {
-            "podsPerSecond": statistics.median(rates),
-            "slowest": rates[0],
-            "fastest": rates[-1],
-            "secondsToFirst": statistics.median(run.seconds_to_first for run in mine),
-            "cpuSeconds": statistics.median(run.cpu_seconds for run in mine),
-            "memoryMegabytes": statistics.median(run.memory_megabytes for run in mine),
-        }
+def told(figures: dict[str, Any]) -> str:
+    """Figures on one line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, int | float))
+
+
+def summary(runs: list[Run]) -> dict[str, dict[str, dict[str, float]]]:
+    """Medians by workload and contender, and of the rate the slowest and the fastest run."""
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for workload, contender in dict.fromkeys((run.workload, run.contender) for run in runs):
+        mine = [asdict(run) for run in runs if (run.workload, run.contender) == (workload, contender)]
+        numbers = [name for name, value in mine[0].items() if isinstance(value, float | int)]
+        rates = sorted(each["pods_per_second"] for each in mine)
+        medians = {name: statistics.median(each[name] for each in mine) for name in numbers}
+        out.setdefault(workload, {})[contender] = {**medians, "slowest": rates[0], "fastest": rates[-1]}
     return out
+
+
+def ratios(medians: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """What counts: ours by each of the others, per workload."""
+    out: dict[str, dict[str, float]] = {}
+    for workload, found in medians.items():
+        ours, peer, ceiling = (found.get(name) for name in CONTENDERS)
+        of = out.setdefault(workload, {})
+        if ours and peer:
+            of["timesTheRateOfKubeScheduler"] = ours["pods_per_second"] / peer["pods_per_second"]
+            of["partOfItsCpuPerPod"] = ours["cpu_milliseconds_per_pod"] / peer["cpu_milliseconds_per_pod"]
+            of["partOfItsCpuInAll"] = ours["cpu_seconds"] / peer["cpu_seconds"]
+        if ours and ceiling:
+            of["partOfTheCeiling"] = ours["pods_per_second"] / ceiling["pods_per_second"]
+    return out
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Pods bound per second on a real API server.")
+    named = [*WORKLOADS, "restart"]
+    parser.add_argument("--workload", nargs="+", choices=[*named, "all"], default=["simple"])
+    parser.add_argument("--pods", type=int, help="instead of each workload's own number")
+    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="simple and spread, 3 runs, 1,000 pods, 500 nodes")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--restart-nodes", type=int, default=5000)
+    parser.add_argument("--restart-pods", type=int, default=50_000)
+    parser.add_argument("--output", type=Path, default=Path("build/bench-live.json"))
+    parser.add_argument("--bare-loop", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.quick:
+        options.workload, options.runs, options.pods, options.nodes = ["simple", "spread"], 3, 1000, 500
+    if "all" in options.workload:
+        options.workload = named
+    return options
 
 
 def main() -> None:
     """Run the benchmark and print medians and ratios."""
-    parser = argparse.ArgumentParser(description="Pods bound per second on a real API server.")
-    parser.add_argument("--pods", type=int, default=4000)
-    parser.add_argument("--nodes", type=int, default=1000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
-    parser.add_argument("--output", type=Path, default=Path("build/bench-live.json"))
-    parser.add_argument("--bare-loop", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = arguments()
     if options.bare_loop:
         asyncio.run(bare_loop(options.bare_loop))
         return
+    # The first start writes the byte code.
+    subprocess.run([sys.executable, "-c", "import allotment_scheduler.shell.main"], env=environment(), check=True)
     with tempfile.TemporaryDirectory(prefix="allotment-bench-") as name, reporter() as progress:
         folder = Path(name)
         cluster = LocalCluster("bench", state=folder / "state", progress=progress)
@@ -312,23 +476,21 @@ def main() -> None:
         try:
             subprocess.run(
                 [*cluster.specification.binaries["kubectl"], "--kubeconfig", str(cluster.kubeconfig),
-                 "apply", "--server-side", "-f", str(CRDS)],
+                 "apply", "--server-side", "-f", str(ROOT / "crds")],
                 check=True, stdout=subprocess.DEVNULL,
             )  # fmt: skip
-            bench = asyncio.run(measure(cluster, options, folder))
+            bench, restart = asyncio.run(measure(cluster, options, folder))
         finally:
             cluster.down()
     medians = summary(bench.runs)
-    for contender, found in medians.items():
-        print(f"{contender:15} " + "  ".join(f"{key} {value:.1f}" for key, value in found.items()))
-    if {"allotment", "kube-scheduler"} <= medians.keys():
-        ratio = medians["allotment"]["podsPerSecond"] / medians["kube-scheduler"]["podsPerSecond"]
-        cpu = medians["allotment"]["cpuSeconds"] / medians["kube-scheduler"]["cpuSeconds"]
-        print(f"allotment / kube-scheduler: {ratio:.2f} times the rate, {cpu:.2f} times the CPU")
-    if {"allotment", "ceiling"} <= medians.keys():
-        print(f"allotment / ceiling: {medians['allotment']['podsPerSecond'] / medians['ceiling']['podsPerSecond']:.2f}")
+    compared = ratios(medians)
+    for workload, contenders in medians.items():
+        for contender, found in contenders.items():
+            print(f"{workload:14} {contender:15} {told(found)}")
+        print(f"{workload:14} {told(dict(compared[workload]))}")
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"medians": medians, "runs": [asdict(run) for run in bench.runs]}, indent=1))
+    written = {"medians": medians, "ratios": compared, "restart": restart, "runs": [asdict(run) for run in bench.runs]}
+    options.output.write_text(json.dumps(written, indent=1))
 
 
 if __name__ == "__main__":
