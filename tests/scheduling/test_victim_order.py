@@ -10,7 +10,7 @@ def test_the_youngest_goes_whatever_the_shapes_of_its_peers(last: str) -> None:
     world = World().node("n", cpu=4, memory=10).tenant("a").tenant("b")
     for name in sorted(("plain", "with-memory"), key=lambda name: name == last):
         for number in range(2):
-            world.pod("a", f"{name}-{number}", on="n", cpu=1, **({"memory": 1} if name == "with-memory" else {}))
+            world.pod("a", f"{name}-{number}", on="n", cpu=1, memory=int(name == "with-memory"))
     world.pod("b", "claims", cpu=1)
 
     assert world.run().evicted == [f"{last}-1"]
