@@ -99,12 +99,13 @@ class Wire(asyncio.Protocol):
         """Send one request and wait for its answer until a time of the loop's clock.
 
         Raises:
-            BrokenError: the connection ended first.
+            UnsentError: the connection had ended.
+            BrokenError: it ended first.
             LateError: the time is over.
         """
         transport = self._transport
         if transport is None or not self.open:
-            raise StaleError("the connection is closed")
+            raise UnsentError from ConnectionResetError("the connection was closed as soon as it was open")
         self._reader.begin()
         self._heard = False
         loop = asyncio.get_running_loop()
@@ -268,5 +269,6 @@ class Wires:
             raise
         finally:
             self._opening -= 1
-        self._all.add(wire)
+        if wire.open:  # it may have ended before we got to run again, and would then never leave the set
+            self._all.add(wire)
         return wire

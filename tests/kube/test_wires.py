@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -181,3 +182,28 @@ async def test_a_connection_that_the_server_closes_is_not_used_again() -> None:
         await wires.close()
 
     assert [code for code, _, _ in answers] == [200] * 3
+
+
+async def test_a_connection_that_ended_at_once_takes_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(answering) as server:
+        wires = pool(server, limit=1)
+        loop = asyncio.get_running_loop()
+        connect = loop.create_connection
+        ended: list[Any] = []
+
+        async def ending_first(*arguments: Any, **named: Any) -> Any:
+            transport, wire = await connect(*arguments, **named)
+            if not ended:
+                ended.append(wire)
+                transport.abort()
+                for _ in range(5):  # asyncio tells of the end in a later turn
+                    await asyncio.sleep(0)
+            return transport, wire
+
+        monkeypatch.setattr(loop, "create_connection", ending_first)
+        with pytest.raises(UnsentError):
+            await ask(wires, idempotent=False)
+        code, _, _ = await ask(wires, idempotent=False)
+        await wires.close()
+
+    assert (code, len(ended)) == (200, 1)
