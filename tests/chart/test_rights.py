@@ -72,6 +72,7 @@ def test_the_scheduler_writes_only_decisions() -> None:
         ("pods/eviction", "create"),
         ("pods/status", "patch"),
         ("persistentvolumeclaims", "patch"),
+        ("resourceclaims", "patch"),
         ("resourceclaims/status", "patch"),
         ("resourceclaims/binding", "patch"),
         ("tenants/status", "patch"),

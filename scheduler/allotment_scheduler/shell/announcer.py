@@ -27,6 +27,7 @@ REASONS: Final = {
     "P": "of higher priority in the same tenant",
     "R1": "of a tenant that is below its guarantee",
     "R2": "of a tenant that is below its entitlement",
+    "Gang": "whose gang lost members and was not whole again in time",
 }
 
 

@@ -34,12 +34,14 @@ from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.shell import recovery, succession
 from allotment_scheduler.shell.binder import Binder, BindingClient, Outcome, jitter_with
+from allotment_scheduler.shell.claims import Claims
 from allotment_scheduler.shell.evictor import EvictionClient, Evictor, Fate, Prospect
 from allotment_scheduler.shell.ledger import Departure, Ledger, Phase, Start, Undertaking
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.picture import Picture
 from allotment_scheduler.shell.settings import Settings
 from allotment_scheduler.shell.volumes import Choices, unbound_claims
+from allotment_scheduler.translation.devices import DeviceError
 
 _logger = logging.getLogger(__name__)
 _HOUSEKEEPING: Final = 1.0
@@ -91,6 +93,7 @@ class Scheduler:
         self.on_evicted: Callable[[Departure], None] = lambda _: None
         """Told of every eviction that the API server accepted."""
         self._choices = Choices(self.state)
+        self._claims = Claims(self.picture.devices, self.picture.claimants, self._wake.set)
         self._plans: dict[PodKey, asyncio.Task[None]] = {}
         """Plans being carried out, by claimant."""
         self._marked: dict[PodKey, str] = {}
@@ -104,7 +107,7 @@ class Scheduler:
     def configure(self) -> None:
         """New settings are in force."""
         engine, core = self.engine, self._settings().core
-        for part in (engine, engine.brakes, engine.holds, engine.reservations):
+        for part in (engine, engine.brakes, engine.holds, engine.reservations, engine.quarantine):
             part.settings = core
         self._wake.set()
 
@@ -116,6 +119,7 @@ class Scheduler:
                 try:
                     if self._doubtful:
                         self._rebuild()
+                    self.picture.offer_devices()
                     self.state.settle()
                 except Exception as error:  # noqa: BLE001 - counted, told, and raised again if it does not end
                     self._mend(error)
@@ -176,6 +180,7 @@ class Scheduler:
         """One cycle, and everything that follows from it."""
         if self._doubtful:
             self._rebuild()
+        self.picture.offer_devices()
         most = self._settings().starts_per_cycle
         began = time.perf_counter()
         done = self.engine.cycle(self._clock(), most_starts=most)
@@ -183,6 +188,9 @@ class Scheduler:
         self.progress.cycles += 1
         self.progress.last_cycle_seconds = seconds
         self._metrics.cycle(seconds, starts=len(done.starts), evictions=len(done.evictions))
+        for key, trouble in done.troubles:
+            self._metrics.fault("unit")
+            logs.event(_logger, "set aside", level=logging.ERROR, namespace=key[0], name=key[1], reason=trouble)
         if len(done.decisions) >= most:
             self._wake.set()
         else:
@@ -268,7 +276,7 @@ class Scheduler:
             waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
             if undertaking.departures:
                 continue
-            if self._volumes_missing(waiting, client, group):
+            if self._volumes_missing(waiting, client, group) or self._devices_missing(waiting, client, group):
                 continue
             verdicts = [None] if self._cut_short(waiting) else [self._room(start) for start in waiting]
             if all(verdicts):
@@ -292,6 +300,29 @@ class Scheduler:
                     undertaking.deadline = self._clock() + self._settings().volume_seconds
                 for key in self._choices.due(claims, start.node):
                     self._spawn(group, self._choices.tell(client, key, start.node), f"claim {key}")
+        return missing
+
+    def _devices_missing(self, waiting: list[Start], client: Writer, group: asyncio.TaskGroup) -> bool:
+        """Whether devices are still to be given to claims of any of these pods; has them given."""
+        missing = False
+        for start in waiting:
+            if not self._claims.missing(start):
+                continue
+            missing = True
+            undertaking = self.ledger.undertakings[start.unit]
+            if undertaking.deadline is None:
+                undertaking.deadline = self._clock() + self._settings().volume_seconds
+            try:
+                orders = self._claims.orders(start)
+            except DeviceError as error:
+                now, first = self._clock(), self._settings().quarantine_seconds
+                self.ledger.refuse(start.key, start.uid, str(error), now=now, first=first)
+                self._give_up(undertaking, str(error))
+                self.picture.reconsider(start.key)
+                return True
+            for order in orders:
+                self._claims.begin(order)
+                self._spawn(group, self._claims.carry_out(client, order), f"devices of {order.key}")
         return missing
 
     def _cut_short(self, waiting: list[Start]) -> bool:
@@ -570,6 +601,7 @@ class Scheduler:
 
     def recover(self) -> None:
         """Go on from what a predecessor left: eviction budgets, back-offs, and room held by nominated nodes."""
+        self.picture.offer_devices()
         self.state.settle()
         succession.remember_evictions(self.engine.brakes, self.picture.evictions)
         succession.remember_rooms(self.state, self.picture.groups(), now=self._clock())

@@ -13,7 +13,7 @@ with it. What is told twice unchanged is told to the core once.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from allotment_api.errors import InvalidManifestError
 from allotment_api.node_pool import NodePool
@@ -21,6 +21,7 @@ from allotment_api.pod_group import PodGroup
 from allotment_api.quantities import QuantityError
 from allotment_api.tenant import Evictions, Tenant
 from allotment_kube import pods as kube
+from allotment_kube.devices import DeviceClass, ResourceClaim, ResourceSlice
 from allotment_kube.models import Object
 from allotment_kube.nodes import Namespace, Node
 from allotment_kube.storage import CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass
@@ -30,10 +31,13 @@ from allotment_scheduler.core.nodes import NodeSpec
 from allotment_scheduler.core.pods import PodKey, PodSpec
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.translation import cluster, storage
-from allotment_scheduler.translation.pods import has_finished, pod_spec
+from allotment_scheduler.translation.devices import Devices, claims_of_devices
+from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec
 from allotment_scheduler.translation.scalars import seconds
 
 Key = tuple[str, str]
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Decided(Protocol):
@@ -99,8 +103,6 @@ class _Gates:
     """Jobs, by uid, that have been waited for in vain: their pods are pods like any other."""
     ended: set[str] = field(default_factory=set)
     """Jobs, by uid, that are gone or going while pods of theirs are still there."""
-    devices: set[PodKey] = field(default_factory=set)
-    """They need devices by ResourceClaims, which nobody allocates."""
 
 
 class Picture:
@@ -143,18 +145,25 @@ class Picture:
         self._nodes: dict[str, NodeSpec] = {}
         self._raw_nodes: dict[str, Node] = {}
         self._csi: dict[str, CSINode] = {}
+        self.devices = Devices()
+        """What ResourceSlices offer and ResourceClaims ask for."""
+        self.claimants: dict[PodKey, kube.Pod] = {}
+        """Every pod with ResourceClaims, as the watch shows it."""
+        self._offers_stale = False
 
     # --- pods ---------------------------------------------------------------------------------------------------
 
     def pod(self, key: Key, pod: kube.Pod) -> None:
         """A pod exists and looks like this."""
         if has_finished(pod):
-            self.pod_gone(key)
+            self.pod_gone(key, finished=pod)
             return
         uid = pod.metadata.uid
         known = self.state.pods.get(key)
         if known is not None and known.spec.uid != uid:
             self.pod_gone(key)  # another pod of the same name has taken its place
+        if pod.spec.resource_claims:
+            self.claimants[key] = pod
         try:
             spec = self._translated(pod)
         except QuantityError as error:
@@ -170,18 +179,21 @@ class Picture:
                 spec = replace(spec, deleting=True)
         elif spec.ours:
             self._listen(key, pod)
-            spec = self._undecided(key, pod, spec)
+            spec = self._undecided(key, spec)
         self._apply(ev.PodSeen(spec))
 
-    def pod_gone(self, key: Key) -> None:
+    def pod_gone(self, key: Key, *, finished: kube.Pod | None = None) -> None:
         """A pod has finished or is gone."""
+        event = ev.PodGone(key) if finished is None else pod_gone(finished)
         self.invalid_pods.pop(key, None)
         self.seats.pop(key, None)
         self._gates.own.discard(key)
-        self._gates.devices.discard(key)
+        self.claimants.pop(key, None)
         self._said.pop(key, None)
         known = self.state.pods.get(key)
         if known is None:
+            if event.succeeded and event.group is not None:
+                self._apply(event)  # a gang's member that was done before we came
             return
         owner = known.spec.owner
         for index in (self._job_pods, self._gates.jobless):
@@ -192,7 +204,7 @@ class Picture:
         if owner and owner not in self._job_pods:
             self._gates.adopted.discard(owner)
             self._gates.ended.discard(owner)
-        self._apply(ev.PodGone(key))
+        self._apply(event)
         self._decided.seen_gone(key)
 
     def said(self, key: PodKey) -> Said | None:
@@ -216,10 +228,6 @@ class Picture:
         pod = self.state.pods.get(key)
         if pod is None:
             return None
-        if key in self._gates.devices:
-            return Gate(
-                "InvalidRequest", "it asks for devices by ResourceClaims, which this scheduler does not allocate"
-            )
         if pod.spec.owner in self._gates.ended:
             return Gate("OwnerGone", "its Job is deleted: the garbage collector takes this pod away")
         if key in self._gates.jobless.get(pod.spec.owner, ()):
@@ -233,20 +241,18 @@ class Picture:
     def _translated(self, pod: kube.Pod) -> PodSpec:
         controller = pod.metadata.controller
         if controller is None or controller.kind != "Job":
-            return pod_spec(pod)
+            return pod_spec(pod, devices=self.devices)
         job = self._jobs.get(controller.uid)
         if job is None:
-            return pod_spec(pod)
-        return pod_spec(pod, gang=job.gang, fragile=job.fragile)
+            return pod_spec(pod, devices=self.devices)
+        return pod_spec(pod, gang=job.gang, fragile=job.fragile, devices=self.devices)
 
-    def _undecided(self, key: Key, pod: kube.Pod, spec: PodSpec) -> PodSpec:
+    def _undecided(self, key: Key, spec: PodSpec) -> PodSpec:
         """A pod of ours that the API server shows unbound: what we know better about it."""
         if spec.gated:
             self._gates.own.add(key)
         else:
             self._gates.own.discard(key)
-        if pod.spec.resource_claims:
-            self._gates.devices.add(key)
         if spec.owner_kind == "Job":
             self._job_pods.setdefault(spec.owner, set()).add(key)
             known = spec.owner in self._jobs or spec.owner in self._gates.adopted or spec.owner in self._gates.ended
@@ -261,7 +267,6 @@ class Picture:
         gates = self._gates
         return (
             key in gates.own
-            or key in gates.devices
             or key in gates.jobless.get(spec.owner, ())
             or spec.owner in gates.ended
             or self._decided.quarantined(key, spec.uid)
@@ -449,6 +454,46 @@ class Picture:
         elif seen != known:
             self._apply(ev.StorageSeen(seen))
 
+    # --- devices ------------------------------------------------------------------------------------------------
+
+    def resource_slice(self, key: Key, found: ResourceSlice | None) -> None:
+        """Devices of a node exist, or exist no longer."""
+        _keep(self.devices.slices, key[1], found)
+        self._offers_stale = True
+        self._changed()
+
+    def device_class(self, key: Key, found: DeviceClass | None) -> None:
+        """A class of devices exists, or exists no longer."""
+        before = self.devices.classes.get(key[1])
+        _keep(self.devices.classes, key[1], found)
+        self._offers_stale = True
+        if before is None or found is None or before.spec != found.spec:
+            self._reread(lambda _: True)
+        self._changed()
+
+    def resource_claim(self, key: Key, found: ResourceClaim | None) -> None:
+        """A claim for devices exists, or exists no longer."""
+        _keep(self.devices.claims, key, found)
+        self._reread(lambda pod: key in claims_of_devices(pod))
+        self._changed()
+
+    def offer_devices(self) -> None:
+        """Tell the core what nodes offer by their slices; cheap where nothing has changed."""
+        if not self._offers_stale:
+            return
+        self._offers_stale = False
+        offered, known = self.devices.offered(), self.state.attachments.slices
+        for name in [name for name in known if name not in offered]:
+            self._apply(ev.StorageGone(known[name]))
+        for name, each in offered.items():
+            if known.get(name) != each:
+                self._apply(ev.StorageSeen(each))
+
+    def _reread(self, concerned: Callable[[kube.Pod], bool]) -> None:
+        for key, pod in [*self.claimants.items()]:
+            if concerned(pod):
+                self.pod(key, pod)
+
     # --- what they share ----------------------------------------------------------------------------------------
 
     def _parsed(self, kind: str, key: Key, manifest: Object, parse: Callable[..., Any]) -> Any:  # noqa: ANN401 - a model
@@ -482,3 +527,11 @@ class Picture:
     def known(self, kind: str) -> Iterable[Key]:
         """Names of all Tenants, NodePools or PodGroups that are in force."""
         return [key for found, key in self.generations if found == kind]
+
+
+def _keep(table: dict[K, V], key: K, found: V | None) -> None:
+    """Know an object by its key, or know it no longer."""
+    if found is None:
+        table.pop(key, None)
+    else:
+        table[key] = found

@@ -18,6 +18,7 @@ from allotment_kube.client import Client
 from allotment_kube.reflector import Deleted, Event, Reflector, ReflectorStatistics, Synced
 from allotment_kube.resources import (
     CSI_NODES,
+    DEVICE_CLASSES,
     JOBS,
     NAMESPACES,
     NODES,
@@ -26,6 +27,8 @@ from allotment_kube.resources import (
     POD_DISRUPTION_BUDGETS,
     PODS,
     PRIORITY_CLASSES,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     STORAGE_CLASSES,
     Resource,
 )
@@ -57,6 +60,9 @@ class Watches:
             (STORAGE_CLASSES, picture.storage_class, _gone(picture.storage_class)),
             (PERSISTENT_VOLUMES, picture.volume, _gone(picture.volume)),
             (PERSISTENT_VOLUME_CLAIMS, picture.claim, _gone(picture.claim)),
+            (DEVICE_CLASSES, picture.device_class, _gone(picture.device_class)),
+            (RESOURCE_SLICES, picture.resource_slice, _gone(picture.resource_slice)),
+            (RESOURCE_CLAIMS, picture.resource_claim, _gone(picture.resource_claim)),
             (POD_DISRUPTION_BUDGETS, picture.budget, _gone(picture.budget)),
             (JOBS, picture.job, picture.job_gone),
             (POD_GROUPS, picture.group, picture.group_gone),

@@ -169,6 +169,12 @@ def claim_name(pod: kube_pods.Pod, entry: kube_pods.PodResourceClaim) -> str:
     return next((each.resource_claim_name for each in made), "")
 
 
+def claims_of_devices(pod: kube_pods.Pod) -> set[Key]:
+    """The claims for devices that a pod has, as far as they are made."""
+    namespace = pod.metadata.namespace or "default"
+    return {(namespace, name) for entry in pod.spec.resource_claims if (name := claim_name(pod, entry))}
+
+
 def allocation(devices: Devices, claim: kube.ResourceClaim, node: str, taken: Iterable[DeviceId]) -> Object | None:
     """The devices of a node for a claim, as its `status.allocation`; None if too few are left.
 

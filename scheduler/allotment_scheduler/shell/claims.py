@@ -1,0 +1,162 @@
+"""Claims before pods: a pod that asks for devices is bound when they have been given to its ResourceClaims.
+
+The core has counted the devices; here those themselves are chosen, on the node that was decided, and written to the
+claim with the pod that it is for: first the finalizer that lets the controller manager take them back one day, then
+`status.allocation` and `status.reservedFor` together, both only if nobody has changed the claim since. Once the watch
+shows it, the pod is bound.
+
+A claim that holds devices for this pod alone is given others if the pod now goes elsewhere. If too few are left on the
+node (somebody else gave them out, or classes overlap) the start comes to nothing, and says so.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from allotment_kube import pods as kube
+from allotment_kube.devices import ClaimConsumer, ResourceClaim
+from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, NotFoundError
+from allotment_kube.models import Object
+from allotment_kube.patches import MergePatch, Patch
+from allotment_kube.resources import RESOURCE_CLAIMS, Resource
+from allotment_scheduler.shell.ledger import Start
+from allotment_scheduler.translation.devices import (
+    DeviceError,
+    DeviceId,
+    Devices,
+    allocation,
+    claims_of_devices,
+    given_out,
+)
+
+_logger = logging.getLogger(__name__)
+Key = tuple[str, str]
+FINALIZER: Final = "resource.kubernetes.io/delete-protection"
+_MOST_CONSUMERS: Final = 256
+
+
+class ClaimClient(Protocol):
+    """What is needed of a client."""
+
+    async def patch(
+        self, resource: Resource[Any], name: str, patch: Patch, *, namespace: str = "", subresource: str = ""
+    ) -> Any:  # noqa: ANN401 - the patched object
+        """Change part of an object."""
+
+
+@dataclass(slots=True)
+class Order:
+    """What is to be written to one claim. `given` are devices that it does not hold yet."""
+
+    key: Key
+    claim: ResourceClaim
+    status: Object
+    given: list[DeviceId]
+
+
+@dataclass(slots=True)
+class Claims:
+    """Gives devices to claims, each claim one write at a time.
+
+    Args:
+        devices: slices, classes and claims, as the watches show them.
+        pods: every pod with claims, as the watch shows it.
+        woken: called when a write has ended.
+    """
+
+    devices: Devices
+    pods: dict[Key, kube.Pod]
+    woken: Callable[[], None] = lambda: None
+    _under_way: dict[Key, list[DeviceId]] = field(default_factory=dict)
+
+    def missing(self, start: Start) -> list[Key]:
+        """The claims of a pod that are not reserved for it, with devices of its node, yet."""
+        pod = self.pods.get(start.key)
+        return [] if pod is None else [key for key in sorted(claims_of_devices(pod)) if not self._is_ready(key, start)]
+
+    def orders(self, start: Start) -> list[Order]:
+        """What to write for a start now; claims that are being written are left out.
+
+        Raises:
+            DeviceError: the claims cannot be met on the node; the message says why.
+        """
+        out: list[Order] = []
+        for key in self.missing(start):
+            claim = self.devices.claims.get(key)
+            if claim is None:
+                raise DeviceError(f"ResourceClaim {key[1]} does not exist any more")
+            if key not in self._under_way:
+                out.append(self._order(key, claim, start))
+        return out
+
+    def _order(self, key: Key, claim: ResourceClaim, start: Start) -> Order:
+        consumers = list(claim.status.reserved_for)
+        others = [each for each in consumers if each.uid != start.uid]
+        if len(others) >= _MOST_CONSUMERS:
+            raise DeviceError(f"ResourceClaim {key[1]} is reserved for {_MOST_CONSUMERS} pods already")
+        if claim.status.allocation is not None and (others or self._on(claim, start.node)):
+            if not self._on(claim, start.node):
+                raise DeviceError(f"the devices of ResourceClaim {key[1]} cannot be used from node {start.node}")
+            mine = ClaimConsumer("pods", start.key[1], start.uid)
+            return Order(key, claim, {"reservedFor": [_consumer(each) for each in [*others, mine]]}, [])
+        taken = list(given_out(it for name, it in self.devices.claims.items() if name != key))
+        taken += [device for held in self._under_way.values() for device in held]
+        given = allocation(self.devices, claim, start.node, taken)
+        if given is None:
+            raise DeviceError(f"node {start.node} has too few devices left for ResourceClaim {key[1]}")
+        status = {"allocation": given, "reservedFor": [_consumer(ClaimConsumer("pods", start.key[1], start.uid))]}
+        return Order(
+            key, claim, status, [(it["driver"], it["pool"], it["device"]) for it in given["devices"]["results"]]
+        )
+
+    def begin(self, order: Order) -> None:
+        """An order is about to be carried out: its devices are taken."""
+        self._under_way[order.key] = order.given
+
+    async def carry_out(self, client: ClaimClient, order: Order) -> None:
+        """Write one order; a failure is tried again when somebody looks next."""
+        metadata, (namespace, name) = order.claim.metadata, order.key
+        version = metadata.resource_version
+        try:
+            if FINALIZER not in metadata.finalizers:
+                body: Object = {"metadata": {"finalizers": [*metadata.finalizers, FINALIZER]}}
+                patch = MergePatch(body, resource_version=version, uid=metadata.uid)
+                changed = await client.patch(RESOURCE_CLAIMS, name, patch, namespace=namespace)
+                version = changed.metadata.resource_version
+            patch = MergePatch({"status": order.status}, resource_version=version, uid=metadata.uid)
+            changed = await client.patch(RESOURCE_CLAIMS, name, patch, namespace=namespace, subresource="status")
+            if self.devices.claims.get(order.key) is order.claim:  # else the watch was faster
+                self.devices.claims[order.key] = changed
+        except (ConflictError, NotFoundError) as error:
+            _logger.info("claim %s/%s has changed meanwhile: %s", namespace, name, error)
+        except LeadershipLostError:
+            raise
+        except ApiError as error:
+            _logger.warning("claim %s/%s cannot be given its devices: %s", namespace, name, error)
+        finally:
+            self._under_way.pop(order.key, None)
+            self.woken()
+
+    def _is_ready(self, key: Key, start: Start) -> bool:
+        claim = self.devices.claims.get(key)
+        if claim is None or claim.status.allocation is None or key in self._under_way:
+            return False
+        return any(each.uid == start.uid for each in claim.status.reserved_for) and self._on(claim, start.node)
+
+    def _on(self, claim: ResourceClaim, node: str) -> bool:
+        """Whether a claim's devices can be used from a node, as far as the node's name tells."""
+        found = claim.status.allocation
+        if found is None or found.node_selector is None:
+            return found is not None
+        named = [
+            value
+            for term in found.node_selector.node_selector_terms
+            for field_ in term.match_fields if field_.key == "metadata.name"
+            for value in field_.values
+        ]  # fmt: skip
+        return not named or node in named
+
+
+def _consumer(consumer: ClaimConsumer) -> Object:
+    return {"resource": consumer.resource, "name": consumer.name, "uid": consumer.uid}

@@ -1,0 +1,69 @@
+"""Devices by ResourceClaims on a real API server: given out on the node that was decided, each once, then bound."""
+
+from typing import Any
+
+import pytest
+
+from builders.ground import Ground
+from builders.program_process import SchedulerProcess, eventually
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("scheduler")]
+API = "/apis/resource.k8s.io/v1"
+
+
+@pytest.fixture
+def devices(ground: Ground) -> Ground:
+    """One node with two devices, one without, and a class that selects them."""
+    driver = f"{ground.name}.example.com"
+    cel = {"cel": {"expression": f'device.driver == "{driver}"'}}
+    ground.create(f"{API}/deviceclasses", {"metadata": {"name": ground.name}, "spec": {"selectors": [cel]}})
+    ground.node(0)
+    rich = ground.node(1)
+    spec = {
+        "driver": driver,
+        "nodeName": rich,
+        "pool": {"name": rich, "generation": 1, "resourceSliceCount": 1},
+        "devices": [{"name": "d0"}, {"name": "d1"}],
+    }
+    ground.create(f"{API}/resourceslices", {"metadata": {"name": rich}, "spec": spec})
+    return ground
+
+
+def claim_spec(ground: Ground, count: int = 1) -> dict[str, Any]:
+    return {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": ground.name, "count": count}}]}}
+
+
+def claims_of(ground: Ground, namespace: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = ground.admin.request("GET", f"{API}/namespaces/{namespace}/resourceclaims").body[
+        "items"
+    ]
+    return items
+
+
+def given(claim: dict[str, Any]) -> list[str]:
+    allocated = (claim.get("status") or {}).get("allocation") or {"devices": {"results": []}}
+    return [each["device"] for each in allocated["devices"]["results"]]
+
+
+def test_devices_are_given_out_before_pods_are_bound(devices: Ground, scheduler: SchedulerProcess) -> None:
+    team = devices.tenant("team")
+    template = {"metadata": {"name": "one"}, "spec": {"spec": claim_spec(devices)}}
+    devices.create(f"{API}/namespaces/{team}/resourceclaimtemplates", template, remember=False)
+    entry = [{"name": "device", "resourceClaimTemplateName": "one"}]
+    for number in range(3):
+        devices.pod(team, f"p{number}", resourceClaims=entry)
+
+    bound = eventually(lambda: len(found := devices.nodes_of(team)) == 2 and found, because=scheduler.tail)
+
+    assert set(bound.values()) == {f"{devices.name}-1"}
+    pods = devices.pods(team)
+    held = {}
+    for claim in claims_of(devices, team):
+        for consumer in (claim.get("status") or {}).get("reservedFor", ()):
+            held[consumer["name"]] = given(claim)
+            assert consumer["uid"] == pods[consumer["name"]]["metadata"]["uid"]
+            assert "resource.kubernetes.io/delete-protection" in claim["metadata"]["finalizers"]
+    assert set(held) == set(bound)
+    assert sorted(device for each in held.values() for device in each) == ["d0", "d1"]
+    [waits] = set(pods) - set(bound)
+    eventually(lambda: "devices asked for, 0 free" in devices.condition(team, waits).get("message", ""))
