@@ -7,6 +7,7 @@ so processes are told apart by namespaces, which only containers have, and count
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -59,6 +60,14 @@ class Machine:
         """What was not there before, by kind; kinds without news are left out."""
         news = {field.name: sorted(getattr(self, field.name) - getattr(before, field.name)) for field in fields(self)}
         return {kind: lines for kind, lines in news.items() if lines}
+
+    @classmethod
+    def left_since(cls, before: "Machine", *, seconds: float = 120.0) -> dict[str, list[str]]:
+        """What stays new. A machine's own services come and go, with namespaces of their own: those are waited for."""
+        end = time.monotonic() + seconds
+        while (news := cls.look().new_since(before)) and time.monotonic() < end:
+            time.sleep(1)
+        return news
 
 
 def _output(*command: str) -> list[str]:

@@ -40,7 +40,7 @@ def real_cluster(cluster_state: Path, request: pytest.FixtureRequest) -> Iterato
         yield RealCluster(fleet)
     finally:
         fleet.cluster.down()
-    assert Machine.look().new_since(before) == {}
+    assert Machine.left_since(before) == {}
 
 
 @pytest.fixture(scope="session")
