@@ -176,7 +176,7 @@ def _make_odd(rng: random.Random, claim: Object) -> None:
     kind = rng.randrange(3)
     spec["storageClassName"] = "no-such-class" if kind == 0 else "late"
     if kind == 1:
-        spec["volumeName"] = "free-0"  # asked for, not bound yet
+        spec["volumeName"] = "asked-for"  # and not bound yet
     if kind == 2:
         spec["volumeName"] = "lost"
         metadata["annotations"] = dict(BOUND)
