@@ -11,7 +11,6 @@ look; at the edges, where integers meet, it does. If anything does not hold, not
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from fractions import Fraction
 from math import lcm
 from typing import TYPE_CHECKING, Final
@@ -32,19 +31,13 @@ Line = dict[int, Fraction]
 """Amounts by cell."""
 
 
-class Stand(IntEnum):
-    """How a tenant stands to the key that its parent serves at."""
+WAITS, RISES, BOUND, BETWEEN, EMPTY = range(5)
+"""How a tenant stands to the key that its parent serves at.
 
-    WAITS = 0
-    """Its own key is higher: nothing of it has been poured on this stretch."""
-    RISES = 1
-    """Its own key is that key."""
-    BOUND = 2
-    """It has reached a bound, and waits beyond its guarantee, or for ever at its limit."""
-    BETWEEN = 3
-    """A leaf between two portions, the later of which is beyond its guarantee."""
-    EMPTY = 4
-    """All its open demand is poured in."""
+It waits: its own key is higher, nothing of it has been poured on this stretch. It rises: its own key is that key. It
+has reached a bound, and waits beyond its guarantee, or for ever at its limit. It is a leaf between two portions, the
+later of which is beyond its guarantee. It is empty: all its open demand is poured in.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +94,7 @@ class Landing:
         self.basins = leap.chart.basins
         self.goal = goal
         count = len(self.basins)
-        self.stand: Ints = np.full(count, Stand.WAITS, dtype=np.int64)
+        self.stand: Ints = np.full(count, WAITS, dtype=np.int64)
         self.row: Ints = np.full(count, -1, dtype=np.int64)
         self.portion: Ints = np.full(count, -1, dtype=np.int64)
         self.dominant: Ints = np.zeros(count, dtype=np.int64)
@@ -122,7 +115,7 @@ class Landing:
 
     def found(self) -> bool:
         """Find out where everybody stands; False if that cannot be told here."""
-        self.stand[0], self.serves[0] = Stand.RISES, self.goal.key
+        self.stand[0], self.serves[0] = RISES, self.goal.key
         if not self._descend():
             return False
         try:
@@ -162,7 +155,7 @@ class Landing:
         whole = (portion >= 0) & (t1 == self.leap.group_left[spot])
         empty = last & ((rows.bound[row] >= -1) | whole)
         vague = (portion >= 0) & ~self.leap.is_single(spot) & (rises | ~(whole | empty))
-        self.stand[owners] = np.select([rises, empty, whole], [Stand.RISES, Stand.EMPTY, Stand.BETWEEN], Stand.BOUND)
+        self.stand[owners] = np.select([rises, empty, whole], [RISES, EMPTY, BETWEEN], BOUND)
         width = np.where(rises, x1 - x0, 1.0)
         way = np.clip((np.where(rises, above, x0) - x0) / width, 0.0, 1.0)
         self.serves[owners] = np.where(rises, t0 + way * (t1 - t0), np.where(empty & (portion < 0), np.inf, t1))
@@ -183,13 +176,13 @@ class Landing:
     def _solve(self) -> None:
         """Everybody's line, from the leaves to the root; then the root's level."""
         self._add_rising_leaves()
-        parents = self.chart.parent.tolist()
+        parents, stands = self.chart.parent.tolist(), self.stand.tolist()
         for number in range(len(self.basins) - 1, 0, -1):
             into = self.lines[parents[number]]
             if number in self.lines:
                 self._work_out(number, self.lines[number])
                 into.add(self.lines[number])
-            elif self.stand[number] != Stand.RISES:
+            elif stands[number] != RISES:
                 _add(into.fixed, self._still(number))
         root, cell = self.lines[0], self.goal.cell
         root.work_out()
@@ -216,7 +209,7 @@ class Landing:
     def _add_rising_leaves(self) -> None:
         """Leaves that rise: pods = (weight · λ - share held) / share asked, all in units of the common denominator."""
         chart = self.chart
-        rising = np.flatnonzero((self.stand == Stand.RISES) & chart.is_leaf)
+        rising = np.flatnonzero((self.stand == RISES) & chart.is_leaf)
         spots = np.searchsorted(self.leap.open, self.portion[rising])
         asked = self.leap.asked[spots].tolist()
         for number, spot, asks, column in zip(
@@ -242,13 +235,13 @@ class Landing:
         found = self._use.get(number)
         if found is None:
             basin = self.basins[number]
-            if self.stand[number] == Stand.WAITS:
+            if self.stand[number] == WAITS:
                 found = {self.chart.cell_index[cell]: amount for cell, amount in basin.cells.items()}
             else:
                 spot = self.leap.spot(int(self.portion[number]))
                 held, asks = self._held(number, spot), self.leap.asked[spot].tolist()
                 pods = self._left(spot)
-                if self.stand[number] == Stand.BOUND:
+                if self.stand[number] == BOUND:
                     at: Line = {cell: Fraction(amount) for cell, amount in enumerate(held)}
                     pods = self._until_bound(number, at, {cell: Fraction(ask) for cell, ask in enumerate(asks)})
                 self.moves[number] = pods, ZERO
@@ -263,9 +256,9 @@ class Landing:
     def _work_out(self, number: int, lines: Lines) -> None:
         """An inner tenant: the level below that brings it to its parent's level, or to its bound."""
         lines.work_out()
-        if self.stand[number] == Stand.BOUND:
+        if self.stand[number] == BOUND:
             start = self._until_bound(number, lines.fixed, lines.pace), ZERO
-        elif self.stand[number] == Stand.RISES:
+        elif self.stand[number] == RISES:
             column = int(self.dominant[number])
             held, rise = self._share(lines.fixed, column), self._share(lines.pace, column)
             start = -held / rise, (self.basins[number].tenant.spec.weight or 1) / rise
@@ -302,12 +295,12 @@ class Landing:
         chart = self.chart
         for number in self.inner[1:]:
             level = self.below[chart.parent[number]]
-            if self.stand[number] == Stand.RISES:
+            if self.stand[number] == RISES:
                 if level is None:
                     return False
                 start, speed = self.moves[number]
                 self.below[number] = start + level * speed
-            elif self.stand[number] == Stand.BOUND:
+            elif self.stand[number] == BOUND:
                 self.below[number] = self.moves[number][0]
         near = self._near()
         for number in np.flatnonzero(~(self.clear & near[chart.parent])).tolist():
@@ -331,7 +324,7 @@ class Landing:
         """Whether a tenant's exact state is on its row: its portion, limits, guarantees and key."""
         chart, tenant = self.chart, self.basins[number].tenant
         level, use = self.below[chart.parent[number]], self.use(number)
-        waits = self.stand[number] == Stand.WAITS
+        waits = self.stand[number] == WAITS
         if chart.is_leaf[number] and not waits:
             left = self._left(self.leap.spot(int(self.portion[number])))
             if not 0 <= self.pods(number) <= left:
@@ -349,7 +342,7 @@ class Landing:
         low, high = np.searchsorted(rows.owner, [number, number + 1]).tolist()
         if low == high:
             return True
-        waits = self.stand[number] == Stand.WAITS
+        waits = self.stand[number] == WAITS
         row = low if waits else int(self.row[number])
         if not self._class_holds(number, rows, row):
             return False
@@ -357,7 +350,7 @@ class Landing:
         columns = range(len(chart.columns)) if chart.is_leaf[number] else np.flatnonzero(rows.touches[row]).tolist()
         share = max((self._share(use, column) for column in columns), default=ZERO) / (tenant.spec.weight or 1)
         key = 2 * int(rows.beyond[row]) + tenant.weightless, share
-        if waits or self.stand[number] == Stand.RISES:
+        if waits or self.stand[number] == RISES:
             return key == served or (waits and key > served)
         after = 2 * int(rows.beyond[row + 1]) + tenant.weightless if row + 1 < high else 4
         return key <= served <= (after, share)
@@ -398,7 +391,7 @@ class Landing:
         found = self._use.get(number)
         if found is None:
             lines = self.lines.get(number)
-            if lines is None and self.stand[number] != Stand.RISES:
+            if lines is None and self.stand[number] != RISES:
                 return self._still(number)
             if lines is None:
                 spot = self.leap.spot(int(self.portion[number]))
@@ -422,7 +415,7 @@ class Landing:
             [any(all((pool, c) in usable for c, _ in kind.asks) for pool in kind.pools) for kind in chart.kinds],
             dtype=np.bool_,
         )
-        ahead = np.where(self.stand == Stand.EMPTY, self.portion + 1, self.portion)[chart.leaf[leap.open]]
+        ahead = np.where(self.stand == EMPTY, self.portion + 1, self.portion)[chart.leaf[leap.open]]
         return not (flows[chart.kind[leap.open]] & (leap.open >= ahead)).any()
 
     def settle(self) -> None:
@@ -430,7 +423,7 @@ class Landing:
         chart = self.chart
         for number, basin in enumerate(self.basins):
             basin.flow, basin.anchor = None, basin.clock
-            if number and self.stand[number] == Stand.WAITS and not basin.children:
+            if number and self.stand[number] == WAITS and not basin.children:
                 continue
             basin.cells = {chart.cells[cell]: amount for cell, amount in self.use(number).items()}
             basin.used, basin.share = {}, {}

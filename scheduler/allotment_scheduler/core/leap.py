@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from allotment_scheduler.core.entitlement import Basin, Filling
 
 ZERO: Final = Fraction(0)
-GROUPS: Final = 6
+GROUPS: Final = 10
 """Rows that a leaf's portions are taken together in at first."""
-NEAR: Final = 5
+NEAR: Final = 3
 """So many portions around the one where a leaf may stand are told apart."""
 STEPS_BACK: Final = (1e-8, 1e-5, 1e-3, 0.03)
 """How far before the end of a stretch landing is tried, as parts of it, where it cannot land at the end."""
@@ -82,6 +82,7 @@ class Leap:
     def land(self) -> Landing | None:
         """Where the filling stands as far as its course is known; None if that is where it stands already."""
         self._group()
+        closer = False
         while True:
             root, known = self._courses()
             landing = None
@@ -93,7 +94,8 @@ class Leap:
                     break
             if landing is None or not landing.coarse:
                 return None
-            self._look_closer(landing.coarse)
+            self._look_closer(landing.coarse, only=not closer)
+            closer = True
 
     # --- how closely to look -------------------------------------------------------------------------------------
 
@@ -102,21 +104,29 @@ class Leap:
 
         Then every key rises all the way: only where a leaf stands in the end its portions have to be told apart.
         """
-        count = len(self.open)
-        self.begins: Bools = np.ones(count, dtype=np.bool_)
+        total = len(self.open)
+        self.begins: Bools = np.ones(total, dtype=np.bool_)
         if (self.columns == self.columns[0]).all():
             leaf = self.chart.leaf[self.open]
             first = np.flatnonzero(np.diff(leaf, prepend=-1))
-            lengths = np.diff(first, append=count)
-            place = np.arange(count) - np.repeat(first, lengths)
+            lengths = np.diff(first, append=total)
+            place = np.arange(total) - np.repeat(first, lengths)
             self.begins = place % np.repeat(np.maximum(-(-lengths // GROUPS), 2), lengths) == 0
 
-    def _look_closer(self, coarse: Sequence[tuple[int, float]]) -> None:
-        """Tell portions apart in groups, given by their last portion, around a part of the way through each."""
+    def _look_closer(self, coarse: Sequence[tuple[int, float]], *, only: bool) -> None:
+        """Tell portions apart in groups, given by their last portion, around a part of the way through each.
+
+        `only` there: these leaves' other portions are taken together as far as possible.
+        """
         portions, ways = zip(*coarse, strict=True)
         starts, last = np.flatnonzero(self.begins), np.searchsorted(self.open, portions)
         first = starts[np.searchsorted(starts, last, side="right") - 1]
         middle = first + (np.array(ways) * (last + 1 - first)).astype(np.int64)
+        if only:
+            leaf = self.chart.leaf[self.open]
+            there = np.zeros(len(self.chart.basins), dtype=np.bool_)
+            there[leaf[last]] = True
+            self.begins &= ~there[leaf] | (np.diff(leaf, prepend=-1) != 0)
         for step in range(-NEAR, NEAR + 2):
             begin = np.clip(middle + step, first, last + 1)
             self.begins[begin[begin < len(self.begins)]] = True

@@ -77,7 +77,7 @@ class Placer:
         count, width = len(self.state.nodes.ordered), self.state.resources.width
         shared = len(self.basis.columns) if self.basis else 0
         self.score: Floats = np.full((capacity, count), NEVER)
-        self.static: Floats = np.zeros((capacity, count))
+        self.static: Floats = np.zeros((capacity, count), order="F")  # read column by column
         self.requests = np.full((capacity, width), _UNASKED, dtype=np.int64)
         self.shapes: Floats = np.zeros((capacity, shared))
         self.steps: Floats = np.zeros(capacity)
@@ -323,7 +323,7 @@ class Placer:
         more = max(8, len(self.score))
         count = self.score.shape[1]
         self.score = np.vstack([self.score, np.full((more, count), NEVER)])
-        self.static = np.vstack([self.static, np.zeros((more, count))])
+        self.static = np.asfortranarray(np.vstack([self.static, np.zeros((more, count))]))
         self.requests = np.vstack([self.requests, np.full((more, self.requests.shape[1]), _UNASKED, dtype=np.int64)])
         self.shapes = np.vstack([self.shapes, np.zeros((more, self.shapes.shape[1]))])
         self.steps = np.concatenate([self.steps, np.zeros(more)])
