@@ -1,9 +1,16 @@
 """Whom a change concerns."""
 
 import dataclasses
+from typing import Any
 
+import pytest
+
+from allotment_kube.client import Client
 from allotment_operator.tenancy.change import affected
+from allotment_operator.tenancy.register import Register
 from builders.estates import a_pool, a_tenant, an_estate, held
+from fakes.api_server import FakeApiServer
+from fakes.in_process import InProcessTransport
 
 TENANTS = (
     a_tenant("retail"),
@@ -64,3 +71,29 @@ def test_a_namespace_concerns_who_lists_it_and_who_holds_it() -> None:
     after = dataclasses.replace(before, namespaces={"pay": held("pay", "fraud")})
 
     assert affected(before, after) == {"payments", "fraud"}
+
+
+@pytest.mark.parametrize(
+    ("bound", "want"),
+    [
+        ([{"kind": "KafkaCluster", "count": 2}], {"one", "two"}),
+        ([{"kind": "KafkaCluster"}], {"one"}),
+        (None, {"one"}),
+    ],
+    ids=["all that share a count", "itself where nothing is counted above", "itself where nothing is bounded"],
+)
+def test_a_service_that_comes_or_goes_concerns(bound: list[dict[str, Any]] | None, want: set[str]) -> None:
+    heard: list[frozenset[str]] = []
+    client = Client(InProcessTransport(FakeApiServer()))
+    register = Register(client, namespace="allotment-system", services=lambda: (), changed=heard.append)
+    register._told = an_estate(
+        a_tenant("top", services=bound),
+        a_tenant("one", parent="top", namespaces=["one"]),
+        a_tenant("two", parent="top", namespaces=["two"]),
+        a_tenant("other", namespaces=["other"]),
+    )
+    register._namespaces = {"one": held("one", "one")}
+
+    register.services_changed("one")
+
+    assert heard == [want]

@@ -105,9 +105,14 @@ class Register:
         self._picture = None
         facts = self._namespaces.get(namespace)
         if facts is not None and facts.tenant:
-            forest, chain = self.estate().forest, self.estate().chain(facts.tenant)
-            counting = [each.metadata.name for each in chain if any(one.count for one in each.spec.services or ())]
-            self._changed(frozenset({facts.tenant, *(below for name in counting for below in forest.below(name))}))
+            # By the last picture, which has these tenants: a new one for each of thousands of services is too dear.
+            told = self._told
+            counting = [
+                each.metadata.name
+                for each in told.chain(facts.tenant)
+                if any(one.count for one in each.spec.services or ())
+            ]
+            self._changed(frozenset({facts.tenant, *(below for name in counting for below in told.forest.below(name))}))
 
     def _tenant(self, event: Event[dict[str, Any]]) -> None:
         if isinstance(event, Synced):
