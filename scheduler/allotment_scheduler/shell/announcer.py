@@ -1,8 +1,8 @@
 """Events on pods: a courtesy to those who run `kubectl describe`.
 
 Only what is rare and matters is announced: evictions, on the victim. Per tenant namespace there is a budget, so that a
-large reclaim cannot flood the API server; what goes over it is in the log and the metrics. A failure to write one is
-logged and forgotten.
+large reclaim cannot flood the API server; what goes over it is counted, told in the next Event of that namespace, and
+is in the log and the metrics. A failure to write one is logged and forgotten.
 """
 
 import asyncio
@@ -45,6 +45,7 @@ class Announcer:
         self._instance = instance[:128] or "scheduler"
         self._now = now
         self._budgets: dict[str, tuple[float, float]] = {}
+        self._untold: dict[str, int] = {}
         self._queue: asyncio.Queue[Object] = asyncio.Queue(maxsize=500)
         self.dropped = 0
 
@@ -53,8 +54,12 @@ class Announcer:
         namespace, name = departure.key
         if not self._may(namespace) or self._queue.full():
             self.dropped += 1
+            self._untold[namespace] = self._untold.get(namespace, 0) + 1
             return
         note = f"evicted from {departure.node} for {'/'.join(departure.claimant)}, {REASONS.get(departure.rule, '')}"
+        untold = self._untold.pop(namespace, 0)
+        if untold:
+            note += f"; {untold} more evictions in this namespace were not announced one by one"
         at = datetime.fromtimestamp(self._now(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         digest = hashlib.sha256(f"{departure.uid}{at}".encode()).hexdigest()[:16]
         self._queue.put_nowait(

@@ -164,6 +164,7 @@ class Program:
             quarantined_pods=lambda: scheduler.ledger.in_quarantine,
             pods=lambda: len(scheduler.state.pods),
             nodes=lambda: len(scheduler.state.nodes.by_name),
+            events_dropped=lambda: self._announcer.dropped,
             bound_pods=lambda: scheduler.ledger.bound,
         )
 

@@ -19,6 +19,7 @@ ASKED: Final = {
     "quarantined_pods": "Pods set aside.",
     "pods": "Pods known, finished ones aside.",
     "nodes": "Nodes known.",
+    "events_dropped": "Events on evictions that went over their namespace's budget.",
     "bound_pods": "Starts of ours that the watch has confirmed.",
 }
 """Figures that are read where they are kept, at each scrape."""
