@@ -93,6 +93,8 @@ class Placer:
         self._bad = np.zeros(capacity, dtype=np.bool_)
         self._parts: Floats = np.zeros((capacity, self.shapes.shape[1]))
         self._column_buffer: Floats = np.zeros(capacity)
+        self._live = self.shapes[:0], self.steps[:0], self._parts[:0], self._column_buffer[:0]
+        """What a column is computed from and in, cut to the rows there are."""
 
     def row(self, key: RowKey) -> Row:
         """The row of a key, up to date."""
@@ -262,10 +264,12 @@ class Placer:
         free = self.state.nodes.free[:, index]
         room = free.tolist()
         left, shape = basis.profile(room)
-        parts, score = self._parts[:count], self._column_buffer[:count]
-        np.abs(np.subtract(self.shapes[:count], shape, out=parts), out=parts)
+        if len(self._live[0]) != count:
+            self._live = self.shapes[:count], self.steps[:count], self._parts[:count], self._column_buffer[:count]
+        shapes, steps, parts, score = self._live
+        np.abs(np.subtract(shapes, shape, out=parts), out=parts)
         np.add.reduce(parts, axis=1, out=score)
-        np.floor(np.multiply(score, self.steps[:count], out=score), out=score)
+        np.floor(np.multiply(score, steps, out=score), out=score)
         np.subtract(basis.directions[index] * left, score, out=score)
         np.add(score, self.static[:count, index], out=score)
         if not self._takes_all(room):

@@ -85,7 +85,8 @@ class Serving:
         leaf, asks = unit.leaf, unit.shape.asks
         if tenant is leaf:
             columns = measure.columns
-            self.columns[leaf] = measure.used_or_asked(leaf, unit.shape.asked)
+            if leaf.depth > 1:
+                self.columns[leaf] = measure.used_or_asked(leaf, unit.shape.asked)
         else:
             columns = self.columns[leaf]
         self.count += 1
