@@ -50,7 +50,7 @@ from .retries import NEVER_REPEAT
 
 _logger = logging.getLogger(__name__)
 _LEASES: Final = LEASES.untyped
-_PASSING: Final = (RetryError, GoneError, ProtocolError)
+_PASSING: Final = (RetryError, GoneError, ProtocolError, ConflictError)
 """Failures that say nothing about who holds the Lease, whoever on the way made them up: time alone decides."""
 
 

@@ -2,7 +2,8 @@
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -18,6 +19,10 @@ from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate
 from allotment_operator.tenancy.kind import TenantKind
 from allotment_operator.tenancy.register import NODE_POOLS
 from allotment_operator.watches import CHILDREN
+from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.shell.ledger import Ledger
+from allotment_scheduler.shell.picture import Picture
+from allotment_scheduler.shell.watches import Watches
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import NAMESPACE, named, of_kind, render, tenant_policy
 from builders.tenant_objects import (
@@ -212,6 +217,15 @@ def test_the_operator_sees_where_the_api_server_is_and_nothing_else_there(operat
         (v, each.group, each.plural) for each in watched for v in ("list", "watch")
     }
     assert allowed(operator, ("list", "discovery.k8s.io", "endpointslices"), PLACE_OF_API_SERVER)
+
+
+def test_the_scheduler_may_see_what_it_watches_and_nothing_else() -> None:
+    picture = Picture(ClusterState(), Ledger(), changed=lambda: None)
+    watched = {resource.partition(".")[0] for resource in Watches(cast("Any", SimpleNamespace(rng=None)), picture).names()}
+    rules = named(render(), "ClusterRole", "allotment-scheduler")["rules"]
+    seen = {plural for verb, _, plural in rights_of(rules) if verb in {"get", "list", "watch"}}
+
+    assert seen == watched
 
 
 FORBIDDEN_TO_BOTH: list[tuple[Right, str]] = [
@@ -417,7 +431,7 @@ class TestTheScheduler:
 
             assert answer.accepted, answer.message
 
-    def test_chooses_the_node_of_a_claim_and_no_more(
+    def test_chooses_the_node_or_the_volume_of_a_claim_and_no_more(
         self, seat: str, elsewhere: str, scheduler: Actor, admin: Actor
     ) -> None:
         def claim(namespace: str) -> dict[str, Any]:
@@ -432,9 +446,11 @@ class TestTheScheduler:
             expect(admin, claim(namespace))
         node = {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "node-1"}}}
         chosen = scheduler.patch(claim(seat), node, dry_run=True)
-        renamed = scheduler.patch(claim(seat), {"spec": {"volumeName": "stolen"}}, dry_run=True)
+        named = scheduler.patch(claim(seat), {"spec": {"volumeName": "disk"}}, dry_run=True)
+        grown = scheduler.patch(claim(seat), {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}, dry_run=True)
         theirs = scheduler.patch(claim(elsewhere), node, dry_run=True)
 
         assert chosen.accepted, chosen.message
-        assert "leaves its spec alone" in renamed.message
+        assert named.accepted, named.message
+        assert not grown.accepted
         assert "decides only about tenants' namespaces" in theirs.message

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic.alias_generators import to_camel
 
 from allotment_api import __version__
+from allotment_scheduler.shell.settings import FIXED
 from builders.helm_chart import CHART, NAMESPACE, helm, named, of_kind, refusal, render
 
 WORKLOADS = ("operator", "scheduler")
@@ -115,16 +117,20 @@ def test_a_programs_settings_arrive_as_they_were_written(program: str) -> None:
     assert container["volumeMounts"][0] == {"name": "config", "mountPath": "/etc/allotment", "readOnly": True}
 
 
-@pytest.mark.parametrize("program", WORKLOADS)
-def test_a_change_of_a_programs_settings_rolls_its_pods(program: str) -> None:
-    def checksum(config: dict[str, Any]) -> str:
-        template = named(render({f"{program}.config": config}), "Deployment", f"allotment-{program}")["spec"][
-            "template"
-        ]
-        return str(template["metadata"]["annotations"]["allotment.dev/config-checksum"])
+def _checksum(program: str, config: dict[str, Any]) -> str:
+    template = named(render({f"{program}.config": config}), "Deployment", f"allotment-{program}")["spec"]["template"]
+    return str(template["metadata"]["annotations"]["allotment.dev/config-checksum"])
 
-    assert checksum({"a": 1}) == checksum({"a": 1})
-    assert checksum({"a": 1}) != checksum({"a": 2})
+
+def test_a_change_of_the_operators_settings_rolls_its_pods() -> None:
+    assert _checksum("operator", {"a": 1}) == _checksum("operator", {"a": 1})
+    assert _checksum("operator", {"a": 1}) != _checksum("operator", {"a": 2})
+
+
+@pytest.mark.parametrize("name", sorted(to_camel(name) for name in FIXED))
+def test_a_setting_that_the_scheduler_reads_once_rolls_its_pods(name: str) -> None:
+    assert _checksum("scheduler", {name: 1}) == _checksum("scheduler", {name: 1, "startsPerCycle": 3})
+    assert _checksum("scheduler", {name: 1}) != _checksum("scheduler", {name: 2})
 
 
 def test_the_operator_is_never_there_twice_and_the_scheduler_always_is() -> None:

@@ -79,7 +79,6 @@ def test_the_scheduler_writes_only_decisions() -> None:
         ("nodepools/status", "patch"),
         ("podgroups/status", "patch"),
         ("events", "create"),
-        ("events", "patch"),
         ("tokenreviews", "create"),
         ("subjectaccessreviews", "create"),
     }

@@ -31,7 +31,7 @@ from builders.program_process import NAMESPACE, SchedulerProcess, eventually, ku
 from fakes.fault_proxy import CLASSES, FaultProxy
 
 LEAST_FAULTS = 50
-_EXTRA = 120
+_EXTRA = 300
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{SchedulerProcess.account}"
 
 
@@ -141,7 +141,7 @@ def torment(
         replicas.look_after()
         if time.monotonic() > next_blow and blows[turn % len(blows)]():
             turn += 1
-            next_blow = time.monotonic() + rng.uniform(10, 18)
+            next_blow = time.monotonic() + rng.uniform(12, 25)
         time.sleep(0.2)
 
 

@@ -151,6 +151,52 @@ async def test_a_claim_that_waits_is_told_its_node_and_the_pod_waits_for_the_vol
     check(scheduler.state)
 
 
+async def test_existing_volumes_go_to_claims_that_wait_each_to_one_and_within_reach() -> None:
+    world = World(FaultPlan())
+    for name in "nm":
+        world.node(name)
+    kind = {"provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"}
+    world.server.put(STORAGE_CLASSES, {"metadata": {"name": "local"}, **kind})
+    for name in "nm":
+        term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}
+        spec = {
+            "storageClassName": "local",
+            "capacity": {"storage": "10Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
+        }
+        volume = {"metadata": {"name": f"disk-{name}"}, "spec": spec, "status": {"phase": "Available"}}
+        world.server.put(PERSISTENT_VOLUMES, volume)
+    async with world.running() as scheduler:
+        for number in range(3):
+            spec = {
+                "storageClassName": "local",
+                "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "5Gi"}},
+            }
+            claim = {"metadata": {"name": f"data-{number}", "namespace": "a"}, "spec": spec}
+            world.server.put(PERSISTENT_VOLUME_CLAIMS, claim)
+            world.pod("a", f"p{number}", claim=f"data-{number}")
+
+        def named() -> dict[str, str]:
+            claims = world.server.objects(PERSISTENT_VOLUME_CLAIMS)
+            return {each["metadata"]["name"]: each["spec"].get("volumeName", "") for each in claims}
+
+        await until(lambda: sorted(filter(None, named().values())) == ["disk-m", "disk-n"])
+        await asyncio.sleep(5)
+        assert world.bound() == {}
+        for found in world.server.objects(PERSISTENT_VOLUME_CLAIMS):  # as the controller manager does
+            if found["spec"].get("volumeName"):
+                done = {**found["metadata"], "annotations": {"pv.kubernetes.io/bind-completed": "yes"}}
+                world.server.put(PERSISTENT_VOLUME_CLAIMS, {**found, "metadata": done})
+        await until(lambda: len(world.bound()) == 2)
+        await asyncio.sleep(5)
+        volumes = named()
+        bound = {pod: volumes[f"data-{pod[1]}"] for pod in world.bound()}
+        assert all(bound[pod] == f"disk-{node}" for pod, node in world.bound().items())
+    check(scheduler.state)
+
+
 async def test_a_refused_eviction_gives_the_plan_up_and_loses_nothing() -> None:
     world = World(FaultPlan())
     world.settings = Settings(minimum_runtime_seconds=0, eviction_seconds=2)

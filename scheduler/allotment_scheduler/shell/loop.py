@@ -289,17 +289,24 @@ class Scheduler:
                     self._forget(start)
 
     def _volumes_missing(self, waiting: list[Start], client: Writer, group: asyncio.TaskGroup) -> bool:
-        """Whether volumes are still to be made for any of these pods; has them made."""
+        """Whether volumes are still to be had for any of these pods; sees to it, or forgets who cannot have them."""
         missing = False
         for start in waiting:
             claims = unbound_claims(self.state, start)
-            if claims:
-                missing = True
-                undertaking = self.ledger.undertakings[start.unit]
-                if undertaking.deadline is None:
-                    undertaking.deadline = self._clock() + self._settings().volume_seconds
-                for key in self._choices.due(claims, start.node):
-                    self._spawn(group, self._choices.tell(client, key, start.node), f"claim {key}")
+            if not claims:
+                continue
+            missing = True
+            undertaking = self.ledger.undertakings[start.unit]
+            if undertaking.deadline is None:
+                undertaking.deadline = self._clock() + self._settings().volume_seconds
+            due = self._choices.due(claims, start.node)
+            if due is None:
+                self._metrics.forgotten("VolumeTaken", len(waiting))
+                for each in waiting:
+                    self._forget(each)
+                return True
+            for key, volume in due.items():
+                self._spawn(group, self._choices.tell(client, key, start.node, volume), f"claim {key}")
         return missing
 
     def _devices_missing(self, waiting: list[Start], client: Writer, group: asyncio.TaskGroup) -> bool:

@@ -132,6 +132,36 @@ def _placing(
         yield f"cannot bind claim {claim.name}", matched | _provisioning(storage_class, nodes)
 
 
+def existing_volumes(
+    claims: list[Claim], storage: Attachments, nodes: Nodes, index: int, *, promised: frozenset[str] = frozenset()
+) -> dict[str, str | None]:
+    """What the unbound claims of one pod take on a node: a volume that exists, or None where one is to be made.
+
+    Args:
+        claims: unbound, of one namespace, not told a node yet.
+        storage: all there is.
+        nodes: of the cluster.
+        index: the node's.
+        promised: names of volumes that other claims are about to take.
+
+    Returns:
+        By claim; a claim that can be neither bound nor provisioned there is missing.
+    """
+    found: dict[str, str | None] = {}
+    taken = {name: np.ones(len(nodes.ordered), dtype=np.bool_) for name in promised}
+    for claim in sorted(claims, key=lambda claim: claim.request):
+        storage_class = storage.classes.get(claim.storage_class or "")
+        for volume in _candidates(claim, storage, taken):
+            if volume.name not in taken and _reaching(volume, nodes)[index]:
+                found[claim.name] = volume.name
+                taken[volume.name] = np.ones(len(nodes.ordered), dtype=np.bool_)
+                break
+        else:
+            if storage_class is not None and _provisioning(storage_class, nodes)[index]:
+                found[claim.name] = None
+    return found
+
+
 def _provisioning(storage_class: StorageClass, nodes: Nodes) -> BoolVector:
     """Nodes for which a class can make a new volume."""
     if not storage_class.provisions:
@@ -154,10 +184,12 @@ def _candidates(claim: Claim, storage: Attachments, taken: dict[str, BoolVector]
     own = [volume for volume in large if _is_for(volume, claim) and volume.name not in taken]
     if own:
         return own[:1]
+    awaited = {other.awaits for other in storage.claims.values() if other.awaits is not None}
     free = [
         volume
         for volume in large
         if volume.claimed_by is None
+        and volume.name not in awaited
         and volume.available
         and set(claim.access_modes) <= set(volume.access_modes)
         and (claim.selector is None or claim.selector.matches(dict(volume.labels)))
