@@ -5,6 +5,7 @@ as it goes; carrying them out is the caller's business.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Gang, Unit
 
+_FEW_ROWS: Final = 512
+"""So many rows of scores may be kept, whether or not anybody waits for them."""
+
 
 class Engine:
     """The decision maker over one state."""
@@ -46,6 +50,7 @@ class Engine:
         self.holds = Holds(state, self.placer, self.settings)
         self.reservations = Reservations(state, self.gangs, self.demand, self.settings)
         self.quarantine = Quarantine(state, self.settings)
+        self._most_rows = _FEW_ROWS
         self.eligibility = Eligibility(state, self.placer, self.gangs.fits)
         self.serving = Serving(state, self.eligibility.propose)
 
@@ -86,6 +91,9 @@ class Engine:
         state.settle()
         if self.settings.timed:
             state.apply(TimePassed(now))
+        if len(self.placer.rows) > self._most_rows:
+            self.placer.forget(state.lineup.row_keys())
+            self._most_rows = max(_FEW_ROWS, 2 * len(self.placer.rows))
         self.brakes.begin_cycle(now)
 
     def _seat_members(self, done: Round) -> None:

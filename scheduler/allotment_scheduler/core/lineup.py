@@ -6,7 +6,7 @@ is never the home of a fact: pods, gangs and tenants are.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from allotment_scheduler.core.pods import LabelSet, Pod
 from allotment_scheduler.core.resources import without_pods
@@ -15,6 +15,9 @@ from allotment_scheduler.core.units import ExpectedMember, Gang, LeafQueue, RowK
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.state import ClusterState
+
+_FEW_SHAPES: Final = 512
+"""So many shapes may be kept, whether or not anybody waits in them."""
 
 
 class Lineup:
@@ -33,6 +36,7 @@ class Lineup:
         self._representatives: dict[tuple[int, tuple[int, ...]], LabelSet] = {}
         self._pools_of: dict[str, tuple[str, ...]] = {}
         self._units: dict[tuple[str, str], list[Unit]] = {}
+        self._most_shapes = _FEW_SHAPES
 
     def queue(self, leaf: Tenant) -> LeafQueue:
         """The waiting units of a leaf."""
@@ -40,6 +44,19 @@ class Lineup:
         if found is None:
             found = self.queues[leaf.name] = LeafQueue(leaf)
         return found
+
+    def thin_out(self) -> None:
+        """Form the line-up anew when most of its shapes may be of units that wait no longer.
+
+        So what it keeps, and what a cycle looks at, follows what waits, not what has ever waited.
+        """
+        if len(self._shapes) > self._most_shapes:
+            self.requeue_all()
+            self._most_shapes = max(_FEW_SHAPES, 2 * len(self._shapes))
+
+    def row_keys(self) -> set[RowKey]:
+        """What decides where pods may stand, of every shape there is."""
+        return {key for shape in self._shapes.values() for key, _ in shape.parts}
 
     def requeue_all(self) -> None:
         """Form every waiting unit anew."""

@@ -125,6 +125,7 @@ class ClusterState:
         if self._held_version != self.counters.held_version:
             self._held_version = self.counters.held_version
             self.lineup.requeue_all()
+        self.lineup.thin_out()
         self.running.flush()
         if len(self.nodes.touched) > _LONG_LOG:
             self.nodes.layout_version += 1
