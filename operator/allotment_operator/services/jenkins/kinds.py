@@ -30,7 +30,7 @@ def kinds(surroundings: Surroundings) -> list[Kind[Any]]:
         await client.apply(resource, dict(manifest), manager=OPERATOR_FIELD_MANAGER, force=True)
 
     locator = Locator(
-        _Cluster(client), clock=surroundings.clock, allow_loopback=surroundings.allow_loopback_controllers
+        ClusterOf(client), clock=surroundings.clock, allow_loopback=surroundings.allow_loopback_controllers
     )
     return [
         JenkinsAgentPools(
@@ -39,7 +39,7 @@ def kinds(surroundings: Surroundings) -> list[Kind[Any]]:
     ]
 
 
-class _Cluster:
+class ClusterOf:
     """Services and pods, read with the operator's own rights."""
 
     def __init__(self, client: Client) -> None:
