@@ -46,3 +46,15 @@ def test_the_least_work_is_lost_and_a_checkpoint_has_saved_some(saved: str, othe
     world.pod("b", "claims", cpu=1)
 
     assert world.run().evicted == ["long-but-saved"]
+
+
+def test_who_was_evicted_claims_from_nobody_else_until_demand_changes() -> None:
+    """Without this, b would pay for its urgent pod with a's room: by priority first, then by its guarantee."""
+    world = World().node("n", cpu=4).tenant("a").tenant("b", guaranteed={"cpu": 3})
+    world.pod("a", "others", on="n", cpu=2, priority=1).pod("b", "own", on="n", cpu=2, priority=1)
+    world.pod("b", "urgent", cpu=1, priority=5)
+
+    done = world.run()
+
+    assert done.evicted == ["own"]
+    assert done.running("a") == {"others"}
