@@ -221,7 +221,8 @@ def test_the_operator_sees_where_the_api_server_is_and_nothing_else_there(operat
 
 def test_the_scheduler_may_see_what_it_watches_and_nothing_else() -> None:
     picture = Picture(ClusterState(), Ledger(), changed=lambda: None)
-    watched = {resource.partition(".")[0] for resource in Watches(cast("Any", SimpleNamespace(rng=None)), picture).names()}
+    client = cast("Any", SimpleNamespace(rng=None))
+    watched = {resource.partition(".")[0] for resource in Watches(client, picture).names()}
     rules = named(render(), "ClusterRole", "allotment-scheduler")["rules"]
     seen = {plural for verb, _, plural in rights_of(rules) if verb in {"get", "list", "watch"}}
 

@@ -36,10 +36,14 @@ class World:
         self.settings = Settings(minimum_runtime_seconds=0)
         self.scheduler = self.new_scheduler()
 
-    def new_scheduler(self) -> Scheduler:
+    def new_scheduler(self, *, clock: Callable[[], float] | None = None) -> Scheduler:
+        """Another process; its clock is the loop's unless one is given."""
         loop = asyncio.get_running_loop()
         return Scheduler(
-            lambda: self.settings, Metrics(), clock=lambda: EPOCH + loop.time(), rng=random.Random(self.plan.seed)
+            lambda: self.settings,
+            Metrics(),
+            clock=clock or (lambda: EPOCH + loop.time()),
+            rng=random.Random(self.plan.seed),
         )
 
     def node(self, name: str, *, cpu: str = "4", **spec: Any) -> None:

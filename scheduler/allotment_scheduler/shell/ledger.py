@@ -207,8 +207,12 @@ class Ledger:
         return seconds
 
     def releasable(self, now: float) -> list[PodKey]:
-        """Pods whose quarantine is over; they are not in quarantine any more."""
-        over = [key for key, found in self._quarantined.items() if 0 < found.until <= now]
+        """Pods whose quarantine is over; they are not in quarantine any more.
+
+        A quarantine that would last longer than any is from before the clock was set back: it is over, too.
+        """
+        latest = now + LONGEST_QUARANTINE
+        over = [key for key, found in self._quarantined.items() if found.until > 0 and not now < found.until <= latest]
         for key in over:
             self._quarantined[key].until = 0.0
         return over

@@ -491,11 +491,15 @@ class Scheduler:
             return
         self._housekept = now
         self._release_orphans(now)
+        longest = max(2 * self._settings().eviction_seconds, self._settings().volume_seconds)
         for undertaking in [*self.ledger.undertakings.values()]:
+            if undertaking.deadline is not None:  # the clock may have been set back
+                undertaking.deadline = min(undertaking.deadline, now + longest)
             if undertaking.deadline is not None and undertaking.deadline <= now and undertaking.waits:
                 self._give_up(undertaking, "the room did not become free in time")
         late = now - self._settings().confirm_seconds
         for start in [*self.ledger.starts.values()]:
+            start.since = min(start.since, now)
             if start.phase is Phase.BOUND and start.since < late:
                 start.since = now
                 self._spawn(group, self._confirm(client, start), f"confirm {start.key}")
