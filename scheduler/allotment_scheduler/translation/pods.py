@@ -68,9 +68,9 @@ def pod_spec(
     return PodSpec(
         namespace=metadata.namespace or "default",
         name=metadata.name,
-        scheduling=scheduling_spec(pod, needs),
+        scheduling=_shared_spec(scheduling_spec(pod, needs)),
         uid=metadata.uid,
-        labels=tuple(sorted(metadata.labels.items())),
+        labels=_shared_labels(tuple(sorted(metadata.labels.items()))),
         priority=spec.priority or 0,
         created=seconds(metadata.creation_timestamp),
         started=seconds(pod.status.start_time) if pod.status.start_time else None,
@@ -126,6 +126,18 @@ def scheduling_spec(pod: kube.Pod, needs: DeviceNeeds) -> SchedulingSpec:
         if spec.volumes
         else (),
     )
+
+
+@lru_cache(maxsize=16_384)
+def _shared_spec(spec: SchedulingSpec) -> SchedulingSpec:
+    """The first of all equal specs: pods of one controller share one object, and are compared by it."""
+    return spec
+
+
+@lru_cache(maxsize=16_384)
+def _shared_labels(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The first of all equal labels, as above."""
+    return labels
 
 
 @lru_cache(maxsize=4096)
