@@ -47,6 +47,49 @@ def test_the_filling_by_clocks_equals_the_naive_one(world: World) -> None:
     assert nonzero(fill(state.forest.root, portions, state.measure).cells) == nonzero(want.cells)
 
 
+@st.composite
+def orchards(draw: st.DrawFn) -> World:
+    """Deep trees over two pools of different cost, with long rows of pods: what a filling leaps over."""
+    world = World()
+    for pool in ("a", "b"):
+        gpu = draw(st.integers(0, 4))
+        world.node(pool, labels={"pool": pool}, cpu=draw(st.integers(5, 30)), memory=draw(st.integers(5, 30)), gpu=gpu)
+        cost = draw(st.sampled_from([{}, {}, {"cpu": Fraction(1, 3)}]))
+        world.pool(PoolSpec(pool, LabelSelector((Requirement("pool", "In", (pool,)),)), cost=cost))
+    caps = st.dictionaries(st.sampled_from(["cpu", "memory"]), st.integers(1, 25), min_size=1)
+    some = st.one_of(st.none(), st.none(), caps)
+    weights = st.sampled_from(["1", "1", "2", "0.3"])
+    gpus = draw(st.booleans())
+    for top in range(draw(st.integers(1, 3))):
+        world.inner(f"d{top}", weight=draw(weights), limits=draw(some), guaranteed=draw(some))
+        for leaf in range(draw(st.integers(1, 4))):
+            inside = draw(st.one_of(st.none(), st.none(), caps))
+            name = f"d{top}-{leaf}"
+            world.tenant(
+                name, f"d{top}", weight=draw(weights), limits=draw(some), guaranteed=draw(some),
+                guaranteed_in={"b": inside} if inside else None,
+            )  # fmt: skip
+            only = draw(st.sampled_from([(), (), (("pool", "b"),)]))
+            sizes = draw(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=3))
+            for number in range(draw(st.integers(0, 14))):
+                cpu, memory = sizes[number % len(sizes)]
+                gpu = int(gpus and draw(st.booleans()))
+                spec = SchedulingSpec((), node_selector=only)
+                world.pod(name, f"p{number}", spec=spec, cpu=cpu, memory=memory, gpu=gpu)
+    return world
+
+
+@settings(SETTINGS, max_examples=40)
+@given(orchards())
+def test_a_leap_over_deep_trees_and_pools_equals_the_naive_filling(world: World) -> None:
+    state = world.state()
+    portions = Engine(state).demand.portions()
+
+    want = filling_oracle.fill(state.forest.root, portions, state.measure)
+
+    assert nonzero(fill(state.forest.root, portions, state.measure).cells) == nonzero(want.cells)
+
+
 @SETTINGS
 @given(worlds())
 def test_starts_and_evictions_do_not_move_entitlement(world: World) -> None:
