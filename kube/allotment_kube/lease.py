@@ -38,6 +38,7 @@ from .errors import (
     AlreadyExistsError,
     ApiError,
     ConflictError,
+    ForbiddenError,
     GoneError,
     LeadershipLostError,
     NotFoundError,
@@ -50,8 +51,9 @@ from .retries import NEVER_REPEAT
 
 _logger = logging.getLogger(__name__)
 _LEASES: Final = LEASES.untyped
-_PASSING: Final = (RetryError, GoneError, ProtocolError, ConflictError)
-"""Failures that say nothing about who holds the Lease, whoever on the way made them up: time alone decides."""
+_PASSING: Final = (RetryError, GoneError, ProtocolError, ConflictError, ForbiddenError)
+"""Failures that say nothing about who holds the Lease: time alone decides. An API server that has just been started
+forbids everything for a moment."""
 
 
 def boot_clock() -> float:

@@ -183,8 +183,8 @@ class PodHistory:
         return sum(pod.cpu for key, pod in self._pods.items() if pod.holds and counts(key, pod))
 
     def _check_promise(self, key: tuple[str, str], pod: _Known) -> None:
-        if pod.gang and self._running(pod.gang) < self.gang_size - 1:
-            return  # what others had left of a gang is let go as a whole, for nobody
+        if pod.gang:
+            return  # it goes as a whole, wherever its pods stand; for nobody, if others had left too little of it
         lately = time.monotonic() - self._withdrawn.get(pod.node, -_PROMISE_LASTS) < _PROMISE_LASTS
         if not lately and pod.node not in self._promised.values():
             self._violated(f"{key} was evicted from {pod.node}, which nobody was promised")

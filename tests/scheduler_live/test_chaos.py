@@ -99,6 +99,8 @@ def run(stage: Stage, tmp_path: Path, *, seed: int, seconds: float, least: int) 
         )
         proxy.calm = True
         replicas.wake()
+        if stage.control_plane is not None:
+            stage.control_plane.up()  # a controller manager that lost its own Lease has ended, too
         reckon(replicas, bustle, history)
     finally:
         say(f"{proxy.table()}\n")
