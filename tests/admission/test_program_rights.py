@@ -356,7 +356,17 @@ def test_no_other_subject_is_bound_to_the_programs_roles() -> None:
         "allotment-operator": ["allotment-operator"],
         "allotment-operator-api-server": ["allotment-operator"],
         "allotment-scheduler": ["allotment-scheduler"],
+        "allotment-scheduler-api": ["allotment-scheduler"],
+        "allotment-scheduler-api-reader": ["system:authenticated"],
     }
+
+
+def test_whoever_is_known_to_the_cluster_reads_where_the_schedulers_api_is_and_nothing_else() -> None:
+    (reader,) = [role for role in of_kind(render(), "Role") if role["metadata"]["name"].endswith("-reader")]
+
+    assert reader["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": ["allotment-scheduler-api"]}
+    ]
 
 
 class TestTheScheduler:
