@@ -4,9 +4,11 @@ Every Binding carries the pod's uid, and the API server refuses a second one, so
 after an answer was lost. Outcomes are classed by what the loop does next:
 
 - BOUND: wait for the watch to show it;
-- GONE: the pod is bound by somebody else, being deleted, or another one: forget the start;
+- GONE: there is no such pod any more: forget the start;
 - REFUSED: the server will not have it (admission, rights, validation): set the pod aside;
-- FAILED: the server could not be reached for long: forget the start, try again later.
+- FAILED: the server could not be reached for long: forget the start, try again later;
+- DOUBTFUL: it may stand on a node all the same (an answer was lost, or the pod is bound already): count it there until
+  it has been read. To forget it at once would give its room, and its tenant's limit, away a second time.
 
 What it must never do: decide. Order is kept: pods of one unit are taken one after the other by free connections.
 """
@@ -19,7 +21,15 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, Protocol
 
-from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, NotFoundError, RetryError
+from allotment_kube.errors import (
+    ApiError,
+    ConflictError,
+    LeadershipLostError,
+    NotFoundError,
+    RetryError,
+    ThrottledError,
+    UnreachableError,
+)
 from allotment_kube.retries import Backoff
 from allotment_scheduler.shell.ledger import Start
 
@@ -35,6 +45,7 @@ class Outcome(Enum):
     GONE = "gone"
     REFUSED = "refused"
     FAILED = "failed"
+    DOUBTFUL = "doubtful"
 
 
 class BindingClient(Protocol):
@@ -118,26 +129,27 @@ class Binder:
 
     async def _bind(self, start: Start) -> tuple[Outcome, str]:
         namespace, name = start.key
-        message = ""
+        message, lost = "", False
         for attempt in range(_ATTEMPTS):
             try:
                 await self._client.bind(namespace, name, uid=start.uid, node=start.node)
             except ConflictError as error:
                 # Also the answer where an earlier attempt of ours got through: the watch will tell.
-                return (Outcome.BOUND if attempt else Outcome.GONE), str(error)
+                return (Outcome.BOUND if lost else Outcome.DOUBTFUL), str(error)
             except NotFoundError as error:
                 return Outcome.GONE, str(error)
             except RetryError as error:
                 message = str(error)
+                lost = lost or not isinstance(error, ThrottledError | UnreachableError)
                 _logger.info("binding %s/%s to %s: %s", namespace, name, start.node, error)
                 await asyncio.sleep(max(error.after or 0.0, self._jitter(attempt)))
             except LeadershipLostError:
                 raise
             except ApiError as error:
-                return Outcome.REFUSED, error.message
+                return (Outcome.DOUBTFUL if lost else Outcome.REFUSED), error.message
             else:
                 return Outcome.BOUND, ""
-        return Outcome.FAILED, message
+        return (Outcome.DOUBTFUL if lost else Outcome.FAILED), message
 
 
 def jitter_with(delay: Callable[[], float]) -> Callable[[int], float]:

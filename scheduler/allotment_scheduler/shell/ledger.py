@@ -32,7 +32,7 @@ class Phase(Enum):
     ISSUED = "issued"
     """The Binding is on its way."""
     BOUND = "bound"
-    """The API server accepted it; the watch has not shown it yet."""
+    """The API server accepted it, or may have; the watch has not shown it yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +47,8 @@ class Start:
     phase: Phase = Phase.WAITING
     nominated: bool = False
     """Whether status.nominatedNodeName says so: the hold survives us."""
+    doubt: str = ""
+    """Why nobody knows whether its Binding took effect: it counts until the pod has been read."""
 
 
 @dataclass(slots=True, eq=False)

@@ -391,6 +391,13 @@ class Scheduler:
             return
         if self.ledger.starts.get(start.key) is not start:
             return  # the watch was faster, or its pod is gone
+        if outcome is Outcome.DOUBTFUL:
+            start.phase, start.doubt, start.since = Phase.BOUND, message, 0.0  # read at the next look
+            return
+        self._came_to_nothing(start, outcome, message)
+
+    def _came_to_nothing(self, start: Start, outcome: Outcome, message: str) -> None:
+        """A Binding was certainly not carried out: its pod waits, set aside for a while."""
         now, first = self._clock(), self._settings().quarantine_seconds
         if outcome is not Outcome.REFUSED:
             first = min(first, 1.0)
@@ -514,7 +521,7 @@ class Scheduler:
             self._orphans_since = None
 
     async def _confirm(self, client: Writer, start: Start) -> None:
-        """Read a pod whose Binding was accepted and never came back."""
+        """Read a pod whose Binding was accepted and never came back, or of which nobody knows."""
         namespace, name = start.key
         try:
             pod = await client.get(PODS, name, namespace=namespace)
@@ -528,7 +535,10 @@ class Scheduler:
         if self.ledger.starts.get(start.key) is not start:
             return
         if pod is None or pod.metadata.uid != start.uid or not pod.spec.node_name:
-            self._forget(start)
+            if start.doubt:
+                self._came_to_nothing(start, Outcome.DOUBTFUL, start.doubt)
+            else:
+                self._forget(start)
 
     # --- marks --------------------------------------------------------------------------------------------------
 
