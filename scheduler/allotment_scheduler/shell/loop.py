@@ -188,9 +188,6 @@ class Scheduler:
         self.progress.cycles += 1
         self.progress.last_cycle_seconds = seconds
         self._metrics.cycle(seconds, starts=len(done.starts), evictions=len(done.evictions))
-        for key, trouble in done.troubles:
-            self._metrics.fault("unit")
-            logs.event(_logger, "set aside", level=logging.ERROR, namespace=key[0], name=key[1], reason=trouble)
         if len(done.decisions) >= most:
             self._wake.set()
         else:
