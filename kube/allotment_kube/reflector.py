@@ -19,7 +19,7 @@ holds whole objects, or only uid and version where the handler keeps its own sta
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
@@ -331,6 +331,19 @@ class Reflector(Generic[T]):
     def _note_undecodable(self, what: UndecodableObject) -> None:
         self.statistics.undecodable += 1
         _logger.warning("%s %s/%s is left out: %s", self.resource, what.namespace, what.name, what.reason)
+
+
+async def run_together(reflectors: Iterable[Reflector[Any]]) -> None:
+    """Run several reflectors until cancelled; if one of them fails, all end."""
+    async with asyncio.TaskGroup() as group:
+        for reflector in reflectors:
+            group.create_task(reflector.run(), name=f"watch {reflector.resource}")
+
+
+async def all_synced(reflectors: Iterable[Reflector[Any]]) -> None:
+    """Wait until each of them has its first complete list."""
+    for reflector in reflectors:
+        await reflector.synced()
 
 
 class _StaleListError(Exception):

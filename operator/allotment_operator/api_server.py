@@ -5,13 +5,12 @@ after the Service's address is replaced, so both sides count. Every cluster publ
 its control plane moves: hence two watches, of one object or a few each.
 """
 
-import asyncio
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from allotment_kube.client import Client
-from allotment_kube.reflector import Event, Reflector, Synced
+from allotment_kube.reflector import Event, Reflector, Synced, all_synced, run_together
 from allotment_kube.resources import SERVICES, Resource
 
 NAMESPACE: Final = "default"
@@ -46,14 +45,11 @@ class ApiServer:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._service.run(), name="watch the API server's Service")
-            group.create_task(self._slices.run(), name="watch the API server's endpoints")
+        await run_together((self._service, self._slices))
 
     async def synced(self) -> None:
         """Wait for the first complete lists."""
-        await self._service.synced()
-        await self._slices.synced()
+        await all_synced((self._service, self._slices))
 
     def places(self) -> tuple[Place, ...]:
         """Return every address and port, in order; empty where the cluster publishes none."""

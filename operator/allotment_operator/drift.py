@@ -20,7 +20,7 @@ import msgspec
 
 from allotment_kube.client import Client
 from allotment_kube.models import ObjectMeta
-from allotment_kube.reflector import Deleted, Event, Reflector, Synced
+from allotment_kube.reflector import Deleted, Event, Reflector, Synced, all_synced, run_together
 from allotment_kube.resources import Resource
 from allotment_operator.kind import Key
 from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER
@@ -108,14 +108,11 @@ class DriftWatches:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for reflector in self._reflectors:
-                group.create_task(reflector.run(), name=f"watch {reflector.resource}")
+        await run_together(self._reflectors)
 
     async def synced(self) -> None:
         """Wait until all of them have been listed."""
-        for reflector in self._reflectors:
-            await reflector.synced()
+        await all_synced(self._reflectors)
 
     def _hears(self, kind: str) -> Callable[[Event[dict[str, Any]]], None]:
         def heard(event: Event[dict[str, Any]]) -> None:

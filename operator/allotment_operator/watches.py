@@ -3,7 +3,6 @@
 One watch per kind of child for the whole cluster, narrowed to what carries our mark; only metadata is decoded and kept.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from allotment_api.tenant import Tenant
 from allotment_kube.client import Client
 from allotment_kube.models import ObjectMeta, Resourced
 from allotment_kube.nodes import Node
-from allotment_kube.reflector import Deleted, Event, Reflector, Synced
+from allotment_kube.reflector import Deleted, Event, Reflector, Synced, all_synced, run_together
 from allotment_kube.resources import NODES, PODS, STATEFUL_SETS, Resource
 from allotment_operator.kind import Key
 from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER
@@ -65,14 +64,11 @@ class ChildWatches:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for reflector in self._reflectors:
-                group.create_task(reflector.run(), name=f"watch {reflector.resource}")
+        await run_together(self._reflectors)
 
     async def synced(self) -> None:
         """Wait until all of them have been listed."""
-        for reflector in self._reflectors:
-            await reflector.synced()
+        await all_synced(self._reflectors)
 
     def _heard(self, event: Event[Resourced]) -> None:
         if isinstance(event, Synced):

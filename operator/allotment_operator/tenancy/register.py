@@ -5,7 +5,6 @@ complete. No tenant is planned for before all three are: with half of the tenant
 namespace would seem unclaimed.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from allotment_api.labels import API_VERSION
 from allotment_api.node_pool import NodePool
 from allotment_api.tenant import Tenant
 from allotment_kube.client import Client
-from allotment_kube.reflector import Deleted, Event, Reflector, Synced
+from allotment_kube.reflector import Deleted, Event, Reflector, Synced, all_synced, run_together
 from allotment_kube.resources import NAMESPACES, Resource
 from allotment_operator.plans.outcome import TenantView
 from allotment_operator.tenancy import entitlement, quota
@@ -65,14 +64,11 @@ class Register:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for reflector in self._reflectors:
-                group.create_task(reflector.run(), name=f"watch {reflector.resource}")
+        await run_together(self._reflectors)
 
     async def synced(self) -> None:
         """Wait until the picture is complete."""
-        for reflector in self._reflectors:
-            await reflector.synced()
+        await all_synced(self._reflectors)
 
     def estate(self) -> Estate:
         """Return the picture now."""
