@@ -155,7 +155,7 @@ class Program:
         self._reporter = Reporter(scheduler, live, now=time.time, publish=metrics.waiting)
         self._statuses = Statuses(scheduler, live, now=time.time, publish=metrics.tenants)
         self._announcer = Announcer(instance=identity, now=time.time)
-        scheduler.on_evicted = self._announcer.evicted
+        scheduler.tell_of_evictions(self._announcer.evicted)
         self._api = self._api_of(live()) if live().api_port >= 0 else None
         for name in self._watches.names():
             self.readiness.await_(name)

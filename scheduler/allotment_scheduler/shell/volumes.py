@@ -51,7 +51,8 @@ class Choices:
     """Tells claims their volume or their node, each once."""
 
     def __init__(self, state: ClusterState) -> None:
-        self._state = state
+        self.state = state
+        """The core's, as it is now."""
         self._under_way: set[Key] = set()
         self._named: dict[str, Key] = {}
         """Claims by the existing volume that was named for them."""
@@ -61,14 +62,14 @@ class Choices:
 
         None instead of all that if a claim can have no volume on that node.
         """
-        known = self._state.attachments.claims
+        known = self.state.attachments.claims
         waiting = [known[key] for key in claims if key in known and known[key].awaits is None]
         waiting = [claim for claim in waiting if claim.selected_node is None and _key(claim) not in self._under_way]
-        place = self._state.nodes.by_name.get(node)
+        place = self.state.nodes.by_name.get(node)
         if not waiting or place is None or place.index < 0:
             return {}
         found = existing_volumes(
-            waiting, self._state.attachments, self._state.nodes, place.index, promised=self._promised(waiting)
+            waiting, self.state.attachments, self.state.nodes, place.index, promised=self._promised(waiting)
         )
         if len(found) < len(waiting):
             return None
@@ -81,7 +82,7 @@ class Choices:
 
     def _promised(self, claims: list[Claim]) -> frozenset[str]:
         """Volumes that other claims are about to take."""
-        storage, own = self._state.attachments, {_key(claim) for claim in claims}
+        storage, own = self.state.attachments, {_key(claim) for claim in claims}
         for name, key in [*self._named.items()]:
             claim, volume = storage.claims.get(key), storage.volumes.get(name)
             if claim is None or volume is None or claim.volume is not None or volume.claimed_by is not None:

@@ -1,0 +1,60 @@
+"""Confirmation: reads pods whose Binding was accepted, or may have been, and that no watch has shown bound.
+
+Such a pod counts on its node until it has been read. A read that fails says nothing, and is tried again.
+"""
+
+import logging
+from typing import Any, Protocol
+
+from allotment_kube.errors import KubernetesError, LeadershipLostError, NotFoundError
+from allotment_kube.resources import PODS, Resource
+from allotment_scheduler.shell.binder import Outcome
+from allotment_scheduler.shell.errands import Errands
+from allotment_scheduler.shell.knowledge import Knowledge
+from allotment_scheduler.shell.ledger import Phase, Start
+from allotment_scheduler.shell.outcomes import Outcomes
+
+_logger = logging.getLogger(__name__)
+
+
+class ReadingClient(Protocol):
+    """What is needed of a client."""
+
+    async def get(self, resource: Resource[Any], name: str, *, namespace: str = "", subresource: str = "") -> Any:  # noqa: ANN401 - of the resource's type
+        """Read one object."""
+
+
+class Confirmation:
+    """Reads pods of which the watch says nothing."""
+
+    def __init__(self, knowledge: Knowledge, outcomes: Outcomes) -> None:
+        self._known = knowledge
+        self._outcomes = outcomes
+
+    def look(self, now: float, client: ReadingClient, errands: Errands) -> None:
+        """Read every pod whose Binding was answered too long ago."""
+        late = now - self._known.settings().confirm_seconds
+        for start in [*self._known.ledger.starts.values()]:
+            start.since = min(start.since, now)  # the clock may have been set back
+            if start.phase is Phase.BOUND and start.since < late:
+                start.since = now
+                errands.send(self._confirm(client, start), f"confirm {start.key}")
+
+    async def _confirm(self, client: ReadingClient, start: Start) -> None:
+        namespace, name = start.key
+        try:
+            pod = await client.get(PODS, name, namespace=namespace)
+        except NotFoundError:
+            pod = None
+        except LeadershipLostError:
+            raise
+        except KubernetesError as error:
+            _logger.warning("%s/%s cannot be read: %s", namespace, name, error)
+            return
+        if self._known.ledger.starts.get(start.key) is not start:
+            return
+        if pod is None or pod.metadata.uid != start.uid or not pod.spec.node_name:
+            if start.doubt:
+                self._outcomes.came_to_nothing(start, Outcome.DOUBTFUL, start.doubt)
+            else:
+                self._outcomes.forget(start)

@@ -1,0 +1,67 @@
+"""Housekeeping: what time alone brings about.
+
+Quarantines end to the moment; once a second, plans whose room did not become free in time are given up, Jobs that never
+showed up are waited for no longer, and Bindings that no watch has shown are read. Deadlines from before the clock was
+set back are brought near.
+"""
+
+from typing import Final
+
+from allotment_scheduler.shell.confirmation import Confirmation, ReadingClient
+from allotment_scheduler.shell.errands import Errands
+from allotment_scheduler.shell.knowledge import Knowledge
+from allotment_scheduler.shell.outcomes import Outcomes
+
+PERIOD: Final = 1.0
+"""Seconds between two rounds."""
+_ORPHANS_AFTER: Final = 30.0
+_DUE: Final = 0.9
+"""The part of the period that must have passed for a round to be due again."""
+
+
+class Housekeeping:
+    """Looks after deadlines."""
+
+    def __init__(self, knowledge: Knowledge, outcomes: Outcomes) -> None:
+        self._known = knowledge
+        self._outcomes = outcomes
+        self._confirmation = Confirmation(knowledge, outcomes)
+        self._last = 0.0
+        self._orphans_since: float | None = None
+
+    def until_next(self) -> float:
+        """Seconds until there is something to do."""
+        release = self._known.ledger.next_release()
+        return PERIOD if release is None else min(PERIOD, max(0.0, release - self._known.clock()))
+
+    def look(self, client: ReadingClient, errands: Errands) -> None:
+        """Do what is due; cheap where nothing is."""
+        now = self._known.clock()
+        for key in self._known.ledger.releasable(now):
+            self._known.picture.reconsider(key)
+        if 0 <= now - self._last < PERIOD * _DUE:
+            return
+        self._last = now
+        self._release_orphans(now)
+        self._end_plans(now)
+        self._confirmation.look(now, client, errands)
+
+    def _release_orphans(self, now: float) -> None:
+        picture = self._known.picture
+        if not picture.waits_for_jobs:
+            self._orphans_since = None
+        elif self._orphans_since is None or self._orphans_since > now:
+            self._orphans_since = now
+        elif now - self._orphans_since > _ORPHANS_AFTER:
+            picture.adopt_orphans()
+            self._orphans_since = None
+
+    def _end_plans(self, now: float) -> None:
+        settings = self._known.settings()
+        longest = max(2 * settings.eviction_seconds, settings.volume_seconds)
+        for undertaking in [*self._known.ledger.undertakings.values()]:
+            if undertaking.deadline is None:
+                continue
+            undertaking.deadline = min(undertaking.deadline, now + longest)
+            if undertaking.deadline <= now and undertaking.waits:
+                self._outcomes.give_up(undertaking, "the room did not become free in time")

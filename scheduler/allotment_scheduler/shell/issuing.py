@@ -1,0 +1,122 @@
+"""Issuing: sends the Bindings of a unit once everything they need is there, all of them together.
+
+A start is issued only where its node has the room at that moment. Where it has not, it waits while pods of ours are
+leaving the node; otherwise somebody else took the room, and the start is forgotten. Pods with volumes wait until their
+claims are bound, pods with devices until those are given to their ResourceClaims; both are seen to from here.
+"""
+
+from typing import Protocol
+
+from allotment_scheduler.shell import claims, volumes
+from allotment_scheduler.shell.binder import Binder
+from allotment_scheduler.shell.errands import Errands
+from allotment_scheduler.shell.knowledge import Knowledge
+from allotment_scheduler.shell.ledger import Phase, Start, Undertaking
+from allotment_scheduler.shell.outcomes import Outcomes
+from allotment_scheduler.translation.devices import DeviceError
+
+
+class ClaimClient(volumes.ClaimClient, claims.ClaimClient, Protocol):
+    """What is needed of a client."""
+
+
+class Issuing:
+    """Sends Bindings when their room, volumes and devices are there."""
+
+    def __init__(self, knowledge: Knowledge, outcomes: Outcomes) -> None:
+        self._known = knowledge
+        self._outcomes = outcomes
+        self._choices = volumes.Choices(knowledge.state)
+        self._claims = claims.Claims(knowledge.picture.devices, knowledge.picture.claimants, knowledge.wake)
+
+    def issue(self, client: ClaimClient, binder: Binder, errands: Errands) -> None:
+        """Send the Bindings of every unit whose room is there."""
+        self._choices.state = self._known.state
+        for undertaking in self._known.ledger.waiting():
+            waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
+            if undertaking.departures:
+                continue
+            if self._volumes_missing(waiting, client, errands) or self._devices_missing(waiting, client, errands):
+                continue
+            verdicts = [None] if self._cut_short(waiting) else [self._room(start) for start in waiting]
+            if all(verdicts):
+                for start in waiting:
+                    start.phase = Phase.ISSUED
+                binder.send(waiting)
+            elif None in verdicts:
+                self._forget(waiting, "RoomTaken")
+
+    def _forget(self, waiting: list[Start], reason: str) -> None:
+        self._known.metrics.forgotten(reason, len(waiting))
+        for start in waiting:
+            self._outcomes.forget(start)
+
+    def _set_deadline(self, undertaking: Undertaking) -> None:
+        if undertaking.deadline is None:
+            undertaking.deadline = self._known.clock() + self._known.settings().volume_seconds
+
+    def _volumes_missing(self, waiting: list[Start], client: ClaimClient, errands: Errands) -> bool:
+        """Whether volumes are still to be had for any of these pods; sees to it, or forgets who cannot have them."""
+        missing = False
+        for start in waiting:
+            unbound = volumes.unbound_claims(self._known.state, start)
+            if not unbound:
+                continue
+            missing = True
+            self._set_deadline(self._known.ledger.undertakings[start.unit])
+            due = self._choices.due(unbound, start.node)
+            if due is None:
+                self._forget(waiting, "VolumeTaken")
+                return True
+            for key, volume in due.items():
+                errands.send(self._choices.tell(client, key, start.node, volume), f"claim {key}")
+        return missing
+
+    def _devices_missing(self, waiting: list[Start], client: ClaimClient, errands: Errands) -> bool:
+        """Whether devices are still to be given to claims of any of these pods; has them given."""
+        missing = False
+        for start in waiting:
+            if not self._claims.missing(start):
+                continue
+            missing = True
+            undertaking = self._known.ledger.undertakings[start.unit]
+            self._set_deadline(undertaking)
+            try:
+                orders = self._claims.orders(start)
+            except DeviceError as error:
+                now, first = self._known.clock(), self._known.settings().quarantine_seconds
+                self._known.ledger.refuse(start.key, start.uid, str(error), now=now, first=first)
+                self._outcomes.give_up(undertaking, str(error))
+                self._known.picture.reconsider(start.key)
+                return True
+            for order in orders:
+                self._claims.begin(order)
+                errands.send(self._claims.carry_out(client, order), f"devices of {order.key}")
+        return missing
+
+    def _cut_short(self, waiting: list[Start]) -> bool:
+        """Whether a gang has lost members since it was decided: then none of the rest is bound."""
+        pod = self._known.state.pods.get(waiting[0].key)
+        gang = pod.gang if pod is not None else None
+        return gang is not None and gang.running + len(gang.phantoms) < gang.min_member
+
+    def _room(self, start: Start) -> bool | None:
+        """Whether a node has room for a start now: yes, not yet, or (None) not at all."""
+        state = self._known.state
+        node, pod = state.nodes.by_name.get(start.node), state.pods.get(start.key)
+        if node is None or pod is None or not node.usable:
+            return None
+        if state.nodes.stale or node.index < 0:
+            return False  # the next cycle lays it out; then we look again
+        free, index = state.nodes.free, node.index
+        if all(free[column, index] >= 0 for column, _ in pod.klass.amounts):
+            return True
+        held = {column: int(free[column, index]) for column, _ in pod.klass.amounts}
+        for other in self._known.ledger.starts.values():
+            if other.node == start.node and other.phase is Phase.WAITING:
+                for column, amount in state.pods[other.key].klass.amounts:
+                    if column in held:
+                        held[column] += amount
+        if all(held[column] >= amount for column, amount in pod.klass.amounts):
+            return True
+        return False if any(each.spec.deleting for each in node.pods.values()) else None

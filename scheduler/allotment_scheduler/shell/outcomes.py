@@ -1,0 +1,202 @@
+"""Outcomes: what follows from the answers to Bindings and evictions, and from starts and plans that come to nothing.
+
+A start that comes to nothing is forgotten: its pod waits again, set aside for a while if the API server refused it. A
+pod that we wanted to evict and did not stays where it runs. A plan is given up as a whole: its starts are forgotten,
+and the victims that were not asked yet stay. The mark on a claimant (`status.nominatedNodeName`) is then taken off,
+because a successor would hold room by it.
+
+What it must never do: forget a start while nobody knows whether its Binding took effect. Room and limits would be given
+away twice.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from allotment_kube.program import logs
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.pods import PodKey
+from allotment_scheduler.shell import succession
+from allotment_scheduler.shell.binder import Outcome
+from allotment_scheduler.shell.errands import Errands
+from allotment_scheduler.shell.evictor import Fate, Prospect
+from allotment_scheduler.shell.knowledge import Knowledge
+from allotment_scheduler.shell.ledger import Departure, Phase, Start, Undertaking
+from allotment_scheduler.shell.succession import PatchingClient
+
+_logger = logging.getLogger(__name__)
+
+
+class Outcomes:
+    """Tells the ledger and the core what became of starts and departures."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._known = knowledge
+        self.evictions: dict[str, int] = {}
+        """Accepted evictions by rule."""
+        self.on_evicted: Callable[[Departure], None] = lambda _: None
+        """Told of every eviction that the API server accepted."""
+        self._marked: dict[PodKey, str] = {}
+        """Pods, with their uid, whose status.nominatedNodeName speaks of a plan that was given up."""
+
+    # --- starts -------------------------------------------------------------------------------------------------
+
+    def bound(self, start: Start, outcome: Outcome, message: str, seconds: float) -> None:
+        """A Binding has been answered, or given up."""
+        self._known.metrics.bound(outcome.value, seconds)
+        if outcome is Outcome.BOUND:
+            start.phase = Phase.BOUND
+            return
+        if self._known.ledger.starts.get(start.key) is not start:
+            return  # the watch was faster, or its pod is gone
+        if outcome is Outcome.DOUBTFUL:
+            start.phase, start.doubt, start.since = Phase.BOUND, message, 0.0  # read at the next look
+            return
+        self.came_to_nothing(start, outcome, message)
+
+    def came_to_nothing(self, start: Start, outcome: Outcome, message: str) -> None:
+        """A Binding was certainly not carried out: its pod waits, set aside for a while."""
+        now, first = self._known.clock(), self._known.settings().quarantine_seconds
+        if outcome is not Outcome.REFUSED:
+            first = min(first, 1.0)
+        said = f"its binding came to nothing: {message}"
+        self._known.ledger.refuse(start.key, start.uid, said, now=now, first=first)
+        logs.event(
+            _logger,
+            "a binding came to nothing",
+            level=logging.WARNING if outcome is Outcome.REFUSED else logging.INFO,
+            namespace=start.key[0],
+            name=start.key[1],
+            node=start.node,
+            outcome=outcome.value,
+            reason=message,
+        )
+        self.forget(start)
+        self._known.picture.reconsider(start.key)
+
+    def withdraw(self, start: Start) -> None:
+        """A start is over that was never sent to its node."""
+        self._known.ledger.close(start)
+        if start.nominated:
+            self.mark_is_over(start)
+
+    def forget(self, start: Start) -> None:
+        """A start comes to nothing: its pod waits again."""
+        self.withdraw(start)
+        known = self._known
+        departure = known.ledger.departures.get(start.key)
+        if departure is not None and departure.uid == start.uid and not departure.accepted:
+            self.evicted(departure, Fate.ABSENT, "its own Binding came to nothing")
+            return
+        pod = known.state.pods.get(start.key)
+        if pod is None or pod.spec.uid != start.uid:
+            return
+        if pod.spec.node is not None and pod.node == start.node and not pod.spec.deleting:
+            # It was shown to the core as if the API server said so.
+            known.state.apply(ev.PodSeen(replace(pod.spec, node=None, gated=True)))
+            known.picture.reconsider(start.key)
+        else:
+            known.state.apply(ev.StartForgotten(start.key))
+        known.wake()
+
+    # --- departures ---------------------------------------------------------------------------------------------
+
+    def prospect(self, departure: Departure) -> Fate | Prospect:
+        """What there is to do about an eviction now."""
+        known = self._known
+        if not known.ledger.is_wanted(departure):
+            return Fate.NEEDLESS
+        if known.ledger.node_of(departure.key, departure.uid) is not None:
+            return Prospect.LATER
+        return Prospect.ASK if departure.key in known.picture.seats else Fate.ABSENT
+
+    def evicted(self, departure: Departure, fate: Fate, message: str) -> None:
+        """An eviction has been answered, or given up."""
+        self._known.metrics.evicted(departure.rule, fate.value)
+        namespace, name = departure.key
+        logs.event(
+            _logger,
+            f"eviction {fate.value}",
+            namespace=namespace,
+            name=name,
+            rule=departure.rule,
+            claimant="/".join(departure.claimant),
+            reason=message or None,
+        )
+        if fate is Fate.ACCEPTED:
+            departure.accepted = True
+            self.evictions[departure.rule] = self.evictions.get(departure.rule, 0) + 1
+            self.on_evicted(departure)
+        elif fate is Fate.NEEDLESS:
+            self.keep(departure)
+        elif fate is Fate.ABSENT:
+            self._absent(departure)
+        elif fate is Fate.REFUSED:
+            self.keep(departure)
+            undertaking = self._known.ledger.undertakings.get(departure.claimant)
+            if undertaking is not None:
+                self.give_up(undertaking, message)
+
+    def keep(self, departure: Departure) -> None:
+        """A pod that we wanted to evict stays."""
+        known = self._known
+        if known.ledger.departures.get(departure.key) is not departure:
+            return
+        known.ledger.stay(departure)
+        pod = known.state.pods.get(departure.key)
+        if pod is not None and pod.spec.uid == departure.uid and pod.leaving:
+            known.state.apply(ev.PodSeen(replace(pod.spec, deleting=False)))
+        known.wake()
+
+    def _absent(self, departure: Departure) -> None:
+        """A pod that we wanted to evict never came to its node: it waits, and its room is free."""
+        known = self._known
+        if known.ledger.departures.get(departure.key) is not departure:
+            return
+        known.ledger.stay(departure)
+        pod = known.state.pods.get(departure.key)
+        if pod is not None and pod.spec.uid == departure.uid and pod.leaving:
+            known.state.apply(ev.PodSeen(replace(pod.spec, node=None, deleting=False)))
+            known.picture.reconsider(departure.key)
+        known.wake()
+
+    # --- plans --------------------------------------------------------------------------------------------------
+
+    def give_up(self, undertaking: Undertaking, why: str) -> None:
+        """A plan fails: its claimant waits again; victims that were not asked yet stay."""
+        logs.event(_logger, "a plan is given up", claimant="/".join(undertaking.unit), reason=why)
+        for start in [*undertaking.starts]:
+            if start.phase is Phase.WAITING:
+                self.forget(start)
+        ledger = self._known.ledger
+        ledger.dissolve(undertaking)
+        for key in undertaking.departures:
+            departure = ledger.departures.get(key)
+            if departure is not None and not departure.accepted:
+                self.keep(departure)
+
+    def abandoned(self, start: Start, message: str) -> None:
+        """Room cannot be held for a claimant."""
+        undertaking = self._known.ledger.undertakings.get(start.unit)
+        if undertaking is not None:
+            self.give_up(undertaking, message)
+
+    # --- marks --------------------------------------------------------------------------------------------------
+
+    def mark_is_over(self, start: Start) -> None:
+        """A pod carries the mark of a plan that is no more."""
+        pod = self._known.state.pods.get(start.key)
+        if pod is not None and pod.spec.uid == start.uid:
+            self.marked(start.key, start.uid)
+
+    def marked(self, key: PodKey, uid: str) -> None:
+        """A pod's mark is to be taken off."""
+        self._marked[key] = uid
+
+    def unmark(self, client: PatchingClient, errands: Errands) -> None:
+        """Take the marks of plans that were given up off their pods."""
+        for key, uid in self._marked.items():
+            start = self._known.ledger.starts.get(key)
+            if start is None or start.uid != uid:  # otherwise it has a place again, and no harm is in the mark
+                errands.send(succession.unmark(client, key, uid), f"mark of {key}")
+        self._marked.clear()
