@@ -82,6 +82,14 @@ class Kind(Protocol[R]):
 
 
 @runtime_checkable
+class Laned(Protocol):
+    """A kind whose plans have lanes, and whose status tells which of them failed."""
+
+    def note_failures(self, resource: Any, outcome: Outcome, failures: Mapping[str, str]) -> Outcome:  # noqa: ANN401 - the kind's own model
+        """Return the outcome with what is to be remembered of the lanes that failed, by name."""
+
+
+@runtime_checkable
 class Scattered(Protocol):
     """A kind whose children lie in several namespaces: `Scope.kinds` is then looked for in each of these.
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,7 +14,7 @@ from allotment_api.resource import Definition
 from allotment_api.resource import Resource as ApiResource
 from allotment_kube.client import Client
 from allotment_kube.resources import CONFIG_MAPS, Resource
-from allotment_operator.kind import Key, Scope
+from allotment_operator.kind import Key, Scope, ServiceRefusedError
 from allotment_operator.plans.actions import Action, Apply, Delete, Invoke, ObjectRef
 from allotment_operator.plans.outcome import Health, Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner, prune
@@ -39,6 +39,8 @@ class ToySpec(Model):
     """How many."""
     broken: Bool = False
     """Makes the plan fail, as a bug would."""
+    apart: Bool = False
+    """Makes and removes each in a lane of its own."""
 
 
 class ToyStatus(Model):
@@ -75,6 +77,8 @@ class ToyKind:
 
     def __init__(self, health: Health | None = None) -> None:
         self.health = health
+        self.refuses = ""
+        """The ConfigMap that is not let go of."""
 
     def plan(self, resource: Toy, observed: Observed, *, now: dt.datetime) -> Outcome:
         if resource.spec.broken:
@@ -94,20 +98,30 @@ class ToyKind:
         surplus = prune(observed.children, refs, kinds=frozenset({"ConfigMap"}))
         there = sum(ref in observed.children for ref in refs)
         ready = condition(ConditionType.READY, there == len(refs), "Counted", f"{there} of {len(refs)}", now=now)
-        actions: list[Action] = [*map(Apply, wanted), *surplus]
+        lanes = {ObjectRef.of(each).name: (Apply(each),) for each in wanted} if resource.spec.apart else {}
+        actions: list[Action] = [*([] if lanes else map(Apply, wanted)), *surplus]
         each = {ref.name: observed.children[ref]["data"]["number"] for ref in refs if ref in observed.children}
-        return Outcome(tuple(actions), (ready,), {"made": there, "each": each}, None if there == len(refs) else 0.1)
+        again = None if there == len(refs) else 0.1
+        return Outcome(tuple(actions), (ready,), {"made": there, "each": each}, again, lanes)
 
-    def release(self, resource: Toy, observed: Observed, *, now: dt.datetime) -> Outcome | None:  # noqa: ARG002 - the protocol's
+    def note_failures(self, resource: Toy, outcome: Outcome, failures: Mapping[str, str]) -> Outcome:  # noqa: ARG002 - the protocol's
+        each = outcome.status.get("each", {}) | dict.fromkeys(failures, "failed")
+        return replace(outcome, status={**outcome.status, "each": each})
+
+    def release(self, resource: Toy, observed: Observed, *, now: dt.datetime) -> Outcome | None:
         left = observed.of_kind("ConfigMap")
         if not left:
             return None
         says = condition(ConditionType.READY, False, "Deleting", f"{len(left)} are left", now=now)
         deletions = tuple(Delete(ObjectRef.of(each), each["metadata"]["uid"]) for each in left)
+        if resource.spec.apart:
+            lanes = {each.ref.name: (Invoke("let-go", each.ref.name), each) for each in deletions}
+            return Outcome((), (says,), {"phase": "Deleting"}, lanes=lanes)
         return Outcome(deletions, (says,), {"phase": "Deleting"})
 
     async def perform(self, resource: Toy, observed: Observed, action: Invoke) -> None:  # noqa: ARG002 - the protocol's
-        raise AssertionError("toys call nobody")
+        if action.subject == self.refuses:
+            raise ServiceRefusedError("the stand-in refuses")
 
     async def probe(self, resource: Toy, observed: Observed) -> Health | None:  # noqa: ARG002 - the protocol's
         return self.health

@@ -98,6 +98,7 @@ async def everything(change: dict[str, Any]) -> str:
     snapshot = Snapshot(tuple(QueuedBuild(number, "linux", "") for number in range(20)), {})
     health = Health(ready=True, reason="ControllerAnswers", message="It does.", details={SNAPSHOT: snapshot})
     outcome = kind.plan(pool, Observed(tenant=TENANT, health=health), now=NOW)
-    said: list[object] = [action.manifest if isinstance(action, Apply) else str(action) for action in outcome.actions]
+    actions = [action for lane in outcome.lanes.values() for action in lane]
+    said: list[object] = [action.manifest if isinstance(action, Apply) else str(action) for action in actions]
     said += [dict(outcome.status), str(shape_of(pool)), asked, [each.message for each in outcome.conditions]]
     return json.dumps(said, sort_keys=True, default=str)

@@ -1,9 +1,11 @@
 """A pool's whole life: plans carried out against the stand-in controller, with pods of a simulated cluster."""
 
+import asyncio
 import base64
 import copy
 import datetime as dt
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from itertools import chain, zip_longest
 from typing import Any
 
 import pytest
@@ -11,12 +13,13 @@ from aiohttp.test_utils import TestServer
 
 from allotment_api.conditions import Condition, find
 from allotment_api.jenkins import JenkinsAgentPool
-from allotment_operator.kind import ServiceUnavailableError
+from allotment_operator.kind import ServiceRefusedError
 from allotment_operator.plans.actions import Action, Apply, Delete, Invoke, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome, TenantView
+from allotment_operator.reconcile.lanes import WIDTH, side_by_side
 from allotment_operator.services.jenkins.controller import HttpController
 from allotment_operator.services.jenkins.destination import DestinationRefusedError
-from allotment_operator.services.jenkins.pool import JenkinsAgentPools
+from allotment_operator.services.jenkins.pool import NOTED_SECONDS, POLL_SECONDS, JenkinsAgentPools
 from allotment_simulations.jenkins_controller import StandInJenkins, application
 
 START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
@@ -43,6 +46,8 @@ class World:
             read_secret=self._read, write_object=self._write, locate=self._locate, connect=HttpController
         )
         self.refused = ""
+        self.failures: dict[str, str] = {}
+        self.before_write: Callable[[str], Awaitable[None]] = _nothing
 
     @property
     def now(self) -> dt.datetime:
@@ -55,20 +60,37 @@ class World:
     def pods(self) -> list[str]:
         return [ref.name for ref in self.children if ref.kind == "Pod"]
 
-    async def round(self, *, stop_after: int | None = None) -> Outcome:
-        """One round as the engine runs it; `stop_after` actions the operator is killed, before it can note anything."""
+    async def round(self, *, stop_after: int | None = None, abreast: bool = False) -> Outcome:
+        """One round as the engine runs it.
+
+        After `stop_after` actions the operator is killed, before it can note anything: so many of one agent after the
+        other, or of all abreast.
+        """
         observed = Observed(children=copy.deepcopy(self.children), tenant=TENANT)
         health = await self.kind.probe(self.pool, observed)
         observed = Observed(children=observed.children, tenant=TENANT, health=health)
         outcome = self.kind.plan(self.pool, observed, now=self.now)
-        for number, action in enumerate(outcome.actions):
-            if number == stop_after:
-                return outcome
-            await self._execute(action, observed)
-        if stop_after is None:
-            self.manifest["status"] = {**self.manifest.get("status", {}), **outcome.status}
+        if stop_after is not None:
+            lanes = [*outcome.lanes.values()]
+            steps = chain(*zip_longest(*lanes)) if abreast else chain(*lanes)
+            for action in [step for step in steps if step is not None][:stop_after]:
+                await self._execute(action, observed)
+            return outcome
+        await self.carry_out(outcome, observed)
         self._pods_come_up()
         return outcome
+
+    async def carry_out(self, outcome: Outcome, observed: Observed) -> None:
+        """Carry out an outcome and note what came of it, as the engine does."""
+
+        async def run(actions: tuple[Action, ...]) -> None:
+            for action in actions:
+                await self._execute(action, observed)
+
+        await run(outcome.actions)
+        self.failures = {name: str(error) for name, error in (await side_by_side(outcome.lanes, run)).items()}
+        noted = self.kind.note_failures(self.pool, outcome, self.failures) if self.failures else outcome
+        self.manifest["status"] = {**self.manifest.get("status", {}), **noted.status}
 
     async def rounds(self, count: int, *, every: float = 3.0) -> Outcome:
         outcome = Outcome()
@@ -111,9 +133,14 @@ class World:
 
     async def _write(self, manifest: Mapping[str, Any]) -> None:
         ref = ObjectRef.of(manifest)
+        await self.before_write(ref.name)
         if ref not in self.children:
             self.children[ref] = copy.deepcopy(dict(manifest))
             self.children[ref]["metadata"]["creationTimestamp"] = self.now.isoformat()
+
+
+async def _nothing(_: str) -> None:
+    """What stands in the way of a write, as a rule."""
 
 
 @pytest.fixture
@@ -147,6 +174,65 @@ async def test_ten_builds_get_ten_fresh_agents_which_go_when_the_builds_are_done
     assert world.children == {}
 
 
+async def test_a_burst_of_agents_is_made_side_by_side_and_in_the_round_after_the_one_that_noted_it(
+    url: tuple[StandInJenkins, str],
+) -> None:
+    world = World(*url)
+    for _ in range(10):
+        world.jenkins.enqueue("linux", seconds=30)
+    inside, most, together = set[str](), 0, asyncio.Barrier(WIDTH)
+
+    async def gather(name: str) -> None:
+        nonlocal most
+        inside.add(name)
+        most = max(most, len(inside))
+        if len(arrived) < WIDTH:
+            arrived.add(name)
+            await together.wait()  # one after another, the first would wait here for ever
+        inside.discard(name)
+
+    arrived = set[str]()
+    noted = await world.round()
+    assert noted.requeue_after == NOTED_SECONDS
+    world.before_write = gather
+    async with asyncio.timeout(60):
+        made = await world.round()
+
+    assert made.requeue_after == POLL_SECONDS
+    assert most == WIDTH
+    assert len(world.pods()) == len(world.jenkins.nodes) == 10
+
+
+async def test_one_agent_that_cannot_be_made_holds_up_no_other_and_is_given_up(
+    url: tuple[StandInJenkins, str],
+) -> None:
+    world = World(*url, connectTimeoutSeconds=30)
+    for _ in range(3):
+        world.jenkins.enqueue("linux", seconds=10)
+    await world.round()
+    bad = world.manifest["status"]["agentStates"][1]["name"]
+
+    async def refuse(name: str) -> None:
+        if name == bad:
+            raise ServiceRefusedError("no such image")
+
+    world.before_write = refuse
+    await world.rounds(2)
+
+    assert len(world.jenkins.running()) == 2
+    assert world.failures == {bad: "no such image"}
+    assert {each["name"]: each.get("message") for each in world.manifest["status"]["agentStates"]}[bad] == (
+        "no such image"
+    )
+    outcome = await world.rounds(11)
+    failing = condition_of(outcome, "Progressing")
+    assert failing.reason == "AgentsFailing"
+    assert "it could not be made: no such image" in failing.message
+    await world.rounds(12)
+    assert len(world.jenkins.finished()) == 3
+    assert world.jenkins.nodes == {}
+
+
 async def test_more_builds_than_agents_are_served_in_turn(url: tuple[StandInJenkins, str]) -> None:
     world = World(*url, maxAgents=2)
     for _ in range(5):
@@ -173,15 +259,16 @@ async def test_reusable_agents_serve_several_builds_and_go_after_idling(url: tup
     assert (world.pods(), world.jenkins.nodes) == ([], {})
 
 
+@pytest.mark.parametrize("abreast", [False, True], ids=["one after the other", "abreast"])
 @pytest.mark.parametrize("killed_after", range(8))
 async def test_an_operator_killed_between_any_two_steps_leaves_nothing_behind(
-    url: tuple[StandInJenkins, str], killed_after: int
+    url: tuple[StandInJenkins, str], killed_after: int, abreast: bool
 ) -> None:
     world = World(*url)
     for _ in range(2):
         world.jenkins.enqueue("linux", seconds=20)
     for _ in range(6):
-        await world.round(stop_after=killed_after)
+        await world.round(stop_after=killed_after, abreast=abreast)
         await world.rounds(1)
     await world.rounds(20)
 
@@ -282,21 +369,20 @@ async def test_deleting_a_pool_removes_its_nodes_and_a_dead_controller_does_not_
     async def release() -> Outcome | None:
         observed = Observed(children=copy.deepcopy(world.children), tenant=TENANT)
         outcome = world.kind.release(world.pool, observed, now=world.now)
-        for action in outcome.actions if outcome else ():
-            await world._execute(action, observed)
+        if outcome:
+            await world.carry_out(outcome, observed)
         return outcome
 
     assert await release() is not None
     assert await release() is not None or world.children == {}
     with world.jenkins.down():
-        with pytest.raises(ServiceUnavailableError):
-            await release()
+        assert await release() is not None
+        assert "503" in world.manifest["status"]["agentStates"][0]["message"]
         world.seconds += 601
         assert await release() is None
     world.seconds -= 601
-    outcome = await release()
-    assert outcome is not None
-    assert outcome.status["agentStates"] == []
+    assert await release() is not None
+    assert world.manifest["status"]["agentStates"] == []
     assert world.jenkins.nodes == {}
 
 

@@ -97,7 +97,11 @@ class Outcome:
     """What to do now, what to say, and when to look again.
 
     Actions are executed in order; the first that fails ends this round, its error becomes the condition
-    ``Reconciled=False``, and the next round starts from what is then observed.
+    ``Degraded=True``, and the next round starts from what is then observed.
+
+    ``lanes`` are for parts that have nothing to do with each other, by a name that people know: they are carried out
+    after the actions and beside one another, each in its own order. One that fails ends its own lane only: the status
+    is written all the same, and must be true whether or not a lane succeeded.
 
     ``requeue_after`` is in seconds; None leaves it to the next event and the regular resynchronisation.
     """
@@ -106,3 +110,4 @@ class Outcome:
     conditions: tuple[Condition, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
     requeue_after: float | None = None
+    lanes: Mapping[str, tuple[Action, ...]] = field(default_factory=dict)

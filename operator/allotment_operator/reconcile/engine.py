@@ -8,7 +8,7 @@ that fails says why in the resource's conditions and comes back later; it never 
     3. paused: leave everything as it is
     4. observe its children, its tenant and the service itself
     5. plan
-    6. execute
+    6. execute: the actions in order, then the lanes beside one another
     7. report
 """
 
@@ -28,13 +28,14 @@ from allotment_kube.client import Client
 from allotment_kube.errors import ApiError, DeniedError, ForbiddenError, KubernetesError, NotFoundError, RejectedError
 from allotment_kube.resources import NAMESPACES
 from allotment_operator.events import transitions
-from allotment_operator.kind import Key, Kind, Scattered, ServiceRefusedError, ServiceUnavailableError
-from allotment_operator.plans.actions import Manifest, ObjectRef
+from allotment_operator.kind import Key, Kind, Laned, Scattered, ServiceRefusedError, ServiceUnavailableError
+from allotment_operator.plans.actions import Action, Manifest, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner, strangers
 from allotment_operator.plans.release import all_claims, release
 from allotment_operator.reconcile.credentials import AuthorityMissingError
 from allotment_operator.reconcile.executor import Executor
+from allotment_operator.reconcile.lanes import side_by_side
 from allotment_operator.reconcile.observer import Observer
 from allotment_operator.reconcile.status import StatusWriter, foreign_conditions
 
@@ -205,11 +206,12 @@ class Engine:
             outcome = kind.release(resource, observed, now=self._ports.clock())
         if outcome is None:
             return None
-        await self._execute(outcome, key, kind, resource, seen=(manifest, observed))
+        outcome, failures = await self._execute(outcome, key, kind, resource, seen=(manifest, observed))
         # Kinds share what is said of a deletion, and not every kind's status has all of it.
         fields = {name: value for name, value in outcome.status.items() if name in kind.status_fields}
-        await self._report(key, manifest, outcome.conditions, fields)
-        return "; ".join(each.message for each in outcome.conditions) or "its objects are being deleted"
+        said = (*outcome.conditions, *self._partly_failed(outcome, failures))
+        await self._report(key, manifest, said, fields)
+        return "; ".join(each.message for each in said) or "its objects are being deleted"
 
     def _alone(self, key: Key) -> asyncio.Lock:
         """Return the lock of a key: a round still under way must not make again what a release takes down."""
@@ -241,7 +243,7 @@ class Engine:
             await self._report(key, manifest, too_many)
             return self._ports.resync_seconds
         outcome = kind.plan(resource, observed, now=self._ports.clock())
-        await self._execute(outcome, key, kind, resource, seen=(manifest, observed))
+        outcome, failures = await self._execute(outcome, key, kind, resource, seen=(manifest, observed))
         said = {
             each.type: each
             for each in (
@@ -249,10 +251,13 @@ class Engine:
                 self._says(ConditionType.PAUSED, False, Reason.AS_EXPECTED, "The operator is at work."),
                 self._says(ConditionType.DEGRADED, False, Reason.AS_EXPECTED, _succeeded(observed)),
                 *self._no_excess_any_more(manifest),
+                *self._partly_failed(outcome, failures),
                 *outcome.conditions,  # a plan's own word wins
             )
         }
         await self._report(key, manifest, said.values(), outcome.status)
+        if failures and len(failures) == len(outcome.lanes):
+            return max(WAITING_SECONDS, outcome.requeue_after or 0.0)  # what fails for all is no single lane's fault
         if outcome.requeue_after is not None:
             return outcome.requeue_after
         return self._ports.probe_seconds if observed.health is not None else self._ports.resync_seconds
@@ -279,14 +284,24 @@ class Engine:
         resource: ApiResource | None,
         *,
         seen: tuple[Manifest, Observed],
-    ) -> None:
+    ) -> tuple[Outcome, dict[str, str]]:
+        """Carry out an outcome; return it as it is to be reported, and what went wrong in which of its lanes."""
         manifest, observed = seen
-        await self._ports.executor.execute(
-            outcome.actions,
-            perform=lambda action: kind.perform(resource, observed, action),
-            observed=observed.children,
-            on_behalf_of=(key, manifest),
-        )
+
+        async def run(actions: Iterable[Action]) -> None:
+            await self._ports.executor.execute(
+                actions,
+                perform=lambda action: kind.perform(resource, observed, action),
+                observed=observed.children,
+                on_behalf_of=(key, manifest),
+            )
+
+        await run(outcome.actions)
+        failed = await side_by_side(outcome.lanes, run)
+        failures = {name: _told(error) for name, error in failed.items()}
+        if failures and isinstance(kind, Laned):
+            outcome = kind.note_failures(resource, outcome, failures)
+        return outcome, failures
 
     async def _observe(self, kind: Kind[Any], resource: ApiResource, manifest: dict[str, Any]) -> Observed:
         owner = Owner.read(kind.model.definition.kind, manifest)
@@ -367,6 +382,14 @@ class Engine:
             said.append(self._says(ConditionType.READY, False, Reason.INVALID_SPEC, "See the condition Valid."))
         return said
 
+    def _partly_failed(self, outcome: Outcome, failures: Mapping[str, str]) -> list[Condition]:
+        if not failures:
+            return []
+        told = "; ".join(f"{name}: {text}" for name, text in [*failures.items()][:_TOLD])
+        more = f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
+        text = f"{len(failures)} of {len(outcome.lanes)} parts failed and are tried again: {told}{more}"
+        return [self._says(ConditionType.DEGRADED, True, "PartlyFailed", text)]
+
     def _failure(self, error: Exception) -> list[Condition]:
         reason = (error.reason if isinstance(error, ApiError) else "") or Reason.ERROR
         return [self._says(ConditionType.DEGRADED, True, reason, str(error))]
@@ -375,8 +398,18 @@ class Engine:
         return condition(type_, status, reason, message[:32000], now=self._ports.clock())
 
 
+_TOLD = 5
+"""Failed lanes that a condition names."""
 _OUR_CONDITIONS = frozenset(each.value for each in ConditionType)
 _PAUSED = "spec.paused is true: the operator changes nothing until it is false again."
+
+
+def _told(error: Exception) -> str:
+    """Say what went wrong in a lane; what nobody expects is a fault of ours, and goes into the log in full."""
+    if isinstance(error, ApiError | AuthorityMissingError | ServiceRefusedError | ServiceUnavailableError):
+        return str(error)
+    _logger.error("a lane failed by a fault of the operator", exc_info=error)
+    return f"{type(error).__name__}: {error}; this is a fault of the operator, see its log"
 
 
 def _told_apart(owner: Owner, found: Mapping[ObjectRef, Manifest]) -> Observed:

@@ -22,7 +22,15 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
-from allotment_operator.services.jenkins.snapshot import NODES_TREE, QUEUE_TREE, Snapshot, read_nodes, read_queue
+from allotment_operator.services.jenkins.snapshot import (
+    HELD_TREE,
+    NODES_TREE,
+    QUEUE_TREE,
+    Snapshot,
+    read_held,
+    read_nodes,
+    read_queue,
+)
 
 TIMEOUT_SECONDS = 10.0
 LARGEST_ANSWER = 16 << 20
@@ -174,10 +182,11 @@ class HttpController:
 
     async def hold(self, name: str) -> None:
         """Make sure that the node takes no further build; a build that runs goes on."""
-        # The call toggles, so it is made only after a look; two operators never work at once.
-        node = (await self.snapshot()).nodes.get(name)
-        if node is not None and not node.held:
-            await self._call("POST", f"/computer/{quote(name, safe='')}/toggleOffline", params={"offlineMessage": HELD})
+        # The call toggles, so it is made only after a look; two operators never work at once, nor two lanes on a node.
+        path = f"/computer/{quote(name, safe='')}"
+        code, node = await self._call("GET", f"{path}/api/json", params={"tree": HELD_TREE}, accept=(404,))
+        if code != 404 and not read_held(node):
+            await self._call("POST", f"{path}/toggleOffline", params={"offlineMessage": HELD})
 
     async def remove(self, name: str) -> None:
         """Make sure that the node does not exist."""

@@ -1,7 +1,9 @@
 """JenkinsAgentPool as the engine sees it: probe the controller, size the pool, carry out.
 
-Order of every agent's life, so that nothing is ever lost: the intent goes into the status, then (in a later round,
-which has read it back) the node and its Secret, then the pod; at the end pod, Secret and node, and the intent last.
+Agents have nothing to do with each other: each is a lane of the plan, so that a burst of them comes up side by side
+and one that fails holds up none. Order of every agent's life, so that nothing is ever lost: the intent goes into the
+status, then (in a later round, which has read it back) the node and its Secret, then the pod; at the end pod, Secret
+and node, and the intent last.
 """
 
 import base64
@@ -9,6 +11,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any, Final
 
 from allotment_api.conditions import Condition, ConditionType, Reason, condition
@@ -28,6 +31,8 @@ from allotment_operator.services.jenkins.sizing import Agent, Decision, Pod, Sha
 from allotment_operator.services.jenkins.snapshot import Snapshot
 
 POLL_SECONDS: Final = 3.0
+NOTED_SECONDS: Final = 0.1
+"""After new agents were noted: the round that makes them need not wait for the next poll."""
 UNREACHABLE_SECONDS: Final = 10.0
 GIVE_UP_SECONDS: Final = 600.0
 """How long the deletion of a pool waits for a controller that does not answer."""
@@ -71,13 +76,29 @@ class JenkinsAgentPools:
             return _frozen(observed.health, now)
         decision = decide(shape_of(resource), _agents(resource), _pods(observed), snapshot, now=now)
         try:
-            actions = _actions(resource, observed, decision, observed.tenant)
+            lanes = _lanes(resource, observed, decision, observed.tenant)
         except UnworkableError as error:
             return unworkable(error, health=observed.health, now=now)
-        actions += _garbage(resource, owner, observed, snapshot)
+        lanes |= _garbage(resource, owner, observed, snapshot)
         preemption = _preemption(resource, observed.tenant)
         conditions = (*_conditions(decision, observed, now), preemption.condition(now=now))
-        return Outcome(tuple(actions), conditions, _status(resource, decision, now), POLL_SECONDS)
+        return Outcome(
+            conditions=conditions,
+            status=_status(resource, decision, now),
+            requeue_after=NOTED_SECONDS if decision.new else POLL_SECONDS,
+            lanes=lanes,
+        )
+
+    def note_failures(self, resource: JenkinsAgentPool, outcome: Outcome, failures: Mapping[str, str]) -> Outcome:
+        """Write down what is in an agent's way; one that was to be struck off and could not be stays."""
+        noted = {each.name: each.manifest() for each in (resource.status.agent_states if resource.status else ())}
+        states = {each["name"]: each for each in outcome.status.get("agentStates", ())}
+        for name, text in failures.items():
+            known = states.get(name) or noted.get(name)
+            # An orphan is nobody's, and the next round finds it again; why an agent failed is worth more than the rest.
+            if known is not None and known["state"] != "Failed":
+                states[name] = {**known, "message": text[:1000]}
+        return replace(outcome, status={**outcome.status, "agentStates": [*states.values()]})
 
     def release(self, resource: JenkinsAgentPool, observed: Observed, *, now: dt.datetime) -> Outcome | None:
         """Remove pods and Secrets, then the nodes; a controller that is gone does not hold the deletion for ever."""
@@ -91,10 +112,10 @@ class JenkinsAgentPools:
             return None
         message = f"Being deleted: {len(noted)} nodes are being removed from the controller"
         return Outcome(
-            actions=tuple(Invoke("remove-node", name) for name in noted),
             conditions=(condition(ConditionType.READY, False, "Deleting", message, now=now),),
             status={"phase": "Deleting", "agentStates": []},
             requeue_after=POLL_SECONDS,
+            lanes={name: (Invoke("remove-node", name),) for name in noted},
         )
 
     async def probe(self, resource: JenkinsAgentPool, observed: Observed) -> Health | None:
@@ -213,12 +234,14 @@ def _preemption(resource: JenkinsAgentPool, tenant: TenantView) -> Preemption:
     return Preemption.of(tenant, requested=requested, preemptible=resource.spec.preemptible)
 
 
-def _actions(resource: JenkinsAgentPool, observed: Observed, decision: Decision, tenant: TenantView) -> list[Action]:
+def _lanes(
+    resource: JenkinsAgentPool, observed: Observed, decision: Decision, tenant: TenantView
+) -> dict[str, tuple[Action, ...]]:
     """Carry out what was decided for each agent that is noted already; new ones are only noted in this round."""
     owner, preemption = Owner.of(resource), _preemption(resource, tenant)
-    actions: list[Action] = []
+    lanes: dict[str, tuple[Action, ...]] = {}
     for verdict in decision.verdicts:
-        name = verdict.agent.name
+        name, actions = verdict.agent.name, list[Action]()
         if verdict.register or verdict.start:
             actions.append(_register(resource, owner, name))
         if verdict.start:
@@ -227,7 +250,9 @@ def _actions(resource: JenkinsAgentPool, observed: Observed, decision: Decision,
             actions.append(Invoke("hold-node", name))
         if verdict.remove:
             actions += _end(owner, name, observed)
-    return actions
+        if actions:
+            lanes[name] = tuple(actions)
+    return lanes
 
 
 def _register(resource: JenkinsAgentPool, owner: Owner, name: str) -> Invoke:
@@ -248,7 +273,9 @@ def _end(owner: Owner, name: str, observed: Observed) -> list[Action]:
     return [*(Delete(ref) for ref in refs if observed.get(ref) is not None), Invoke("remove-node", name)]
 
 
-def _garbage(resource: JenkinsAgentPool, owner: Owner, observed: Observed, snapshot: Snapshot) -> list[Action]:
+def _garbage(
+    resource: JenkinsAgentPool, owner: Owner, observed: Observed, snapshot: Snapshot
+) -> dict[str, tuple[Action, ...]]:
     """Remove what carries our mark but is intended by nobody, on either side."""
     pods, nodes = orphans(
         _agents(resource),
@@ -258,11 +285,13 @@ def _garbage(resource: JenkinsAgentPool, owner: Owner, observed: Observed, snaps
     )
     known = {agent.name for agent in _agents(resource)}
     secrets = [each["metadata"]["name"] for each in observed.of_kind("Secret") if each["metadata"]["name"] not in known]
-    return [
-        *(Delete(ObjectRef("v1", "Pod", owner.namespace, name)) for name in pods),
-        *(Delete(ObjectRef("v1", "Secret", owner.namespace, name)) for name in secrets),
-        *(Invoke("remove-node", name) for name in nodes),
-    ]
+    lanes: dict[str, tuple[Action, ...]] = {}
+    for kind, names in (("Pod", pods), ("Secret", secrets)):
+        for name in names:
+            lanes[name] = (*lanes.get(name, ()), Delete(ObjectRef("v1", kind, owner.namespace, name)))
+    for name in nodes:
+        lanes[name] = (*lanes.get(name, ()), Invoke("remove-node", name))
+    return lanes
 
 
 def _frozen(health: Health | None, now: dt.datetime) -> Outcome:

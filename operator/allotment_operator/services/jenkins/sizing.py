@@ -4,7 +4,8 @@ An agent's next state follows from three facts (the state noted last, the contro
 between any two steps is only a round that comes later. The noted state is also the memory of what no fact shows: that
 a build was seen on the agent, since when it idles, that it is being taken down.
 
-    Creating    intended: the node is registered and the pod made, whichever is missing
+    Creating    intended: the node is registered and the pod made, whichever is missing; given up after the timeout
+                where an attempt has failed
     Connecting  both exist; on its way for no longer than the timeout, counted from the pod's being placed on a node
     Idle        online without a build: capacity
     Busy        a build runs; a one-shot agent is held, so that no second build can land on it
@@ -128,6 +129,8 @@ def _judge(shape: Shape, agent: Agent, pod: Pod | None, node: Node | None, now: 
         left = pod is not None or node is not None
         return Verdict(agent, remove=left, forget=agent.state == "Deleting" and not left)
     if agent.state == "Creating" and (pod is None or node is None):
+        if agent.message and (now - agent.since).total_seconds() > shape.connect_timeout:
+            return _remove(agent, now, failed=True, message=f"it could not be made: {agent.message}")
         return Verdict(agent, register=node is None, start=pod is None)
     if pod is None or pod.gone:
         message = pod.message if pod else "its pod is gone"

@@ -21,6 +21,7 @@ NODES_TREE = (
     "computer[displayName,idle,offline,temporarilyOffline,offlineCauseReason,assignedLabels[name],"
     "executors[currentExecutable[url,number]]]"
 )
+HELD_TREE = "temporarilyOffline"
 
 LONGEST_REASON = 512
 """Characters of a reason for waiting that are looked at: the text is a tenant's, and patterns cost time."""
@@ -68,6 +69,10 @@ class _Computer(msgspec.Struct, rename="camel"):
     temporarily_offline: bool = False
     offline_cause_reason: str | None = None
     assigned_labels: tuple[_Label, ...] = ()
+
+
+class _Hold(msgspec.Struct, rename="camel"):
+    temporarily_offline: bool = False
 
 
 class _Computers(msgspec.Struct):
@@ -133,6 +138,15 @@ def read_nodes(body: bytes) -> dict[str, Node]:
         )
         for computer in _decode(body, _Computers).computer
     }
+
+
+def read_held(body: bytes) -> bool:
+    """Say whether one node is marked to take no further build.
+
+    Raises:
+        ServiceRefusedError: it is not what Jenkins answers.
+    """
+    return _decode(body, _Hold).temporarily_offline
 
 
 def demand(builds: tuple[QueuedBuild, ...], labels: frozenset[str]) -> int:
