@@ -38,7 +38,7 @@ def read(files: list[Path], *, failure: int = 2) -> "list[Event]":
 
 
 def engine_over(events: "list[Event]") -> "tuple[Engine, float]":
-    """An engine over these events, and the latest time that occurs in them."""
+    """An engine over these events, and the latest time that occurs in them; tenants that are not in force are named."""
     from allotment_scheduler.core.cycle import Engine  # noqa: PLC0415 - keeps `allot --help` quick
     from allotment_scheduler.core.events import PodSeen  # noqa: PLC0415 - as above
     from allotment_scheduler.core.state import ClusterState  # noqa: PLC0415 - as above
@@ -46,6 +46,8 @@ def engine_over(events: "list[Event]") -> "tuple[Engine, float]":
     state = ClusterState()
     state.apply_all(events)
     state.settle()
+    for name, problem in state.forest.problems.items():
+        typer.echo(f"allot: Tenant {name.partition(':')[0]}: {problem}", err=True)
     times = [max(e.spec.created, e.spec.started or 0.0) for e in events if isinstance(e, PodSeen)]
     return Engine(state), max(times, default=0.0)
 

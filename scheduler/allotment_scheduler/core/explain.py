@@ -47,8 +47,7 @@ class Explainer:
         """The reason why a pod does not run."""
         leaf, unit = pod.leaf, pod.unit
         if leaf is None:
-            text = f"namespace {pod.spec.namespace} belongs to no tenant: list it under spec.namespaces of one"
-            return Why("UnknownTenant", text, never=True)
+            return Why("UnknownTenant", self._unowned(pod.spec.namespace), never=True)
         if pod.invalid:
             return Why("InvalidRequest", pod.invalid, never=True)
         if leaf.suspended:
@@ -73,6 +72,16 @@ class Explainer:
             when = "when enough has ended" if reservation.eta == inf else f"in {reservation.eta - self.state.now:.0f} s"
             return Why("Reserved", f"{len(reservation.nodes)} nodes are reserved; it is expected to start {when}")
         return self._no_room(unit)
+
+    def _unowned(self, namespace: str) -> str:
+        """Why a namespace has no tenant: nobody lists it, or the tenant that does is not in force."""
+        state = self.state
+        owners = [name for name, spec in state.tenant_specs.items() if namespace in spec.namespaces]
+        owners += [owner] if (owner := state.namespace_tenants.get(namespace)) is not None else []
+        for name in owners:
+            if name in state.forest.problems:
+                return f"its tenant {name} is not in force: {state.forest.problems[name]}"
+        return f"namespace {namespace} belongs to no tenant: list it under spec.namespaces of one"
 
     def _incomplete(self, pod: Pod) -> Why:
         gang = pod.gang

@@ -116,7 +116,7 @@ class ClusterState:
         """Rebuild what structural changes have made stale. Cheap when nothing is."""
         if self.forest_stale or any(len(t.used) != self.resources.width for t in (self.forest.root,)):
             self.forest_stale = False
-            self.forest = build_forest(self.tenant_specs, self.resources, self.namespace_tenants)
+            self.forest = build_forest(self.tenant_specs, self.resources, self.namespace_tenants, self.forest.in_force)
             for pod in self.pods.values():
                 pod.leaf = self.forest.leaf_of_namespace.get(pod.spec.namespace)
             self.nodes.mark_stale()

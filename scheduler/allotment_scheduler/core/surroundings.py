@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.tenants import in_force
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.state import ClusterState
@@ -54,14 +55,25 @@ class Surroundings:
 
     def tenant_seen(self, event: ev.TenantSeen) -> None:
         """A tenant exists and looks like this."""
-        if self.state.tenant_specs.get(event.spec.name) != event.spec:
+        known = self.state.tenant_specs.get(event.spec.name)
+        if known != event.spec:
+            if known is not None and known.parent != event.spec.parent:
+                self._remember_tree()
             self.state.tenant_specs[event.spec.name] = event.spec
             self._structure_changed()
 
     def tenant_gone(self, event: ev.TenantGone) -> None:
         """A tenant exists no longer."""
+        if any(spec.parent == event.name for spec in self.state.tenant_specs.values()):
+            self._remember_tree()
         if self.state.tenant_specs.pop(event.name, None) is not None:
             self._structure_changed()
+
+    def _remember_tree(self) -> None:
+        """Note what is good of the tree before it is changed, if nobody has looked at it since the last change."""
+        if self.state.forest_stale:
+            forest = self.state.forest
+            forest.in_force = in_force(self.state.tenant_specs, forest.in_force)[0]
 
     def namespace_seen(self, event: ev.NamespaceSeen) -> None:
         """A namespace exists with these labels."""

@@ -7,12 +7,14 @@ own pods, which competes with the children under weight 1: so pods are always in
 Use is kept as plain sums up the tree (`used`), per pool where there are several (`used_in`). Weights are exact: within
 siblings they are turned into integers (`multiplier`), so that comparing shares never rounds.
 
-A bad tenant never stops the others: an unknown parent or a cycle puts the tenant under `problems`, and what belongs to
-it stays out of the tree until it is mended.
+A bad tenant never stops the others. A version that cannot stand in the tree, because its parent is unknown or its
+ancestors form a circle, is put under `problems`, and the tenant's last good version stays in force. A tenant that is
+gone while others still name it as their parent stays as well, without namespaces, so that its limits go on to bind
+them. Only what has no good version, because it came as it is, stays out of the tree until it is mended.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import inf, lcm
 from typing import Final
@@ -151,7 +153,10 @@ class Forest:
     by_name: dict[str, Tenant]
     leaf_of_namespace: dict[str, Tenant]
     problems: dict[str, str]
-    """Tenants left out of the tree, with the reason in words; and, as tenant:namespace, namespaces it lists in vain."""
+    """Tenants whose present version is not in force, with the reason in words; and, as tenant:namespace, namespaces it
+    lists in vain."""
+    in_force: dict[str, TenantSpec] = field(default_factory=dict)
+    """The version of every tenant that the tree is built of: the last good one, whatever was seen since."""
 
     @property
     def tenants(self) -> list[Tenant]:
@@ -165,17 +170,27 @@ class Forest:
 
 
 def build_forest(
-    specs: Mapping[str, TenantSpec], resources: Resources, labelled: Mapping[str, str] | None = None
+    specs: Mapping[str, TenantSpec],
+    resources: Resources,
+    labelled: Mapping[str, str] | None = None,
+    before: Mapping[str, TenantSpec] | None = None,
 ) -> Forest:
-    """Build the tree. `labelled` maps namespaces to tenants by label; a tenant's own list of namespaces wins."""
-    problems = _problems(specs)
+    """Build the tree.
+
+    Args:
+        specs: every tenant as it was seen last.
+        resources: the columns of amounts.
+        labelled: namespaces to tenants by label; a tenant's own list of namespaces wins.
+        before: what was in force until now.
+    """
+    sound, problems = in_force(specs, before or {})
     root = Tenant(ROOT, TenantSpec(ROOT), None, 0)
-    forest = Forest(root, {}, {}, problems)
-    sound = {name: spec for name, spec in specs.items() if name not in problems}
+    forest = Forest(root, {}, {}, problems, sound)
     children: dict[str, list[str]] = {}
     for name in sorted(sound):
         children.setdefault(sound[name].parent, []).append(name)
-    owners = _namespace_owners(sound, labelled or {}, problems)
+    present = {name: spec for name, spec in sound.items() if name in specs}
+    owners = _namespace_owners(present, labelled or {}, problems)
     _grow(forest, root, sound, children, set(owners.values()))
     for namespace, owner in owners.items():
         tenant = forest.by_name[owner]
@@ -185,6 +200,40 @@ def build_forest(
     for rank, name in enumerate(sorted(forest.by_name)):
         forest.by_name[name].rank = rank
     return forest
+
+
+def in_force(
+    specs: Mapping[str, TenantSpec], before: Mapping[str, TenantSpec]
+) -> tuple[dict[str, TenantSpec], dict[str, str]]:
+    """The versions that can stand in one tree, and why the others cannot.
+
+    Whatever was seen is tried first. Where it does not fit, every tenant that moved and is at fault goes back to its
+    version of before; a parent that is gone comes back. So what was in force once stays, and heals when it is mended.
+    """
+    chosen, problems = dict(specs), dict[str, str]()
+    while True:
+        faults = _faults(chosen)
+        moved = {
+            name: text for name, (text, guilty) in faults.items()
+            if name in guilty and name in before and before[name].parent != chosen[name].parent
+        }  # fmt: skip
+        for name, text in moved.items():
+            chosen[name] = before[name]
+            problems[name] = f"{text}; its last good version stays in force"
+        if moved:
+            continue
+        lost = {spec.parent for spec in chosen.values()} & (before.keys() - chosen.keys())
+        for name in lost:
+            chosen[name] = replace(before[name], namespaces=())
+        if not lost:
+            break
+    for name, (text, _) in faults.items():
+        problems.setdefault(name, text)
+        del chosen[name]
+    for name, spec in specs.items():
+        if name in chosen and spec.parent != ROOT and spec.parent not in specs:
+            problems.setdefault(name, f"{_missing(name, spec.parent)}; its last version stays in force above this one")
+    return chosen, problems
 
 
 def refresh(tenant: Tenant, resources: Resources) -> None:
@@ -225,24 +274,26 @@ def _grow(
         forest.by_name[own.name] = own
 
 
-def _problems(specs: Mapping[str, TenantSpec]) -> dict[str, str]:
-    """Why a tenant cannot stand in the tree: its parent is unknown, or its ancestors form a circle."""
-    problems: dict[str, str] = {}
+def _faults(specs: Mapping[str, TenantSpec]) -> dict[str, tuple[str, frozenset[str]]]:
+    """Tenants that cannot stand in the tree: why, and whose parent is to blame."""
+    faults: dict[str, tuple[str, frozenset[str]]] = {}
     for name in specs:
         trail = [name]
-        while True:
-            parent = specs[trail[-1]].parent
-            if parent == ROOT:
-                break
+        while (parent := specs[trail[-1]].parent) != ROOT:
             if parent not in specs:
-                problems[name] = f"parent {parent!r} of {trail[-1]!r} does not exist: create it or change spec.parent"
+                faults[name] = (_missing(trail[-1], parent), frozenset({trail[-1]}))
                 break
             if parent in trail:
-                circle = " -> ".join([*trail[trail.index(parent) :], parent])
-                problems[name] = f"the ancestors form a circle ({circle}): change spec.parent of one of them"
+                circle = trail[trail.index(parent) :]
+                text = f"the ancestors form a circle ({' -> '.join([*circle, parent])})"
+                faults[name] = (f"{text}: change spec.parent of one of them", frozenset(circle))
                 break
             trail.append(parent)
-    return problems
+    return faults
+
+
+def _missing(name: str, parent: str) -> str:
+    return f"parent {parent!r} of {name!r} does not exist: create it or change spec.parent"
 
 
 def _namespace_owners(

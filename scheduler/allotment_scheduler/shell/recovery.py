@@ -104,7 +104,10 @@ def rebuilt(old: ClusterState, decided: Decided, seats: Mapping[PodKey, str]) ->
 
 def _told(old: ClusterState, decided: Decided, seats: Mapping[PodKey, str]) -> Iterator[ev.Event]:
     yield from (ev.PoolSeen(pool) for pool in old.nodes.pools.values())
+    in_force = old.forest.in_force  # first, so that the last good versions are remembered
+    yield from (ev.TenantSeen(tenant) for tenant in in_force.values())
     yield from (ev.TenantSeen(tenant) for tenant in old.tenant_specs.values())
+    yield from (ev.TenantGone(name) for name in in_force if name not in old.tenant_specs)
     for name, labels in old.namespaces.items():
         yield ev.NamespaceSeen(name, labels, old.namespace_tenants.get(name))
     yield from (ev.NodeSeen(node.spec) for node in old.nodes.by_name.values())
