@@ -7,6 +7,8 @@ import pytest
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.pods import SchedulingSpec, SpreadConstraint
+from allotment_scheduler.core.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.state import ClusterState
 from builders.scheduling import World
 
@@ -105,3 +107,37 @@ def test_nodes_may_change_after_everyone_of_a_kind_has_started() -> None:
     engine.state.apply_all(later.events)
     assert [start.node for start in engine.cycle(2.0).starts] == ["m"]
     check(engine.state)
+
+
+def spread_over(key: str, value: str) -> SchedulingSpec:
+    """One that is spread among pods with this label."""
+    selector = LabelSelector((Requirement(key, "In", (value,)),))
+    return SchedulingSpec((), spread=(SpreadConstraint("zone", 1, hard=True, selector=selector),))
+
+
+@pytest.mark.parametrize(
+    ("minding", "want_untouched"),
+    [
+        pytest.param(SchedulingSpec(()), True, id="nobody minds other pods"),
+        pytest.param(spread_over("app", "a"), True, id="somebody minds another label"),
+        pytest.param(spread_over("zone", "z1"), False, id="somebody minds the zone's label"),
+    ],
+)
+def test_a_binding_comes_back_with_its_nodes_zone_and_changes_nothing_unless_somebody_minds(
+    minding: SchedulingSpec, want_untouched: bool
+) -> None:
+    world = World().node("n", cpu=8, labels={"zone": "z1"}).tenant("t")
+    world.pod("t", "a", cpu=1, labels={"app": "a"}).pod("t", "minding", cpu=100, spec=minding)
+    engine = engine_of(world)
+    state = engine.state
+    assert [start.pod for start in engine.cycle(1.0).starts] == [("t", "a")]
+    known, version = state.pods["t", "a"], state.demand_version
+    bound = replace(known.spec, node="n", labels=(("app", "a"), ("zone", "z1")))
+    state.apply(ev.PodSeen(bound))
+    check(state)
+    seen = state.pods["t", "a"]
+    assert seen.spec == bound
+    assert seen.labels.labels == {"app": "a", "zone": "z1"}
+    assert state.running.flush().labels[seen.slot] == seen.labels.id
+    assert (seen is known, state.demand_version == version) == (want_untouched, want_untouched)
+    assert not engine.cycle(2.0).starts

@@ -6,7 +6,8 @@ we evicted (same owner) comes behind its peers and alters no demand; all else th
 While the layout is stale, pods are only noted on their nodes: the layout counts everything anew.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from allotment_scheduler.core import events as ev
@@ -16,6 +17,11 @@ from allotment_scheduler.core.units import Gang, Unit
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.state import ClusterState
+
+_LASTING = attrgetter(
+    *(each.name for each in fields(PodSpec) if each.name not in {"node", "started", "nominated", "labels"})
+)
+"""What of a pod its binding leaves alone."""
 
 
 class Population:
@@ -66,13 +72,27 @@ class Population:
 
     def _only_confirms(self, known: Pod, spec: PodSpec) -> bool:
         """Whether an event tells only what we did ourselves, or less."""
-        same = replace(spec, node=known.spec.node, started=known.spec.started, nominated=known.spec.nominated)
-        if known.node is None or same != known.spec or spec.node not in (None, known.node):
+        if known.node is None or spec.node not in (None, known.node) or _LASTING(spec) != _LASTING(known.spec):
+            return False
+        if spec.labels != known.spec.labels and (spec.node is None or not self._relabelled(known, spec)):
             return False
         if spec.node is not None:
             known.spec = spec
             known.started = spec.started if spec.started is not None else known.started
             self.running.flush().started[known.slot] = known.started
+        return True
+
+    def _relabelled(self, pod: Pod, spec: PodSpec) -> bool:
+        """Give a running pod other labels, provided that nobody's choice of nodes depends on the difference.
+
+        The API server copies a node's zone and region to the labels of every pod that it binds (KEP-4742). Without
+        this, each of our own bindings would be taken for another pod in the old one's place.
+        """
+        labels, counters = self.interning.labelset(spec.namespace, spec.labels), self.state.counters
+        if pod.klass.holds_by_labels or counters.seen_by(labels) != counters.seen_by(pod.labels):
+            return False
+        pod.labels = labels
+        self.running.flush().labels[pod.slot] = labels.id
         return True
 
     def _record(self, spec: PodSpec, known: Pod | None) -> Pod:
