@@ -212,7 +212,8 @@ class Engine:
 
     def _start(self, unit: Unit, done: Round) -> None:
         """Start a unit that was found eligible."""
-        pools = limits_met(unit.leaf, unit.shape)[1] if unit.leaf.limited_path else unit.shape.pools
+        bound = unit.leaf.limited_path or unit.shape.fixed
+        pools = limits_met(unit.leaf, unit.shape)[1] if bound else unit.shape.pools
         if len(unit.pods) == 1:
             key = unit.shape.parts[0][0]
             row = self.placer.row(key if pools is key[2] else (key[0], key[1], pools))

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from allotment_scheduler.core.eligibility import covered_pools
 from allotment_scheduler.core.entitlement import Entitlement, Portion, fill
 from allotment_scheduler.core.nodes import BoolVector
 from allotment_scheduler.core.placement import Placer
 from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.resources import PODS, Amounts
+from allotment_scheduler.core.resources import PODS, Amounts, Column
 from allotment_scheduler.core.scores import pools_by_price
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
@@ -96,15 +97,14 @@ class Demand:
 
     def _startable(self) -> list[Pod]:
         """Waiting pods that could start on this cluster, those under guarantees in order of creation."""
-        everyone = self.state.forest.by_name.values()
-        fixed: dict[str, dict[int, int]] = {tenant.name: dict(enumerate(tenant.fixed)) for tenant in everyone}
+        ahead: dict[tuple[str, str, Column], int] = {}
         expected: list[Pod] = []
         gangs = {key: self._gang_could_start(gang, expected) for key, gang in self.state.gangs.items()}
         waiting = [pod for pod in self.state.waiting() if self._could_start(pod, gangs)] + expected
         if all(pod.spec.preemptible for pod in waiting):
             return waiting
         waiting.sort(key=lambda pod: (-pod.spec.priority, pod.spec.created, pod.arrival[2]))
-        return [pod for pod in waiting if pod.leaf is not None and self._covered(pod, pod.leaf, fixed)]
+        return [pod for pod in waiting if pod.leaf is not None and self._covered(pod, pod.leaf, ahead)]
 
     def _could_start(self, pod: Pod, gangs: Mapping[tuple[str, str], bool]) -> bool:
         if not _may_wait(pod) or pod.leaf is None or not self.places(pod, pod.leaf):
@@ -129,20 +129,18 @@ class Demand:
         expected += coming
         return True
 
-    def _covered(self, pod: Pod, leaf: Tenant, fixed: dict[str, dict[int, int]]) -> bool:
+    def _covered(self, pod: Pod, leaf: Tenant, ahead: dict[tuple[str, str, Column], int]) -> bool:
         """Whether guarantees cover a pod that may not be preempted, counting those that came before it."""
         if pod.spec.preemptible:
             return True
-        asks = pod.klass.asks
-        levels = [tenant for tenant in leaf.path if tenant.has_guarantee]
-        for tenant in levels:
-            options = [tenant.guaranteed] if tenant.guaranteed is not None else list(tenant.guaranteed_in.values())
-            if not any(all(fixed[tenant.name][c] + a <= caps.get(c, 0) for c, a in asks) for caps in options):
-                return False
+        bare, _, pools = covered_pools(leaf, pod.klass.asks, self.places(pod, leaf), ahead)
+        if bare is not None:
+            return False
         for tenant in leaf.path:
-            for column, amount in asks:
-                fixed[tenant.name][column] += amount
-        return bool(levels)
+            for column, amount in pod.klass.asks:
+                for pool in ("", pools[0]):
+                    ahead[tenant.name, pool, column] = ahead.get((tenant.name, pool, column), 0) + amount
+        return True
 
     def places(self, pod: Pod, leaf: Tenant) -> tuple[str, ...]:
         """Pools where an empty node would take the pod, the cheapest first."""

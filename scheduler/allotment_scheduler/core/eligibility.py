@@ -4,14 +4,18 @@ A lane whose front cannot start is parked with the reason, and the leaf looks fu
 Lanes are unparked by what could have changed the answer: a row that gained a node, or less use under a limit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from allotment_scheduler.core.placement import Placer, Row
-from allotment_scheduler.core.resources import PODS, Column
-from allotment_scheduler.core.shares import within
+from allotment_scheduler.core.resources import Amounts, Column
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Lane, Shape, Unit
+
+Ahead = Mapping[tuple[str, str, Column], int]
+"""Use that may not be preempted and is still to come, by tenant, pool ("": all of them) and resource."""
+NOBODY: Final[Ahead] = {}
 
 LIMIT = "limit"
 ROOM = "room"
@@ -70,7 +74,7 @@ class Eligibility:
         if shape.fixed and beyond_guarantee(lane.leaf, shape) is not None:
             return self._park(lane, GUARANTEE, None)
         pools = shape.pools
-        if lane.leaf.limited_path:
+        if lane.leaf.limited_path or shape.fixed:
             blocker, pools = limits_met(lane.leaf, shape)
             if blocker is not None:
                 self.by_limit.setdefault(blocker, []).append(lane)
@@ -133,8 +137,15 @@ class Eligibility:
 
 
 def limits_met(leaf: Tenant, shape: Shape) -> tuple[Tenant | None, tuple[str, ...]]:
-    """The tenant whose limit is in the way of one more such unit, and the pools that limits leave open."""
+    """The tenant whose limit is in the way of one more such unit, and the pools that are open to it.
+
+    Limits per pool close pools; so do guarantees to a unit that may not be preempted: it stays where they cover it.
+    """
     pools = shape.pools
+    if shape.fixed:
+        bare, _, pools = covered_pools(leaf, shape.fixed_asks, pools)
+        if bare is not None:
+            return bare, pools
     for tenant in leaf.limited_path:
         if tenant.limits and _exceeds(tenant.limits, tenant.used, shape):
             return tenant, pools
@@ -156,24 +167,42 @@ def _exceeds(caps: Mapping[Column, int], used: list[int], shape: Shape) -> bool:
 def beyond_guarantee(leaf: Tenant, shape: Shape) -> tuple[Tenant, Column | None] | None:
     """Why a unit that may not be preempted may not start: the tenant, and the resource its guarantee does not cover.
 
-    Such use must stay within the guarantee at every level that has one, and some level must have one.
+    No resource is named where no tenant has a guarantee, or where it depends on the pool.
+    """
+    bare, column, _ = covered_pools(leaf, shape.fixed_asks, shape.pools)
+    return None if bare is None else (bare, column)
+
+
+def covered_pools(
+    leaf: Tenant, asks: Amounts, pools: tuple[str, ...], ahead: Ahead = NOBODY
+) -> tuple[Tenant | None, Column | None, tuple[str, ...]]:
+    """The pools where guarantees cover what may not be preempted; where there are none, whose guarantee ends them.
+
+    In each of these pools, at every level that has a guarantee, and for every requested resource, the use of that kind
+    with the request stays within the guarantee of that pool or within that of the whole cluster. Some level must have
+    one. `ahead` is what others are given first.
     """
     guaranteed = False
-    asks = shape.fixed_asks
     for tenant in leaf.path:
-        if tenant.guaranteed is not None:
-            guaranteed = True
-            for column, amount in asks:
-                if tenant.fixed[column] + amount > tenant.guaranteed.get(column, 0):
-                    return tenant, column
-        elif tenant.guaranteed_in:
-            guaranteed = True
-            caps = [tenant.guaranteed_in[pool] for pool in shape.pools if pool in tenant.guaranteed_in]
-            if not any(within(cap, tenant.fixed, asks) for cap in caps):
-                return tenant, None
-    return None if guaranteed else (leaf, None)
+        if not tenant.has_guarantee:
+            continue
+        guaranteed = True
+        total, name = tenant.guaranteed or {}, tenant.name
+        bare = [
+            column for column, amount in asks
+            if tenant.fixed[column] + ahead.get((name, "", column), 0) + amount > total.get(column, 0)
+        ]  # fmt: skip
+        if not bare:
+            continue
+        pools = tuple(pool for pool in pools if _covers(tenant, pool, [it for it in asks if it[0] in bare], ahead))
+        if not pools:
+            return tenant, None if tenant.guaranteed_in else bare[0], ()
+    return (None, None, pools) if guaranteed else (leaf, None, ())
 
 
-def pods_asked(shape: Shape) -> int:
-    """How many pods a unit counts against limits on pods."""
-    return dict(shape.amounts).get(PODS, 0)
+def _covers(tenant: Tenant, pool: str, asks: Iterable[tuple[Column, int]], ahead: Ahead) -> bool:
+    """Whether a tenant's guarantee for one pool covers a request."""
+    caps, fixed, name = tenant.guaranteed_in.get(pool, {}), tenant.fixed_at(pool), tenant.name
+    return all(
+        fixed[column] + ahead.get((name, pool, column), 0) + amount <= caps.get(column, 0) for column, amount in asks
+    )

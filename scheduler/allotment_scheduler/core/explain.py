@@ -102,6 +102,7 @@ class Explainer:
     def _beyond(self, unit: Unit, tenant: Tenant, column: Column | None) -> Why:
         if column is None:
             text = f"it may not be preempted, and no guarantee of tenant {tenant.shown_name} covers it"
+            text += self._pool_by_pool(unit, tenant)
             return Why("BeyondGuarantee", text, "make it preemptible, or guarantee the tenant what it requests")
         name = self.state.resources.names[column]
         cap = (tenant.guaranteed or {}).get(column, 0)
@@ -112,6 +113,23 @@ class Explainer:
             f"but {format_units(name, cap)} are guaranteed"
         )
         return Why("BeyondGuarantee", text, "make it preemptible, or raise the guarantee")
+
+    def _pool_by_pool(self, unit: Unit, tenant: Tenant) -> str:
+        """What of a request a tenant's guarantee falls short of in each pool where it has one."""
+        names, out = self.state.resources.names, []
+        for pool, caps in sorted(tenant.guaranteed_in.items()):
+            if pool not in unit.shape.pools:
+                out.append(f"pool {pool} is closed to it")
+                continue
+            fixed = tenant.fixed_at(pool)
+            column, asked = max(unit.shape.fixed_asks, key=lambda it: fixed[it[0]] + it[1] - caps.get(it[0], 0))
+            name = names[column]
+            out.append(
+                f"in pool {pool} {format_units(name, caps.get(column, 0))} {name} are guaranteed, "
+                f"{format_units(name, fixed[column])} are in use by such pods, and this asks for "
+                f"{format_units(name, asked)}"
+            )
+        return f": {'; '.join(out)}" if out else ""
 
     def _above_limit(self, unit: Unit, tenant: Tenant) -> Why:
         names = self.state.resources.names

@@ -62,9 +62,9 @@ def _check_tenants(state: ClusterState) -> None:
     for name, tenant in state.forest.by_name.items():
         if tenant.used != used[name] or tenant.fixed != fixed[name]:
             raise InvariantError(f"use of tenant {name} differs from the sum of its pods")
-        pooled = tenant.used_in
-        if pooled and any(sum(part[c] for part in pooled.values()) != tenant.used[c] for c in range(width)):
-            raise InvariantError(f"use of tenant {name} differs from the sum over its pools")
+        for kept, pooled in ((tenant.used, tenant.used_in), (tenant.fixed, tenant.fixed_in)):
+            if pooled and any(sum(part[c] for part in pooled.values()) != kept[c] for c in range(width)):
+                raise InvariantError(f"use of tenant {name} differs from the sum over its pools")
 
 
 def _check_queues(state: ClusterState) -> None:

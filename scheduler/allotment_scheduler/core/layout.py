@@ -49,7 +49,7 @@ def _measure(state: "ClusterState") -> None:
 def _recount(state: "ClusterState") -> None:
     width = state.resources.width
     for tenant in (state.forest.root, *state.forest.by_name.values()):
-        tenant.used, tenant.fixed, tenant.used_in = [0] * width, [0] * width, {}
+        tenant.used, tenant.fixed, tenant.used_in, tenant.fixed_in = [0] * width, [0] * width, {}, {}
     for pod in state.running.pods:
         if pod is not None and pod.leaf is not None:
             node = state.nodes.by_name.get(pod.node or "")

@@ -90,6 +90,8 @@ class Tenant:
     used: list[int] = field(default_factory=list)
     fixed: list[int] = field(default_factory=list)
     used_in: dict[str, list[int]] = field(default_factory=dict)
+    fixed_in: dict[str, list[int]] = field(default_factory=dict)
+    """`used` and `fixed` per pool, where there are several."""
     limited_path: tuple["Tenant", ...] = ()
     """The tenants on the path that have a limit."""
     highest_priority: int = 2**31 - 1
@@ -116,6 +118,12 @@ class Tenant:
             return self.used_in.get(pool, self.used)
         return [0] * len(self.used)
 
+    def fixed_at(self, pool: str) -> list[int]:
+        """What may not be preempted in one pool."""
+        if pool in self.fixed_in or not self.used_in:
+            return self.fixed_in.get(pool, self.fixed)
+        return [0] * len(self.fixed)
+
     def leaves(self) -> Iterable["Tenant"]:
         """The leaves below it, itself if it is one, by name within each level."""
         if not self.children:
@@ -139,6 +147,10 @@ class Tenant:
                     inside = node.used_in[pool] = [0] * len(used)
                 for column, amount in amounts:
                     inside[column] += sign * amount
+                if fixed:
+                    part = node.fixed_in.setdefault(pool, [0] * len(used))
+                    for column, amount in amounts:
+                        part[column] += sign * amount
             node = node.parent
 
     def __repr__(self) -> str:
@@ -247,7 +259,7 @@ def refresh(tenant: Tenant, resources: Resources) -> None:
     tenant.limits_in = {pool: resources.by_column(caps) for pool, caps in spec.limits.pools.items() if caps}
     tenant.used = [0] * resources.width
     tenant.fixed = [0] * resources.width
-    tenant.used_in = {}
+    tenant.used_in, tenant.fixed_in = {}, {}
     tenant.path = () if tenant.parent is None else (tenant, *tenant.parent.path)
     tenant.suspended = spec.suspended or bool(tenant.parent and tenant.parent.suspended)
     tenant.limited_path = tuple(up for up in tenant.path if up.spec.limits)

@@ -19,7 +19,7 @@ import numpy as np
 
 from allotment_scheduler.core.brakes import Brakes
 from allotment_scheduler.core.demand import Demand
-from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.eligibility import beyond_guarantee, covered_pools, limits_met
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.rules import Claim, rule, sides
 from allotment_scheduler.core.eviction.victims import Offers, Step, Victim, victim_of
@@ -81,8 +81,11 @@ class Planner:
     def _claim(self, unit: Unit) -> Claim:
         only_p = any(map(self.state.is_spent, unit.pods)) or not self.brakes.may_claim(unit, self.state.now)
         several = len(self.state.measure.capacity) > 1 and any(t.used_in for t in (self.state.forest.root,))
+        scope = self.demand.scope(unit)
+        if unit.shape.fixed:
+            scope = covered_pools(unit.leaf, unit.shape.fixed_asks, scope)[2]
         return Claim(
-            unit.leaf, unit.asks, unit.priority, self.demand.scope(unit), several, self.demand.entitlement, only_p,
+            unit.leaf, unit.asks, unit.priority, scope, several, self.demand.entitlement, only_p,
             self._smallest if self.brakes.settings.hysteresis else None,
         )  # fmt: skip
 
@@ -111,7 +114,7 @@ class Planner:
             if not (by_guarantee or by_entitlement or own):
                 continue
             for theirs in mine.parent.children:
-                if theirs is mine or not claim.above_guarantee(theirs, columns):
+                if theirs is mine or not claim.above_guarantee(theirs, columns, self.state.nodes.pool_names):
                     continue
                 if by_guarantee or claim.above_entitlement(theirs, columns):
                     out += [leaf for leaf in theirs.leaves() if leaf.running]
@@ -127,7 +130,7 @@ class Attempt:
         self.unit = unit
         self.claim = claim
         self.leaves = {leaf.rank for leaf in leaves}
-        self.rows = self._rows(unit.shape.pools)
+        self.rows = self._rows(claim.scope if unit.shape.fixed else unit.shape.pools)
         self.usable = self._usable()
 
     def _rows(self, pools: tuple[str, ...]) -> list[tuple[Row, int]]:
@@ -279,7 +282,7 @@ class Attempt:
         """Room for one pod of the gang after the other, each where it costs the fewest pods."""
         steps: list[Step] = []
         with self.state.trial() as trial:
-            for row, _ in self.rows:
+            for row, _ in self._rows(limits_met(self.unit.leaf, self.unit.shape)[1]):
                 heap = self._nodes_by_bound(row)
                 offers: dict[int, Offers] = {}
                 for pod in self.unit.pods:
@@ -424,7 +427,7 @@ class Attempt:
     def _replay(self, steps: list[Step], trial: Trial) -> bool:
         """Evict again from the start; whether every step obeys a rule."""
         for step in steps:
-            by = rule(self.claim, step.victim.leaf, step.victim.priority, step.victim.asks)
+            by = rule(self.claim, step.victim)
             if by is None:
                 return False
             step.rule = by

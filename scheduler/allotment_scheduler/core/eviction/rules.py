@@ -9,11 +9,13 @@ what the claimant requests. u counts the evictions planned so far.
   - R2: u(X) + request ≤ e(X) on all of D, and u(Y) > e(Y), before this step, on some resource of D that the victim
     holds. A claimant side of weight 0 has no R2.
 
-With several pools, R2 (and R1 for guarantees per pool) compare on the pools where the claimant may run.
+With several pools, R2 (and R1 for guarantees per pool) compare on the pools where the claimant may run; what a victim
+uses within its side's guarantee for the pool where it stands is not above the guarantee.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from allotment_scheduler.core.entitlement import Entitlement
 from allotment_scheduler.core.resources import Amounts, Column
@@ -22,6 +24,30 @@ from allotment_scheduler.core.tenants import Tenant
 P, R1, R2 = "P", "R1", "R2"
 GANG = "Gang"
 """No rule of claimants: the rest of a gang that was cut from outside, and not brought back up in time, goes."""
+
+
+class Held(Protocol):
+    """What the rules look at in a victim."""
+
+    @property
+    def leaf(self) -> Tenant:
+        """Whose it is."""
+
+    @property
+    def priority(self) -> int:
+        """The highest of its pods."""
+
+    @property
+    def asks(self) -> Amounts:
+        """What it holds."""
+
+    @property
+    def held(self) -> frozenset[Column]:
+        """The resources among that."""
+
+    @property
+    def pools(self) -> Collection[str]:
+        """Where it stands."""
 
 
 @dataclass(slots=True)
@@ -63,13 +89,13 @@ class Claim:
         return self.guaranteed(mine), self.is_entitled(mine)
 
     def guaranteed(self, mine: Tenant) -> bool:
-        """R1's half of the claimant: use plus request within the guarantee."""
+        """R1's half of the claimant: use plus request within the guarantee, for the cluster or for these pools."""
         caps = mine.guaranteed
         if caps is not None and all(mine.used[c] + amount <= caps.get(c, 0) for c, amount in self._left()):
             return True
-        return any(
-            pool in self.scope and all(mine.used_at(pool)[c] + amount <= inside.get(c, 0) for c, amount in self._left())
-            for pool, inside in mine.guaranteed_in.items()
+        tables = [caps for pool, caps in mine.guaranteed_in.items() if pool in self.scope]
+        return bool(tables) and all(
+            self.used(mine, c) + amount <= sum(table.get(c, 0) for table in tables) for c, amount in self._left()
         )
 
     def is_entitled(self, mine: Tenant) -> bool:
@@ -78,15 +104,17 @@ class Claim:
             return False
         return all(self.used(mine, column) + amount <= self.entitled(mine, column) for column, amount in self._left())
 
-    def above_guarantee(self, theirs: Tenant, held: frozenset[Column]) -> bool:
-        """Whether Y is above its guarantee on some resource of D that the victim holds."""
-        for column, _ in self.asks:
-            if column in held:
-                total = (theirs.guaranteed or {}).get(column, 0)
-                pooled = sum(caps.get(column, 0) for pool, caps in theirs.guaranteed_in.items() if pool in self.scope)
-                if theirs.used[column] > total and self.used(theirs, column) > pooled:
-                    return True
-        return False
+    def above_guarantee(self, theirs: Tenant, held: frozenset[Column], pools: Collection[str]) -> bool:
+        """Whether Y is above its guarantees, in all and on one of these pools, on some resource of D that is held."""
+        total, inside = theirs.guaranteed or {}, theirs.guaranteed_in
+        return any(
+            theirs.used[column] > total.get(column, 0)
+            and (
+                not inside
+                or any(theirs.used_at(pool)[column] > inside.get(pool, {}).get(column, 0) for pool in pools)
+            )
+            for column, _ in self.asks if column in held
+        )  # fmt: skip
 
     def gentle(self, theirs: Tenant, asks: Amounts) -> bool:
         """Hysteresis: the victim leaves Y at or above e(Y) less its smallest pod, on every resource it holds."""
@@ -113,16 +141,15 @@ def sides(claimant: Tenant, victim: Tenant) -> tuple[Tenant, Tenant] | None:
     raise ValueError(f"{claimant} and {victim}: one is above the other, but pods belong to leaves only")
 
 
-def rule(claim: Claim, victim_leaf: Tenant, victim_priority: int, asks: Amounts) -> str | None:
+def rule(claim: Claim, victim: Held) -> str | None:
     """The rule by which a victim may go now, None if there is none."""
-    held = frozenset(column for column, _ in asks)
-    pair = sides(claim.leaf, victim_leaf)
+    pair = sides(claim.leaf, victim.leaf)
     if pair is None:
-        return P if victim_priority < claim.priority else None
+        return P if victim.priority < claim.priority else None
     mine, theirs = pair
     by_guarantee, by_entitlement = claim.side(mine)
-    if not (by_guarantee or by_entitlement) or not claim.above_guarantee(theirs, held):
+    if not (by_guarantee or by_entitlement) or not claim.above_guarantee(theirs, victim.held, victim.pools):
         return None
     if by_guarantee:
         return R1
-    return R2 if claim.above_entitlement(theirs, held) and claim.gentle(theirs, asks) else None
+    return R2 if claim.above_entitlement(theirs, victim.held) and claim.gentle(theirs, victim.asks) else None

@@ -31,6 +31,7 @@ class Victim:
     started: float
     asks: Amounts
     held: frozenset[Column]
+    pools: frozenset[str]
     last_choice: bool
     work: float
 
@@ -64,6 +65,7 @@ def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
     return Victim(
         pods, leaf, max(member.spec.priority for member in pods), max(member.started for member in pods), asks,
         frozenset(column for column, _ in asks),
+        frozenset(node.pool for member in pods if (node := state.nodes.by_name.get(member.node or "")) is not None),
         any(member.spec.fragile or not member.spec.recreated for member in pods),
         sum(work_of(member, state) for member in pods),
     )  # fmt: skip
@@ -127,7 +129,7 @@ class Offers:
             if not lane:
                 continue
             victim = lane[-1]
-            by = rule(self.claim, leaf, victim.priority, victim.asks)
+            by = rule(self.claim, victim)
             if by is None:
                 continue
             below = ZERO if sole else self._below(leaf, victim)

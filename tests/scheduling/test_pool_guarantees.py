@@ -1,0 +1,123 @@
+"""Guarantees for single pools: what may not be preempted stays where they cover it, and others keep what is theirs."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.explain import Explainer
+from allotment_scheduler.core.nodes import PoolSpec
+from allotment_scheduler.core.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.tenants import Bounds
+from builders.scheduling import World
+
+FIXED = {"preemptible": False}
+
+
+def pooled(fast: int = 4, slow: int = 8, **given: Any) -> World:
+    """A fast and a slow pool of one node each, and two tenants; the slow node comes first by name and is cheaper."""
+    world = World().pool(PoolSpec("fast", LabelSelector((Requirement("pool", "In", ("fast",)),))))
+    world.pool(PoolSpec("a-slow", LabelSelector((Requirement("pool", "In", ("slow",)),))))
+    world.node("f", labels={"pool": "fast"}, cpu=fast).node("a", labels={"pool": "slow"}, cpu=slow)
+    return world.tenant("t", **given).tenant("u")
+
+
+def test_what_may_not_be_preempted_stays_in_the_pool_whose_guarantee_covers_it() -> None:
+    done = pooled(guaranteed_in={"fast": {"cpu": 2}}).pods("t", 3, cpu=1, more=FIXED).run()
+
+    assert {done.node_of("t", name) for name in done.running("t")} == {"f"}
+    assert len(done.running("t")) == 2
+    why = Explainer(done.engine).why(done.state.pods["t", "p2"])
+    assert why.code == "BeyondGuarantee"
+    assert "in pool fast 2 cpu are guaranteed, 2 are in use by such pods, and this asks for 1" in why.message
+
+
+def test_use_of_that_kind_elsewhere_does_not_count_against_a_pools_guarantee() -> None:
+    world = pooled(guaranteed_in={"fast": {"cpu": 2}}).pods("t", 5, "r", on="a", cpu=1, more=FIXED)
+
+    assert len(world.pods("t", 3, cpu=1, more=FIXED).run().running("t")) == 5 + 2
+
+
+@pytest.mark.parametrize(
+    ("total", "inside", "starts", "where"),
+    [
+        ({"cpu": 3}, {}, 3, {"a"}),
+        ({"cpu": 3}, {"fast": {"cpu": 1}}, 4, {"a", "f"}),
+        ({}, {"fast": {"cpu": 1}, "a-slow": {"cpu": 2}}, 3, {"a", "f"}),
+        ({"memory": 9}, {"fast": {"cpu": 1}}, 1, {"f"}),
+    ],
+)
+def test_the_cluster_guarantee_and_the_pools_guarantees_cover_resource_by_resource(
+    total: dict[str, int], inside: dict[str, dict[str, int]], starts: int, where: set[str]
+) -> None:
+    world = pooled(guaranteed=total, guaranteed_in=inside).node("f", labels={"pool": "fast"}, cpu=4, memory=99)
+    world.node("a", labels={"pool": "slow"}, cpu=8, memory=99)
+    memory: Any = {"memory": 1} if "memory" in total else {}
+
+    done = world.pods("t", 5, cpu=1, **memory, more=FIXED).run()
+
+    assert len(done.running("t")) == starts
+    assert {done.node_of("t", name) for name in done.running("t")} == where
+
+
+def test_a_pool_must_be_covered_at_every_level_that_has_a_guarantee() -> None:
+    world = pooled().inner("dep", guaranteed_in={"fast": {"cpu": 1}})
+    world.tenant("v", "dep", guaranteed_in={"fast": {"cpu": 2}, "a-slow": {"cpu": 2}})
+
+    done = world.pods("v", 4, cpu=1, more=FIXED).run()
+
+    assert {name: done.node_of("v", name) for name in done.running("v")} == {"p0": "f"}
+
+
+def test_demand_that_may_not_be_preempted_is_entitled_only_to_what_its_pools_guarantee() -> None:
+    done = pooled(guaranteed_in={"fast": {"cpu": 2}}).pods("t", 5, cpu=1, more=FIXED).run()
+
+    entitled = done.engine.demand.entitlement()
+    assert entitled.whole(done.state.forest.by_name["t"], done.state.resources.column("cpu")) == 2000
+
+
+def test_evictions_make_room_only_where_the_guarantee_covers_the_claimant() -> None:
+    world = pooled(guaranteed_in={"fast": {"cpu": 2}}).pods("u", 4, "f", on="f", cpu=1).pods("u", 8, "a", on="a", cpu=1)
+
+    done = world.pods("t", 2, cpu=1, more=FIXED).run()
+
+    assert done.rules == ["R1", "R1"]
+    assert {done.node_of("t", name) for name in ("p0", "p1")} == {"f"}
+
+
+def test_a_guarantee_for_one_pool_takes_no_more_than_itself_from_another() -> None:
+    """What starts elsewhere uses up the guarantee of a pool that the claimant could use as well."""
+    world = pooled(slow=8, guaranteed_in={"fast": {"cpu": 2}}).tenant("w", guaranteed={"cpu": 4})
+    world.pods("w", 4, "w", on="f", cpu=1, more=FIXED).pods("u", 8, "u", on="a", cpu=1, priority=9)
+
+    done = world.tenant("t", weight=0, guaranteed_in={"fast": {"cpu": 2}}).pods("t", 8, cpu=1).run()
+
+    assert done.rules == ["R1", "R1"]
+    assert len(done.running("t")) == 2
+
+
+def test_what_stands_within_the_guarantee_of_its_pool_is_no_victim() -> None:
+    """Y is above its guarantees by what it uses elsewhere: that goes, and nothing of the pool it is guaranteed."""
+    world = pooled(fast=4, slow=4).tenant("y", guaranteed_in={"fast": {"cpu": 4}})
+    world.pods("y", 4, "slow", on="a", cpu=1).pods("y", 4, "fast", on="f", cpu=1)
+
+    done = world.pods("t", 4, cpu=1).run()
+
+    assert done.evicted
+    assert {name for name in done.evicted if name.startswith("fast")} == set()
+    assert {f"fast{n}" for n in range(4)} <= done.running("y")
+
+
+def test_a_gang_finds_room_by_evictions_where_a_limit_leaves_pools_open() -> None:
+    """The pool at its limit is the cheaper one to clear: the plan looks past it."""
+    world = pooled(fast=4, slow=4)
+    made = next(it for it in world.events if isinstance(it, ev.TenantSeen) and it.spec.name == "t")
+    spec = replace(made.spec, limits=Bounds({}, {"a-slow": {"cpu": 0}}))
+    world.events[world.events.index(made)] = ev.TenantSeen(spec)
+    world.pod("u", "big", on="a", cpu=4).pods("u", 4, "f", on="f", cpu=1)
+
+    done = world.gang("t", "g", 2).pods("t", 2, group="g", cpu=1).run()
+
+    assert done.running("t") == {"p0", "p1"}
+    assert {done.node_of("t", name) for name in ("p0", "p1")} == {"f"}
