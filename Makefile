@@ -5,6 +5,9 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+JOBS ?= 2
+# Of what ARGS names, one of two runs may have nothing: pytest says so by 5.
+OR_NONE := || [ $$? -eq 5 ]
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -19,8 +22,10 @@ controlplane: setup ## build the local control plane and helm (once; minutes, th
 demo: controlplane ## a bank's shared cluster at work, on this machine
 	@$(BIN)/allot demo $(ARGS)
 
-test: controlplane ## every test; real nodes only where ALLOT_REAL_NODE=1
-	@$(PYTEST) -m "not soak" $(ARGS)
+# Real nodes come after everything else and alone: their tests compare the whole machine before and after.
+test: controlplane ## every test, on JOBS workers (2); real nodes only where ALLOT_REAL_NODE=1
+	@$(PYTEST) -m "not soak and not real_node" -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS) $(OR_NONE)
+	@$(PYTEST) -m "real_node and not soak" $(ARGS) $(OR_NONE)
 
 check: setup ## lint, types, import layers, generated files
 	@$(BIN)/ruff format --check .

@@ -1,7 +1,10 @@
-"""Fixtures every test may use: a real control plane, shared by the whole run.
+"""Fixtures every test may use: a real control plane, shared by the whole run; and how a run is divided.
 
 ALLOTMENT_TEST_KUBECONFIG names one that runs already; otherwise the run starts its own under a temporary folder and
 takes it down at its end, however it ends.
+
+`make test` has two workers, each with a control plane of its own: most tests wait for something, so that two of them
+fill a machine of two cores better than one. A folder is never divided, because its tests share what they started.
 """
 
 import asyncio
@@ -82,14 +85,21 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     return Cluster(running.kubeconfig, tuple(running.specification.binaries["kubectl"]))
 
 
+LONGEST_FIRST = ("demo", "scheduler_live", "tenancy", "chart", "services_kafka", "services_cassandra", "local_cluster")
+"""Folders that take long: begun first, so that no worker is left with one of them at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what speaks to a cluster, for `make e2e`, and give it one second try.
+    """Divide the run by folders, and order it; mark what speaks to a cluster, for `make e2e`, and retry that once.
 
     A real control plane on a busy machine can be late beyond every patience. The summary names each test that needed
     its second try: a defect to find, in the test or in the program, but no reason to throw the whole run away. Pure
     tests get no such try.
     """
+    rank = {folder: index for index, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: (bool(item.get_closest_marker("real_node")), rank.get(_folder(item), len(rank))))
     for item in items:
+        item.add_marker(pytest.mark.xdist_group(_folder(item)))
         fixtures = getattr(item, "fixturenames", ())
         if "cluster" in fixtures or "local_cluster" in fixtures:
             item.add_marker(pytest.mark.cluster)
@@ -98,3 +108,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # The first one starts the control plane; and a limit is for what hangs, not for what is slow.
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(400))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.parent.name
