@@ -19,7 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from allotment_scheduler.core.entitlement import Cell, Entitlement, Portion
+from allotment_scheduler.core.entitlement import Cell, Entitlement
+from allotment_scheduler.core.portions import Portion
 from allotment_scheduler.core.resources import Amounts, Column
 from allotment_scheduler.core.shares import Measure
 from allotment_scheduler.core.tenants import Tenant

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from allotment_scheduler.core.eligibility import covered_pools
-from allotment_scheduler.core.entitlement import Entitlement, Portion, fill
+from allotment_scheduler.core.entitlement import Entitlement, fill
 from allotment_scheduler.core.nodes import BoolVector
 from allotment_scheduler.core.placement import Placer
 from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.portions import Portions, Want
 from allotment_scheduler.core.resources import PODS, Amounts, Column
 from allotment_scheduler.core.scores import pools_by_price
 from allotment_scheduler.core.state import ClusterState
@@ -43,7 +44,7 @@ class Demand:
             self._entitlement = fill(self.state.forest.root, self.portions(), self.state.measure)
         return self._entitlement
 
-    def portions(self) -> dict[str, list[Portion]]:
+    def portions(self) -> Portions:
         """Every leaf's demand in order, equal neighbours merged."""
         running, size = self.state.running.flush(), self.state.running.size
         rows = np.flatnonzero(running.used[:size] & (running.leaf[:size] >= 0))
@@ -59,41 +60,26 @@ class Demand:
         order = np.lexsort((sight, created, -priority, leaf))
         return self._merged(leaf[order], klass[order], pool[order])
 
-    def _merged(self, leaf: Ints, klass: Ints, pool: Ints) -> dict[str, list[Portion]]:
-        """Pods in order, by leaf, class and present pool (-1: none), as portions; equal portions are one object."""
+    def _merged(self, leaf: Ints, klass: Ints, pool: Ints) -> Portions:
+        """Pods in order, by leaf, class and present pool (-1: none), as portions."""
         tenants = self.state.forest.tenants
-        scopes: dict[tuple[str, ...], Tenant] = {}
-        present = np.unique(leaf)
+        scopes: dict[tuple[str, ...], tuple[int, Tenant]] = {}
         scope = np.zeros(len(tenants), dtype=np.int64)
-        for rank in present.tolist():
-            pools = self.state.lineup.pools_of(tenants[rank])
-            scopes.setdefault(pools, tenants[rank])
-            scope[rank] = list(scopes).index(pools)
-        kinds: dict[tuple[Amounts, tuple[str, ...]], int] = {}
-        combined, which = np.unique(np.stack([klass, pool, scope[leaf]]), axis=1, return_inverse=True)
-        ids = np.zeros(combined.shape[1], dtype=np.int64)
-        for number, (klass_id, pool_id, scope_id) in enumerate(combined.T.tolist()):
-            places = self._places_of(klass_id, list(scopes.values())[scope_id])
-            if pool_id >= 0 and (name := self.state.nodes.pool_names[pool_id]) not in places:
-                places = (*places, name)
-            ids[number] = kinds.setdefault((self.state.classes[klass_id].asks, places), len(kinds))
-        kind = ids[which.reshape(-1)]
-        starts = np.flatnonzero((np.diff(leaf, prepend=-1) != 0) | (np.diff(kind, prepend=-1) != 0))
-        counts = np.diff(starts, append=len(leaf))
-        listed = list(kinds)
-        made: dict[tuple[int, int], Portion] = {}
-        portions: list[Portion] = []
-        for number, count in zip(kind[starts].tolist(), counts.tolist(), strict=True):
-            portion = made.get((number, count))
-            if portion is None:
-                asks, places = listed[number]
-                portion = made[number, count] = Portion(asks, places, count)
-            portions.append(portion)
-        bounds = [*np.searchsorted(leaf[starts], present).tolist(), len(portions)]
-        return {
-            tenants[rank].name: portions[low:high]
-            for rank, low, high in zip(present.tolist(), bounds, bounds[1:], strict=False)
-        }
+        for rank in np.unique(leaf).tolist():
+            found = scopes.setdefault(self.state.lineup.pools_of(tenants[rank]), (len(scopes), tenants[rank]))
+            scope[rank] = found[0]
+        examples = [tenant for _, tenant in scopes.values()]
+        places, many = len(self.state.nodes.pool_names) + 1, max(len(scopes), 1)
+        combined, which = np.unique((klass * places + pool + 1) * many + scope[leaf], return_inverse=True)
+        wants: dict[Want, int] = {}
+        numbers = np.zeros(len(combined), dtype=np.int64)
+        for index, number in enumerate(combined.tolist()):
+            klass_id, pool_id = number // many // places, number // many % places - 1
+            pools = self._places_of(klass_id, examples[number % many])
+            if pool_id >= 0 and (name := self.state.nodes.pool_names[pool_id]) not in pools:
+                pools = (*pools, name)
+            numbers[index] = wants.setdefault((self.state.classes[klass_id].asks, pools), len(wants))
+        return Portions.of(leaf, numbers[which.reshape(-1)], list(wants), [tenant.name for tenant in tenants])
 
     def _startable(self) -> list[Pod]:
         """Waiting pods that could start on this cluster, those under guarantees in order of creation."""

@@ -22,9 +22,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from allotment_scheduler.core.courses import Chart
+from allotment_scheduler.core.chart import Chart
 from allotment_scheduler.core.landing import Landed
 from allotment_scheduler.core.leap import Leap
+from allotment_scheduler.core.portions import Portion, Portions
 from allotment_scheduler.core.resources import Amounts, Column
 from allotment_scheduler.core.shares import Measure
 from allotment_scheduler.core.tenants import Tenant
@@ -33,15 +34,6 @@ ZERO = Fraction(0)
 ONE = Fraction(1)
 Cell = tuple[str, Column]
 """A resource of a pool."""
-
-
-@dataclass(frozen=True, slots=True)
-class Portion:
-    """Demand of `count` equal pods in a row. `pools`: where they may run, the cheapest first."""
-
-    asks: Amounts
-    pools: tuple[str, ...]
-    count: int
 
 
 @dataclass(slots=True)
@@ -129,7 +121,7 @@ class Basin:
         return (flow.key[0], flow.key[1], flow.key[2] + flow.slope * (self.clock - flow.start))
 
 
-def fill(root: Tenant, demand: Mapping[str, Sequence[Portion]], measure: Measure) -> Entitlement:
+def fill(root: Tenant, demand: Portions, measure: Measure) -> Entitlement:
     """Fill the cluster. `demand` gives every leaf's portions in order, by the leaf's name."""
     filling = Filling(root, demand, measure)
     filling.run()
@@ -139,7 +131,7 @@ def fill(root: Tenant, demand: Mapping[str, Sequence[Portion]], measure: Measure
 class Filling:
     """One filling, from empty to the point where nothing can rise any more."""
 
-    def __init__(self, root: Tenant, demand: Mapping[str, Sequence[Portion]], measure: Measure) -> None:
+    def __init__(self, root: Tenant, demand: Portions, measure: Measure) -> None:
         self.measure = measure
         self.columns = frozenset(measure.columns)
         self.basins: list[Basin] = []
@@ -151,18 +143,19 @@ class Filling:
             (pool, column): amount for pool, table in measure.capacity.items() for column, amount in table.items()
         }
         self._rates: dict[tuple[Amounts, str, Fraction], tuple[dict[Cell, Fraction], dict[Column, Fraction]]] = {}
-        self.root = self._basin(root, (), demand)
+        self.demand = demand
+        self.root = self._basin(root, ())
 
-    def _basin(self, tenant: Tenant, up: tuple[Basin, ...], demand: Mapping[str, Sequence[Portion]]) -> Basin:
-        basin = Basin(tenant, portions=demand.get(tenant.name, ()))
+    def _basin(self, tenant: Tenant, up: tuple[Basin, ...]) -> Basin:
+        basin = Basin(tenant, portions=self.demand.get(tenant.name, ()))
         basin.up = (basin, *up)
         self.basins.append(basin)
-        basin.children = [self._basin(child, basin.up, demand) for child in tenant.children]
+        basin.children = [self._basin(child, basin.up) for child in tenant.children]
         return basin
 
     def run(self) -> None:
         """Leap over regular stretches, follow the events in between, until nothing rises."""
-        chart, patience = Chart(self.basins, self.measure), 1
+        chart, patience = Chart(self.basins, self.demand, self.measure), 1
         while True:
             self._note_full(self.capacity)
             leap = Leap(self, chart)

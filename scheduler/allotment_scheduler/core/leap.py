@@ -14,28 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.courses import (
-    HAIR,
-    Bools,
-    Chart,
-    Course,
-    Crested,
-    Floats,
-    Ints,
-    confluence,
-    crest,
-    pour,
-    running_sum,
-)
-from allotment_scheduler.core.landing import Goal, Landing
+from allotment_scheduler.core.chart import Bools, Chart, Floats, Ints
+from allotment_scheduler.core.courses import HAIR, Course, Crested, confluence, pour, running_sum
+from allotment_scheduler.core.crests import crest
+from allotment_scheduler.core.landing import Landing
+from allotment_scheduler.core.standing import Goal
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.entitlement import Basin, Filling
 
 ZERO: Final = Fraction(0)
-GROUPS: Final = 10
+GROUPS: Final = 5
 """Rows that a leaf's portions are taken together in at first."""
-NEAR: Final = 3
+NEAR: Final = 2
 """So many portions around the one where a leaf may stand are told apart."""
 STEPS_BACK: Final = (1e-8, 1e-5, 1e-3, 0.03)
 """How far before the end of a stretch landing is tried, as parts of it, where it cannot land at the end."""
@@ -47,10 +38,10 @@ class Leap:
     def __init__(self, filling: "Filling", chart: Chart) -> None:
         self.filling = filling
         self.chart = chart
-        self.use: Floats = np.zeros((len(chart.basins), len(chart.cells)))
+        self.use: Floats = np.zeros((len(chart.cells), len(chart.basins)))
         for number, basin in enumerate(chart.basins):
             for cell, amount in basin.cells.items():
-                self.use[number, chart.cell_index[cell]] = float(amount)
+                self.use[chart.cell_index[cell], number] = float(amount)
         self.begun: dict[int, Fraction] = {}
         """How much of a portion was poured before, where any was."""
         self._find_open()
@@ -58,8 +49,16 @@ class Leap:
 
     @cached_property
     def before(self) -> npt.NDArray[Any]:
-        """[open portion x cell]: what its leaf pours on this stretch before it, exactly."""
-        return running_sum(self.asked * self.counts[:, None], self.chart.leaf[self.open])
+        """[cell x open portion]: what its leaf pours on this stretch before it, exactly."""
+        return running_sum(self.asked * self.counts, self.chart.leaf[self.open])
+
+    @cached_property
+    def heights(self) -> Floats:
+        """[open portion]: the weighted share that its leaf has before it, about."""
+        leaf = self.chart.leaf[self.open]
+        held = self.before.astype(np.float64) + self.use.take(leaf, axis=1)
+        heights: Floats = (self.chart.to_share @ held).max(axis=0, initial=0.0) / self.chart.weight[leaf]
+        return heights
 
     @cached_property
     def counts(self) -> npt.NDArray[Any]:
@@ -70,8 +69,8 @@ class Leap:
 
     @cached_property
     def columns(self) -> Bools:
-        """[open portion x column]: which columns it asks for."""
-        asks: Bools = ((self.asked > 0) @ self.chart.in_column) > 0
+        """[column x open portion]: which columns it asks for."""
+        asks: Bools = (self.chart.by_column @ (self.asked > 0)) > 0
         return asks
 
     @property
@@ -90,11 +89,11 @@ class Leap:
                 landing = Landing(self, goal)
                 if landing.found():
                     return landing
-                if landing.coarse:
+                if landing.at.coarse:
                     break
-            if landing is None or not landing.coarse:
+            if landing is None or not landing.at.coarse:
                 return None
-            self._look_closer(landing.coarse, only=not closer)
+            self._look_closer(landing.at.coarse, only=not closer)
             closer = True
 
     # --- how closely to look -------------------------------------------------------------------------------------
@@ -106,30 +105,38 @@ class Leap:
         """
         total = len(self.open)
         self.begins: Bools = np.ones(total, dtype=np.bool_)
-        if (self.columns == self.columns[0]).all():
+        if (self.columns == self.columns[:, :1]).all():
             leaf = self.chart.leaf[self.open]
             first = np.flatnonzero(np.diff(leaf, prepend=-1))
             lengths = np.diff(first, append=total)
             place = np.arange(total) - np.repeat(first, lengths)
             self.begins = place % np.repeat(np.maximum(-(-lengths // GROUPS), 2), lengths) == 0
 
-    def _look_closer(self, coarse: Sequence[tuple[int, float]], *, only: bool) -> None:
-        """Tell portions apart in groups, given by their last portion, around a part of the way through each.
+    def likely(self, last: Ints, way: Floats, share: Floats) -> Ints:
+        """Where in groups, given by their last portion, leaves are likely to stand; all in open portions.
+
+        That is where they have the weighted share; where it is not a share that stops them (nan), a part of the way.
+        """
+        starts, leaf = np.flatnonzero(self.begins), self.chart.leaf[self.open]
+        first = starts[np.searchsorted(starts, last, side="right") - 1]
+        apart = 2 * float(self.heights.max())
+        by_share = np.searchsorted(self.heights + apart * leaf, share + apart * leaf[last], side="right") - 1
+        by_way = first + (way * (last + 1 - first)).astype(np.int64)
+        return np.clip(np.where(np.isnan(share), by_way, by_share), first, last)
+
+    def _look_closer(self, coarse: Sequence[Ints], *, only: bool) -> None:
+        """Tell portions apart around those where leaves are likely to stand.
 
         `only` there: these leaves' other portions are taken together as far as possible.
         """
-        portions, ways = zip(*coarse, strict=True)
-        starts, last = np.flatnonzero(self.begins), np.searchsorted(self.open, portions)
-        first = starts[np.searchsorted(starts, last, side="right") - 1]
-        middle = first + (np.array(ways) * (last + 1 - first)).astype(np.int64)
+        middle, leaf = np.concatenate(coarse), self.chart.leaf[self.open]
         if only:
-            leaf = self.chart.leaf[self.open]
             there = np.zeros(len(self.chart.basins), dtype=np.bool_)
-            there[leaf[last]] = True
+            there[leaf[middle]] = True
             self.begins &= ~there[leaf] | (np.diff(leaf, prepend=-1) != 0)
         for step in range(-NEAR, NEAR + 2):
-            begin = np.clip(middle + step, first, last + 1)
-            self.begins[begin[begin < len(self.begins)]] = True
+            begin = np.clip(middle + step, 0, len(leaf) - 1)
+            self.begins[begin[leaf[begin] == leaf[middle]]] = True
 
     def is_single(self, spots: Ints) -> Bools:
         """Whether rows that end with these open portions hold no other."""
@@ -154,9 +161,12 @@ class Leap:
             [[self._asked(kind, met) for kind in range(len(chart.kinds))] for met in blocked], dtype=self._integers()
         ).reshape(max(len(blocked), 1), len(chart.kinds), len(chart.cells))  # fmt: skip
         asking: Bools = np.any(table > 0, axis=2)
-        ready = asking[which[chart.leaf], chart.kind]
+        of = which[chart.leaf]
+        ready = asking[of, chart.kind]
         self.open: Ints = np.flatnonzero(ready & (np.arange(len(chart.leaf)) >= ahead[chart.leaf]))
-        self.asked = table[which[chart.leaf[self.open]], chart.kind[self.open]]
+        """The portions that can be poured on."""
+        self.asked = table.reshape(-1, len(chart.cells)).T.take((of * len(chart.kinds) + chart.kind)[self.open], axis=1)
+        """[cell x open portion]: what a pod asks for, exactly."""
         self.left: Floats = chart.count[self.open]
         for portion, part in self.begun.items():
             spot = self.spot(portion)
@@ -215,7 +225,7 @@ class Leap:
         known = np.full(len(chart.basins), np.inf)
         for depth in range(int(chart.depth.max()), 0, -1):
             here = depth_of == depth
-            rows = leaves if here.all() else leaves.take(here)
+            rows = leaves if here.all() else leaves.take(np.flatnonzero(here))
             if below is not None:
                 rows = rows.joined(below)
             self.courses[depth] = crest(chart, rows, known, insatiable)
@@ -223,14 +233,13 @@ class Leap:
         return (leaves, np.inf) if below is None else (below, float(known[0]))
 
     def _insatiable(self) -> Bools:
-        """[basin x column]: whether all open demand below asks for it."""
+        """[column x basin]: whether all open demand below asks for it."""
         chart, asks = self.chart, self.columns
-        if asks.all():
-            return np.ones((len(chart.basins), len(chart.columns)), dtype=np.bool_)
-        every: Bools = np.ones((len(chart.basins), len(chart.columns)), dtype=np.bool_)
-        np.logical_and.at(every, chart.leaf[self.open], asks)
-        for number in range(len(chart.basins) - 1, 0, -1):
-            every[chart.parent[number]] &= every[number]
+        every: Bools = np.ones((len(chart.columns), len(chart.basins)), dtype=np.bool_)
+        if not asks.all():
+            np.logical_and.at(every.T, chart.leaf[self.open], asks.T)
+            for number in range(len(chart.basins) - 1, 0, -1):
+                every[:, chart.parent[number]] &= every[:, number]
         return every
 
     def _goals(self, root: Course, known: float) -> list[Goal]:
@@ -238,11 +247,12 @@ class Leap:
         chart = self.chart
         first, end = float(root.t0[0]), min(float(root.t1[-1]), known)
         goals: list[Goal] = []
-        full = np.flatnonzero((root.use + root.gain > chart.capacity * (1 - HAIR)).any(axis=1))
+        full = np.flatnonzero((root.use + root.gain > chart.capacity[:, None] * (1 - HAIR)).any(axis=0))
         if len(full):
             row = int(full[0])
             with np.errstate(divide="ignore", invalid="ignore"):
-                parts = np.where(root.gain[row] > 0, (chart.capacity - root.use[row]) / root.gain[row], np.inf)
+                use, gain = root.use[:, row], root.gain[:, row]
+                parts = np.where(gain > 0, (chart.capacity - use) / gain, np.inf)
             cell = int(parts.argmin())
             at = float(root.t0[row] + parts[cell] * (root.t1[row] - root.t0[row]))
             end = min(end, at)

@@ -1,0 +1,90 @@
+"""Portions: everybody's demand in order, as a few kinds of portions and rows of their numbers.
+
+Tens of thousands of pods that wait come in a few hundred kinds. So leaf by leaf only the numbers of kinds are kept, in
+one array; a leaf's portions are looked up in it when they are asked for.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from allotment_scheduler.core.resources import Amounts
+
+Ints = npt.NDArray[np.int64]
+Want = tuple[Amounts, tuple[str, ...]]
+"""What a pod asks for, and the pools where it may run, the cheapest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Demand of `count` equal pods in a row. `pools`: where they may run, the cheapest first."""
+
+    asks: Amounts
+    pools: tuple[str, ...]
+    count: int
+
+
+class Row(Sequence[Portion]):
+    """One leaf's portions, in order."""
+
+    __slots__ = ("_kind", "_kinds")
+
+    def __init__(self, kinds: Sequence[Portion], kind: Ints) -> None:
+        self._kinds = kinds
+        self._kind = kind
+
+    def __len__(self) -> int:
+        return len(self._kind)
+
+    @overload
+    def __getitem__(self, index: int) -> Portion: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Row": ...
+    def __getitem__(self, index: int | slice) -> "Portion | Row":
+        if isinstance(index, slice):
+            return Row(self._kinds, self._kind[index])
+        return self._kinds[int(self._kind[index])]
+
+
+class Portions(Mapping[str, Row]):
+    """Everybody's portions, by the leaf's name."""
+
+    def __init__(self, kinds: Sequence[Portion], kind: Ints, leaves: Sequence[str], begins: Ints) -> None:
+        self.kinds = kinds
+        self.kind = kind
+        """By portion, leaf by leaf."""
+        bounds = [*begins.tolist(), len(kind)]
+        self._span = {name: (bounds[index], bounds[index + 1]) for index, name in enumerate(leaves)}
+
+    @classmethod
+    def of(cls, leaf: Ints, want: Ints, wants: Sequence[Want], names: Sequence[str]) -> "Portions":
+        """From pods in order, leaf by leaf: each one's leaf, and what it wants; neighbours that want the same merge."""
+        starts = np.flatnonzero((np.diff(leaf, prepend=-1) != 0) | (np.diff(want, prepend=-1) != 0))
+        counts = np.diff(starts, append=len(leaf))
+        most = int(counts.max(initial=0)) + 1
+        numbers, kind = np.unique(want[starts] * most + counts, return_inverse=True)
+        pairs = [(wants[number // most], number % most) for number in numbers.tolist()]
+        kinds = [Portion(asks, pools, count) for (asks, pools), count in pairs]
+        begins = np.flatnonzero(np.diff(leaf[starts], prepend=-1))
+        present = leaf[starts[begins]].tolist()
+        return cls(kinds, kind.reshape(-1), [names[number] for number in present], begins)
+
+    def in_order(self, names: Sequence[str]) -> tuple[Ints, Ints]:
+        """The kinds of these tenants' portions in one row, and where each tenant's begin and end in it."""
+        spans = np.array([self._span.get(name, (0, 0)) for name in names], dtype=np.int64).reshape(-1, 2)
+        first = np.concatenate([[0], np.cumsum(spans[:, 1] - spans[:, 0])])
+        rows = np.arange(first[-1]) + np.repeat(spans[:, 0] - first[:-1], np.diff(first))
+        return self.kind[rows], first
+
+    def __getitem__(self, name: str) -> Row:
+        begin, end = self._span[name]
+        return Row(self.kinds, self.kind[begin:end])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._span)
+
+    def __len__(self) -> int:
+        return len(self._span)
