@@ -66,9 +66,7 @@ class Brakes:
         backoff = self.backoffs.setdefault(workload(pod), Backoff())
         if backoff.until < now:  # one setback for the pods of a workload that go together
             backoff.evictions += 1
-        longest = self.settings.longest_backoff
-        doublings = min(backoff.evictions - 1, 60)  # a float overflows at 1024
-        backoff.until = now + min(self.settings.backoff * 2**doublings, longest)
+        backoff.until = now + self._length(backoff)
         if rule == "R2" and pod.leaf is not None:
             window = self.windows.setdefault(pod.leaf.name, Window(now))
             if now - window.start >= HOUR:
@@ -76,10 +74,23 @@ class Brakes:
             window.used += 1
 
     def begin_cycle(self, now: float) -> None:
-        """Forget what is over: backoffs are remembered for as long again as they lasted, so that they can double."""
+        """Forget what is over: backoffs are remembered for as long again as they lasted, so that they can double.
+
+        After a clock was set back, or from a predecessor whose clock was fast, no backoff or hour lasts longer than
+        one that begins now.
+        """
         self.in_cycle = 0
         longest = self.settings.longest_backoff
         self.backoffs = {key: value for key, value in self.backoffs.items() if now - value.until < longest}
+        for backoff in self.backoffs.values():
+            backoff.until = min(backoff.until, now + self._length(backoff))
+        for window in self.windows.values():
+            window.start = min(window.start, now)
+
+    def _length(self, backoff: Backoff) -> float:
+        """Seconds that a backoff lasts."""
+        doublings = min(max(backoff.evictions - 1, 0), 60)  # a float overflows at 1024
+        return min(self.settings.backoff * 2.0**doublings, self.settings.longest_backoff)
 
 
 _NONE = Backoff()

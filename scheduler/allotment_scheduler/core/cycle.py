@@ -60,11 +60,13 @@ class Engine:
         # 1. Settle: end what was to last until now, rebuild what is stale, forget brakes that are over.
         self._settle(now)
         # 2. Seats first: announced members, successors of pods that left, units whose reservation has come true.
+        #    Nobody is seated in a room that is held for somebody else.
         self._seat_members(done)
         self._seat_successors(done, now)
-        self._seat_reserved(done)
-        # 3. Close the rooms that are held for others.
-        self.holds.close(self.reservations.rooms(now))
+        self.holds.close(self.holds.seats())
+        self._seat_reserved(done, now)
+        # 3. Close the nodes that are reserved.
+        reserved = self.holds.close(self.reservations.rooms(now))
         # 4. Serve: while any unit is eligible, the one next in serving order starts.
         self._open_serving()
         self._serve(done, most_starts)
@@ -74,10 +76,11 @@ class Engine:
             self._open_serving()
             self._serve(done, most_starts)
         # 6. Backfill: on reserved nodes start what ends in time.
-        self.holds.open()
+        self.holds.open(reserved)
         self._backfill(done, now)
         # 7. Reserve: the oldest units that fit nowhere get nodes and a time.
         self.reservations.renew(now)
+        self.holds.open()
         # 8. Let go: gangs that lost members from outside and were not brought back up in time.
         self._let_go(done, now)
         # 9. What was evicted waits again, behind its peers.
@@ -141,11 +144,13 @@ class Engine:
         for unit, index in self.holds.successors():
             self._start_within(unit, self._only(index), done)
 
-    def _seat_reserved(self, done: Round) -> None:
+    def _seat_reserved(self, done: Round, now: float) -> None:
         for reservation in list(self.reservations.by_unit.values()):
             unit = self.reservations.unit_of(reservation)
             if unit is not None:
+                others = self.holds.close(self.reservations.rooms(now, but_for=reservation))
                 self._start_within(unit, None, done)
+                self.holds.open(others)
 
     def _backfill(self, done: Round, now: float) -> None:
         if not self.reservations.by_unit:

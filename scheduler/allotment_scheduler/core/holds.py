@@ -64,6 +64,8 @@ class Holds:
                 until = now + self.settings.successor_hold
                 gang = pod.gang if gang_of_job else None
                 self.holds.append(Hold(node, pod.klass.amounts, spec.namespace, spec.owner, name, until, gang))
+        for hold in self.holds:  # a clock that was set back makes none of them longer
+            hold.until = min(hold.until, now + self.settings.successor_hold)
         self.holds = [hold for hold in self.holds if self._stands(hold, now)]
 
     def _stands(self, hold: Hold, now: float) -> bool:
@@ -85,17 +87,21 @@ class Holds:
                 out.append((unit, self.state.nodes.by_name[hold.node].index))
         return out
 
-    def close(self, more: list[tuple[int, Amounts]]) -> None:
-        """Take the held rooms, and more, off the nodes for the rest of the cycle."""
-        nodes = self.state.nodes
-        rooms = [(nodes.by_name[hold.node].index, hold.amounts) for hold in self.holds] + more
+    def seats(self) -> list[tuple[int, Amounts]]:
+        """The rooms that are held for successors which have not come yet."""
+        return [(self.state.nodes.by_name[hold.node].index, hold.amounts) for hold in self.holds]
+
+    def close(self, rooms: list[tuple[int, Amounts]]) -> int:
+        """Take rooms off their nodes for a while; returns the mark to open them by."""
+        nodes, mark = self.state.nodes, len(self.closed)
         for index, amounts in rooms:
             room = tuple((c, min(a, int(nodes.free[c, index]))) for c, a in amounts if nodes.free[c, index] > 0)
             nodes.take(index, room, 1)
             self.closed.append((index, room))
+        return mark
 
-    def open(self) -> None:
-        """Give every closed room back."""
-        for index, room in self.closed:
+    def open(self, mark: int = 0) -> None:
+        """Give back every room that was closed since a mark."""
+        for index, room in self.closed[mark:]:
             self.state.nodes.take(index, room, -1)
-        self.closed.clear()
+        del self.closed[mark:]

@@ -168,10 +168,11 @@ class LabelSet:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A pod in quarantine: until when, and why."""
+    """A pod in quarantine: until when, why, and since when: an earlier time tells that the clock was set back."""
 
     until: float
     message: str
+    since: float
 
 
 @dataclass(slots=True, eq=False)

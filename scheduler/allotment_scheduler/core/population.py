@@ -238,7 +238,7 @@ class Population:
         pod = self.pods.get(event.key)
         if pod is None or pod.node is not None:
             return
-        pod.set_aside = SetAside(event.until, event.message)
+        pod.set_aside = SetAside(event.until, event.message, self.state.now)
         pod.times_set_aside += 1
         self.state.set_aside.add(event.key)
         self.lineup.reconsider(pod)

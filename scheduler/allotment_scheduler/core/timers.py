@@ -6,10 +6,15 @@
 - A gang that was whole and has lost members from outside is noted, with the time: `Engine` lets it go as a whole if it
   is not brought back up in time.
 
+No time of before a clock was set back is believed: what began later than now began now, and lasts as long as it was to.
+
 Called once per cycle, before anything is decided; without time (`allot simulate`) never.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.units import Gang
@@ -26,6 +31,7 @@ class Timers:
 
     def time_passed(self, event: ev.TimePassed) -> None:
         """It is `now`."""
+        self._believe_no_future(event.now)
         for gang in self.state.gangs.values():
             if gang.phantoms and gang.spec is not None and event.now - gang.held_since >= gang.spec.expected_timeout:
                 self._give_back(gang)
@@ -33,6 +39,24 @@ class Timers:
         for key in [key for key in self.state.set_aside if self._is_over(key, event.now)]:
             self.state.set_aside.discard(key)
             self._release(key)
+
+    def _believe_no_future(self, now: float) -> None:
+        """Bring times that lie ahead, though they tell of what has happened, to the present."""
+        running = self.state.running.flush()
+        size = running.size
+        for row in np.flatnonzero(running.used[:size] & (running.started[:size] > now)).tolist():
+            running.started[row] = now
+            pod = running.pods[row]
+            if pod is not None:
+                pod.started = now
+        for gang in self.state.gangs.values():
+            gang.held_since = min(gang.held_since, now)
+            gang.cut_since = None if gang.cut_since is None else min(gang.cut_since, now)
+        for key in self.state.set_aside:
+            pod = self.state.pods.get(key)
+            aside = pod.set_aside if pod is not None else None
+            if pod is not None and aside is not None and aside.since > now:
+                pod.set_aside = replace(aside, until=now + (aside.until - aside.since), since=now)
 
     def _give_back(self, gang: Gang) -> None:
         for phantom in gang.phantoms:
