@@ -165,6 +165,18 @@ class Bustle:
         self._scale(self.borrower, 12)
         self._scale(self.limited, 3)
 
+    def census(self) -> str:
+        """What the controllers want and have, for whoever wonders why pods are missing."""
+        lines = []
+        for namespace in (self.borrower, self.limited, self.ganged):
+            pods = self.ground.pods(namespace)
+            bound = sum(bool(pod["spec"].get("nodeName")) for pod in pods.values())
+            lines.append(f"{namespace}: {len(pods)} pods, {bound} bound")
+            for path in ("apps/v1", "replicasets"), ("batch/v1", "jobs"):
+                found = self.ground.admin.request("GET", f"/apis/{path[0]}/namespaces/{namespace}/{path[1]}")
+                lines += [f"  {each['metadata']['name']}: {each.get('status')}" for each in found.body["items"]]
+        return "\n".join(lines)
+
     # --- deeds ----------------------------------------------------------------------------------------------------
 
     def _claim(self) -> None:

@@ -31,8 +31,6 @@ class World:
         for name in "ab":
             self.server.put(NAMESPACES, {"metadata": {"name": name, "labels": {"allotment.dev/tenant": name}}})
             self.tenant(name)
-        self.transport = InProcessTransport(self.server, plan, latency=0.01)
-        self.client = Client(self.transport, rng=random.Random(plan.seed))
         self.settings = Settings(minimum_runtime_seconds=0)
         self.scheduler = self.new_scheduler()
 
@@ -135,19 +133,50 @@ class World:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scheduler]:
         """The scheduler at work."""
-        scheduler = self.scheduler
-        watches = Watches(self.client, scheduler.picture)
-        tasks = [asyncio.create_task(watches.run())]
-        await watches.synced()
-        tasks.append(asyncio.create_task(scheduler.lead(self.client)))
+        async with self.standing_by(self.scheduler) as standby:
+            standby.lead()
+            yield self.scheduler
+
+    @asynccontextmanager
+    async def standing_by(self, scheduler: Scheduler) -> AsyncIterator["Standby"]:
+        """A scheduler that watches; connections of its own fail as the plan says."""
+        standby = Standby(scheduler, InProcessTransport(self.server, self.plan, latency=0.01), self.plan.seed)
+        standby.watch()
+        await standby.watches.synced()
         try:
-            yield scheduler
+            yield standby
         finally:
-            for task in tasks:
-                if task.done():
-                    task.result()  # its failure comes before whatever followed from it
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await standby.end()
+
+
+class Standby:
+    """One process: its connections, its watches, and a scheduler that may be told to lead."""
+
+    def __init__(self, scheduler: Scheduler, transport: InProcessTransport, seed: int) -> None:
+        self.scheduler = scheduler
+        self.transport = transport
+        self._client = Client(transport, rng=random.Random(seed))
+        self.watches = Watches(self._client, scheduler.picture)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def watch(self) -> None:
+        self._tasks.append(asyncio.create_task(self.watches.run()))
+        self._tasks.append(asyncio.create_task(self.scheduler.stay_warm()))
+
+    def lead(self) -> None:
+        """As after taking the Lease."""
+        self._tasks.append(asyncio.create_task(self._lead()))
+
+    async def _lead(self) -> None:
+        await self.watches.caught_up()
+        await self.scheduler.lead(self._client)
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            if task.done():
+                task.result()  # its failure comes before whatever followed from it
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def until(holds: Callable[[], Any], *, seconds: float = 120) -> None:

@@ -66,6 +66,16 @@ class Stage:
         self.control_plane.up()
         return True
 
+    def mend(self) -> None:
+        """Put the control plane in order, if it was killed.
+
+        A controller manager that was cut off while pods of its making came and went waits five minutes for news of them
+        before it makes others: it begins anew.
+        """
+        if self.control_plane is not None:
+            self.control_plane.up()
+            self.kill("kube-controller-manager")
+
 
 def seed_and_seconds(default: float) -> tuple[int, float]:
     seed = int(os.environ.get("ALLOTMENT_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
@@ -99,8 +109,7 @@ def run(stage: Stage, tmp_path: Path, *, seed: int, seconds: float, least: int) 
         )
         proxy.calm = True
         replicas.wake()
-        if stage.control_plane is not None:
-            stage.control_plane.up()  # a controller manager that lost its own Lease has ended, too
+        stage.mend()
         reckon(replicas, bustle, history)
     finally:
         say(f"{proxy.table()}\n")
@@ -158,7 +167,7 @@ def reckon(replicas: Replicas, bustle: Bustle, history: PodHistory) -> None:
         assert [history.bound(name) for name in tenants_of(bustle)] == [12, 0, 3 * GANG, 3]
         return True
 
-    eventually(placed, timeout=240, because=replicas.tail)
+    eventually(placed, timeout=240, because=lambda: f"{bustle.census()}\n{replicas.tail()}")
 
     def at_rest() -> bool:
         replicas.look_after()

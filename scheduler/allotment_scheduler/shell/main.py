@@ -220,6 +220,7 @@ class Program:
         client = self._client.guarded(lease)
 
         async def lead() -> None:
+            await self._watches.caught_up()
             self._metrics.leader.set(1)
             logs.event(_logger, "leading", identity=self._identity)
             try:

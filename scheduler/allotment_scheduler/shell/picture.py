@@ -129,7 +129,7 @@ class Picture:
         self.generations: dict[tuple[str, Key], int] = {}
         """Of every Tenant, NodePool and PodGroup: the generation in force."""
         self.evictions: dict[str, Evictions | None] = {}
-        """What each tenant's status said of evictions when the tenant was first seen: a predecessor's memory."""
+        """What each tenant's status says of evictions: for whoever takes over, a predecessor's memory."""
         self.seats: dict[PodKey, str] = {}
         """Every bound pod's node, as the watch shows it."""
         self._decided = decided
@@ -415,7 +415,7 @@ class Picture:
         tenant = self._parsed("Tenant", key, manifest, Tenant.parse)
         if tenant is not None:
             self._apply(ev.TenantSeen(cluster.tenant_spec(tenant)))
-            self.evictions.setdefault(key[1], tenant.status.evictions if tenant.status else None)
+            self.evictions[key[1]] = tenant.status.evictions if tenant.status else None
 
     def tenant_gone(self, key: Key) -> None:
         """A tenant is gone."""

@@ -32,6 +32,7 @@ from allotment_kube.resources import (
     STORAGE_CLASSES,
     Resource,
 )
+from allotment_scheduler.shell.freshness import caught_up
 from allotment_scheduler.shell.picture import Picture
 
 _logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Watches:
             (JOBS, picture.job, picture.job_gone),
             (POD_GROUPS, picture.group, picture.group_gone),
         ]
+        self._client = client
         self._ground = [_reflect(client, picture, resource, seen, gone) for resource, seen, gone in made]
         self._pods = _reflect(client, picture, PODS, picture.pod, picture.pod_gone)
 
@@ -84,6 +86,10 @@ class Watches:
         for reflector in (*self._ground, self._pods):
             await reflector.synced()
             told(str(reflector.resource))
+
+    async def caught_up(self) -> None:
+        """Wait until the picture shows every pod as it is now, or newer: before it is decided by."""
+        await caught_up(self._client, self._pods)
 
     def names(self) -> list[str]:
         """Every kind, as `told` will name it."""
