@@ -16,7 +16,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from .answers import AnswerReader, Headers, MalformedAnswerError
@@ -61,8 +61,7 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport), "bytes go both ways"  # noqa: S101 - asyncio's contract
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # bytes go both ways, whatever loop made it
         self.open = True
 
     def data_received(self, data: bytes) -> None:

@@ -45,6 +45,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a program, tests/ is not on the path
 
@@ -465,7 +466,8 @@ def main() -> None:
     """Run the benchmark and print medians and ratios."""
     options = arguments()
     if options.bare_loop:
-        asyncio.run(bare_loop(options.bare_loop))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(bare_loop(options.bare_loop))
         return
     # The first start writes the byte code.
     subprocess.run([sys.executable, "-c", "import allotment_scheduler.shell.main"], env=environment(), check=True)

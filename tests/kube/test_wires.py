@@ -1,11 +1,12 @@
 """Connections for calls: how many, how long, and what is known when one breaks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from allotment_kube.wires import Answer, BrokenError, LateError, StaleError, UnsentError, Wires
 
@@ -207,3 +208,21 @@ async def test_a_connection_that_ended_at_once_takes_nobodys_place(monkeypatch: 
         await wires.close()
 
     assert (code, len(ended)) == (200, 1)
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        test_a_connection_serves_one_request_after_the_other,
+        test_no_more_connections_than_allowed_and_nobody_is_forgotten,
+        test_what_was_given_up_leaves_its_place_to_others,
+        test_silence_is_an_answer_too_late,
+        test_nobody_there_means_nothing_was_sent,
+        test_what_may_be_repeated_is_repeated_where_an_idle_connection_had_ended,
+        test_what_may_not_be_repeated_is_not,
+        test_a_connection_that_the_server_closes_is_not_used_again,
+    ],
+)
+def test_the_schedulers_event_loop_changes_nothing(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story())

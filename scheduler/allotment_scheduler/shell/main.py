@@ -11,6 +11,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+import uvloop
+
 from allotment_kube.client import Client
 from allotment_kube.configuration import Configuration, load_configuration
 from allotment_kube.errors import ConfigurationError, LeadershipLostError
@@ -100,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"allotment-scheduler: {error}", file=sys.stderr)  # noqa: T201 - logging may not be set up
         return 2
     try:
-        asyncio.run(run(live, metrics, configuration))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(live, metrics, configuration))
     except LeadershipLostError as error:
         _logger.error("the Lease is lost, another scheduler may be at work: %s", error)  # noqa: TRY400 - no fault
         return 1
