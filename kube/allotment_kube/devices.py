@@ -1,13 +1,16 @@
-"""Devices by dynamic resource allocation (resource.k8s.io/v1), reduced to counting whole devices.
+"""Devices by dynamic resource allocation (resource.k8s.io/v1).
 
-Selectors are CEL expressions over device attributes; they are kept as text so that a reader can tell a claim it
-understands (a class and a count) from one it must refuse.
+Selectors are CEL expressions over device attributes; they are kept as text. Configuration is for drivers: it is handed
+on as it came.
 """
+
+from collections.abc import Iterator
 
 import msgspec
 
 from .models import Model, Object, Resourced
-from .pods import NodeSelector
+from .nodes import Taint
+from .pods import NodeSelector, Toleration
 
 
 class CelSelector(Model, frozen=True):
@@ -26,6 +29,7 @@ class DeviceClassSpec(Model, frozen=True):
     """Which devices belong to a class."""
 
     selectors: tuple[DeviceSelector, ...] = ()
+    config: tuple[Object, ...] = ()
     extended_resource_name: str | None = None
 
 
@@ -36,35 +40,60 @@ class DeviceClass(Resourced, frozen=True):
 
 
 class ExactRequest(Model, frozen=True):
-    """A number of devices of one class."""
+    """A number of devices of one class, or all of them."""
 
     device_class_name: str = ""
     selectors: tuple[DeviceSelector, ...] = ()
     allocation_mode: str = "ExactCount"
     count: int = 1
     admin_access: bool | None = None
+    tolerations: tuple[Toleration, ...] = ()
     capacity: Object | None = None
 
 
+class SubRequest(ExactRequest, frozen=True):
+    """One of several ways of meeting a request. It never has administrative access."""
+
+    name: str = ""
+
+
 class DeviceRequest(Model, frozen=True):
-    """A named request; `first_available` alternatives are kept untyped."""
+    """A named request, or a list of alternatives, best first."""
 
     name: str
     exactly: ExactRequest | None = None
-    first_available: tuple[Object, ...] = ()
+    first_available: tuple[SubRequest, ...] = ()
+
+
+class DeviceConstraint(Model, frozen=True):
+    """What the devices of some requests (of all, if none is named) must have in common, or must not."""
+
+    requests: tuple[str, ...] = ()
+    match_attribute: str | None = None
+    distinct_attribute: str | None = None
 
 
 class DeviceClaim(Model, frozen=True):
     """All device requests of a claim."""
 
     requests: tuple[DeviceRequest, ...] = ()
-    constraints: tuple[Object, ...] = ()
+    constraints: tuple[DeviceConstraint, ...] = ()
+    config: tuple[Object, ...] = ()
 
 
 class ResourceClaimSpec(Model, frozen=True):
     """What a claim asks for."""
 
     devices: DeviceClaim = DeviceClaim()
+
+
+def requests_by_name(spec: ResourceClaimSpec) -> Iterator[tuple[str, ExactRequest]]:
+    """Requests and alternatives, by the name that allocations have for them."""
+    for request in spec.devices.requests:
+        if request.exactly is not None:
+            yield request.name, request.exactly
+        for sub in request.first_available:
+            yield f"{request.name}/{sub.name}", sub
 
 
 class AllocatedDevice(Model, frozen=True):
@@ -74,6 +103,7 @@ class AllocatedDevice(Model, frozen=True):
     driver: str
     pool: str
     device: str
+    admin_access: bool | None = None
 
 
 class DeviceAllocation(Model, frozen=True):
@@ -123,14 +153,28 @@ class ResourceClaimTemplate(Resourced, frozen=True):
     spec: ResourceClaimTemplateSpec = ResourceClaimTemplateSpec()
 
 
+class CounterUse(Model, frozen=True):
+    """What a part of a device takes of a counter set that it shares with other parts; counters are untyped."""
+
+    counter_set: str
+    counters: dict[str, Object] = msgspec.field(default_factory=dict)
+
+
+class CounterSet(Model, frozen=True):
+    """Counters that parts of devices share."""
+
+    name: str
+    counters: dict[str, Object] = msgspec.field(default_factory=dict)
+
+
 class Device(Model, frozen=True):
     """A device of a slice with its attributes, untyped."""
 
     name: str
     attributes: dict[str, Object] = msgspec.field(default_factory=dict)
     capacity: dict[str, Object] = msgspec.field(default_factory=dict)
-    taints: tuple[Object, ...] = ()
-    consumes_counters: tuple[Object, ...] = ()
+    taints: tuple[Taint, ...] = ()
+    consumes_counters: tuple[CounterUse, ...] = ()
     binding_conditions: tuple[str, ...] = ()
     allow_multiple_allocations: bool | None = None
 
@@ -151,6 +195,8 @@ class ResourceSliceSpec(Model, frozen=True):
     node_name: str | None = None
     all_nodes: bool | None = None
     node_selector: NodeSelector | None = None
+    per_device_node_selection: bool | None = None
+    shared_counters: tuple[CounterSet, ...] = ()
     devices: tuple[Device, ...] = ()
 
 

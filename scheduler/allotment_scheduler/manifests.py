@@ -148,6 +148,7 @@ class _Conversion:
             elif document.kind in _DEVICE_KINDS:
                 self._device_object(document)
         out: list[ev.Event] = [ev.StorageSeen(offered) for offered in self.devices.offered().values()]
+        out += [ev.StorageSeen(holding) for holding in self.devices.holdings()]
         pods_last = sorted(documents, key=lambda document: document.kind == "Pod")  # a pod's Job must be known
         for document in pods_last:
             maker = self.makers.get(document.kind)

@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from parity.random_devices import Claims, random_devices
 from parity.random_pods import bound_pod, waiting_pod
 from parity.random_volumes import Storage, random_storage
 
@@ -16,7 +17,10 @@ Object = dict[str, Any]
 ZONE: Final = "topology.kubernetes.io/zone"
 REGION: Final = "topology.kubernetes.io/region"
 HOST: Final = "kubernetes.io/hostname"
-THEMES: Final = ("nodes", "resources", "ports", "affinity", "affinity", "spread", "spread", "volumes", "volumes")
+THEMES: Final = (
+    "nodes", "resources", "ports", "affinity", "affinity", "spread", "spread", "volumes", "volumes", "devices",
+    "devices",
+)  # fmt: skip
 """What a case is about; the themes with the most to go wrong come twice as often."""
 
 _SIZES: Final = ("1", "5", "9", "10", "007", "1_0", "99999999999999999999", "big")
@@ -32,6 +36,7 @@ class Chance:
     names: list[str] = field(default_factory=list)
     """The nodes' names."""
     storage: Storage = field(default_factory=Storage)
+    claims: Claims = field(default_factory=Claims)
 
     def of(self, theme: str, likely: float = 0.6) -> bool:
         """Whether a feature of a theme is taken."""
@@ -42,16 +47,17 @@ class Chance:
         return self.rng.random() < share
 
 
-def random_case(seed: str, *, waiting: int = 40) -> list[Object]:
-    """The manifests of one case."""
+def random_case(seed: str, *, waiting: int = 40, theme: str = "") -> list[Object]:
+    """The manifests of one case; a theme that is given is one of its own."""
     rng = random.Random(seed)
-    chance = Chance(rng, tuple(rng.sample(THEMES, rng.choice((1, 1, 2)))))
+    themes = rng.sample(THEMES, rng.choice((1, 1, 2)))
+    chance = Chance(rng, (theme, *themes[1:]) if theme else tuple(themes))
     crowd = 4 if {"affinity", "spread"} & set(chance.themes) else 2
     nodes = [_node(chance, number) for number in range(rng.randint(5, 12))]
     chance.names = [node["metadata"]["name"] for node in nodes]
-    volumes = random_storage(chance)
+    attached = [*random_storage(chance), *random_devices(chance)]
     bound = [bound_pod(chance, number) for number in range(rng.randint(4, crowd * len(nodes)))]
-    return [*nodes, *volumes, *bound, *(waiting_pod(chance, number) for number in range(waiting))]
+    return [*nodes, *attached, *bound, *(waiting_pod(chance, number) for number in range(waiting))]
 
 
 def _node(chance: Chance, number: int) -> Object:
@@ -69,6 +75,8 @@ def _node(chance: Chance, number: int) -> Object:
         "pods": rng.choice(("3", "20", "20", "20")),
         "ephemeral-storage": rng.choice(("4Gi", "20Gi")),
     }
+    if "devices" in chance.themes:
+        room |= {"cpu": "32", "memory": "128Gi", "pods": "50"}  # what decides is to be the devices
     if chance.odds(0.4):
         room["example.com/gpu"] = rng.choice(("0", "1", "4"))
     if chance.odds(0.3):

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from allotment_kube import nodes, pods, storage
+from allotment_kube import devices, nodes, pods, storage
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.pods import PodKey
@@ -56,12 +56,16 @@ def live(objects: Iterable[Object]) -> Feasible:
         "StorageClass": (storage.StorageClass, picture.storage_class),
         "PersistentVolume": (storage.PersistentVolume, picture.volume),
         "PersistentVolumeClaim": (storage.PersistentVolumeClaim, picture.claim),
+        "ResourceSlice": (devices.ResourceSlice, picture.resource_slice),
+        "DeviceClass": (devices.DeviceClass, picture.device_class),
+        "ResourceClaim": (devices.ResourceClaim, picture.resource_claim),
         "Pod": (pods.Pod, picture.pod),
     }
     for each in objects:
         model, tell = tellers[each["kind"]]
         metadata = each["metadata"]
         tell((metadata.get("namespace", ""), metadata["name"]), msgspec.convert(each, model, strict=False))
+    picture.offer_devices()
     return _feasible(state)
 
 
@@ -84,8 +88,8 @@ def _feasible(state: ClusterState) -> Feasible:
     for key, pod in state.pods.items():
         if pod.node is not None or not pod.spec.ours:
             continue
-        if pod.spec.gated:
-            found[key] = None
+        if pod.spec.gated or pod.invalid:
+            found[key] = None if pod.spec.gated else frozenset()
             continue
         row = engine.placer.row(state.lineup.row_key(pod))
         found[key] = frozenset(

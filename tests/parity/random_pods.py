@@ -57,6 +57,8 @@ def _pod(chance: "Chance", name: str, *, running: bool) -> Object:
         spec["topologySpreadConstraints"] = _spread(chance)
     if chance.of("volumes", 0.6 if running else 0.8):
         spec["volumes"] = chance.storage.volumes(rng, namespace)
+    if chance.claims.names and chance.of("devices", 0.3 if running else 0.9):
+        spec["resourceClaims"] = chance.claims.of_pod(rng, namespace)
     return {"kind": "Pod", "metadata": {"namespace": namespace, "name": name, "labels": labels}, "spec": spec}
 
 

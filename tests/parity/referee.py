@@ -21,11 +21,14 @@ from allotment_kube.pods import Pod
 from allotment_kube.reflector import Deleted, Reflector, Synced
 from allotment_kube.resources import (
     CSI_NODES,
+    DEVICE_CLASSES,
     NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     PODS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     STORAGE_CLASSES,
     Resource,
 )
@@ -41,12 +44,15 @@ PATIENCE: Final = 120.0
 RUNTIME_CLASSES: Final = Resource.custom("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
 _KINDS: Final[dict[str, Resource[Any]]] = {
     each.kind: each.untyped
-    for each in (NODES, CSI_NODES, STORAGE_CLASSES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, PODS)
-}
+    for each in (
+        NODES, CSI_NODES, STORAGE_CLASSES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS,
+        RESOURCE_SLICES, DEVICE_CLASSES, RESOURCE_CLAIMS, PODS,
+    )
+}  # fmt: skip
 _SPACES: Final = {
     "red": {"team": "a", "env": "test"},
     "blue": {"team": "b", "env": "prod"},
-    "grey": {"env": "prod"},
+    "grey": {"env": "prod", "resource.kubernetes.io/admin-access": "true"},
 }
 """The namespaces that cases may use, with their labels."""
 
@@ -111,7 +117,7 @@ class Referee:
                 await self.client.patch(
                     PERSISTENT_VOLUME_CLAIMS, each.metadata.name, patch, namespace=each.metadata.namespace
                 )
-        namespaced = [_KINDS["Pod"], _KINDS["PersistentVolumeClaim"]]
+        namespaced = [each for each in _KINDS.values() if each.namespaced]
         await _together(self._sweep(kind, space) for kind in namespaced for space in _SPACES)
         await _together(self._sweep(kind, "") for kind in _KINDS.values() if not kind.namespaced)
         self._tried.clear()

@@ -1,5 +1,6 @@
 """Devices by ResourceClaims count like any resource: in placement, in shares, in limits, in evictions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.attachments import Slice, device_resource
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.devices import NodeDevices
 from allotment_scheduler.core.explain import Explainer
 from allotment_scheduler.core.invariants import check
 from allotment_scheduler.core.report import outcome_report, tenants_report
@@ -14,6 +16,7 @@ from allotment_scheduler.core.simulate import run_to_fixpoint
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.manifests import Manifests
 
+DRIVER = "gpu.example.com"
 GROUND = """
 apiVersion: resource.k8s.io/v1
 kind: DeviceClass
@@ -115,7 +118,7 @@ def test_a_limit_on_devices_binds(tmp_path: Path) -> None:
 
 
 def test_a_claim_that_cannot_be_met_as_written_is_said_and_stops_nobody(tmp_path: Path) -> None:
-    text = GROUND.replace("exactly: {deviceClassName: gpu}", "exactly: {deviceClassName: gpu, allocationMode: All}", 1)
+    text = GROUND.replace("exactly: {deviceClassName: gpu}", "exactly: {deviceClassName: gpu, capacity: {}}", 1)
     engine = engine_of(tmp_path, text + node("n1", 2) + tenant("a") + tenant("b") + pod("a", "p") + pod("b", "q"))
 
     run_to_fixpoint(engine, 0.0)
@@ -123,16 +126,18 @@ def test_a_claim_that_cannot_be_met_as_written_is_said_and_stops_nobody(tmp_path
     assert engine.state.pods["b", "q"].node == "n1"
     why = Explainer(engine).why(engine.state.pods["a", "p"])
     assert why.code == "InvalidRequest"
-    assert "only allocationMode ExactCount is supported" in why.message
+    assert "capacity is not supported" in why.message
 
 
 @pytest.mark.parametrize("after", [0, 3])
 def test_offers_follow_the_slices(tmp_path: Path, after: int) -> None:
     engine = engine_of(tmp_path, GROUND + node("n1", 1) + tenant("a") + "".join(pod("a", f"p{it}") for it in range(3)))
     engine.cycle(1)
-    known = Slice("n1", "n1", (("gpu", 1),))
+    [known] = engine.state.attachments.slices.values()
+    devices = tuple(replace(known.inventory.devices[0], id=(DRIVER, "n1", f"d{it}")) for it in range(after))
+    offered = Slice("n1", "n1", (("gpu", after),), NodeDevices(devices))
 
-    engine.state.apply(ev.StorageSeen(Slice("n1", "n1", (("gpu", after),))) if after else ev.StorageGone(known))
+    engine.state.apply(ev.StorageSeen(offered) if after else ev.StorageGone(known))
     engine.cycle(2)
 
     running = sum(each.node is not None for each in engine.state.pods.values())

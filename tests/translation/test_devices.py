@@ -1,64 +1,23 @@
-"""Devices by ResourceClaims: selectors of classes, counts, what is refused, and which devices are given out."""
+"""Devices by ResourceClaims: what nodes offer, what claims mean for their pods, and what is refused."""
 
-import re
 from typing import Any
 
 import msgspec
 import pytest
 
 from allotment_kube import devices as kube
+from allotment_kube import pods as kube_pods
+from allotment_kube.models import ObjectMeta
 from allotment_kube.pods import Pod
-from allotment_scheduler.translation.device_selectors import DeviceFacts, SelectorError, parse, selects
-from allotment_scheduler.translation.devices import DeviceError, Devices, allocation, given_out
+from allotment_scheduler.core.devices import Alike, DeviceClaim, Grant
+from allotment_scheduler.translation.allocations import allocation, devices_for
+from allotment_scheduler.translation.device_selectors import Selectors
+from allotment_scheduler.translation.devices import Devices, claims_of_devices, given_out
 from allotment_scheduler.translation.pods import pod_spec
 
 DRIVER = "gpu.example.com"
-A100 = DeviceFacts(DRIVER, {(DRIVER, "model"): "a100", (DRIVER, "index"): 3}, {(DRIVER, "memory"): 80 * 2**30})
+MODEL_T4 = 'device.attributes["gpu.example.com"].model == "t4"'
 RESOURCE = "gpu.deviceclass.resource.k8s.io/devices"
-
-
-@pytest.mark.parametrize(
-    ("expression", "want"),
-    [
-        ('device.driver == "gpu.example.com"', True),
-        ("device.driver == 'other'", False),
-        ('device.driver != "other" && device.attributes["gpu.example.com"].model == "a100"', True),
-        ('device.attributes["gpu.example.com"].model in ["h100", "a100"]', True),
-        ('device.attributes["gpu.example.com"].model.startsWith("a")', True),
-        ('device.attributes["gpu.example.com"].index >= 4 || device.driver.endsWith(".com")', True),
-        ('!(device.attributes["gpu.example.com"].index == 3)', False),
-        ('device.attributes["gpu.example.com"].missing == "x"', False),
-        ('device.attributes["gpu.example.com"].missing == "x" || true', True),
-        ('device.attributes["other.example.com"].model == "a100"', False),
-        ('device.capacity["gpu.example.com"].memory.compareTo(quantity("40Gi")) >= 0', True),
-        ('device.capacity["gpu.example.com"].memory.isLessThan(quantity("40Gi"))', False),
-        ('"gpu.example.com" in device.attributes', True),
-        ('"model" in device.attributes["gpu.example.com"]', True),
-        ('device.attributes["gpu.example.com"].model < 5', False),
-        ("true", True),
-    ],
-)
-def test_selectors(expression: str, want: bool) -> None:
-    assert selects(parse(expression), A100) is want
-
-
-@pytest.mark.parametrize(
-    ("expression", "said"),
-    [
-        ("", "the end"),
-        ("device.name == 'x'", "'name' is not understood, at character 7"),
-        ("device.driver ==", "the end"),
-        ("cel.bind(x, 1, x == 1)", "'cel'"),
-        ("device.driver == 'a' extra", "'extra'"),
-        ('device.attributes["d"].x == quantity("many")', "many"),
-        ("device.driver ~ 'a'", "at character 13"),
-    ],
-)
-def test_what_is_not_understood_is_refused_with_its_place(expression: str, said: str) -> None:
-    with pytest.raises(SelectorError) as caught:
-        parse(expression)
-
-    assert said in str(caught.value)
 
 
 def of(model: Any, **content: Any) -> Any:
@@ -113,7 +72,7 @@ def pod(*claims: str, uid: str = "me", **entry: str) -> Pod:
 
 
 def test_nodes_offer_devices_by_class() -> None:
-    made = devices(small='device.attributes["gpu.example.com"].model == "t4"')
+    made = devices(small=MODEL_T4)
 
     assert {node: it.devices for node, it in made.offered().items()} == {"n1": (("gpu", 2), ("small", 1))}
 
@@ -121,8 +80,7 @@ def test_nodes_offer_devices_by_class() -> None:
 @pytest.mark.parametrize(
     "unfit",
     [
-        {"taints": [{"key": "broken", "effect": "NoSchedule"}]},
-        {"consumesCounters": [{"counterSet": "x"}]},
+        {"bindingConditions": ["ready"]},
         {"allowMultipleAllocations": True},
     ],
     ids=str,
@@ -155,33 +113,118 @@ def test_a_shared_claim_is_paid_for_once_and_pins_the_others() -> None:
 
     assert first.scheduling.requests == ((RESOURCE, 1),)
     assert me.scheduling.requests == ()
+    assert me.scheduling.devices == (DeviceClaim(),)
     assert me.scheduling.required_nodes is not None
     assert [term.fields[0].values for term in me.scheduling.required_nodes] == [("n1",)]
 
 
-def test_a_claim_held_for_one_pod_only_does_not_pin_it() -> None:
-    alone = pod_spec(pod("c"), devices=devices(claim(consumers=("me",), node="n1")))
+def test_every_pod_of_a_claim_counts_for_it_until_it_has_its_devices() -> None:
+    made = devices(claim(count=2))
+
+    specs = [pod_spec(pod("c", uid=uid), devices=made).scheduling for uid in ("first", "me")]
+
+    assert [spec.requests for spec in specs] == [((RESOURCE, 2),), ((RESOURCE, 2),)]
+    assert [spec.devices[0].key for spec in specs] == [("t", "c"), ("t", "c")]
+
+
+def test_a_claim_held_for_one_pod_only_does_not_pin_it_and_counts_for_what_it_holds() -> None:
+    alone = pod_spec(pod("c"), devices=devices(claim(consumers=("me",), node="n1", allocationMode="All")))
 
     assert alone.scheduling.required_nodes is None
+    assert alone.scheduling.requests == ((RESOURCE, 1),)
+    assert alone.scheduling.devices[0].key == ("t", "c")
+
+
+def test_claims_made_of_a_template_are_one_thing_for_all_pods_of_a_job() -> None:
+    specs = []
+    for number in range(2):
+        mine = msgspec.structs.replace(
+            claim(f"made-{number}"),
+            metadata=of(ObjectMeta, name=f"made-{number}", namespace="t", ownerReferences=[
+                {"kind": "Pod", "name": f"p{number}", "uid": f"uid-{number}", "controller": True}]),
+        )  # fmt: skip
+        one = msgspec.structs.replace(
+            pod(uid=f"uid-{number}", resourceClaimTemplateName="one"),
+            status=of(
+                kube_pods.PodStatus, resourceClaimStatuses=[{"name": "x", "resourceClaimName": f"made-{number}"}]
+            ),
+        )
+        specs.append(pod_spec(one, devices=devices(mine)).scheduling)
+        another = msgspec.structs.replace(one, metadata=of(ObjectMeta, uid="other", namespace="t"))
+        assert "was not made for this pod" in pod_spec(another, devices=devices(mine)).invalid
+
+    assert specs[0] == specs[1]
+    assert specs[0].devices[0].key is None
+
+
+def test_a_pod_that_needs_no_claim_after_all_waits_for_none() -> None:
+    spared = msgspec.structs.replace(
+        pod(resourceClaimTemplateName="one"), status=of(kube_pods.PodStatus, resourceClaimStatuses=[{"name": "x"}])
+    )
+
+    spec = pod_spec(spared, devices=devices())
+
+    assert (spec.invalid, spec.scheduling.devices, spec.scheduling.requests) == ("", (), ())
+
+
+def test_a_claim_counts_for_the_most_that_it_may_get() -> None:
+    made = devices(small=MODEL_T4)
+    subs = [{"name": "many", "deviceClassName": "gpu", "count": 3}, {"name": "one", "deviceClassName": "small"}]
+    made.claims["t", "c"] = of(
+        kube.ResourceClaim,
+        metadata={"name": "c", "namespace": "t"},
+        spec={"devices": {"requests": [
+            {"name": "either", "firstAvailable": subs},
+            {"name": "all", "exactly": {"deviceClassName": "gpu", "allocationMode": "All"}},
+            {"name": "look", "exactly": {"deviceClassName": "gpu", "adminAccess": True}},
+        ]}},
+    )  # fmt: skip
+
+    spec = pod_spec(pod("c"), devices=made).scheduling
+
+    assert dict(spec.requests) == {RESOURCE: 3 + 2, RESOURCE.replace("gpu", "small", 1): 1}
+
+
+def test_selectors_constraints_and_tolerations_are_taken_over() -> None:
+    made = devices(claim(selectors=[{"cel": {"expression": "true"}}], tolerations=[{"operator": "Exists"}]))
+    asked = made.claims["t", "c"]
+    rule = [{"matchAttribute": f"{DRIVER}/numa", "requests": ["r"]}]
+    spec = msgspec.structs.replace(
+        asked.spec.devices, constraints=msgspec.convert(rule, tuple[kube.DeviceConstraint, ...])
+    )
+    made.claims["t", "c"] = msgspec.structs.replace(asked, spec=kube.ResourceClaimSpec(spec))
+
+    [found] = pod_spec(pod("c"), devices=made).scheduling.devices
+
+    [[wish]] = found.requests
+    assert wish.filter == Selectors((f"device.driver == '{DRIVER}'", "true"))
+    assert [each.operator for each in wish.tolerations] == ["Exists"]
+    assert found.constraints == (Alike((DRIVER, "numa"), frozenset({"r"})),)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"selectors": [{"cel": {"expression": "true"}}]}, "ResourceClaim c, request r: selectors are not supported"),
-        ({"allocationMode": "All"}, "only allocationMode ExactCount"),
-        ({"adminAccess": True}, "without adminAccess"),
+        ({"capacity": {}}, "ResourceClaim c, request r: capacity is not supported"),
+        ({"allocationMode": "Some"}, "ResourceClaim c, request r: allocationMode Some: write ExactCount or All"),
         ({"deviceClassName": "none"}, "DeviceClass 'none' does not exist: create it"),
-        ({"deviceClassName": "odd"}, "DeviceClass odd: its selector: 'cel'"),
+        ({"deviceClassName": "odd"}, "DeviceClass odd: its selector: 'all'"),
+        ({"selectors": [{"cel": {"expression": "device.name"}}]}, "request r: its selector: 'name' is not understood"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_not_supported_is_named(given: dict[str, Any], said: str) -> None:
-    made = devices(claim(**given), odd="cel.bind(x, 1, true)")
+    made = devices(claim(**given), odd="[1, 2].all(x, x > 0)")
 
     assert said in pod_spec(pod("c"), devices=made).invalid
-    with pytest.raises(DeviceError, match=re.escape(said)):
-        allocation(made, made.claims["t", "c"], "n1", ())
+
+
+def test_a_claim_that_is_being_deleted_starts_nobody() -> None:
+    leaving = msgspec.structs.replace(
+        claim(), metadata=of(ObjectMeta, name="c", deletionTimestamp="2026-01-01T00:00:00Z")
+    )
+
+    assert "ResourceClaim c is being deleted" in pod_spec(pod("c"), devices=devices(leaving)).invalid
 
 
 @pytest.mark.parametrize(
@@ -195,22 +238,68 @@ def test_claims_that_are_missing_are_named(entry: dict[str, str], said: str) -> 
     assert said in pod_spec(pod(**entry), devices=devices()).invalid
 
 
+def given(made: Devices, name: str, **chosen: Any) -> list[str] | None:
+    """The devices of node n1 for a claim beside those that other claims hold."""
+    claims = claims_of_devices(pod(name))
+    taken = set(given_out(made.claims.values()))
+    found = devices_for(made, claims, "n1", taken, chosen)
+    return None if found is None else [grant.device[2] for grants in found.values() for grant in grants]
+
+
 def test_devices_that_fewer_classes_select_are_given_out_first() -> None:
-    made = devices(claim(), small='device.attributes["gpu.example.com"].model == "t4"')
-
-    given = allocation(made, made.claims["t", "c"], "n1", ())
-
-    assert given is not None
-    assert given["devices"]["results"] == [{"request": "r", "driver": DRIVER, "pool": "n1", "device": "d0"}]
-    assert given["nodeSelector"]["nodeSelectorTerms"][0]["matchFields"][0]["values"] == ["n1"]
+    assert given(devices(claim()), "c") == ["d0"]
+    assert given(devices(claim(), a100=MODEL_T4.replace("t4", "a100")), "c") == ["d1"]
 
 
 def test_no_device_is_given_out_twice() -> None:
     made = devices(claim("held", node="n1"), claim("c"), claim("both", count=2))
-    taken = list(given_out(made.claims.values()))
 
-    one, two = (allocation(made, made.claims["t", name], "n1", taken) for name in ("c", "both"))
+    assert given(made, "c") == ["d1"]
+    assert given(made, "both") is None
 
-    assert one is not None
-    assert one["devices"]["results"][0]["device"] == "d1"
-    assert two is None
+
+def test_what_was_chosen_is_given_unless_somebody_has_it() -> None:
+    made = devices(claim("c"))
+    chosen = {"c": (Grant("r", (DRIVER, "n1", "d1")),)}
+
+    assert given(made, "c", **chosen) == ["d1"]
+    made.claims["t", "held"] = claim("held", node="n1")
+    assert given(made, "c", c=(Grant("r", (DRIVER, "n1", "d0")),)) == ["d1"]
+
+
+def test_an_allocation_says_what_drivers_need_to_know() -> None:
+    made = devices()
+    made.classes["gpu"] = msgspec.structs.replace(
+        made.classes["gpu"],
+        spec=msgspec.structs.replace(made.classes["gpu"].spec, config=({"opaque": {"driver": "a"}},)),
+    )
+    subs = [{"name": "best", "deviceClassName": "gpu", "tolerations": [{"key": "flaky", "operator": "Exists"}]}]
+    asked: kube.ResourceClaim = of(
+        kube.ResourceClaim,
+        metadata={"name": "c", "namespace": "t"},
+        spec={"devices": {
+            "requests": [
+                {"name": "r", "firstAvailable": subs}, {"name": "look", "exactly": {"deviceClassName": "gpu"}},
+            ],
+            "config": [
+                {"requests": ["r"], "opaque": {"driver": "b"}},
+                {"requests": ["r/other"], "opaque": {"driver": "c"}},
+                {"opaque": {"driver": "d"}},
+            ],
+        }},
+    )  # fmt: skip
+    grants = (Grant("r/best", (DRIVER, "n1", "d0")), Grant("look", (DRIVER, "n1", "d1"), monitors=True))
+
+    written = allocation(made.classes, asked, grants, "n1")
+
+    d0, d1 = ({"driver": DRIVER, "pool": "n1", "device": name} for name in ("d0", "d1"))
+    assert written["devices"]["results"] == [
+        {"request": "r/best", **d0, "tolerations": [{"key": "flaky", "operator": "Exists"}]},
+        {"request": "look", **d1, "adminAccess": True},
+    ]
+    assert written["devices"]["config"] == [
+        {"source": "FromClass", "requests": ["r/best", "look"], "opaque": {"driver": "a"}},
+        {"source": "FromClaim", "requests": ["r"], "opaque": {"driver": "b"}},
+        {"source": "FromClaim", "opaque": {"driver": "d"}},
+    ]
+    assert written["nodeSelector"]["nodeSelectorTerms"][0]["matchFields"][0]["values"] == ["n1"]

@@ -3,14 +3,15 @@
 What volumes mean for placement is decided in `filters.volumes`.
 
 Devices are counted: every node offers a number of devices per device class, as resources named as in ResourceQuota
-(`device_resource`), so shares, limits and placement treat them like any other. Which devices those are is decided
-where objects are translated.
+(`device_resource`), so shares and limits treat them like any other. Whether a node can meet a claim, and with which of
+its devices, is decided in `filters.devices`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from allotment_scheduler.core.devices import ClaimKey, Holding, NodeDevices
 from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm
 
 
@@ -76,11 +77,12 @@ class StorageClass:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A ResourceSlice of one node: how many devices of each class it offers."""
+    """What the ResourceSlices of one node say: how many devices of each class it offers, and which they are."""
 
     name: str
     node: str
     devices: tuple[tuple[str, int], ...]
+    inventory: NodeDevices = field(default_factory=NodeDevices)
 
 
 DEVICES: Final = ".deviceclass.resource.k8s.io/devices"
@@ -100,6 +102,10 @@ class Attachments:
     volumes: dict[str, Volume] = field(default_factory=dict)
     classes: dict[str, StorageClass] = field(default_factory=dict)
     slices: dict[str, Slice] = field(default_factory=dict)
+    inventories: dict[str, NodeDevices] = field(default_factory=dict)
+    """Devices by node."""
+    holdings: dict[ClaimKey, Holding] = field(default_factory=dict)
+    """Devices by the claim that was given them; kept by `filters.devices.DeviceUse`, which counts them."""
 
     def put(self, item: Claim | Volume | StorageClass | Slice) -> None:
         """Know an object."""
@@ -112,6 +118,7 @@ class Attachments:
                 self.classes[item.name] = item
             case Slice():
                 self.slices[item.name] = item
+                self.inventories[item.node] = item.inventory
 
     def drop(self, item: Claim | Volume | StorageClass | Slice) -> None:
         """Forget an object."""
@@ -124,6 +131,7 @@ class Attachments:
                 self.classes.pop(item.name, None)
             case Slice():
                 self.slices.pop(item.name, None)
+                self.inventories.pop(item.node, None)
 
     def devices_by_node(self) -> Mapping[str, Mapping[str, int]]:
         """Devices that nodes offer, as resources."""

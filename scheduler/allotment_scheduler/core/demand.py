@@ -141,7 +141,7 @@ class Demand:
         found = self._places.get(key)
         if found is None:
             klass = self.state.classes[klass_id]
-            mask = self.placer.static_mask(klass, pools) & empty_fit(self.state, klass.amounts)
+            mask = self.placer.static_mask(klass, pools) & empty_fit(self.state, klass.room)
             nodes = self.state.nodes
             present = {nodes.pool_names[int(index)] for index in np.unique(nodes.pool_index[mask])}
             ordered = pools_by_price(nodes, klass.asks, self.state.measure)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from allotment_scheduler.core.attachments import Claim, Slice, StorageClass, Volume
+from allotment_scheduler.core.devices import Holding
 from allotment_scheduler.core.nodes import NodeSpec, PoolSpec
 from allotment_scheduler.core.pods import PodKey, PodSpec
 from allotment_scheduler.core.selectors import LabelSelector
@@ -134,14 +135,14 @@ class BudgetGone:
 class StorageSeen:
     """Something pods attach to exists: a volume claim, a volume, a storage class, a device claim or slice."""
 
-    item: Claim | Volume | StorageClass | Slice
+    item: Claim | Volume | StorageClass | Slice | Holding
 
 
 @dataclass(frozen=True, slots=True)
 class StorageGone:
     """Something pods attach to exists no longer; the value is what was seen last."""
 
-    item: Claim | Volume | StorageClass | Slice
+    item: Claim | Volume | StorageClass | Slice | Holding
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from allotment_api.quantities import format_units
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
 from allotment_scheduler.core.filters.nodes import node_filters
+from allotment_scheduler.core.filters.topology import DEVICES_LACKING
 from allotment_scheduler.core.filters.volumes import binding_filters
 from allotment_scheduler.core.nodes import BoolVector
 from allotment_scheduler.core.placement import Row, never_fits
@@ -154,7 +155,7 @@ class Explainer:
         short = next((row for row in rows if placer.best(row) < 0), rows[0])
         if not short.allowed.any() or never_fits(short, self.state.nodes.allocatable):
             return Why("NoNodeFits", self._by_filter(short), self._change(short), never=True)
-        around = short.neighbours.mask()
+        around = short.neighbours.mask(but_for=DEVICES_LACKING)  # devices are room: others may give it up
         if around is not None and not (short.allowed & around & placer.fits(short)).any():
             fits = short.allowed & placer.fits(short)
             if fits.any():
@@ -186,7 +187,9 @@ class Explainer:
             refuse(name, passing)
         for name, passing in binding_filters(row.klass, self.state.attachments, nodes):
             refuse(name, passing)
-        for column, amount in row.klass.amounts:
+        if row.klass.spec.devices:
+            refuse("do not have the devices that it asks for", self.state.counters.devices.possible(row.klass))
+        for column, amount in row.klass.room:
             what = self.state.resources.names[column]
             refuse(f"lack {what}" if column != PODS else "are full of pods", nodes.free[column] >= amount)
         for name, passing in row.neighbours.filters():
@@ -230,7 +233,7 @@ class Explainer:
         best: tuple[float, str] | None = None
         for column, amount in row.klass.asks:
             others = allowed.copy()
-            for other, asked in row.klass.amounts:
+            for other, asked in row.klass.room:
                 if other != column:
                     others &= nodes.free[other] >= asked
             if not others.any():

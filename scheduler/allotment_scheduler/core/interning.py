@@ -4,6 +4,7 @@ Whatever is computed per pod elsewhere is computed per class here: thousands of 
 out in order of first sight and never taken back.
 """
 
+from allotment_scheduler.core.attachments import DEVICES
 from allotment_scheduler.core.pods import ClassId, LabelSet, PodClass, SchedulingSpec
 from allotment_scheduler.core.resources import Resources, without_pods
 
@@ -27,8 +28,10 @@ class Interning:
             minds = spec.minds_other_pods
             holds = bool(spec.terms or spec.host_ports)
             by_labels = any(term.match_label_keys or term.mismatch_label_keys for term in spec.terms)
+            names = self.resources.names
+            room = tuple(it for it in amounts if not names[it[0]].endswith(DEVICES)) if spec.devices else amounts
             found = PodClass(
-                ClassId(len(self.classes)), spec, local, amounts, without_pods(amounts), minds, holds, by_labels
+                ClassId(len(self.classes)), spec, local, amounts, without_pods(amounts), room, minds, holds, by_labels
             )
             self.classes.append(found)
             self._class_ids[spec, local] = found

@@ -145,7 +145,7 @@ class Placer:
         """How many pods of a row fit on each node."""
         room = self.state.nodes.free if free is None else free
         count: IntVector = np.where(row.allowed, np.int64(2**31), 0)
-        for column, amount in row.klass.amounts:
+        for column, amount in row.klass.room:
             count = np.minimum(count, room[column] // amount)
         return np.maximum(count, 0)
 
@@ -189,6 +189,8 @@ class Placer:
             allowed = allowed & passing
         for _, passing in binding_filters(klass, self.state.attachments, nodes):
             allowed = allowed & passing
+        if klass.spec.devices:
+            allowed = allowed & self.state.counters.devices.possible(klass)
         return allowed
 
     def in_pools(self, pools: tuple[str, ...]) -> BoolVector:
@@ -226,7 +228,7 @@ class Placer:
             self._grow()
         self.rows[key] = row
         self.by_index.append(row)
-        for column, amount in klass.amounts:
+        for column, amount in klass.room:
             self.requests[row.index, column] = amount
             self.most[column] = max(self.most.get(column, 0), amount)
         self.shapes[row.index] = basis.request_shape(klass.amounts)
@@ -251,7 +253,7 @@ class Placer:
         """Nodes with room for one pod of the row, whatever the filters say."""
         free = self.state.nodes.free
         fits = np.ones(free.shape[1], dtype=np.bool_)
-        for column, amount in row.klass.amounts:
+        for column, amount in row.klass.room:
             fits &= free[column] >= amount
         return fits
 
@@ -337,7 +339,7 @@ class Placer:
 def never_fits(row: Row, allocatable: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> bool:
     """Whether no allowed node could take the pod even when empty."""
     mask = row.allowed.copy()
-    for column, amount in row.klass.amounts:
+    for column, amount in row.klass.room:
         if column != PODS:
             mask &= allocatable[column] >= amount
     return not mask.any()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NewType
 
+from allotment_scheduler.core.devices import DeviceClaim
 from allotment_scheduler.core.resources import Amounts
 from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Toleration
 
@@ -70,6 +71,8 @@ class SchedulingSpec:
     """Names of PersistentVolumeClaims in the pod's namespace, in order of its volumes."""
     ephemeral: tuple[tuple[str, str], ...] = ()
     """Those among them that must be the pod's own, with the uid of their owner: its own."""
+    devices: tuple[DeviceClaim, ...] = ()
+    """What its ResourceClaims ask for."""
     node_name: str | None = None
     """A node the pod insists on (a DaemonSet's affinity aside)."""
 
@@ -147,6 +150,8 @@ class PodClass:
     """The request with one pod counted."""
     asks: Amounts
     """The request without the pod count: what counts in shares and guarantees."""
+    room: Amounts
+    """What must be free on a node: the request without devices of claims, of which `filters.devices` decides."""
     minds: bool
     """Its feasible nodes depend on the pods that run there."""
     holds: bool = False

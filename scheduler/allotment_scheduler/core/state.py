@@ -22,6 +22,7 @@ from typing import Final
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.attachments import Attachments
 from allotment_scheduler.core.filters.counters import Counters
+from allotment_scheduler.core.filters.devices import DeviceUse
 from allotment_scheduler.core.filters.volumes import VolumeUse
 from allotment_scheduler.core.interning import Interning
 from allotment_scheduler.core.layout import lay_out
@@ -57,8 +58,8 @@ class ClusterState:
         self.namespaces: dict[str, dict[str, str]] = {}
         self.namespace_tenants: dict[str, str] = {}
         self.attachments = Attachments()
-        volumes = VolumeUse(self.attachments, self.nodes)
-        self.counters = Counters(self.nodes, self.running, self.labelsets, self.namespaces, volumes)
+        volumes, devices = VolumeUse(self.attachments, self.nodes), DeviceUse(self.attachments, self.nodes)
+        self.counters = Counters(self.nodes, self.running, self.labelsets, self.namespaces, volumes, devices)
         self.tenant_specs: dict[str, TenantSpec] = {}
         self.forest: Forest = build_forest({}, self.resources)
         self.forest_stale = True
@@ -167,7 +168,7 @@ class ClusterState:
         amounts = pod.klass.amounts
         if node is not None and index >= 0:
             self.nodes.take(index, amounts, 1)
-            if self.counters.all or pod.klass.minds or pod.klass.spec.claims:
+            if self.counters.all or pod.klass.minds or pod.klass.spec.claims or pod.klass.spec.devices:
                 self.counters.count(pod, index, 1)
         pod.slot = self.running.add(pod, index)
         if node is not None:
@@ -192,7 +193,7 @@ class ClusterState:
         pod.slot = -1
         if index >= 0:
             self.nodes.take(index, amounts, -1)
-            if self.counters.all or pod.klass.spec.claims:
+            if self.counters.all or pod.klass.spec.claims or pod.klass.spec.devices:
                 self.counters.count(pod, index, -1)
         if pod.leaf is not None:
             pool = node.pool if node is not None and self.multi_pool else None

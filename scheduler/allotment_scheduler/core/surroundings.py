@@ -8,6 +8,7 @@ evictions, they start nobody.
 from typing import TYPE_CHECKING
 
 from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.devices import Holding
 from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.tenants import in_force
 
@@ -142,12 +143,19 @@ class Surroundings:
 
     def storage_seen(self, event: ev.StorageSeen) -> None:
         """Something pods attach to exists."""
+        if isinstance(event.item, Holding):
+            self.state.counters.devices.hold(event.item)
+            return
         self.state.attachments.put(event.item)
         self.state.nodes.mark_stale()
         self.state.demand_version += 1
 
     def storage_gone(self, event: ev.StorageGone) -> None:
         """Something pods attach to exists no longer."""
+        if isinstance(event.item, Holding):
+            self.state.counters.devices.release(event.item.key)
+            self.state.demand_version += 1
+            return
         self.state.attachments.drop(event.item)
         self.state.nodes.mark_stale()
         self.state.demand_version += 1

@@ -1,16 +1,16 @@
 """Claims before pods: a pod that asks for devices is bound when they have been given to its ResourceClaims.
 
-The core has counted the devices; here those themselves are chosen, on the node that was decided, and written to the
-claim with the pod that it is for: first the finalizer that lets the controller manager take them back one day, then
-`status.allocation` and `status.reservedFor` together, both only if nobody has changed the claim since. Once the watch
-shows it, the pod is bound.
+The core has chosen the devices; here they are written to the claim with the pod that it is for: first the finalizer
+that lets the controller manager take them back one day, then `status.allocation` and `status.reservedFor` together,
+both only if nobody has changed the claim since. Once the watch shows it, the pod is bound.
 
-A claim that holds devices for this pod alone is given others if the pod now goes elsewhere. If too few are left on the
-node (somebody else gave them out, or classes overlap) the start comes to nothing, and says so.
+A claim that holds devices for this pod alone is given others if the pod now goes elsewhere. Devices of pods that are
+gone are waited for: the controller manager takes them back soon. If too few are left on the node because somebody else
+gave them out, the start comes to nothing, and says so.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -20,12 +20,13 @@ from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, 
 from allotment_kube.models import Object
 from allotment_kube.patches import MergePatch, Patch
 from allotment_kube.resources import RESOURCE_CLAIMS, Resource
+from allotment_scheduler.core.devices import ClaimKey, DeviceId, Grant
 from allotment_scheduler.shell.ledger import Start
+from allotment_scheduler.translation.allocations import Chosen, allocation, devices_for
 from allotment_scheduler.translation.devices import (
+    MOST_CONSUMERS,
     DeviceError,
-    DeviceId,
     Devices,
-    allocation,
     claims_of_devices,
     given_out,
 )
@@ -33,7 +34,6 @@ from allotment_scheduler.translation.devices import (
 _logger = logging.getLogger(__name__)
 Key = tuple[str, str]
 FINALIZER: Final = "resource.kubernetes.io/delete-protection"
-_MOST_CONSUMERS: Final = 256
 
 
 class ClaimClient(Protocol):
@@ -63,52 +63,79 @@ class Claims:
         devices: slices, classes and claims, as the watches show them.
         pods: every pod with claims, as the watch shows it.
         woken: called when a write has ended.
+        chosen: the devices that the core has decided on, for a pod by its uid.
+        told: called with a claim as it was written, where the watch has not shown anything newer.
     """
 
     devices: Devices
     pods: dict[Key, kube.Pod]
     woken: Callable[[], None] = lambda: None
+    chosen: Callable[[str], Chosen] = lambda _: {}
+    told: Callable[[Key, ResourceClaim], None] | None = None
     _under_way: dict[Key, list[DeviceId]] = field(default_factory=dict)
 
     def missing(self, start: Start) -> list[Key]:
         """The claims of a pod that are not reserved for it, with devices of its node, yet."""
         pod = self.pods.get(start.key)
-        return [] if pod is None else [key for key in sorted(claims_of_devices(pod)) if not self._is_ready(key, start)]
+        return [] if pod is None else [key for key in claims_of_devices(pod) if not self._is_ready(key, start)]
 
     def orders(self, start: Start) -> list[Order]:
-        """What to write for a start now; claims that are being written are left out.
+        """What to write for a start now; claims that are being written, or whose devices are awaited, are left out.
 
         Raises:
             DeviceError: the claims cannot be met on the node; the message says why.
         """
         out: list[Order] = []
+        unmet: dict[ClaimKey, str] = {}
+        entries = claims_of_devices(self.pods[start.key])
         for key in self.missing(start):
             claim = self.devices.claims.get(key)
             if claim is None:
                 raise DeviceError(f"ResourceClaim {key[1]} does not exist any more")
-            if key not in self._under_way:
-                out.append(self._order(key, claim, start))
-        return out
-
-    def _order(self, key: Key, claim: ResourceClaim, start: Start) -> Order:
-        consumers = list(claim.status.reserved_for)
-        others = [each for each in consumers if each.uid != start.uid]
-        if len(others) >= _MOST_CONSUMERS:
-            raise DeviceError(f"ResourceClaim {key[1]} is reserved for {_MOST_CONSUMERS} pods already")
-        if claim.status.allocation is not None and (others or self._on(claim, start.node)):
-            if not self._on(claim, start.node):
+            if key in self._under_way:
+                continue
+            consumers = [each for each in claim.status.reserved_for if each.uid != start.uid]
+            if len(consumers) >= MOST_CONSUMERS:
+                raise DeviceError(f"ResourceClaim {key[1]} is reserved for {MOST_CONSUMERS} pods already")
+            if claim.status.allocation is not None and self._on(claim, start.node):
+                mine = ClaimConsumer("pods", start.key[1], start.uid)
+                reserved = [_consumer(each) for each in [*consumers, mine]]
+                out.append(Order(key, claim, {"reservedFor": reserved}, []))
+            elif claim.status.allocation is not None and consumers:
                 raise DeviceError(f"the devices of ResourceClaim {key[1]} cannot be used from node {start.node}")
-            mine = ClaimConsumer("pods", start.key[1], start.uid)
-            return Order(key, claim, {"reservedFor": [_consumer(each) for each in [*others, mine]]}, [])
-        taken = list(given_out(it for name, it in self.devices.claims.items() if name != key))
-        taken += [device for held in self._under_way.values() for device in held]
-        given = allocation(self.devices, claim, start.node, taken)
-        if given is None:
-            raise DeviceError(f"node {start.node} has too few devices left for ResourceClaim {key[1]}")
+            else:
+                unmet[key] = entries[key]
+        return out + (self._give(unmet, start) if unmet else [])
+
+    def _give(self, unmet: dict[ClaimKey, str], start: Start) -> list[Order]:
+        """Orders that give claims of one pod devices; none while devices that would do are about to be taken back."""
+        taken, leaving = self._taken(unmet)
+        found = devices_for(self.devices, unmet, start.node, taken, self.chosen(start.uid))
+        if found is None:
+            if leaving and devices_for(self.devices, unmet, start.node, taken - leaving, {}) is not None:
+                return []
+            names = ", ".join(name for _, name in unmet)
+            raise DeviceError(f"node {start.node} has too few devices left for ResourceClaim {names}")
+        return [self._order(key, grants, start) for key, grants in found.items()]
+
+    def _taken(self, but_for: Iterable[ClaimKey]) -> tuple[set[DeviceId], set[DeviceId]]:
+        """Devices that other claims hold; and those among them whose pods are all gone."""
+        present = {pod.metadata.uid for pod in self.pods.values()}
+        taken = {device for held in self._under_way.values() for device in held}
+        leaving: set[DeviceId] = set()
+        others = [claim for key, claim in self.devices.claims.items() if key not in set(but_for)]
+        for claim in others:
+            held = set(given_out([claim]))
+            taken |= held
+            if not any(each.uid in present for each in claim.status.reserved_for):
+                leaving |= held
+        return taken, leaving
+
+    def _order(self, key: ClaimKey, grants: tuple[Grant, ...], start: Start) -> Order:
+        claim = self.devices.claims[key]
+        given = allocation(self.devices.classes, claim, grants, start.node)
         status = {"allocation": given, "reservedFor": [_consumer(ClaimConsumer("pods", start.key[1], start.uid))]}
-        return Order(
-            key, claim, status, [(it["driver"], it["pool"], it["device"]) for it in given["devices"]["results"]]
-        )
+        return Order(key, claim, status, [grant.device for grant in grants if not grant.monitors])
 
     def begin(self, order: Order) -> None:
         """An order is about to be carried out: its devices are taken."""
@@ -127,7 +154,7 @@ class Claims:
             patch = MergePatch({"status": order.status}, resource_version=version, uid=metadata.uid)
             changed = await client.patch(RESOURCE_CLAIMS, name, patch, namespace=namespace, subresource="status")
             if self.devices.claims.get(order.key) is order.claim:  # else the watch was faster
-                self.devices.claims[order.key] = changed
+                self._tell(order.key, changed)
         except (ConflictError, NotFoundError) as error:
             _logger.info("claim %s/%s has changed meanwhile: %s", namespace, name, error)
         except LeadershipLostError:
@@ -137,6 +164,12 @@ class Claims:
         finally:
             self._under_way.pop(order.key, None)
             self.woken()
+
+    def _tell(self, key: Key, claim: ResourceClaim) -> None:
+        if self.told is None:
+            self.devices.claims[key] = claim
+        else:
+            self.told(key, claim)
 
     def _is_ready(self, key: Key, start: Start) -> bool:
         claim = self.devices.claims.get(key)

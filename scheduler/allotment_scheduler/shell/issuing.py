@@ -13,6 +13,7 @@ from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Phase, Start, Undertaking
 from allotment_scheduler.shell.outcomes import Outcomes
+from allotment_scheduler.translation.allocations import Chosen
 from allotment_scheduler.translation.devices import DeviceError
 
 
@@ -27,7 +28,16 @@ class Issuing:
         self._known = knowledge
         self._outcomes = outcomes
         self._choices = volumes.Choices(knowledge.state)
-        self._claims = claims.Claims(knowledge.picture.devices, knowledge.picture.claimants, knowledge.wake)
+        self._claims = claims.Claims(
+            knowledge.picture.devices,
+            knowledge.picture.claimants,
+            knowledge.wake,
+            chosen=self._chosen,
+            told=knowledge.picture.resource_claim,
+        )
+
+    def _chosen(self, uid: str) -> Chosen:
+        return self._known.state.counters.devices.chosen(uid)
 
     def issue(self, client: ClaimClient, binder: Binder, errands: Errands) -> None:
         """Send the Bindings of every unit whose room is there."""
@@ -109,14 +119,14 @@ class Issuing:
         if state.nodes.stale or node.index < 0:
             return False  # the next cycle lays it out; then we look again
         free, index = state.nodes.free, node.index
-        if all(free[column, index] >= 0 for column, _ in pod.klass.amounts):
+        if all(free[column, index] >= 0 for column, _ in pod.klass.room):
             return True
-        held = {column: int(free[column, index]) for column, _ in pod.klass.amounts}
+        held = {column: int(free[column, index]) for column, _ in pod.klass.room}
         for other in self._known.ledger.starts.values():
             if other.node == start.node and other.phase is Phase.WAITING:
-                for column, amount in state.pods[other.key].klass.amounts:
+                for column, amount in state.pods[other.key].klass.room:
                     if column in held:
                         held[column] += amount
-        if all(held[column] >= amount for column, amount in pod.klass.amounts):
+        if all(held[column] >= amount for column, amount in pod.klass.room):
             return True
         return False if any(each.spec.deleting for each in node.pods.values()) else None

@@ -31,7 +31,7 @@ from allotment_scheduler.core.nodes import NodeSpec
 from allotment_scheduler.core.pods import PodKey, PodSpec
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.translation import cluster, storage
-from allotment_scheduler.translation.devices import Devices, claims_of_devices
+from allotment_scheduler.translation.devices import Devices, claims_of_devices, holding
 from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec
 from allotment_scheduler.translation.scalars import seconds
 
@@ -260,6 +260,9 @@ class Picture:
                 self._gates.jobless.setdefault(spec.owner, set()).add(key)
         node = self._decided.node_of(key, spec.uid)
         if node is not None and not spec.deleting:
+            decided = self.state.pods.get(key)
+            if decided is not None and decided.node == node:  # what was decided on stays, also while claims are written
+                return replace(spec, node=node, scheduling=decided.spec.scheduling)
             return replace(spec, node=node)
         return replace(spec, gated=self._gated(key, spec))
 
@@ -459,6 +462,7 @@ class Picture:
     def resource_slice(self, key: Key, found: ResourceSlice | None) -> None:
         """Devices of a node exist, or exist no longer."""
         _keep(self.devices.slices, key[1], found)
+        self.devices.reread()
         self._offers_stale = True
         self._changed()
 
@@ -466,6 +470,7 @@ class Picture:
         """A class of devices exists, or exists no longer."""
         before = self.devices.classes.get(key[1])
         _keep(self.devices.classes, key[1], found)
+        self.devices.reread()
         self._offers_stale = True
         if before is None or found is None or before.spec != found.spec:
             self._reread(lambda _: True)
@@ -474,6 +479,12 @@ class Picture:
     def resource_claim(self, key: Key, found: ResourceClaim | None) -> None:
         """A claim for devices exists, or exists no longer."""
         _keep(self.devices.claims, key, found)
+        held = None if found is None else holding(key, found)
+        known = self.state.attachments.holdings.get(key)
+        if held is not None and held != known:
+            self._apply(ev.StorageSeen(held))
+        elif held is None and known is not None:
+            self._apply(ev.StorageGone(known))
         self._reread(lambda pod: key in claims_of_devices(pod))
         self._changed()
 
@@ -488,6 +499,7 @@ class Picture:
         for name, each in offered.items():
             if known.get(name) != each:
                 self._apply(ev.StorageSeen(each))
+        self._reread(self.devices.wants_all)
 
     def _reread(self, concerned: Callable[[kube.Pod], bool]) -> None:
         for key, pod in [*self.claimants.items()]:

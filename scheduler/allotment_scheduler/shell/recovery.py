@@ -112,7 +112,7 @@ def _told(old: ClusterState, decided: Decided, seats: Mapping[PodKey, str]) -> I
         yield ev.NamespaceSeen(name, labels, old.namespace_tenants.get(name))
     yield from (ev.NodeSeen(node.spec) for node in old.nodes.by_name.values())
     attached = old.attachments
-    for items in (attached.classes, attached.volumes, attached.claims, attached.slices):
+    for items in (attached.classes, attached.volumes, attached.claims, attached.slices, attached.holdings):
         yield from (ev.StorageSeen(item) for item in items.values())
     yield from (ev.BudgetSeen(budget) for budget in old.budgets.values())
     yield from (ev.GroupSeen(gang.spec) for gang in old.gangs.values() if gang.spec is not None)

@@ -1,71 +1,77 @@
-"""Selectors of device classes: the part of CEL that says which devices belong to a class.
+"""Selectors of devices: the part of CEL in which DeviceClasses and ResourceClaims say which devices will do.
 
 Understood: `device.driver`, `device.attributes["domain"].name`, `device.capacity["domain"].name`, literals, lists,
-`quantity("…")`, `==  !=  <  <=  >  >=  in  !  &&  ||`, parentheses, and the functions `startsWith`, `endsWith`,
-`contains`, `compareTo`, `isGreaterThan` and `isLessThan`. Anything else is refused with its place, never guessed. An
-attribute that a device lacks makes its comparison fail, as an error does in Kubernetes: such a device is not selected.
+`quantity("…")`, `semver("…")`, `==  !=  <  <=  >  >=  in  !  &&  ||  ?:`, parentheses, `has(…)`, `cel.bind(…)`, and the
+functions `startsWith`, `endsWith`, `contains`, `lowerAscii`, `size`, `compareTo`, `isGreaterThan` and `isLessThan`.
+Anything else is refused with its place, never guessed.
+
+Values are of a type, and never of two: `true` is not 1, and a comparison of a text with a number by `<` is an error. An
+attribute that a device lacks is an error too. Errors are CEL's: `&&` and `||` pass over them where the other side
+decides. A device whose selector ends in an error is not selected. (kube-scheduler then starts the pod nowhere.)
 """
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache, total_ordering
 from typing import Any, Final
 
 from allotment_api.quantities import QuantityError
-from allotment_scheduler.translation.scalars import amount
+from allotment_api.quantities import parse as exact_quantity
+from allotment_scheduler.core.devices import DeviceFacts
+from allotment_scheduler.translation.versions import Version, VersionError
 
 Value = Any
-Predicate = Callable[["DeviceFacts"], Value]
+Scope = Mapping[str, Value]
+"""What `cel.bind` has named."""
+Predicate = Callable[[DeviceFacts, Scope], Value]
 
 
 class SelectorError(ValueError):
     """A selector that is not understood; the message says where."""
 
 
-class MissingError(Exception):
-    """A device lacks what a selector asks of it."""
+class EvaluationError(Exception):
+    """A selector says nothing about a device: it asks for what the device lacks, or compares what cannot be."""
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """An amount, exact to a thousand-millionth."""
+
+    amount: Any
+
+    def __lt__(self, other: "Quantity") -> bool:
+        return bool(self.amount < other.amount)
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceFacts:
-    """A device as selectors see it: attributes and capacities by (domain, name)."""
+class Selectors:
+    """Expressions all of which must hold. Made by `selectors`, which reads them first."""
 
-    driver: str
-    attributes: Mapping[tuple[str, str], Value] = field(default_factory=dict)
-    capacity: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    expressions: tuple[str, ...]
 
-
-_TOKEN: Final = re.compile(
-    r"\s*(?:(?P<text>\"[^\"\\]*\"|'[^'\\]*')|(?P<number>-?\d+)|(?P<word>[A-Za-z_]\w*)|"
-    r"(?P<sign>&&|\|\||==|!=|<=|>=|[!<>()\[\],.]))"
-)
-_FUNCTIONS: Final[dict[str, Callable[[Any, Any], Value]]] = {
-    "startsWith": lambda left, right: left.startswith(right),
-    "endsWith": lambda left, right: left.endswith(right),
-    "contains": lambda left, right: right in left,
-    "compareTo": lambda left, right: (left > right) - (left < right),
-    "isGreaterThan": lambda left, right: left > right,
-    "isLessThan": lambda left, right: left < right,
-}
-_COMPARISONS: Final[dict[str, Callable[[Any, Any], Value]]] = {
-    "==": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
-    "in": lambda left, right: left in right,
-}
+    def selects(self, facts: DeviceFacts) -> bool:
+        """Whether a device will do."""
+        try:
+            return all(parse(expression)(facts, {}) is True for expression in self.expressions)
+        except EvaluationError:
+            return False
 
 
-def selects(predicate: Predicate, device: DeviceFacts) -> bool:
-    """Whether a device is selected."""
-    try:
-        return predicate(device) is True
-    except (MissingError, TypeError, AttributeError):
-        return False
+def selectors(expressions: tuple[str, ...]) -> Selectors:
+    """Selectors that are understood.
+
+    Raises:
+        SelectorError: one is not.
+    """
+    for expression in expressions:
+        parse(expression)
+    return Selectors(expressions)
 
 
+@lru_cache(maxsize=4096)
 def parse(expression: str) -> Predicate:
     """Read a selector.
 
@@ -75,11 +81,113 @@ def parse(expression: str) -> Predicate:
     return _Parser(expression).whole()
 
 
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """The attributes or capacities of one domain."""
+
+    domain: str
+    table: Mapping[tuple[str, str], Value]
+
+
+def _keys(value: Value) -> Value:
+    """A map as what `in` and `size` look at: its keys."""
+    if isinstance(value, _Inside):
+        return frozenset(name for domain, name in value.table if domain == value.domain)
+    return value
+
+
+_ORDERED: Final = (str, int, Quantity, Version)
+
+
+def _comparable(left: Value, right: Value, kinds: tuple[type, ...] = _ORDERED) -> None:
+    if type(left) is not type(right) or not isinstance(left, kinds):
+        raise EvaluationError(f"{left!r} and {right!r} cannot be compared")
+
+
+def _equal(left: Value, right: Value) -> bool:
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(_equal, left, right))
+    return bool(left == right)
+
+
+def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Value, Value], Value]:
+    def compared(left: Value, right: Value) -> bool:
+        if isinstance(left, Quantity | Version):
+            raise EvaluationError("quantities and versions are compared by isLessThan, isGreaterThan and compareTo")
+        _comparable(left, right)
+        return compare(left, right)
+
+    return compared
+
+
+def _inside(left: Value, right: Value) -> bool:
+    right = _keys(right)
+    if not isinstance(right, list | frozenset):
+        raise EvaluationError("in needs a list or a map")
+    return any(_equal(left, each) for each in right)
+
+
+def _of_text(function: Callable[[str, str], Value]) -> Callable[[Value, Value], Value]:
+    def applied(left: Value, right: Value) -> Value:
+        _comparable(left, right, (str,))
+        return function(left, right)
+
+    return applied
+
+
+def _of_amounts(function: Callable[[Any, Any], Value]) -> Callable[[Value, Value], Value]:
+    def applied(left: Value, right: Value) -> Value:
+        _comparable(left, right, (Quantity, Version))
+        return function(left, right)
+
+    return applied
+
+
+def _size(value: Value) -> int:
+    value = _keys(value)
+    if not isinstance(value, str | list | frozenset):
+        raise EvaluationError("only texts, lists and maps have a size")
+    return len(value)
+
+
+def _lower(value: Value) -> str:
+    if not isinstance(value, str):
+        raise EvaluationError("only texts have letters")
+    return "".join(each.lower() if each.isascii() else each for each in value)
+
+
+_BINARY: Final[dict[str, Callable[[Value, Value], Value]]] = {
+    "startsWith": _of_text(str.startswith),
+    "endsWith": _of_text(str.endswith),
+    "contains": _of_text(lambda left, right: right in left),
+    "compareTo": _of_amounts(lambda left, right: (left > right) - (left < right)),
+    "isGreaterThan": _of_amounts(lambda left, right: left > right),
+    "isLessThan": _of_amounts(lambda left, right: left < right),
+}
+_UNARY: Final[dict[str, Callable[[Value], Value]]] = {"lowerAscii": _lower, "size": _size}
+_COMPARISONS: Final[dict[str, Callable[[Value, Value], Value]]] = {
+    "==": _equal,
+    "!=": lambda left, right: not _equal(left, right),
+    "<": _ordered(lambda left, right: left < right),
+    "<=": _ordered(lambda left, right: left <= right),
+    ">": _ordered(lambda left, right: left > right),
+    ">=": _ordered(lambda left, right: left >= right),
+    "in": _inside,
+}
+_TOKEN: Final = re.compile(
+    r"\s*(?:(?P<text>\"(?:[^\"\\\n]|\\[\\\"'])*\"|'(?:[^'\\\n]|\\[\\\"'])*')|(?P<number>-?\d+)(?![\w.])|"
+    r"(?P<word>[A-Za-z_]\w*)|(?P<sign>&&|\|\||==|!=|<=|>=|[!<>()\[\],.?:]))"
+)
+
+
 class _Parser:
     """Recursive descent, one method per level of precedence."""
 
     def __init__(self, expression: str) -> None:
         self.tokens: list[tuple[str, str, int]] = []
+        self.names: list[str] = []
         place = 0
         while expression[place:].strip():
             found = _TOKEN.match(expression, place)
@@ -91,7 +199,7 @@ class _Parser:
         self.at = 0
 
     def whole(self) -> Predicate:
-        found = self._either()
+        found = self._chosen()
         if self.tokens[self.at][0] != "end":
             self._refuse()
         return found
@@ -100,87 +208,140 @@ class _Parser:
         _, text, place = self.tokens[self.at]
         raise SelectorError(f"{text or 'the end'!r} is not understood, at character {place}")
 
-    def _take(self, text: str) -> bool:
-        if self.tokens[self.at][1] != text or self.tokens[self.at][0] == "text":
-            return False
-        self.at += 1
+    def _take(self, *texts: str) -> bool:
+        """Go past some tokens, if they come next."""
+        for ahead, text in enumerate(texts):
+            kind, found, _ = self.tokens[min(self.at + ahead, len(self.tokens) - 1)]
+            if found != text or kind == "text":
+                return False
+        self.at += len(texts)
         return True
 
-    def _need(self, text: str) -> None:
-        if not self._take(text):
-            self._refuse()
+    def _need(self, *texts: str) -> None:
+        for text in texts:
+            if not self._take(text):
+                self._refuse()
+
+    def _chosen(self) -> Predicate:
+        condition = self._either()
+        if not self._take("?"):
+            return condition
+        then = self._either()
+        self._need(":")
+        otherwise = self._chosen()
+        return lambda device, scope: (then if _truth(condition(device, scope)) else otherwise)(device, scope)
 
     def _either(self) -> Predicate:
         parts = [self._both()]
         while self._take("||"):
             parts.append(self._both())
-        return parts[0] if len(parts) == 1 else lambda device: any(selects(part, device) for part in parts)
+        return parts[0] if len(parts) == 1 else _decided_by(parts, decisive=True)
 
     def _both(self) -> Predicate:
         parts = [self._compared()]
         while self._take("&&"):
             parts.append(self._compared())
-        return parts[0] if len(parts) == 1 else lambda device: all(selects(part, device) for part in parts)
+        return parts[0] if len(parts) == 1 else _decided_by(parts, decisive=False)
 
     def _compared(self) -> Predicate:
-        if self._take("!"):
-            inner = self._compared()
-            return lambda device: not inner(device)
-        left = self._value()
+        left = self._negated()
         for sign, compare in _COMPARISONS.items():
             if self._take(sign):
-                right = self._value()
-                return lambda device: compare(left(device), right(device))
+                right = self._negated()
+                if self.tokens[self.at][1] in _COMPARISONS:
+                    self._refuse()
+                return _applied(compare, left, right)
         return left
+
+    def _negated(self) -> Predicate:
+        if self._take("!"):
+            inner = self._negated()
+            return lambda device, scope: not _truth(inner(device, scope))
+        return self._called(self._value())
+
+    def _called(self, found: Predicate) -> Predicate:
+        while self._take("."):
+            name = self.tokens[self.at][1]
+            if name in _BINARY:
+                self.at += 1
+                self._need("(")
+                found = _applied(_BINARY[name], found, self._chosen())
+            elif name in _UNARY:
+                self.at += 1
+                self._need("(")
+                found = _applied_alone(_UNARY[name], found)
+            else:
+                self._refuse()
+            self._need(")")
+        return found
 
     def _value(self) -> Predicate:
         kind, text, _ = self.tokens[self.at]
         self.at += 1
-        found: Predicate
         if kind == "text":
-            found = _constant(text[1:-1])
-        elif kind == "number":
-            found = _constant(int(text))
-        elif text in ("true", "false"):
-            found = _constant(text == "true")
-        elif text == "(":
-            found = self._either()
+            return _constant(_unquoted(text))
+        if kind == "number":
+            return _constant(int(text))
+        if text in ("true", "false"):
+            return _constant(text == "true")
+        if text == "(":
+            found = self._chosen()
             self._need(")")
-        elif text == "[":
-            found = self._list()
-        elif text == "quantity":
-            found = self._quantity()
-        elif text == "device":
-            found = self._device()
-        else:
-            self.at -= 1
-            self._refuse()
-        return self._called(found)
+            return found
+        if text == "[":
+            return self._list()
+        self.at -= 1
+        return self._word(text)
 
-    def _called(self, found: Predicate) -> Predicate:
-        while self.tokens[self.at][1] == "." and self.tokens[self.at + 1][1] in _FUNCTIONS:
-            function = _FUNCTIONS[self.tokens[self.at + 1][1]]
-            self.at += 2
-            self._need("(")
-            found = _applied(function, found, self._either())
+    def _word(self, text: str) -> Predicate:
+        if text in ("quantity", "semver"):
+            return self._literal()
+        if text in self.names:
+            self.at += 1
+            return self._member(lambda _, scope: scope[text])
+        if self._take("has", "("):
+            found = self._device(must_be_one=True)
             self._need(")")
-        return found
+            return _present(found)
+        if self._take("cel", ".", "bind", "("):
+            return self._bound()
+        if self._take("size", "("):
+            found = _applied_alone(_size, self._chosen())
+            self._need(")")
+            return found
+        return self._device()
+
+    def _bound(self) -> Predicate:
+        kind, name, _ = self.tokens[self.at]
+        if kind != "word" or name in ("device", "true", "false"):
+            self._refuse()
+        self.at += 1
+        self._need(",")
+        value = self._chosen()
+        self._need(",")
+        self.names.append(name)
+        body = self._chosen()
+        self.names.pop()
+        self._need(")")
+        return lambda device, scope: body(device, {**scope, name: value(device, scope)})
 
     def _list(self) -> Predicate:
         items: list[Predicate] = []
         while not self._take("]"):
-            items.append(self._either())
+            items.append(self._chosen())
             if not self._take(",") and self.tokens[self.at][1] != "]":
                 self._refuse()
-        return lambda device: [item(device) for item in items]
+        return lambda device, scope: [item(device, scope) for item in items]
 
-    def _quantity(self) -> Predicate:
+    def _literal(self) -> Predicate:
+        name = self.tokens[self.at][1]
+        self.at += 1
         self._need("(")
         text = self._text()
         self._need(")")
         try:
-            return _constant(amount("memory", text))
-        except QuantityError as error:
+            return _constant(Quantity(exact_quantity(text)) if name == "quantity" else Version.parse(text))
+        except (QuantityError, VersionError) as error:
             raise SelectorError(str(error)) from error
 
     def _text(self) -> str:
@@ -188,42 +349,96 @@ class _Parser:
         if kind != "text":
             self._refuse()
         self.at += 1
-        return text[1:-1]
+        return _unquoted(text)
 
-    def _device(self) -> Predicate:
-        self._need(".")
-        if self._take("driver"):
-            return lambda device: device.driver
-        if self._take("attributes"):
-            return self._named(lambda device: device.attributes)
-        self._need("capacity")
-        return self._named(lambda device: device.capacity)
-
-    def _named(self, table: Callable[[DeviceFacts], Mapping[tuple[str, str], Value]]) -> Predicate:
+    def _device(self, *, must_be_one: bool = False) -> Predicate:
+        """`device.…`; as the argument of `has` it must come down to one attribute or capacity."""
+        self._need("device", ".")
+        if not must_be_one and self._take("driver"):
+            return lambda device, _: device.driver
+        table = "attributes" if self._take("attributes") else "capacity"
+        if table == "capacity":
+            self._need("capacity")
         if not self._take("["):
-            return lambda device: {domain for domain, _ in table(device)}  # for `"domain" in device.attributes`
+            if must_be_one:
+                self._refuse()
+            return lambda device, _: frozenset(domain for domain, _ in getattr(device, table))
         domain = self._text()
         self._need("]")
-        if self._take("["):
+        return self._member(lambda device, _: _Inside(domain, getattr(device, table)), must_be_one=must_be_one)
+
+    def _member(self, found: Predicate, *, must_be_one: bool = False) -> Predicate:
+        """One entry of a map, by `.name` or `["name"]`; or the map itself."""
+        following = self.tokens[self.at + 1][1] if self.tokens[self.at][1] == "." else ""
+        if following and following not in _BINARY and following not in _UNARY:
+            self.at += 2
+            return _entry(found, following)
+        if self.tokens[self.at][1] == "[":
+            self.at += 1
             name = self._text()
             self._need("]")
-        elif self._take("."):
-            name = self.tokens[self.at][1]
-            self.at += 1
-        else:
-            return lambda device: {name for inside, name in table(device) if inside == domain}
-        return lambda device: _looked_up(table(device), (domain, name))
+            return _entry(found, name)
+        if must_be_one:
+            self._refuse()
+        return found
+
+
+def _entry(found: Predicate, name: str) -> Predicate:
+    def looked_up(device: DeviceFacts, scope: Scope) -> Value:
+        inside = found(device, scope)
+        if not isinstance(inside, _Inside) or (inside.domain, name) not in inside.table:
+            raise EvaluationError(f"there is no {name}")
+        return inside.table[inside.domain, name]
+
+    return looked_up
+
+
+def _present(found: Predicate) -> Predicate:
+    def present(device: DeviceFacts, scope: Scope) -> bool:
+        try:
+            found(device, scope)
+        except EvaluationError:
+            return False
+        return True
+
+    return present
+
+
+def _truth(value: Value) -> bool:
+    if not isinstance(value, bool):
+        raise EvaluationError(f"{value!r} is neither true nor false")
+    return value
+
+
+def _decided_by(parts: list[Predicate], *, decisive: bool) -> Predicate:
+    """`||` (decisive: true) and `&&` (decisive: false): one decisive part decides, whatever the others say."""
+
+    def decided(device: DeviceFacts, scope: Scope) -> bool:
+        trouble: EvaluationError | None = None
+        for part in parts:
+            try:
+                if _truth(part(device, scope)) is decisive:
+                    return decisive
+            except EvaluationError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
+        return not decisive
+
+    return decided
 
 
 def _constant(value: Value) -> Predicate:
-    return lambda _: value
+    return lambda _, __: value
 
 
-def _applied(function: Callable[[Any, Any], Value], left: Predicate, right: Predicate) -> Predicate:
-    return lambda device: function(left(device), right(device))
+def _applied(function: Callable[[Value, Value], Value], left: Predicate, right: Predicate) -> Predicate:
+    return lambda device, scope: function(left(device, scope), right(device, scope))
 
 
-def _looked_up(table: Mapping[tuple[str, str], Value], key: tuple[str, str]) -> Value:
-    if key not in table:
-        raise MissingError(key)
-    return table[key]
+def _applied_alone(function: Callable[[Value], Value], inner: Predicate) -> Predicate:
+    return lambda device, scope: function(inner(device, scope))
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1])

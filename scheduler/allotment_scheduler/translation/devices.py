@@ -1,34 +1,35 @@
-"""Devices: what ResourceSlices offer and ResourceClaims ask for, as counts per DeviceClass.
+"""Devices: what ResourceSlices offer and ResourceClaims ask for and hold (`resource.k8s.io/v1`).
 
-Of `resource.k8s.io/v1` this much is taken: whole devices of slices that belong to one node, chosen by the selectors of
-their class, asked for as an exact number. They are counted as resources named as in ResourceQuota,
-`<class>.deviceclass.resource.k8s.io/devices`, so that shares, limits, guarantees and placement see nothing special.
-A device that two classes select counts in both. Everything else that a claim may say is refused, by name.
+Taken are devices of slices that belong to one node, whole or in parts that share counters (KEP-4815), asked for by an
+exact count or all at once, by class and by selectors of the request, with alternatives (`firstAvailable`), constraints
+on attributes, tolerations and administrative access. What else a claim may say is refused by name; what else a device
+may be is not offered.
 
-A claim of several pods is paid for by the first that it is reserved for. A claim that has its devices pins its pods to
-the nodes from which those can be used.
-
-`Allocator` picks the devices themselves: those that the fewest classes select first, then by name.
+In shares, limits and guarantees devices count per DeviceClass, as resources named as in ResourceQuota,
+`<class>.deviceclass.resource.k8s.io/devices`. Until a claim has its devices it counts for the most that it may get:
+of alternatives the most of each class, for all devices as many as some node has. From then on it counts for what it
+holds. A claim of several pods is paid for by each of them until it has its devices, then by the first that it is
+reserved for. Administrative access counts nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from allotment_api.quantities import QuantityError
 from allotment_kube import devices as kube
 from allotment_kube import pods as kube_pods
-from allotment_kube.models import Object
+from allotment_scheduler.core.allocation import selected_by
 from allotment_scheduler.core.attachments import Slice, device_resource
+from allotment_scheduler.core.devices import Alike, ClaimKey, DeviceClaim, DeviceId, Holding, NodeDevices, Wish
 from allotment_scheduler.core.selectors import NodeSelectorTerm
-from allotment_scheduler.translation.device_selectors import DeviceFacts, Predicate, SelectorError, parse, selects
-from allotment_scheduler.translation.scalars import amount
-from allotment_scheduler.translation.selectors import node_terms
+from allotment_scheduler.translation.device_selectors import SelectorError, Selectors, selectors
+from allotment_scheduler.translation.inventories import Inventories
+from allotment_scheduler.translation.selectors import node_terms, toleration
 
-Key = tuple[str, str]
-DeviceId = tuple[str, str, str]
-"""(driver, pool, device)."""
-_REFUSING: Final = ("NoSchedule", "NoExecute")
+MOST_CONSUMERS: Final = 256
+"""Pods that one claim may be reserved for: the API's limit."""
+_SATISFIED: Final = DeviceClaim()
+"""A claim that has its devices."""
 
 
 class DeviceError(ValueError):
@@ -37,9 +38,10 @@ class DeviceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DeviceNeeds:
-    """What a pod's claims mean: devices that count as its own, nodes it is pinned to, and what is wrong."""
+    """What a pod's claims mean: devices that count as its own, what is to be found, where, and what is wrong."""
 
     requests: Mapping[str, int] = field(default_factory=dict)
+    claims: tuple[DeviceClaim, ...] = ()
     pinned: tuple[tuple[NodeSelectorTerm, ...], ...] = ()
     problem: str = ""
 
@@ -50,87 +52,182 @@ class Devices:
 
     slices: dict[str, kube.ResourceSlice] = field(default_factory=dict)
     classes: dict[str, kube.DeviceClass] = field(default_factory=dict)
-    claims: dict[Key, kube.ResourceClaim] = field(default_factory=dict)
-    templates: dict[Key, kube.ResourceClaimSpec] = field(default_factory=dict)
+    claims: dict[ClaimKey, kube.ResourceClaim] = field(default_factory=dict)
+    templates: dict[ClaimKey, kube.ResourceClaimSpec] = field(default_factory=dict)
     """Only offline: a cluster makes claims of them, which is what pods then have."""
+    _inventories: dict[str, NodeDevices] | None = None
+
+    def inventories(self) -> dict[str, NodeDevices]:
+        """The devices of every node, those first that the fewest classes select; remembered until `reread`."""
+        if self._inventories is None:
+            members = [found for name in self.classes if (found := self._members(name)) is not None]
+            self._inventories = Inventories(self.slices.values()).by_node(members)
+        return self._inventories
+
+    def reread(self) -> None:
+        """Slices or classes have changed."""
+        self._inventories = None
 
     def offered(self) -> dict[str, Slice]:
         """What every node offers, by its name."""
-        members = {name: self._predicates(name) for name in self.classes}
-        counts: dict[str, dict[str, int]] = {}
-        for node, device in self.inventory():
-            table = counts.setdefault(node, {})
-            for name, predicates in members.items():
-                if predicates is not None and all(selects(predicate, device.facts) for predicate in predicates):
-                    table[name] = table.get(name, 0) + 1
-        return {node: Slice(node, node, tuple(sorted(table.items()))) for node, table in sorted(counts.items())}
+        members = {name: self._members(name) for name in sorted(self.classes)}
+        offered = {}
+        for node, here in sorted(self.inventories().items()):
+            counts = (
+                (name, sum(found.selects(device.facts) for device in here.devices))
+                for name, found in members.items() if found is not None
+            )  # fmt: skip
+            offered[node] = Slice(node, node, tuple(pair for pair in counts if pair[1]), here)
+        return offered
 
-    def inventory(self) -> Iterator[tuple[str, "Known"]]:
-        """Devices that may be given out, with their node: of the newest generation of their pool, whole, untainted."""
-        newest: dict[tuple[str, str], int] = {}
-        for found in self.slices.values():
-            if found.spec.pool is not None:
-                pool = (found.spec.driver, found.spec.pool.name)
-                newest[pool] = max(newest.get(pool, 0), found.spec.pool.generation)
-        for found in self.slices.values():
-            spec = found.spec
-            if spec.pool is None or not spec.node_name or spec.pool.generation != newest[spec.driver, spec.pool.name]:
-                continue
-            for device in spec.devices:
-                if _is_whole(device):
-                    yield spec.node_name, Known((spec.driver, spec.pool.name, device.name), _facts(spec, device))
+    def holdings(self) -> Iterator[Holding]:
+        """What claims have been given."""
+        for key, claim in self.claims.items():
+            found = holding(key, claim)
+            if found is not None:
+                yield found
+
+    # --- what pods need -----------------------------------------------------------------------------------------
 
     def needs(self, pod: kube_pods.Pod) -> DeviceNeeds:
         """What a pod's claims mean."""
         requests: dict[str, int] = {}
+        claims: list[DeviceClaim] = []
         pinned: list[tuple[NodeSelectorTerm, ...]] = []
-        namespace = pod.metadata.namespace or "default"
         try:
             for entry in pod.spec.resource_claims:
                 name = claim_name(pod, entry)
-                claim = self.claims.get((namespace, name))
-                spec = claim.spec if claim is not None else self._template(namespace, entry)
-                if claim is None or _pays(claim, pod.metadata.uid):
-                    for device_class, count in self.counts(name or entry.name, spec).items():
-                        resource = device_resource(device_class)
-                        requests[resource] = requests.get(resource, 0) + count
-                terms = _pinned(claim, pod.metadata.uid)
-                if terms is not None:
-                    pinned.append(terms)
+                if name is None:
+                    continue
+                one = self._needs(pod, entry, name)
+                for resource, count in one.requests.items():
+                    requests[resource] = requests.get(resource, 0) + count
+                claims += one.claims
+                pinned += one.pinned
         except DeviceError as error:
             return DeviceNeeds(problem=str(error))
-        return DeviceNeeds(requests, tuple(pinned))
+        return DeviceNeeds(requests, tuple(claims), tuple(pinned))
 
-    def counts(self, claim: str, spec: kube.ResourceClaimSpec) -> dict[str, int]:
-        """How many devices of each class a claim asks for.
+    def _needs(self, pod: kube_pods.Pod, entry: kube_pods.PodResourceClaim, name: str) -> DeviceNeeds:
+        """What one claim of a pod means."""
+        key, uid = (pod.metadata.namespace or "default", name), pod.metadata.uid
+        claim = self.claims.get(key)
+        if claim is None:
+            spec = self._template(key[0], entry)
+            return DeviceNeeds(self.charge(entry.name, spec), (self.demand(entry.name, spec, entry.name),))
+        _check(claim, pod, entry)
+        bound = bool(pod.spec.node_name)
+        if claim.status.allocation is None:
+            # A pod that is bound although its claim has nothing holds nothing: its kubelet does not start it.
+            shared = key if entry.resource_claim_name else None
+            wanted = () if bound else (self.demand(name, claim.spec, entry.name, shared),)
+            return DeviceNeeds(self.charge(name, claim.spec), wanted)
+        consumers = [each.uid for each in claim.status.reserved_for]
+        if set(consumers) - {uid}:
+            if uid not in consumers and len(consumers) >= MOST_CONSUMERS:
+                raise DeviceError(f"ResourceClaim {name} is reserved for {MOST_CONSUMERS} pods: wait, or use another")
+            terms = node_terms(claim.status.allocation.node_selector)
+            pins = () if terms is None else (terms,)
+            return DeviceNeeds(self._held(claim) if consumers[0] == uid else {}, (_SATISFIED,), pins)
+        # Nobody else has it: where this pod does not come to its devices, the claim is given others.
+        shared = key if entry.resource_claim_name or not bound else None
+        try:
+            return DeviceNeeds(self._held(claim), (self.demand(name, claim.spec, entry.name, shared),))
+        except DeviceError:
+            terms = node_terms(claim.status.allocation.node_selector)
+            return DeviceNeeds(self._held(claim), (_SATISFIED,), () if terms is None else (terms,))
+
+    def charge(self, claim: str, spec: kube.ResourceClaimSpec) -> dict[str, int]:
+        """The most devices of each class that a claim may get, as resources.
 
         Raises:
-            DeviceError: it asks for more than that.
+            DeviceError: it asks for what is not supported.
         """
         out: dict[str, int] = {}
-        if spec.devices.constraints:
-            raise DeviceError(f"ResourceClaim {claim}: constraints are not supported: remove spec.devices.constraints")
         for request in spec.devices.requests:
-            exactly = request.exactly
-            where = f"ResourceClaim {claim}, request {request.name}"
-            if exactly is None:
-                raise DeviceError(f"{where}: firstAvailable is not supported: ask for one class under exactly")
-            if exactly.selectors:
-                raise DeviceError(f"{where}: selectors are not supported: put them into a DeviceClass")
-            if exactly.allocation_mode not in ("", "ExactCount") or exactly.admin_access or exactly.capacity:
-                raise DeviceError(
-                    f"{where}: only allocationMode ExactCount is supported, without adminAccess or capacity"
-                )
-            if exactly.device_class_name not in self.classes:
-                raise DeviceError(f"{where}: DeviceClass {exactly.device_class_name!r} does not exist: create it")
-            self._predicates(exactly.device_class_name, complain=True)
-            out[exactly.device_class_name] = out.get(exactly.device_class_name, 0) + max(exactly.count, 1)
+            most: dict[str, int] = {}
+            for wish, exact in self._wishes(claim, request):
+                if not wish.monitors:
+                    resource = device_resource(exact.device_class_name)
+                    most[resource] = max(most.get(resource, 0), self._count(wish))
+            for resource, count in most.items():
+                out[resource] = out.get(resource, 0) + count
         return out
 
-    def members(self, name: str, devices: Iterable["Known"]) -> list["Known"]:
-        """Those devices that a class selects."""
-        predicates = self._predicates(name)
-        return [it for it in devices if predicates is not None and all(selects(each, it.facts) for each in predicates)]
+    def wants_all(self, pod: kube_pods.Pod) -> bool:
+        """Whether what a pod counts for depends on what nodes offer."""
+        specs = (
+            self.claims[key].spec for key in claims_of_devices(pod) if key in self.claims
+        )  # fmt: skip
+        requests = (request for spec in specs for request in spec.devices.requests)
+        return any(
+            exact.allocation_mode == "All"
+            for request in requests
+            for exact in (request.exactly, *request.first_available)
+            if exact is not None
+        )
+
+    def _count(self, wish: Wish) -> int:
+        if wish.count is not None:
+            return wish.count
+        return max((len(selected_by(here, wish)) for here in self.inventories().values()), default=0) or 1
+
+    def _held(self, claim: kube.ResourceClaim) -> dict[str, int]:
+        """The devices of each class that a claim holds, as resources."""
+        classes = {name: exact.device_class_name for name, exact in kube.requests_by_name(claim.spec)}
+        out: dict[str, int] = {}
+        allocated = claim.status.allocation
+        for result in allocated.devices.results if allocated is not None else ():
+            if not result.admin_access and result.request in classes:
+                resource = device_resource(classes[result.request])
+                out[resource] = out.get(resource, 0) + 1
+        return out
+
+    def demand(self, claim: str, spec: kube.ResourceClaimSpec, entry: str, key: ClaimKey | None = None) -> DeviceClaim:
+        """What a claim asks for.
+
+        Raises:
+            DeviceError: it asks for what is not supported.
+        """
+        requests = tuple(
+            tuple(wish for wish, _ in self._wishes(claim, request)) for request in spec.devices.requests
+        )  # fmt: skip
+        return DeviceClaim(entry, requests, tuple(_alike(each) for each in spec.devices.constraints), key)
+
+    def _wishes(self, claim: str, request: kube.DeviceRequest) -> Iterator[tuple[Wish, kube.ExactRequest]]:
+        """The ways of meeting a request, best first."""
+        if request.exactly is not None:
+            yield self._wish(claim, request.name, request.exactly), request.exactly
+        elif not request.first_available:
+            raise DeviceError(f"ResourceClaim {claim}, request {request.name}: give either exactly or firstAvailable")
+        for sub in request.first_available:
+            yield self._wish(claim, f"{request.name}/{sub.name}", sub), sub
+
+    def _wish(self, claim: str, name: str, asked: kube.ExactRequest) -> Wish:
+        where = f"ResourceClaim {claim}, request {name}"
+        if asked.capacity is not None:
+            raise DeviceError(f"{where}: capacity is not supported: ask for devices by a selector on device.capacity")
+        if asked.allocation_mode not in ("", "ExactCount", "All"):
+            raise DeviceError(f"{where}: allocationMode {asked.allocation_mode}: write ExactCount or All")
+        if asked.device_class_name not in self.classes:
+            raise DeviceError(f"{where}: DeviceClass {asked.device_class_name!r} does not exist: create it")
+        try:
+            found = selectors(_expressions(asked.selectors))
+        except SelectorError as error:
+            raise DeviceError(f"{where}: its selector: {error}") from error
+        of_class = self._members(asked.device_class_name, complain=True)
+        both = Selectors((of_class.expressions if of_class is not None else ()) + found.expressions)
+        count = None if asked.allocation_mode == "All" else max(asked.count, 1)
+        return Wish(name, both, count, tuple(map(toleration, asked.tolerations)), bool(asked.admin_access))
+
+    def _members(self, name: str, *, complain: bool = False) -> Selectors | None:
+        """What a class selects by; None for a class whose selectors are not understood."""
+        try:
+            return selectors(_expressions(self.classes[name].spec.selectors))
+        except SelectorError as error:
+            if complain:
+                raise DeviceError(f"DeviceClass {name}: its selector: {error}") from error
+            return None
 
     def _template(self, namespace: str, entry: kube_pods.PodResourceClaim) -> kube.ResourceClaimSpec:
         template = self.templates.get((namespace, entry.resource_claim_template_name))
@@ -141,106 +238,58 @@ class Devices:
         raise DeviceError(f"the ResourceClaim for {entry.name} has not been made yet, of template "
                           f"{entry.resource_claim_template_name}")  # fmt: skip
 
-    def _predicates(self, name: str, *, complain: bool = False) -> list[Predicate] | None:
-        found: list[Predicate] = []
-        for selector in self.classes[name].spec.selectors:
-            try:
-                found.append(parse(selector.cel.expression if selector.cel is not None else "false"))
-            except SelectorError as error:
-                if complain:
-                    raise DeviceError(f"DeviceClass {name}: its selector: {error}") from error
-                return None
-        return found
+
+def _check(claim: kube.ResourceClaim, pod: kube_pods.Pod, entry: kube_pods.PodResourceClaim) -> None:
+    """Whether a pod may use a claim at all."""
+    name, owner = claim.metadata.name, claim.metadata.controller
+    if claim.metadata.deletion_timestamp is not None and not pod.spec.node_name:
+        raise DeviceError(f"ResourceClaim {name} is being deleted: create it anew")
+    if not entry.resource_claim_name and (owner is None or owner.uid != pod.metadata.uid):
+        raise DeviceError(f"ResourceClaim {name} was not made for this pod: delete it, and it is made anew")
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A device that may be given out."""
-
-    id: DeviceId
-    facts: DeviceFacts
+def _expressions(listed: Iterable[kube.DeviceSelector]) -> tuple[str, ...]:
+    return tuple(each.cel.expression if each.cel is not None else "" for each in listed)
 
 
-def claim_name(pod: kube_pods.Pod, entry: kube_pods.PodResourceClaim) -> str:
-    """The claim that an entry of a pod means: named, or made of a template; "" while that is to be made."""
+def _alike(constraint: kube.DeviceConstraint) -> Alike:
+    name = constraint.match_attribute or constraint.distinct_attribute or ""
+    if not name:
+        raise DeviceError("spec.devices.constraints: only matchAttribute and distinctAttribute are supported")
+    domain, _, plain = name.partition("/")
+    return Alike((domain, plain), frozenset(constraint.requests), constraint.match_attribute is None)
+
+
+def claim_name(pod: kube_pods.Pod, entry: kube_pods.PodResourceClaim) -> str | None:
+    """The claim that an entry of a pod means: named, or made of a template; "" while that is to be made.
+
+    None where the cluster has said that the pod needs none.
+    """
     if entry.resource_claim_name:
         return entry.resource_claim_name
-    made = (each for each in pod.status.resource_claim_statuses if each.name == entry.name)
-    return next((each.resource_claim_name for each in made), "")
+    made = next((each for each in pod.status.resource_claim_statuses if each.name == entry.name), None)
+    return "" if made is None else made.resource_claim_name or None
 
 
-def claims_of_devices(pod: kube_pods.Pod) -> set[Key]:
-    """The claims for devices that a pod has, as far as they are made."""
+def claims_of_devices(pod: kube_pods.Pod) -> dict[ClaimKey, str]:
+    """The claims for devices that a pod has, as far as they are made, in order, with what the pod calls them."""
     namespace = pod.metadata.namespace or "default"
-    return {(namespace, name) for entry in pod.spec.resource_claims if (name := claim_name(pod, entry))}
+    named = ((claim_name(pod, entry), entry.name) for entry in pod.spec.resource_claims)
+    return {(namespace, name): entry for name, entry in named if name}
 
 
-def allocation(devices: Devices, claim: kube.ResourceClaim, node: str, taken: Iterable[DeviceId]) -> Object | None:
-    """The devices of a node for a claim, as its `status.allocation`; None if too few are left.
-
-    Raises:
-        DeviceError: the claim asks for something that is not supported.
-    """
-    devices.counts(claim.metadata.name, claim.spec)
-    held = set(taken)
-    here = [known for where, known in devices.inventory() if where == node]
-    popular = {known.id: sum(bool(devices.members(name, [known])) for name in devices.classes) for known in here}
-    results: list[Object] = []
-    for request in claim.spec.devices.requests:
-        if request.exactly is None:
-            continue
-        fitting = [it for it in devices.members(request.exactly.device_class_name, here) if it.id not in held]
-        fitting.sort(key=lambda known: (popular[known.id], known.id))
-        if len(fitting) < max(request.exactly.count, 1):
-            return None
-        for known in fitting[: max(request.exactly.count, 1)]:
-            held.add(known.id)
-            driver, pool, device = known.id
-            results.append({"request": request.name, "driver": driver, "pool": pool, "device": device})
-    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-    return {"devices": {"results": results}, "nodeSelector": {"nodeSelectorTerms": [term]}}
+def holding(key: ClaimKey, claim: kube.ResourceClaim) -> Holding | None:
+    """What a claim has been given; None while it has nothing."""
+    allocated = claim.status.allocation
+    if allocated is None:
+        return None
+    devices = ((it.driver, it.pool, it.device) for it in allocated.devices.results if not it.admin_access)
+    return Holding(key, tuple(devices), tuple(each.uid for each in claim.status.reserved_for))
 
 
 def given_out(claims: Iterable[kube.ResourceClaim]) -> Iterator[DeviceId]:
     """Devices that claims hold."""
     for claim in claims:
-        if claim.status.allocation is not None:
-            for result in claim.status.allocation.devices.results:
-                yield (result.driver, result.pool, result.device)
-
-
-def _pinned(claim: kube.ResourceClaim | None, uid: str) -> tuple[NodeSelectorTerm, ...] | None:
-    """Nodes from which a claim's devices can be used. For its only pod it is given others, if that goes elsewhere."""
-    if claim is None or claim.status.allocation is None or [it.uid for it in claim.status.reserved_for] == [uid]:
-        return None
-    return node_terms(claim.status.allocation.node_selector)
-
-
-def _pays(claim: kube.ResourceClaim, uid: str) -> bool:
-    consumers = claim.status.reserved_for
-    return not consumers or consumers[0].uid == uid
-
-
-def _is_whole(device: kube.Device) -> bool:
-    """Whether a device is given to one claim, at once, and to anyone."""
-    if device.consumes_counters or device.binding_conditions or device.allow_multiple_allocations:
-        return False
-    return not any(taint.get("effect") in _REFUSING for taint in device.taints)
-
-
-def _facts(spec: kube.ResourceSliceSpec, device: kube.Device) -> DeviceFacts:
-    attributes = {}
-    for name, value in device.attributes.items():
-        attributes[_qualified(spec.driver, name)] = next(iter(value.values()), None)
-    capacity = {}
-    for name, value in device.capacity.items():
-        try:
-            capacity[_qualified(spec.driver, name)] = amount("memory", str(value.get("value", "0")))
-        except QuantityError:
-            continue
-    return DeviceFacts(spec.driver, attributes, capacity)
-
-
-def _qualified(driver: str, name: str) -> tuple[str, str]:
-    domain, slash, plain = name.rpartition("/")
-    return (domain, plain) if slash else (driver, name)
+        found = holding(("", ""), claim)
+        if found is not None:
+            yield from found.devices

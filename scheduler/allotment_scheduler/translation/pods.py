@@ -125,6 +125,7 @@ def scheduling_spec(pod: kube.Pod, needs: DeviceNeeds) -> SchedulingSpec:
         )
         if spec.volumes
         else (),
+        devices=needs.claims,
     )
 
 

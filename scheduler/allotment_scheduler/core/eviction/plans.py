@@ -142,7 +142,7 @@ class Attempt:
         mask = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
         for row, _ in self.rows:
             fits = row.allowed.copy()
-            for column, amount in row.klass.amounts:
+            for column, amount in row.klass.room:
                 fits &= self.state.nodes.allocatable[column] >= amount
             mask |= fits
         return mask
@@ -243,7 +243,7 @@ class Attempt:
         possible = row.allowed & self.usable
         amounts = self._amounts_matrix()
         gangs = self._gang_nodes()
-        for column, asked in row.klass.amounts:
+        for column, asked in row.klass.room:
             held = amounts[running.klass[rows], column]
             lacking = np.maximum(asked - free[column], 0)
             largest = np.zeros(count, dtype=np.int64)
@@ -345,7 +345,7 @@ class Attempt:
 
     def _fits_on(self, row: Row, index: int, only: BoolVector) -> bool:
         free = self.state.nodes.free
-        if any(free[column, index] < amount for column, amount in row.klass.amounts):
+        if any(free[column, index] < amount for column, amount in row.klass.room):
             return False
         return not row.blocks or self.planner.placer.best(row, only) >= 0
 
@@ -476,7 +476,7 @@ class Surplus:
                 held[column] = held.get(column, 0) + amount
         for index, held in back.items():
             if allowed[index]:
-                wanted = [(int(free[c, index]), held.get(c, 0), amount) for c, amount in self.row.klass.amounts]
+                wanted = [(int(free[c, index]), held.get(c, 0), amount) for c, amount in self.row.klass.room]
                 now = max(0, min(room // amount for room, _, amount in wanted))
                 then = max(0, min((room - taken) // amount for room, taken, amount in wanted))
                 lost += now - then

@@ -20,6 +20,7 @@ from typing import Final, NewType
 import numpy as np
 import numpy.typing as npt
 
+from allotment_scheduler.core.filters.devices import DeviceUse
 from allotment_scheduler.core.filters.volumes import VolumeUse
 from allotment_scheduler.core.nodes import BoolVector, IntVector, Nodes
 from allotment_scheduler.core.pods import LabelSet, Pod, PodAffinityTerm, PodClass
@@ -109,6 +110,7 @@ class Counters:
     labelsets: list[LabelSet]
     namespaces: dict[str, dict[str, str]]
     volumes: VolumeUse
+    devices: DeviceUse
     by_key: dict[CounterKey, Counter] = field(default_factory=dict)
     all: list[Counter] = field(default_factory=list)
     holders: dict[tuple[int, int], tuple[tuple[int, int], ...]] = field(default_factory=dict)
@@ -155,6 +157,8 @@ class Counters:
         """A pod started (1) or left (-1) a node."""
         if pod.klass.spec.claims:
             self.volumes.count(pod.klass, node, sign)
+        if pod.klass.spec.devices:
+            self.devices.count(pod, sign)
         for counter_id, weight in self.fed_by(pod.klass, pod.labels):
             self._add(self.all[counter_id], node, sign * weight)
         for counter_id in self.seen_by(pod.labels):
@@ -178,6 +182,7 @@ class Counters:
         for row, pod in enumerate(self.running.pods):
             if pod is not None and pod.klass.spec.claims and self.running.node[row] >= 0:
                 self.volumes.count(pod.klass, int(self.running.node[row]), 1)
+        self.devices.reset(pod for pod in self.running.pods if pod is not None and pod.klass.spec.devices)
 
     def _sees(self, key: CounterKey, labels: LabelSet) -> bool:
         term = key.held or key.drawn

@@ -16,16 +16,19 @@ Semantics as kube-scheduler's plugins `InterPodAffinity`, `PodTopologySpread` an
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from allotment_scheduler.core.filters.counters import Counter, CounterKey, Counters, Match, merged, pack, with_keys
+from allotment_scheduler.core.filters.devices import DeviceDemand
 from allotment_scheduler.core.filters.nodes import REFUSING_EFFECTS, selected, tolerated_taints
 from allotment_scheduler.core.filters.volumes import VolumeDemand
 from allotment_scheduler.core.nodes import BoolVector, IntVector, Nodes
 from allotment_scheduler.core.pods import LabelSet, PodClass, SpreadConstraint
 
+DEVICES_LACKING: Final = "have too few of the devices that it asks for left"
 WILDCARD = "0.0.0.0"  # noqa: S104 - the address a host port without hostIP is bound to, nothing is bound here
 
 
@@ -76,9 +79,13 @@ class Neighbourhood:
     soft_spread: list[SpreadRule]
     volumes: VolumeDemand | None
     """Claims to have alone, and limits on volumes of a driver."""
+    devices: DeviceDemand | None
+    """What its claims ask of the devices that nobody holds."""
 
     def __bool__(self) -> bool:
-        return bool(self.affinity or self.repelled_by or self.spread or self.port_conflicts or self.volumes)
+        return bool(
+            self.affinity or self.repelled_by or self.spread or self.port_conflicts or self.volumes or self.devices
+        )
 
     @property
     def version(self) -> int:
@@ -89,6 +96,7 @@ class Neighbourhood:
             + sum(rule.counter.version for rule in [*self.spread, *self.soft_spread])
             + sum(c.version for _, c in self.preferences)
             + (self.volumes.version if self.volumes is not None else 0)
+            + (self.devices.version if self.devices is not None else 0)
         )
 
     def filters(self) -> Iterator[tuple[str, BoolVector]]:
@@ -97,6 +105,8 @@ class Neighbourhood:
             yield "have its host port in use", _none_of(self.port_conflicts)
         if self.volumes is not None:
             yield from self.volumes.filters()
+        if self.devices is not None:
+            yield DEVICES_LACKING, self.devices.fits()
         for rule in self.spread:
             yield f"would break its topology spread by {rule.constraint.topology_key}", rule.allowed()
         if self.affinity:
@@ -104,11 +114,12 @@ class Neighbourhood:
         if self.repelled_by:
             yield "are refused by pod anti-affinity", _none_of(self.repelled_by)
 
-    def mask(self) -> BoolVector | None:
-        """Nodes that pass every filter, None if there is none to pass."""
+    def mask(self, *, but_for: str | None = None) -> BoolVector | None:
+        """Nodes that pass every filter, None if there is none to pass; one filter, by its name, may be left out."""
         result: BoolVector | None = None
-        for _, passing in self.filters():
-            result = passing if result is None else result & passing
+        for name, passing in self.filters():
+            if name != but_for:
+                result = passing if result is None else result & passing
         return result
 
     def _near(self) -> BoolVector:
@@ -190,6 +201,7 @@ def neighbourhood(klass: PodClass, labels: LabelSet, counters: Counters, nodes: 
         _preferences(klass, labels, counters) + [(1, c) for c in binding if c.key.drawn is not None],
         [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if not c.hard],
         counters.volumes.demand(klass) if spec.claims else None,
+        counters.devices.demand(klass) if spec.devices else None,
     )
 
 

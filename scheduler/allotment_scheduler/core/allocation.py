@@ -1,0 +1,197 @@
+"""Allocation: which devices of one node meet all claims of a pod, by an exhaustive search.
+
+Semantics as kube-scheduler's allocator (`k8s.io/dynamic-resource-allocation/structured`, 1.36): claims in the pod's
+order, requests in the claim's, alternatives in the request's, devices in the node's; the first complete solution is
+taken. A request for all devices wants each that its filter selects, also those in use, and so fails while one is.
+
+Pure: what is free is an argument. The order of a node's devices decides which are given out, never whether it is
+possible. A search that has not ended after `MOST_STEPS` counts as failed: kube-scheduler gives up after ten seconds.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from allotment_scheduler.core.devices import (
+    MOST_RESULTS,
+    Alike,
+    Device,
+    DeviceClaim,
+    DeviceId,
+    Grant,
+    NodeDevices,
+    Wish,
+)
+
+MOST_STEPS: Final = 5_000
+Grants = tuple[tuple[Grant, ...], ...]
+"""Of each claim, in the order of requests."""
+
+
+def allocate(
+    node: NodeDevices,
+    claims: Sequence[DeviceClaim],
+    taken: Collection[DeviceId] = (),
+    *,
+    selected: Mapping[Wish, Sequence[Device]] | None = None,
+) -> Grants | None:
+    """Devices for every claim, None if they cannot all be met.
+
+    Args:
+        node: what there is.
+        claims: of one pod, each with at least one request.
+        taken: devices that others hold.
+        selected: devices by wish, where that is known already.
+    """
+    search = _Search(node, claims, taken, selected or {})
+    if not search.solve(0, 0):
+        return None
+    return tuple(map(tuple, search.grants))
+
+
+def selected_by(node: NodeDevices, wish: Wish) -> tuple[Device, ...]:
+    """The devices of a node that a wish's filter selects."""
+    return tuple(device for device in node.devices if wish.filter.selects(device.facts))
+
+
+class _Search:
+    """One try. What has been granted so far is in `grants`; every step back takes away what its step had added."""
+
+    def __init__(
+        self,
+        node: NodeDevices,
+        claims: Sequence[DeviceClaim],
+        taken: Collection[DeviceId],
+        selected: Mapping[Wish, Sequence[Device]],
+    ) -> None:
+        self.node = node
+        self.claims = claims
+        self.taken = taken
+        self.selected = dict(selected)
+        self.grants: list[list[Grant]] = [[] for _ in claims]
+        self.facts: list[list[Device]] = [[] for _ in claims]
+        """The devices of `grants`."""
+        self.given: dict[DeviceId, int] = {}
+        """How many claims of this pod have a device: more than one only with administrative access."""
+        self.kinds: dict[DeviceId, object] = {}
+        self.steps = 0
+
+    def solve(self, claim: int, request: int) -> bool:
+        """Meet everything from a request on."""
+        if claim == len(self.claims):
+            return True
+        requests = self.claims[claim].requests
+        if request == len(requests):
+            return self.solve(claim + 1, 0)
+        return any(self._meet(claim, request, wish) for wish in requests[request])
+
+    def _meet(self, claim: int, request: int, wish: Wish) -> bool:
+        found = self._selected(wish)
+        usable = [device for device in found if self._is_free(claim, wish, device)]
+        count = len(found) if wish.count is None else wish.count
+        if count > len(usable) or len(self.grants[claim]) + count > MOST_RESULTS:
+            return False
+        if wish.count is None and (not found or self.node.updating):
+            return False
+        return self._choose(claim, request, wish, usable, count)
+
+    def _selected(self, wish: Wish) -> Sequence[Device]:
+        found = self.selected.get(wish)
+        if found is None:
+            found = self.selected[wish] = selected_by(self.node, wish)
+        return found
+
+    def _choose(self, claim: int, request: int, wish: Wish, usable: Sequence[Device], missing: int) -> bool:
+        """Choose the missing devices among usable ones; then go on to the next request."""
+        if not missing:
+            return self.solve(claim, request + 1)
+        failed: set[object] = set()
+        for position in range(len(usable) - missing + 1):
+            device = usable[position]
+            if failed and self._kind(device) in failed:
+                continue
+            self.steps += 1
+            if self.steps > MOST_STEPS:
+                return False
+            self._give(claim, wish, device)
+            rest = usable[position + 1 :]
+            if self.claims[claim].constraints or device.consumes:
+                rest = [other for other in rest if self._is_free(claim, wish, other)]
+            if len(rest) >= missing - 1 and self._choose(claim, request, wish, rest, missing - 1):
+                return True
+            self._take_back(claim, device)
+            failed.add(self._kind(device))
+        return False
+
+    def _kind(self, device: Device) -> object:
+        """Devices of one kind may stand for each other: where one does not help, none does."""
+        if device.consumes:
+            return device.id
+        found = self.kinds.get(device.id)
+        if found is None:
+            wishes = [wish for claim in self.claims for request in claim.requests for wish in request]
+            rules = [rule.attribute for claim in self.claims for rule in claim.constraints]
+            values = [device.facts.attributes.get(attribute) for attribute in rules]
+            found = self.kinds[device.id] = (
+                tuple(any(each is device for each in self._selected(wish)) for wish in wishes),
+                tuple((type(value), value) for value in values),
+                device.taints,
+                device.id in self.taken,
+            )
+        return found, self.given.get(device.id, 0)
+
+    def _is_free(self, claim: int, wish: Wish, device: Device) -> bool:
+        if wish.monitors:
+            if any(grant.device == device.id for grant in self.grants[claim]):
+                return False
+        elif device.id in self.taken or self.given.get(device.id):
+            return False
+        if device.taints and not wish.may_have(device):
+            return False
+        if device.consumes and not self._counters_allow(device):
+            return False
+        return all(self._holds(rule, claim, wish, device) for rule in self.claims[claim].constraints)
+
+    def _holds(self, rule: Alike, claim: int, wish: Wish, device: Device) -> bool:
+        """Whether a constraint still holds with a device added."""
+        if not rule.concerns(wish.name):
+            return True
+        value = device.facts.attributes.get(rule.attribute)
+        if value is None:
+            return False
+        others = (
+            other.facts.attributes[rule.attribute]
+            for grant, other in zip(self.grants[claim], self.facts[claim], strict=True)
+            if rule.concerns(grant.wish)
+        )
+        if rule.apart:
+            return all(not _same(value, other) for other in others)
+        return all(_same(value, other) for other in others)
+
+    def _counters_allow(self, device: Device) -> bool:
+        """Whether a part of a device may be had beside the parts that are in use."""
+        driver, pool, _ = device.id
+        left = {key: amount for key, amount in self.node.counters.items() if key[:2] == (driver, pool)}
+        for other in self.node.devices:
+            used = other.id in self.taken or self.given.get(other.id) or other is device
+            if used and other.consumes and other.id[:2] == (driver, pool):
+                for counter_set, counter, amount in other.consumes:
+                    key = (driver, pool, counter_set, counter)
+                    if key not in left:
+                        return False
+                    left[key] -= amount
+        return all(amount >= 0 for amount in left.values())
+
+    def _give(self, claim: int, wish: Wish, device: Device) -> None:
+        self.grants[claim].append(Grant(wish.name, device.id, wish.monitors))
+        self.facts[claim].append(device)
+        self.given[device.id] = self.given.get(device.id, 0) + 1
+
+    def _take_back(self, claim: int, device: Device) -> None:
+        self.grants[claim].pop()
+        self.facts[claim].pop()
+        self.given[device.id] -= 1
+
+
+def _same(left: object, right: object) -> bool:
+    """Whether two attributes have one value: a value of another type is another value."""
+    return type(left) is type(right) and left == right
