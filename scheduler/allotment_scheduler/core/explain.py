@@ -23,6 +23,7 @@ from allotment_scheduler.core.nodes import BoolVector
 from allotment_scheduler.core.placement import Row, never_fits
 from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.resources import PODS, Column
+from allotment_scheduler.core.rivals import Rival, ahead_of, weighted_share
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Unit
 
@@ -210,18 +211,23 @@ class Explainer:
         entitled = self.engine.demand.entitlement()
         text = ", ".join(lacking) + f"; tenant {unit.leaf.shown_name} has {float(share):.1%}"
         if dominant is not None:
-            right = entitled.whole(unit.leaf, dominant)
-            text += f" of all {names[dominant]}, and is entitled to {format_units(names[dominant], right)}"
-        ahead = [
-            (measure.dominant_share(other)[0] / other.spec.weight, other.shown_name)
-            for other in (unit.leaf.parent.children if unit.leaf.parent is not None else ())
-            if other is not unit.leaf and other.spec.weight and state.lineup.queue(other).front() is not None
-        ]
-        mine = share / unit.leaf.spec.weight if unit.leaf.spec.weight else None
-        before = min((entry for entry in ahead if mine is None or entry[0] < mine), default=None)
-        if before is not None:
-            text += f"; {before[1]} is ahead with a weighted share of {float(before[0]):.1%}"
+            name, right = names[dominant], entitled.whole(unit.leaf, dominant)
+            text += f" of all {name}, and is entitled to {format_units(name, right)} {name}"
+        rival = ahead_of(state, unit)
+        if rival is not None:
+            text += f"; {self._named(rival)}"
         return text
+
+    def _named(self, rival: Rival) -> str:
+        """Who is ahead, and by how much."""
+        name, mine = rival.tenant.shown_name, rival.against.shown_name
+        if rival.key[0] != rival.own_key[0]:
+            return f"{name} is ahead: it is within its guarantee, {mine} is not"
+        if rival.key[1] != rival.own_key[1]:
+            return f"{name} is ahead: {mine} has weight 0 and is served last"
+        theirs = weighted_share(self.state, rival.tenant, rival.key)
+        own = weighted_share(self.state, rival.against, rival.own_key)
+        return f"{name} is ahead with a weighted share of {float(theirs):.1%}, {mine} has {float(own):.1%}"
 
     def _change(self, row: Row) -> str | None:
         """The smallest reduction of one resource that would make the pod fit a node now."""

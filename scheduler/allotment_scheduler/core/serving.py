@@ -106,6 +106,16 @@ class Serving:
                 heapq.heappush(heap, stall)
 
 
+def serving_key(state: ClusterState, tenant: Tenant, columns: Iterable[Column], unit: Unit | None) -> ServingKey:
+    """The key that a tenant is served by, under the share policy in force; `unit` is its candidate, if it has one."""
+    measure = state.measure
+    asks, pools = (unit.shape.asks, unit.shape.pools) if unit is not None else (None, ())
+    key = measure.key(tenant, columns, asks, pools)
+    if tenant.is_leaf or state.share_policy != "hdrf":
+        return key
+    return (key[0], key[1], measure.rescaled_points(tenant) * tenant.multiplier, key[3], key[4])
+
+
 def listing(state: ClusterState, propose: Callable[[Tenant], Unit | None]) -> list[Tenant]:
     """Leaves in the order in which they would be served next, suspended ones last: the tree walked depth first.
 
@@ -117,14 +127,12 @@ def listing(state: ClusterState, propose: Callable[[Tenant], Unit | None]) -> li
     def visit(tenant: Tenant) -> tuple[ServingKey, Unit | None, list[Tenant]]:
         if tenant.is_leaf:
             unit = None if tenant.suspended else propose(tenant)
-            asks = unit.asks if unit else None
-            pools = unit.shape.pools if unit else ()
-            return measure.key(tenant, measure.columns, asks, pools), unit, [tenant]
-        children = sorted((visit(child) for child in tenant.children), key=lambda child: (child[1] is None, child[0]))
-        unit = children[0][1]
+            return serving_key(state, tenant, measure.columns, unit), unit, [tenant]
+        children = sorted((visit(child) for child in tenant.children), key=lambda child: child[0])
+        unit = next((unit for _, unit, _ in children if unit is not None), None)
         leaves = [leaf for _, _, below in children for leaf in below]
         columns = measure.columns if unit is None else measure.used_or_asked(unit.leaf, unit.shape.asked)
-        return measure.key(tenant, columns, unit.asks if unit else None, unit.shape.pools if unit else ()), unit, leaves
+        return serving_key(state, tenant, columns, unit), unit, leaves
 
     for child in sorted((visit(child) for child in state.forest.root.children), key=lambda child: child[0]):
         order.extend(child[2])
