@@ -31,6 +31,7 @@ from allotment_scheduler.core.nodes import NodeSpec
 from allotment_scheduler.core.pods import PodKey, PodSpec
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.translation import cluster, storage
+from allotment_scheduler.translation.bindings import bound_spec
 from allotment_scheduler.translation.devices import Devices, claims_of_devices, holding
 from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec
 from allotment_scheduler.translation.scalars import seconds
@@ -140,6 +141,8 @@ class Picture:
         self._job_pods: dict[str, set[PodKey]] = {}
         self._gates = _Gates()
         self._said: dict[PodKey, Said] = {}
+        self._read: dict[PodKey, int] = {}
+        """Every waiting pod of ours: the generation in which it was last translated."""
         self._groups: dict[Key, PodGroup] = {}
         self._priorities: dict[str, int] = {}
         self._nodes: dict[str, NodeSpec] = {}
@@ -165,7 +168,7 @@ class Picture:
         if pod.spec.resource_claims:
             self.claimants[key] = pod
         try:
-            spec = self._translated(pod)
+            spec = self._bound(key, pod) or self._translated(pod)
         except QuantityError as error:
             self.pod_gone(key)
             self.invalid_pods[key] = str(error)
@@ -178,6 +181,7 @@ class Picture:
             if not spec.deleting and self._decided.is_leaving(key, uid):
                 spec = replace(spec, deleting=True)
         elif spec.ours:
+            self._read[key] = pod.metadata.generation
             self._listen(key, pod)
             spec = self._undecided(key, spec)
         self._apply(ev.PodSeen(spec))
@@ -190,6 +194,7 @@ class Picture:
         self._gates.own.discard(key)
         self.claimants.pop(key, None)
         self._said.pop(key, None)
+        self._read.pop(key, None)
         known = self.state.pods.get(key)
         if known is None:
             if event.succeeded and event.group is not None:
@@ -237,6 +242,17 @@ class Picture:
     def has_own_gates(self, key: PodKey) -> bool:
         """Whether the pod has scheduling gates."""
         return key in self._gates.own
+
+    def _bound(self, key: Key, pod: kube.Pod) -> PodSpec | None:
+        """A pod that waited and is bound now, by the short way; None where there is none."""
+        if not pod.spec.node_name or key not in self._read:
+            return None
+        generation, known = self._read.pop(key), self.state.pods.get(key)
+        if known is None or not generation or generation != pod.metadata.generation:
+            return None
+        if known.spec.owner_kind == "Job" and known.spec.owner not in self._jobs:
+            return None  # what its Job made of it may have changed
+        return bound_spec(known.spec, pod)
 
     def _translated(self, pod: kube.Pod) -> PodSpec:
         controller = pod.metadata.controller

@@ -4,6 +4,7 @@ Field meanings are those of kube-scheduler; where the API server fills in defaul
 the same defaults are taken here.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import product
 
@@ -70,7 +71,7 @@ def pod_spec(
         name=metadata.name,
         scheduling=_shared_spec(scheduling_spec(pod, needs)),
         uid=metadata.uid,
-        labels=_shared_labels(tuple(sorted(metadata.labels.items()))),
+        labels=shared_labels(metadata.labels),
         priority=spec.priority or 0,
         created=seconds(metadata.creation_timestamp),
         started=seconds(pod.status.start_time) if pod.status.start_time else None,
@@ -133,6 +134,11 @@ def scheduling_spec(pod: kube.Pod, needs: DeviceNeeds) -> SchedulingSpec:
 def _shared_spec(spec: SchedulingSpec) -> SchedulingSpec:
     """The first of all equal specs: pods of one controller share one object, and are compared by it."""
     return spec
+
+
+def shared_labels(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Labels as a `PodSpec` has them."""
+    return _shared_labels(tuple(sorted(labels.items())))
 
 
 @lru_cache(maxsize=16_384)
