@@ -85,8 +85,16 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     return Cluster(running.kubeconfig, tuple(running.specification.binaries["kubectl"]))
 
 
-LONGEST_FIRST = ("demo", "scheduler_live", "tenancy", "chart", "services_kafka", "services_cassandra", "local_cluster")
+LONGEST_FIRST = (
+    "demo",
+    *("admission", "tenancy", "chart"),
+    *("scheduler_live", "services_kafka", "services_cassandra", "local_cluster"),
+)
 """Folders that take long: begun first, so that no worker is left with one of them at the end."""
+
+ON_ONE_WORKER = {"admission": "chart", "tenancy": "chart"}
+"""Folders that install the chart, of which a cluster holds one; the tests of the chart itself then take it away, and
+whatever the worker runs next meets no policies."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -99,7 +107,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {folder: index for index, folder in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: (bool(item.get_closest_marker("real_node")), rank.get(_folder(item), len(rank))))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_folder(item)))
+        item.add_marker(pytest.mark.xdist_group(ON_ONE_WORKER.get(_folder(item), _folder(item))))
         fixtures = getattr(item, "fixturenames", ())
         if "cluster" in fixtures or "local_cluster" in fixtures:
             item.add_marker(pytest.mark.cluster)

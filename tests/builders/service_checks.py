@@ -12,15 +12,15 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from allotment_operator.plans.actions import Apply, Delete, Invoke, ObjectRef
-from builders.services import World
+from builders.services import World, all_actions
 
 
 def assert_settled(world: World) -> None:
     """Planning again changes nothing: what is applied is there already, and nothing is deleted or asked for."""
     before = copy.deepcopy(world.objects)
     outcome = world.plan()
-    assert not [action for action in outcome.actions if isinstance(action, Delete | Invoke)]
-    world.carry_out(outcome.actions)
+    assert not [action for action in all_actions(outcome) if isinstance(action, Delete | Invoke)]
+    world.carry_out(all_actions(outcome))
     for ref, each in world.objects.items():
         assert each == before.get(ref), f"{ref} would change again"
 

@@ -4,6 +4,7 @@ It stands in for the API server where a test is about plans: what a plan asks fo
 gone, Secrets are made by the operator's own code. It knows no schema and no defaults; the real server does.
 """
 
+import contextlib
 import copy
 import datetime as dt
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 
 from allotment_api.labels import API_VERSION
 from allotment_api.names import LabelSelector
+from allotment_kube.errors import RejectedError
 from allotment_operator.plans.actions import (
     Action,
     Apply,
@@ -74,6 +76,8 @@ class World:
         self.invoked: list[Invoke] = []
         self.deleted: list[ObjectRef] = []
         self.now = now
+        self.refused: frozenset[str] = frozenset()
+        """Kinds of objects that a policy refuses."""
         self._uids = 0
 
     @property
@@ -98,7 +102,7 @@ class World:
     def round(self) -> Outcome:
         """Plan, carry out, and write the status."""
         outcome = self.plan()
-        self.carry_out(outcome.actions)
+        self._execute(outcome)
         self.report(outcome)
         return outcome
 
@@ -128,13 +132,13 @@ class World:
 
     async def _perform(self, outcome: Outcome) -> None:
         seen = self.observed
-        self.carry_out(outcome.actions)
+        self._execute(outcome)
         for action in self._called(outcome):
             await self.kind.perform(self.resource, seen, action)
 
     @staticmethod
     def _called(outcome: Outcome) -> list[Invoke]:
-        return [action for action in outcome.actions if isinstance(action, Invoke)]
+        return [action for action in all_actions(outcome) if isinstance(action, Invoke)]
 
     def deploy(self, rounds: int = 4, health: Health | None = None) -> Outcome:
         """Run rounds, with the StatefulSet controller in between, until pods run; then once more."""
@@ -148,7 +152,7 @@ class World:
         """One step of taking the resource down."""
         outcome: Outcome | None = self.kind.release(self.resource, self.observed, now=self.now)
         if outcome is not None:
-            self.carry_out(outcome.actions)
+            self._execute(outcome)
             self.report(outcome)
             self._collect_garbage()
         return outcome
@@ -159,9 +163,18 @@ class World:
         kept = [each for each in before.get("conditions", []) if each["type"] not in said]
         self.manifest["status"] = {**before, **outcome.status, "conditions": [*kept, *said.values()]}
 
+    def _execute(self, outcome: Outcome) -> None:
+        """Carry out an outcome as the engine does: what fails in a lane ends that lane only."""
+        self.carry_out(outcome.actions)
+        for lane in outcome.lanes.values():
+            with contextlib.suppress(RejectedError):
+                self.carry_out(lane)
+
     def carry_out(self, actions: tuple[Action, ...]) -> None:
         for action in actions:
             match action:
+                case Apply(manifest) if manifest["kind"] in self.refused:
+                    raise RejectedError(f"a policy refuses {action.ref}")
                 case Apply(manifest):
                     self.put(manifest)
                 case Delete(ref, _):
@@ -255,6 +268,11 @@ class World:
             owners = self.objects[ref]["metadata"].get("ownerReferences", [])
             if owners and owners[0]["name"] not in names:
                 del self.objects[ref]
+
+
+def all_actions(outcome: Outcome) -> tuple[Action, ...]:
+    """Every action of an outcome, those of its lanes last."""
+    return (*outcome.actions, *(action for lane in outcome.lanes.values() for action in lane))
 
 
 def without_guarantee(tenant: TenantView) -> TenantView:

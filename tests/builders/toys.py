@@ -79,6 +79,8 @@ class ToyKind:
         self.health = health
         self.refuses = ""
         """The ConfigMap that is not let go of."""
+        self.trouble = ""
+        """What the plan itself says of the condition Degraded."""
 
     def plan(self, resource: Toy, observed: Observed, *, now: dt.datetime) -> Outcome:
         if resource.spec.broken:
@@ -102,7 +104,11 @@ class ToyKind:
         actions: list[Action] = [*([] if lanes else map(Apply, wanted)), *surplus]
         each = {ref.name: observed.children[ref]["data"]["number"] for ref in refs if ref in observed.children}
         again = None if there == len(refs) else 0.1
-        return Outcome(tuple(actions), (ready,), {"made": there, "each": each}, again, lanes)
+        trouble = self.trouble
+        degraded = condition(
+            ConditionType.DEGRADED, bool(trouble), "WaitingForPods", trouble or "No pod has failed.", now=now
+        )
+        return Outcome(tuple(actions), (ready, degraded), {"made": there, "each": each}, again, lanes)
 
     def note_failures(self, resource: Toy, outcome: Outcome, failures: Mapping[str, str]) -> Outcome:  # noqa: ARG002 - the protocol's
         each = outcome.status.get("each", {}) | dict.fromkeys(failures, "failed")

@@ -92,6 +92,12 @@ class TestARoundWithLanes:
         assert first is not None
         assert first < WAITING_SECONDS
 
+        bench.kind.trouble = "A pod has failed."
+        await bench.engine.reconcile(key)
+        said = bench.condition("a", "Degraded")
+        assert (said["reason"], said["message"][:38]) == ("WaitingForPods", "A pod has failed. 1 of 3 parts failed ")
+        bench.kind.trouble = ""
+
         bench.server.remove(CONFIG_MAPS, "a-1", "play")
         for _ in range(2):
             await bench.engine.reconcile(key)

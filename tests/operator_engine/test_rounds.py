@@ -175,6 +175,22 @@ class TestARound:
         assert bench.condition("bad", "Degraded")["status"] == "True"
         assert "fault of the operator" in bench.condition("bad", "Degraded")["message"]
 
+    async def test_that_fails_does_not_wipe_out_that_the_service_has_served_before(self) -> None:
+        """Plans know it from the reason alone; without it, an outage would be taken for a first start."""
+        bench = Workbench()
+        key = bench.put("a")
+        bench.kind.trouble = "0 of 1 pods serve."
+        await settle(bench, key)
+        bench.put("a", broken=True)
+
+        for _ in range(2):
+            with pytest.raises(KeyError):
+                await bench.engine.reconcile(key)
+
+        said = bench.condition("a", "Degraded")
+        assert (said["status"], said["reason"]) == ("True", "WaitingForPods")
+        assert "fault of the operator" in said["message"]
+
     async def test_of_one_service_too_many_makes_nothing_until_there_is_room(self) -> None:
         bench = Workbench(allowances=(room := Room()))
         key = bench.put("a")

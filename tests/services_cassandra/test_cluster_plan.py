@@ -216,6 +216,18 @@ def test_larger_volumes_are_asked_for_on_the_claims() -> None:
     assert sizes == {"200Gi"}
 
 
+def test_a_volume_that_may_not_grow_holds_up_no_restart() -> None:
+    world = deployed()
+    world.refused = frozenset({"PersistentVolumeClaim"})
+
+    world.edit(lambda spec: spec.update(storage={"size": "200Gi"}, config={"concurrent_reads": 16}))
+    world.round()
+    world.run_pods()
+    world.round()
+
+    assert [ref.kind for ref in world.deleted] == ["Pod"]
+
+
 def test_without_a_guarantee_the_pods_are_preemptible_and_the_condition_says_what_to_do() -> None:
     world = World(cluster_kind(), custom("CassandraCluster", "ledger"), tenant=without_guarantee(RETAIL))
     world.health = SERVES

@@ -230,6 +230,22 @@ def test_larger_volumes_are_asked_for_on_the_claims_and_the_template_stays() -> 
     assert world.of_kind("StatefulSet")["trades-main"]["spec"]["volumeClaimTemplates"] == template
 
 
+def test_a_volume_that_may_not_grow_holds_up_no_restart() -> None:
+    world = deployed()
+    world.refused = frozenset({"PersistentVolumeClaim"})
+    main = {"name": "main", "storage": {"size": "200Gi"}}
+
+    world.edit(lambda spec: spec.update(pools=[main], config={"log.retention.hours": 5}))
+    world.round()
+    world.run_pods()
+    world.round()
+
+    assert [ref.kind for ref in world.deleted] == ["Pod"]
+    assert {f"PersistentVolumeClaim payments/data-trades-main-{ordinal}" for ordinal in range(3)} <= {
+        *world.plan().lanes
+    }
+
+
 def test_a_cluster_made_again_takes_its_retained_volumes_over_with_their_ids() -> None:
     old = deployed(**copy.deepcopy(SEPARATE))
     while old.release() is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from allotment_api.conditions import Condition
 from allotment_api.names import LabelSelector
-from allotment_operator.plans.actions import Action, Manifest, ObjectRef
+from allotment_operator.plans.actions import Action, Apply, Manifest, ObjectRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +111,8 @@ class Outcome:
     status: Mapping[str, Any] = field(default_factory=dict)
     requeue_after: float | None = None
     lanes: Mapping[str, tuple[Action, ...]] = field(default_factory=dict)
+
+
+def apart(applied: Iterable[Apply]) -> dict[str, tuple[Action, ...]]:
+    """Return lanes of one object each, named after it: what may be refused for one holds up no other."""
+    return {str(each.ref): (each,) for each in applied}

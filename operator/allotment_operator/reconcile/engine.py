@@ -34,6 +34,7 @@ from allotment_operator.plans.outcome import Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner, strangers
 from allotment_operator.plans.release import all_claims, release
 from allotment_operator.reconcile.credentials import AuthorityMissingError
+from allotment_operator.reconcile.degraded import SUCCEEDED, failed_round, in_words, partly_failed, whole
 from allotment_operator.reconcile.executor import Executor
 from allotment_operator.reconcile.lanes import side_by_side
 from allotment_operator.reconcile.observer import Observer
@@ -167,17 +168,17 @@ class Engine:
             return await self._round(key, kind, resource, manifest)
         except (RejectedError, DeniedError, AuthorityMissingError, ServiceRefusedError) as error:
             # Waiting alone will not mend it: somebody must change the spec, a policy or a right.
-            await self._report(key, manifest, self._failure(error))
+            await self._report(key, manifest, self._failure(manifest, error))
             return WAITING_SECONDS
         except (ApiError, ServiceUnavailableError) as error:
-            await self._report(key, manifest, self._failure(error))
+            await self._report(key, manifest, self._failure(manifest, error))
             raise
         except KubernetesError:
             raise  # the Lease is lost, or the configuration: nothing of this resource
         except Exception as error:
             # A bug in one kind must show on its own resources, and nowhere else.
             text = f"{type(error).__name__}: {error}; this is a fault of the operator, see its log"
-            await self._report(key, manifest, [self._says(ConditionType.DEGRADED, True, Reason.ERROR, text)])
+            await self._report(key, manifest, [failed_round(manifest, Reason.ERROR, text, now=self._ports.clock())])
             raise
 
     async def release(self, key: Key) -> str | None:
@@ -209,7 +210,8 @@ class Engine:
         outcome, failures = await self._execute(outcome, key, kind, resource, seen=(manifest, observed))
         # Kinds share what is said of a deletion, and not every kind's status has all of it.
         fields = {name: value for name, value in outcome.status.items() if name in kind.status_fields}
-        said = (*outcome.conditions, *self._partly_failed(outcome, failures))
+        failed = partly_failed(failures, of=len(outcome.lanes), now=self._ports.clock())
+        said = (*outcome.conditions, failed) if failed else outcome.conditions
         await self._report(key, manifest, said, fields)
         return "; ".join(each.message for each in said) or "its objects are being deleted"
 
@@ -236,7 +238,7 @@ class Engine:
         tenant = self._ports.tenants.view(key.namespace) if key.namespace else None
         if tenant is not None and tenant.frozen:
             text = f"Nothing is changed while {tenant.frozen}"
-            await self._report(key, manifest, [self._says(ConditionType.DEGRADED, True, "TenantUnknown", text)])
+            await self._report(key, manifest, [failed_round(manifest, "TenantUnknown", text, now=self._ports.clock())])
             return WAITING_SECONDS
         observed = await self._observe(kind, resource, manifest)
         if too_many := self._excess(key, manifest, observed):
@@ -249,12 +251,14 @@ class Engine:
             for each in (
                 self._says(ConditionType.VALID, True, Reason.AS_EXPECTED, "The spec is valid."),
                 self._says(ConditionType.PAUSED, False, Reason.AS_EXPECTED, "The operator is at work."),
-                self._says(ConditionType.DEGRADED, False, Reason.AS_EXPECTED, _succeeded(observed)),
+                self._says(ConditionType.DEGRADED, False, Reason.AS_EXPECTED, SUCCEEDED),
                 *self._no_excess_any_more(manifest),
-                *self._partly_failed(outcome, failures),
                 *outcome.conditions,  # a plan's own word wins
             )
         }
+        said[ConditionType.DEGRADED] = whole(
+            said[ConditionType.DEGRADED], observed, failures, of=len(outcome.lanes), now=self._ports.clock()
+        )
         await self._report(key, manifest, said.values(), outcome.status)
         if failures and len(failures) == len(outcome.lanes):
             return max(WAITING_SECONDS, outcome.requeue_after or 0.0)  # what fails for all is no single lane's fault
@@ -298,7 +302,7 @@ class Engine:
 
         await run(outcome.actions)
         failed = await side_by_side(outcome.lanes, run)
-        failures = {name: _told(error) for name, error in failed.items()}
+        failures = {name: in_words(error) for name, error in failed.items()}
         if failures and isinstance(kind, Laned):
             outcome = kind.note_failures(resource, outcome, failures)
         return outcome, failures
@@ -382,51 +386,22 @@ class Engine:
             said.append(self._says(ConditionType.READY, False, Reason.INVALID_SPEC, "See the condition Valid."))
         return said
 
-    def _partly_failed(self, outcome: Outcome, failures: Mapping[str, str]) -> list[Condition]:
-        if not failures:
-            return []
-        told = "; ".join(f"{name}: {text}" for name, text in [*failures.items()][:_TOLD])
-        more = f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
-        text = f"{len(failures)} of {len(outcome.lanes)} parts failed and are tried again: {told}{more}"
-        return [self._says(ConditionType.DEGRADED, True, "PartlyFailed", text)]
-
-    def _failure(self, error: Exception) -> list[Condition]:
+    def _failure(self, manifest: Manifest, error: Exception) -> list[Condition]:
         reason = (error.reason if isinstance(error, ApiError) else "") or Reason.ERROR
-        return [self._says(ConditionType.DEGRADED, True, reason, str(error))]
+        return [failed_round(manifest, reason, str(error), now=self._ports.clock())]
 
     def _says(self, type_: str, status: bool | None, reason: str, message: str) -> Condition:  # noqa: FBT001 - an answer
         return condition(type_, status, reason, message[:32000], now=self._ports.clock())
 
 
-_TOLD = 5
-"""Failed lanes that a condition names."""
 _OUR_CONDITIONS = frozenset(each.value for each in ConditionType)
 _PAUSED = "spec.paused is true: the operator changes nothing until it is false again."
-
-
-def _told(error: Exception) -> str:
-    """Say what went wrong in a lane; what nobody expects is a fault of ours, and goes into the log in full."""
-    if isinstance(error, ApiError | AuthorityMissingError | ServiceRefusedError | ServiceUnavailableError):
-        return str(error)
-    _logger.error("a lane failed by a fault of the operator", exc_info=error)
-    return f"{type(error).__name__}: {error}; this is a fault of the operator, see its log"
 
 
 def _told_apart(owner: Owner, found: Mapping[ObjectRef, Manifest]) -> Observed:
     """Return what was found by an owner's labels, its own children apart from what only wears them."""
     foreign = strangers(owner, found)
     return Observed({ref: each for ref, each in found.items() if ref not in foreign}, strangers=foreign)
-
-
-def _succeeded(observed: Observed) -> str:
-    if not observed.strangers:
-        return "Every step of the last round succeeded."
-    names = ", ".join(map(str, sorted(observed.strangers)[:5]))
-    more = f" and {len(observed.strangers) - 5} more" if len(observed.strangers) > 5 else ""
-    return (
-        f"Every step of the last round succeeded. Left alone: {names}{more}, which the operator did not make but which "
-        "wear this resource's labels: take the labels off."
-    )
 
 
 def _version(manifest: Mapping[str, Any]) -> int:

@@ -6,9 +6,11 @@ Each object depends only on those before it:
     2. Services, network policy, disruption budget
     3. configuration and StatefulSets, once the certificate is there to be fingerprinted; nodes join one by one
     4. what is left over from former rounds goes
-    5. growth of volumes, which may be refused and must not hold up the rest
-    6. the next restart, if one is due and the ring can spare a node
-    7. Cassandra's own superuser is replaced
+    5. the next restart, if one is due and the ring can spare a node
+    6. Cassandra's own superuser is replaced
+
+A StorageClass may refuse the growth of volumes for ever. Each is a lane, so that none holds up a restart, and with it
+the renewal of the certificate.
 """
 
 import datetime as dt
@@ -21,7 +23,7 @@ from allotment_api.conditions import Reason
 from allotment_operator.plans.actions import Action, Apply, Invoke, ObjectRef
 from allotment_operator.plans.binding import binding_fields, password_binding
 from allotment_operator.plans.disruption import disruption_budget
-from allotment_operator.plans.outcome import Health, Observed, Outcome, TenantView
+from allotment_operator.plans.outcome import Health, Observed, Outcome, TenantView, apart
 from allotment_operator.plans.ownership import Owner, prune
 from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.rollout import Rollout, next_restart
@@ -70,7 +72,6 @@ class ClusterPlan:
             *map(Apply, self._network()),
             *map(Apply, workloads),
             *prune(self.observed.children, self._refs(workloads), kinds=_SWEPT),
-            *growth(self.observed, labels={}, size=self.spec.storage.size),
             *([rollout.restart] if rollout.restart else ()),
             *([Invoke(SECURE, self.names.cluster)] if self._to_be_secured() else ()),
         ]
@@ -87,6 +88,7 @@ class ClusterPlan:
             conditions=(*standing.conditions(now=now), self.preemption.condition(now=now)),
             status=self._status(standing),
             requeue_after=_SOON if waiting else None if settled else _LOOK_AGAIN,
+            lanes=apart(growth(self.observed, labels={}, size=self.spec.storage.size)),
         )
 
     def _complete(self, health: Health | None) -> Health | None:

@@ -6,8 +6,11 @@ Each object depends only on those before it:
     2. Services, network policy, disruption budget
     3. configuration and StatefulSets, once the certificates are there to be fingerprinted
     4. what is left over from former rounds goes
-    5. Services of external listeners, growth of volumes: both may be refused, and must not hold up the rest
-    6. the next restart, if one is due and the cluster can spare a node
+    5. the next restart, if one is due and the cluster can spare a node
+    6. the administrator's password, where the brokers refuse the one that is told
+
+A policy may refuse Services of external listeners, and a StorageClass the growth of volumes, for ever. Each is a lane,
+so that none holds up a restart, and with it the renewal of a certificate.
 """
 
 import datetime as dt
@@ -18,7 +21,7 @@ from allotment_api.kafka import KafkaCluster
 from allotment_api.labels import COMPONENT_LABEL, POOL_LABEL
 from allotment_operator.plans.actions import Action, Apply, Delete, EnsureCertificate, Invoke, Manifest, ObjectRef
 from allotment_operator.plans.disruption import disruption_budget
-from allotment_operator.plans.outcome import Observed, Outcome, TenantView, pod_is_ready
+from allotment_operator.plans.outcome import Observed, Outcome, TenantView, apart, pod_is_ready
 from allotment_operator.plans.ownership import Owner, prune
 from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.rollout import Rollout, next_restart
@@ -57,9 +60,8 @@ class ClusterPlan:
         workloads, waiting = self._workloads()
         rollout = self._rollout()
         shared = [*self._credentials(), *map(Apply, self._network())]
-        late = [*map(Apply, self._outside_services()), *self._growth()]
         restart = [rollout.restart] if rollout.restart else []
-        actions: list[Action] = [*shared, *map(Apply, workloads), *self._leftovers(workloads), *late, *restart]
+        actions: list[Action] = [*shared, *map(Apply, workloads), *self._leftovers(workloads), *restart]
         if self._admin_is_locked_out():
             actions.append(Invoke(SET_ADMIN_PASSWORD, self.names.binding))
         standing = Standing(
@@ -75,6 +77,7 @@ class ClusterPlan:
             conditions=(*standing.conditions(now=now), self.preemption.condition(now=now)),
             status=self._status(standing),
             requeue_after=_SOON if waiting else None if settled else _LOOK_AGAIN,
+            lanes=apart([*map(Apply, self._outside_services()), *self._growth()]),
         )
 
     def _credentials(self) -> Iterable[Action]:
