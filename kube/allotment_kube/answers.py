@@ -53,6 +53,9 @@ class Headers(Mapping[str, str]):
         return len(self._all())
 
 
+_NONE: Final = Headers(b"")
+
+
 class AnswerReader:
     """Reads one answer after the other; `feed` until it is true, take `code`, `headers` and `body`, then `begin`."""
 
@@ -64,7 +67,7 @@ class AnswerReader:
     def begin(self) -> None:
         """Expect a new answer."""
         self.code = 0
-        self.headers = Headers(b"")
+        self.headers = _NONE
         self.body = b""
         self.keeps_open = True
         """Whether the connection may be used again."""

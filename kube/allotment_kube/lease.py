@@ -27,8 +27,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -101,6 +100,24 @@ class _Sighting:
     at: float
 
 
+class _Write:
+    """One write under a lease. No generator: there is one for every pod that starts."""
+
+    __slots__ = ("_allowed", "_lease")
+
+    def __init__(self, lease: "Lease") -> None:
+        self._lease = lease
+        self._allowed = 0.0
+
+    def __enter__(self) -> float:
+        self._allowed = self._lease._begin_write()  # noqa: SLF001 - the two are one
+        return self._allowed
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._lease._broke_off(self._allowed)  # noqa: SLF001 - as above
+
+
 class Lease:
     """One process's part in the election for one Lease."""
 
@@ -146,22 +163,22 @@ class Lease:
         """Seconds until the deadline, 0 if it has passed."""
         return max(0.0, self.deadline() - self._clock()) if self.is_leader else 0.0
 
-    @contextmanager
-    def write(self) -> Iterator[float]:
+    def write(self) -> "_Write":
         """Leave for one write; yields the seconds it may take (a `Guard` for `Client.guarded`).
 
         Raises:
             LeadershipLostError: the lease is not held, or its renew deadline has passed.
         """
+        return _Write(self)
+
+    def _begin_write(self) -> float:
         if not self.is_leader:
             raise LeadershipLostError(f"{self.identity} does not hold the lease {self._name}")
-        allowed = self.settings.request_timeout
-        try:
-            yield allowed
-        except BaseException:
-            # It may still be under way in the server: nobody else may act before its time is over.
-            self._quiet_at = max(self._quiet_at, self._clock() + allowed)
-            raise
+        return self.settings.request_timeout
+
+    def _broke_off(self, allowed: float) -> None:
+        # It may still be under way in the server: nobody else may act before its time is over.
+        self._quiet_at = max(self._quiet_at, self._clock() + allowed)
 
     # Holding it
 

@@ -111,6 +111,7 @@ class Metrics:
         # Looking a child up by its labels costs more than counting: those of every request are kept.
         self._counted: dict[tuple[str, str, int], Counter] = {}
         self._timed: dict[tuple[str, str], Histogram] = {}
+        self._outcomes: dict[str, Histogram] = {}
         self.leader = Gauge(PREFIX + "leader", "1 while this process holds the Lease.", registry=registry)
         self.settings_good = Gauge(
             PREFIX + "settings_good", "0 while the settings file is wrong and the last good one in force.",
@@ -156,7 +157,10 @@ class Metrics:
 
     def bound(self, outcome: str, seconds: float) -> None:
         """Count one Binding."""
-        self._binding.labels(outcome).observe(seconds)
+        found = self._outcomes.get(outcome)
+        if found is None:
+            found = self._outcomes[outcome] = self._binding.labels(outcome)
+        found.observe(seconds)
 
     def started(self, seconds: float) -> None:
         """Count one pod seen bound."""
