@@ -210,7 +210,9 @@ def _held(rng: random.Random, free: list[tuple[str, str, str, str]]) -> Object:
 
 def _wanted(chance: "Chance", space: str) -> Object:
     rng = chance.rng
-    requests, names, has_all = [], [], False
+    requests: list[Object] = []
+    names: list[str] = []
+    has_all = False
     for number in range(rng.choice((1, 1, 1, 1, 2, 3))):
         name = f"r{number}"
         names.append(name)

@@ -5,10 +5,12 @@ order, requests in the claim's, alternatives in the request's, devices in the no
 taken. A request for all devices wants each that its filter selects, also those in use, and so fails while one is.
 
 Pure: what is free is an argument. The order of a node's devices decides which are given out, never whether it is
-possible. A search that has not ended after `MOST_STEPS` counts as failed: kube-scheduler gives up after ten seconds.
+possible. Devices that differ in nothing that is asked for are tried once. A search that is not done when its `Effort`
+is spent counts as failed, for nobody's claims may hold up everybody: kube-scheduler gives up after ten seconds.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from allotment_scheduler.core.devices import (
@@ -22,9 +24,24 @@ from allotment_scheduler.core.devices import (
     Wish,
 )
 
-MOST_STEPS: Final = 5_000
+MOST_STEPS: Final = 10_000
+"""Looks at a device that one search may take."""
+LEAST_STEPS: Final = 1_000
+"""The same, when many searches for the same claims were long."""
 Grants = tuple[tuple[Grant, ...], ...]
 """Of each claim, in the order of requests."""
+
+
+@dataclass(slots=True)
+class Effort:
+    """How many looks at devices the searches for one pod's claims may take together, over all nodes."""
+
+    left: int = 200_000
+
+    @property
+    def allowance(self) -> int:
+        """How many of them the next search may take."""
+        return min(max(self.left, LEAST_STEPS), MOST_STEPS)
 
 
 def allocate(
@@ -33,6 +50,7 @@ def allocate(
     taken: Collection[DeviceId] = (),
     *,
     selected: Mapping[Wish, Sequence[Device]] | None = None,
+    effort: Effort | None = None,
 ) -> Grants | None:
     """Devices for every claim, None if they cannot all be met.
 
@@ -41,11 +59,29 @@ def allocate(
         claims: of one pod, each with at least one request.
         taken: devices that others hold.
         selected: devices by wish, where that is known already.
+        effort: what this search and others may take.
     """
-    search = _Search(node, claims, taken, selected or {})
-    if not search.solve(0, 0):
-        return None
-    return tuple(map(tuple, search.grants))
+    effort = effort or Effort()
+    wanted = list(claims)
+    if sum(len(claim.requests) for claim in claims) > 1:  # what fails alone fails together, and is soon found out
+        parts = [[replace(claim, requests=(request,))] for claim in claims for request in claim.requests]
+        if any(_searched(node, part, taken, selected or {}, effort) is None for part in parts):
+            return None
+    return _searched(node, wanted, taken, selected or {}, effort)
+
+
+def _searched(
+    node: NodeDevices,
+    claims: list[DeviceClaim],
+    taken: Collection[DeviceId],
+    selected: Mapping[Wish, Sequence[Device]],
+    effort: Effort,
+) -> Grants | None:
+    search = _Search(node, claims, taken, selected)
+    search.most = effort.allowance
+    found = search.solve(0, 0)
+    effort.left -= search.steps
+    return tuple(map(tuple, search.grants)) if found else None
 
 
 def selected_by(node: NodeDevices, wish: Wish) -> tuple[Device, ...]:
@@ -74,6 +110,7 @@ class _Search:
         """How many claims of this pod have a device: more than one only with administrative access."""
         self.kinds: dict[DeviceId, object] = {}
         self.steps = 0
+        self.most = MOST_STEPS
 
     def solve(self, claim: int, request: int) -> bool:
         """Meet everything from a request on."""
@@ -109,8 +146,7 @@ class _Search:
             device = usable[position]
             if failed and self._kind(device) in failed:
                 continue
-            self.steps += 1
-            if self.steps > MOST_STEPS:
+            if self.steps > self.most:
                 return False
             self._give(claim, wish, device)
             rest = usable[position + 1 :]
@@ -140,6 +176,7 @@ class _Search:
         return found, self.given.get(device.id, 0)
 
     def _is_free(self, claim: int, wish: Wish, device: Device) -> bool:
+        self.steps += 1
         if wish.monitors:
             if any(grant.device == device.id for grant in self.grants[claim]):
                 return False

@@ -46,6 +46,8 @@ def _check_nodes(state: ClusterState) -> None:
         state.counters.recount(counter)
         if (kept != counter.counts).any() or total != counter.total:
             raise InvariantError(f"the count of {counter.key} has drifted")
+    if (drifted := state.counters.devices.drifted()) is not None:
+        raise InvariantError(f"whether device {'/'.join(drifted)} is taken has drifted")
 
 
 def _check_tenants(state: ClusterState) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from allotment_scheduler.core.allocation import Grants, allocate, selected_by
+from allotment_scheduler.core.allocation import Effort, Grants, allocate, selected_by
 from allotment_scheduler.core.attachments import Attachments
 from allotment_scheduler.core.devices import ClaimKey, Device, DeviceClaim, DeviceId, Grant, Holding, NodeDevices, Wish
 from allotment_scheduler.core.nodes import BoolVector, Nodes
@@ -268,6 +268,18 @@ class DeviceUse:
         for pod in fresh:
             self.count(pod, 1)
 
+    def drifted(self) -> DeviceId | None:
+        """A device whose count differs from what holdings and assumptions say, None if there is none."""
+        total: dict[DeviceId, int] = {}
+        lists = [list(holding.devices) for holding in self.storage.holdings.values() if not self._is_free(holding)]
+        lists += [list(_exclusive(grants)) for it in self._assumed.values() for grants in it.grants.values()]
+        lists += [list(_exclusive(shared.grants)) for shared in self._shared.values()]
+        for devices in lists:
+            for device in devices:
+                total[device] = total.get(device, 0) + 1
+        both = total.keys() | self._taken.keys()
+        return next((it for it in sorted(both) if total.get(it, 0) != self._taken.get(it, 0)), None)
+
     # --- answers ------------------------------------------------------------------------------------------------
 
     def _devices(self, index: int) -> NodeDevices:
@@ -285,7 +297,7 @@ class DeviceUse:
             return set(self._taken)
         return {device for device, count in self._taken.items() if count > own.get(device, 0)}
 
-    def grants(self, claims: Iterable[DeviceClaim], index: int) -> Grants | None:
+    def grants(self, claims: Iterable[DeviceClaim], index: int, effort: Effort | None = None) -> Grants | None:
         """Devices of a node for those claims that nobody was given devices for; None if they cannot all be met."""
         wanted = []
         name = self.nodes.ordered[index].spec.name
@@ -301,7 +313,7 @@ class DeviceUse:
         blocked = {device.id for device in here.devices if device.id in self._taken}
         if blocked and any(claim.key in self.storage.holdings for claim in wanted if claim.key is not None):
             blocked &= self._blocked(wanted)
-        return allocate(here, wanted, blocked, selected=self._matches(wanted, index))
+        return allocate(here, wanted, blocked, selected=self._matches(wanted, index), effort=effort)
 
     def _matches(self, claims: Iterable[DeviceClaim], index: int) -> dict[Wish, tuple[Device, ...]]:
         found: dict[Wish, tuple[Device, ...]] = {}
@@ -324,18 +336,15 @@ class DeviceUse:
         found = self._possible.get(klass.id)
         if found is None:
             claims = [claim for claim in klass.spec.devices if claim.requests]
-            count = len(self.nodes.ordered)
-            found = np.fromiter(
-                (
-                    not claims
-                    or allocate(self._devices(index), claims, selected=self._matches(claims, index)) is not None
-                    for index in range(count)
-                ),
-                dtype=np.bool_,
-                count=count,
-            )
+            effort = Effort()
+            verdicts = [not claims or self._could(claims, index, effort) for index in range(len(self.nodes.ordered))]
+            found = np.array(verdicts, dtype=np.bool_)
             self._possible[klass.id] = found
         return found
+
+    def _could(self, claims: list[DeviceClaim], index: int, effort: Effort) -> bool:
+        matches = self._matches(claims, index)
+        return allocate(self._devices(index), claims, selected=matches, effort=effort) is not None
 
     def demand(self, klass: PodClass) -> "DeviceDemand | None":
         """What a class demands of the devices that are free; None where it has what it needs."""
@@ -372,8 +381,9 @@ class DeviceDemand:
         else:
             asked = set(use.log[self._cursor :]) if self._cursor < len(use.log) else ()
         self._cursor = len(use.log)
+        effort = Effort()
         for index in asked:
-            self._fits[index] = self.possible[index] and use.grants(self.claims, index) is not None
+            self._fits[index] = self.possible[index] and use.grants(self.claims, index, effort) is not None
         return self._fits
 
 
