@@ -3,37 +3,31 @@
 Two pools. Calls share `connections` kept-alive connections, which is also the bound on requests in flight; streams and
 WebSockets, which hold a connection for minutes, have a pool without a limit, so that watches never starve bindings.
 Calls are many and small, and aiohttp would cost most of a scheduler's processor time on them; streams are few. Where a
-proxy is configured, aiohttp carries the calls as well: it knows how to tunnel.
+proxy is configured, aiohttp carries the calls as well (all in `streams`).
 
 What is fixed per identity is built once: headers per content type and the TLS context. Answers are asked for
 uncompressed: inside a cluster network gzip costs both sides more time than it saves.
-
-Exceptions of aiohttp end here: their `repr` may hold headers or a proxy's password, so they are not chained.
 """
 
-import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
-
-import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
 
 from .configuration import Configuration
 from .credentials import Identity
-from .errors import ConfigurationError, OutcomeUnknownError, UnreachableError, error_from_response
+from .errors import ConfigurationError, OutcomeUnknownError, UnreachableError
 from .tls import TlsContexts
 from .transport import Observer, Request, Response, Stream, WebSocket
 from .wires import BrokenError, LateError, UnsentError, Wires
 
+if TYPE_CHECKING:
+    from .streams import AiohttpStream, Sessions
+
 DEFAULT_CONNECTIONS: Final = 64
 _IDEMPOTENT: Final = frozenset({"GET", "PUT", "DELETE"})
-_STREAM_BUFFER: Final = 1 << 18  # bytes read ahead of a watch's consumer before TCP pushes back
 
 
 class HttpTransport:
@@ -62,11 +56,11 @@ class HttpTransport:
             ("User-Agent", user_agent),
             *configuration.impersonation.headers(),
         ]
-        self._headers: dict[str, CIMultiDict[str]] = {}
+        self._headers: dict[str, list[tuple[str, str]]] = {}
         self._heads: dict[str, bytes] = {}
         self._headers_identity: Identity | None = None
         self._connections = connections
-        self._sessions: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
+        self._sessions: Sessions | None = None
         parts = urlsplit(self._base)
         self._prefix = parts.path.rstrip("/")
         self._host = parts.netloc.rpartition("@")[2]
@@ -93,8 +87,7 @@ class HttpTransport:
     async def close(self) -> None:
         """Close all connections; requests in flight fail."""
         if self._sessions is not None:
-            for session in self._sessions:
-                await session.close()
+            await self._sessions.close()
             self._sessions = None
         if self._wires is not None:
             await self._wires.close()
@@ -116,7 +109,7 @@ class HttpTransport:
     async def _direct(self, request: Request, identity: Identity) -> Response:
         if self._wires is None:
             self._wires = self._wires_to_server()
-        context = self._tls.context(identity.key_pair) if self._tls is not None else None
+        context = self._context(identity)
         try:
             answer = await self._wires.exchange(
                 self._written(request, identity),
@@ -127,9 +120,7 @@ class HttpTransport:
         except LateError:
             raise OutcomeUnknownError(f"no answer within {request.timeout:g} s", request=request.line) from None
         except (UnsentError, BrokenError) as error:
-            if self._tls is not None:
-                # A rotated CA fails the handshake, an expired certificate the first read: try with the new files.
-                self._tls.refresh()
+            self._distrust()
             if isinstance(error, UnsentError):
                 raise UnreachableError(self._no_connection(error), request=request.line) from None
             raise OutcomeUnknownError(f"the connection broke: {_plain(error)}", request=request.line) from None
@@ -164,18 +155,14 @@ class HttpTransport:
         headers = self._headers_for(identity, content_type)
         head = self._heads.get(content_type)
         if head is None:
-            lines = [f"Host: {self._host}", *(f"{name}: {value}" for name, value in headers.items())]
+            lines = [f"Host: {self._host}", *(f"{name}: {value}" for name, value in headers)]
             if any("\r" in line or "\n" in line for line in lines):
                 raise ConfigurationError("a credential or a name to impersonate holds a line break")
             head = self._heads[content_type] = "".join(f"{line}\r\n" for line in lines).encode()
         return head
 
     async def _proxied(self, request: Request, identity: Identity) -> Response:
-        try:
-            async with self._request(self._pools()[0], request, identity, _call_timeout(request.timeout)) as answer:
-                return Response(answer.status, answer.headers, await answer.read())
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._translated(error, request) from None
+        return await self._opened().call(request, self._headers_of(request, identity), self._context(identity))
 
     @asynccontextmanager
     async def _open_stream(self, request: Request) -> AsyncIterator[Stream]:
@@ -183,59 +170,66 @@ class HttpTransport:
         started = self._clock()
         answer = await self._begin_stream(request, identity)
         try:
-            if answer.status == 401:
+            if answer.code == 401:
                 fresh = await self._renew(identity)
                 if fresh is not None:
                     answer.close()
                     answer = await self._begin_stream(request, fresh)
             if self._observer is not None:
                 self._observer.observe(
-                    method="WATCH", label=request.label, code=answer.status, seconds=self._clock() - started
+                    method="WATCH", label=request.label, code=answer.code, seconds=self._clock() - started
                 )
-            yield _AiohttpStream(answer, request)
+            yield answer
         finally:
             answer.close()
 
-    async def _begin_stream(self, request: Request, identity: Identity) -> aiohttp.ClientResponse:
-        # The timeout covers connecting and the headers; silence afterwards is the watcher's to judge.
-        try:
-            async with asyncio.timeout(request.timeout):
-                return await self._request(self._pools()[1], request, identity, _UNLIMITED)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._translated(error, request) from None
+    async def _begin_stream(self, request: Request, identity: Identity) -> "AiohttpStream":
+        return await self._opened().begin(request, self._headers_of(request, identity), self._context(identity))
 
-    def _request(
-        self,
-        session: aiohttp.ClientSession,
-        request: Request,
-        identity: Identity,
-        timeout: aiohttp.ClientTimeout,
-    ) -> "aiohttp.client._RequestContextManager":
-        target = f"{self._base}{request.path}?{request.query}" if request.query else self._base + request.path
-        return session.request(
-            request.method,
-            URL(target, encoded=True),
-            data=request.body,
-            headers=self._headers_for(identity, request.content_type if request.body is not None else ""),
-            ssl=self._tls.context(identity.key_pair) if self._tls is not None else True,
-            server_hostname=self._server_name,
-            proxy=self._proxy,
-            timeout=timeout,
-            allow_redirects=False,
-        )
+    @asynccontextmanager
+    async def _open_websocket(self, request: Request, subprotocols: Sequence[str]) -> AsyncIterator[WebSocket]:
+        identity = self._credentials.current() or await self._credentials.obtain(rejected=None)
+        headers = self._headers_for(identity, "")
+        async with self._opened().websocket(request, headers, self._context(identity), subprotocols) as socket:
+            yield socket
 
-    def _headers_for(self, identity: Identity, content_type: str) -> CIMultiDict[str]:
+    def _opened(self) -> "Sessions":
+        # Built on first use: it belongs to the running loop.
+        if self._sessions is None:
+            from .streams import Sessions  # noqa: PLC0415 - the module says why
+
+            self._sessions = Sessions(
+                self._base,
+                connections=self._connections,
+                server_name=self._server_name,
+                proxy=self._proxy,
+                broken=self._distrust,
+            )
+        return self._sessions
+
+    def _context(self, identity: Identity) -> ssl.SSLContext | None:
+        return self._tls.context(identity.key_pair) if self._tls is not None else None
+
+    def _distrust(self) -> None:
+        # A rotated CA fails the handshake, an expired certificate the first read: the next attempt sees new files.
+        if self._tls is not None:
+            self._tls.refresh()
+
+    def _headers_of(self, request: Request, identity: Identity) -> list[tuple[str, str]]:
+        return self._headers_for(identity, request.content_type if request.body is not None else "")
+
+    def _headers_for(self, identity: Identity, content_type: str) -> list[tuple[str, str]]:
         if identity is not self._headers_identity:
             self._headers = {}
             self._heads = {}
             self._headers_identity = identity
         headers = self._headers.get(content_type)
         if headers is None:
-            headers = CIMultiDict(self._fixed_headers)
+            headers = [*self._fixed_headers]
             if identity.authorization:
-                headers["Authorization"] = identity.authorization
+                headers.append(("Authorization", identity.authorization))
             if content_type:
-                headers["Content-Type"] = content_type
+                headers.append(("Content-Type", content_type))
             self._headers[content_type] = headers
         return headers
 
@@ -244,119 +238,6 @@ class HttpTransport:
         fresh = await self._credentials.obtain(rejected=rejected)
         rotated = self._tls is not None and self._tls.refresh()
         return fresh if rotated or fresh is not rejected else None
-
-    def _pools(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
-        # Built on first use: a session belongs to the running loop.
-        if self._sessions is None:
-            self._sessions = (self._session(self._connections), self._session(0))
-        return self._sessions
-
-    def _session(self, limit: int) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=limit, keepalive_timeout=60.0)
-        return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=_STREAM_BUFFER
-        )
-
-    def _translated(
-        self, error: Exception, request: Request
-    ) -> UnreachableError | OutcomeUnknownError | ConfigurationError:
-        if self._tls is not None and not isinstance(error, TimeoutError):
-            # A rotated CA fails the handshake, an expired certificate the first read: the next attempt sees new files.
-            self._tls.refresh()
-        if isinstance(error, aiohttp.InvalidURL):
-            return ConfigurationError(f"the server's address {self._base!r} is not a URL")
-        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-            return UnreachableError(f"TLS to {self._base} failed: {_plain(error)}", request=request.line)
-        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            reason = "no answer in time" if isinstance(error, TimeoutError) else _plain(error)
-            return UnreachableError(f"no connection to {self._base}: {reason}", request=request.line)
-        if isinstance(error, TimeoutError):
-            return OutcomeUnknownError(f"no answer within {request.timeout:g} s", request=request.line)
-        return OutcomeUnknownError(f"the connection broke: {_plain(error)}", request=request.line)
-
-    @asynccontextmanager
-    async def _open_websocket(self, request: Request, subprotocols: Sequence[str]) -> AsyncIterator[WebSocket]:
-        identity = self._credentials.current() or await self._credentials.obtain(rejected=None)
-        target = f"{self._base}{request.path}?{request.query}" if request.query else self._base + request.path
-        try:
-            async with asyncio.timeout(request.timeout):
-                socket = await self._pools()[1].ws_connect(
-                    URL(target, encoded=True),
-                    protocols=subprotocols,
-                    headers=self._headers_for(identity, ""),
-                    ssl=self._tls.context(identity.key_pair) if self._tls is not None else True,
-                    server_hostname=self._server_name,
-                    proxy=self._proxy,
-                    max_msg_size=0,
-                )
-        except aiohttp.WSServerHandshakeError as error:
-            # Its repr holds our Authorization header. The handshake's error body is not given to us by aiohttp.
-            headers: Mapping[str, str] = error.headers or CIMultiDict()
-            raise error_from_response(error.status, b"", headers, request.line) from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._translated(error, request) from None
-        try:
-            yield _AiohttpWebSocket(socket, request)
-        finally:
-            await socket.close()
-
-
-class _AiohttpStream:
-    """An aiohttp response as a `Stream`."""
-
-    def __init__(self, answer: aiohttp.ClientResponse, request: Request) -> None:
-        self._answer = answer
-        self._request = request
-
-    @property
-    def code(self) -> int:
-        return self._answer.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._answer.headers
-
-    async def read(self) -> bytes:
-        try:
-            return await self._answer.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise OutcomeUnknownError(f"the stream broke: {_plain(error)}", request=self._request.line) from None
-
-
-class _AiohttpWebSocket:
-    """An aiohttp WebSocket as a `WebSocket`."""
-
-    def __init__(self, socket: "aiohttp.ClientWebSocketResponse[bool]", request: Request) -> None:
-        self._socket = socket
-        self._request = request
-
-    @property
-    def subprotocol(self) -> str:
-        return self._socket.protocol or ""
-
-    async def send(self, message: bytes) -> None:
-        try:
-            await self._socket.send_bytes(message)
-        except (aiohttp.ClientError, OSError) as error:
-            raise OutcomeUnknownError(f"the stream broke: {_plain(error)}", request=self._request.line) from None
-
-    async def receive(self) -> bytes | None:
-        message = await self._socket.receive()
-        if message.type is aiohttp.WSMsgType.BINARY:
-            return bytes(message.data)
-        if message.type is aiohttp.WSMsgType.TEXT:
-            return str(message.data).encode()
-        if message.type is aiohttp.WSMsgType.ERROR:
-            raise OutcomeUnknownError("the stream broke", request=self._request.line)
-        return None
-
-
-_UNLIMITED: Final = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
-
-
-@lru_cache(maxsize=256)
-def _call_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=seconds, sock_connect=min(10.0, seconds))
 
 
 def _plain(error: BaseException) -> str:

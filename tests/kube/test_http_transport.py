@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,3 +168,10 @@ async def test_a_credential_that_stays_bad_is_unauthorized_and_unseen() -> None:
 
     assert "s3cret" not in str(raised.value) + repr(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_aiohttp_is_imported_by_who_opens_a_stream_only() -> None:
+    program = "import sys, allotment_kube; print('aiohttp' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"
