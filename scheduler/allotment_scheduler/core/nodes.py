@@ -95,6 +95,8 @@ class Nodes:
         """Moves when indexes, labels, taints or sizes change: whatever was computed per node is stale."""
         self.touched: list[int] = []
         """Indexes whose free room changed, in order; readers keep a cursor into it."""
+        self.released = 0
+        """How often room was given back: while it stands still, room has only shrunk."""
         self.ready: BoolVector = np.zeros(0, dtype=np.bool_)
         self.schedulable: BoolVector = np.zeros(0, dtype=np.bool_)
         self.resumed: BoolVector = np.zeros(0, dtype=np.bool_)
@@ -167,6 +169,8 @@ class Nodes:
         for column, amount in amounts:
             free[column, index] -= sign * amount
         self.touched.append(index)
+        if sign < 0:
+            self.released += 1
 
     def _pool_of(self, spec: NodeSpec) -> str:
         for name in sorted(self.pools):

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from allotment_scheduler.core.attachments import DEVICES
 from allotment_scheduler.core.filters.nodes import term_mask
 from allotment_scheduler.core.filters.topology import normalised
-from allotment_scheduler.core.nodes import BoolVector, Nodes
+from allotment_scheduler.core.nodes import BoolVector, IntMatrix, Nodes
 from allotment_scheduler.core.pods import PodClass
 from allotment_scheduler.core.resources import Amounts, Column
 from allotment_scheduler.core.selectors import untolerated
@@ -99,26 +99,41 @@ class ScoreBasis:
             score += 3 * normalised(-disliked, feasible)
         return score
 
-    def profile(self, room: list[int]) -> tuple[float, list[float]]:
-        """How much one node has left, as a mean fraction of the totals, and the shape of it; `room` by column."""
-        fractions = [room[column] * inverse if room[column] > 0 else 0.0 for column, inverse in self.weighed]
-        top = max(fractions, default=0.0)
-        left = sum(fractions) / max(len(fractions), 1)
-        return left, [fraction / top for fraction in fractions] if top > 0 else fractions
-
     def steps(self, asks: Amounts) -> float:
         """Steps per unit of difference in shape; none for GPU pods, for which packing alone decides."""
         return 0.0 if any(column in self.gpu_columns for column, _ in asks) else STEPS
 
-    def room(self, shape: Floats, steps: float, free: npt.NDArray[np.int64]) -> Floats:
+    def room(self, shape: Floats, steps: float, free: IntMatrix) -> Floats:
         """The part that changes with every start, for one request over all nodes.
 
-        Shapes: `shape` [resource], `free` [resource x node], both restricted to the shared columns.
+        `shape` is by shared resource, `free` [resource x node] by column.
         """
-        fractions = np.maximum(free, 0) * self.inverse[:, None]
-        distance = np.abs(shape[:, None] - scaled(fractions)).sum(axis=0)
-        left = fractions.sum(axis=0) / max(len(self.inverse), 1)
-        score: Floats = self.direction * left - np.floor(distance * steps)
+        fractions = [np.maximum(free[column], 0) * inverse for column, inverse in self.weighed]
+        top = np.zeros(free.shape[1])
+        for fraction in fractions:
+            np.maximum(top, fraction, out=top)
+        top[top == 0] = 1.0
+        left, distance = np.zeros(free.shape[1]), np.zeros(free.shape[1])
+        for part, fraction in zip(shape.tolist(), fractions, strict=True):
+            left += fraction
+            distance += np.abs(part - fraction / top)
+        score: Floats = self.direction * (left / max(len(fractions), 1)) - np.floor(distance * steps)
+        return score
+
+    def rooms(self, shapes: Floats, steps: Floats, room: list[int], direction: float) -> Floats:
+        """The same for many requests on one node: the same numbers, added up in the same order.
+
+        `shapes` is [shared resource x request], `room` the node's by column, `direction` the node's.
+        """
+        fractions = [room[column] * inverse if room[column] > 0 else 0.0 for column, inverse in self.weighed]
+        top = max(fractions, default=0.0) or 1.0
+        left, distance = 0.0, np.zeros(len(steps))
+        for parts, fraction in zip(shapes, fractions, strict=True):
+            left += fraction
+            distance += np.abs(parts - fraction / top)
+        distance *= steps
+        np.floor(distance, out=distance)
+        score: Floats = direction * (left / max(len(fractions), 1)) - distance
         return score
 
 
