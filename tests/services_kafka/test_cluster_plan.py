@@ -246,6 +246,24 @@ def test_a_volume_that_may_not_grow_holds_up_no_restart() -> None:
     }
 
 
+def test_a_volume_that_grows_says_how_far_it_is_and_what_it_waits_for() -> None:
+    world = deployed(pools=[{"name": "main", "storage": {"size": "200Gi"}}])
+    claims = [*world.of_kind("PersistentVolumeClaim").values()]
+    assert world.condition("Progressing")["status"] == "False"
+    for claim in claims:
+        claim["status"]["capacity"] = {"storage": "200Gi"}
+    pending = {"type": "FileSystemResizePending", "status": "True", "message": "waiting for the node to resize it"}
+    claims[0]["status"] |= {"capacity": {"storage": "100Gi"}, "conditions": [pending]}
+
+    world.round()
+
+    assert world.condition("Ready")["status"] == "True"
+    assert (world.condition("Progressing")["status"], world.condition("Progressing")["message"]) == (
+        "True",
+        "A volume grows: data-trades-main-0 has 100Gi of 200Gi (waiting for the node to resize it).",
+    )
+
+
 def test_a_cluster_made_again_takes_its_retained_volumes_over_with_their_ids() -> None:
     old = deployed(**copy.deepcopy(SEPARATE))
     while old.release() is not None:

@@ -2,7 +2,8 @@
 
 A StatefulSet's claim templates cannot change once it exists. So a larger size is written to the claims themselves,
 pod by pod, whether the pod runs or not (a full disk is why one grows it), and the template keeps its first size. A
-pod added later gets the template's size, and its claim grows in the next round.
+pod added later gets the template's size, and its claim grows in the next round. How far a volume is, or what keeps it
+from growing, only its claim's status tells: storage drivers take minutes, and some wait for the pod's restart.
 """
 
 from collections.abc import Mapping
@@ -76,6 +77,18 @@ def growth(observed: Observed, *, labels: Mapping[str, str], size: Quantity) -> 
     ]
 
 
+def growing(observed: Observed) -> str:
+    """Say which volumes are not yet as large as asked for, and what Kubernetes says of it; empty where all are."""
+    late = [claim for claim in claims(observed, labels={}) if (size := _capacity(claim)) and size < requested(claim)]
+    if not late:
+        return ""
+    first = late[0]
+    said = [each["message"] for each in first["status"].get("conditions") or () if each.get("message")]
+    count = f"{len(late)} volumes grow" if len(late) > 1 else "A volume grows"
+    text = f"{count}: {first['metadata']['name']} has {_capacity(first)} of {requested(first)}"
+    return f"{text} ({'; '.join(said)})."[:1000] if said else f"{text}."
+
+
 def claims(observed: Observed, *, labels: Mapping[str, str]) -> list[Manifest]:
     """Return the live claims with these labels."""
     return [
@@ -88,6 +101,11 @@ def claims(observed: Observed, *, labels: Mapping[str, str]) -> list[Manifest]:
 def requested(claim: Manifest) -> Quantity:
     """Return the size that a claim asks for."""
     return quantity(claim["spec"]["resources"]["requests"]["storage"])
+
+
+def _capacity(claim: Manifest) -> Quantity | None:
+    size = ((claim.get("status") or {}).get("capacity") or {}).get("storage")
+    return quantity(size) if size else None
 
 
 def _bound(claim: Manifest) -> bool:

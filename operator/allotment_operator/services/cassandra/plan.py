@@ -28,7 +28,7 @@ from allotment_operator.plans.ownership import Owner, prune
 from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.rollout import Rollout, next_restart
 from allotment_operator.plans.service_status import Standing, was_ready
-from allotment_operator.plans.storage import growth
+from allotment_operator.plans.storage import growing, growth
 from allotment_operator.plans.workload import fingerprint
 from allotment_operator.services.cassandra import configuration, network, tls
 from allotment_operator.services.cassandra.health import DEFAULT_PASSWORD, LOGIN_REFUSED, SECURED
@@ -79,7 +79,7 @@ class ClusterPlan:
             observed=replace(self.observed, health=self._complete(self.observed.health)),
             wanted=self.ring.wanted,
             rollout=rollout,
-            waiting=waiting or self.ring.waiting or self.ring.kept,
+            waiting=waiting or self.ring.waiting or self.ring.kept or growing(self.observed),
             deployed=self.deployed,
         )
         settled = standing.usable and standing.ready == standing.wanted and not rollout.outdated

@@ -9,6 +9,7 @@ and node, and the intent last.
 import base64
 import datetime as dt
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -29,6 +30,8 @@ from allotment_operator.services.jenkins.controller import Address, Controller, 
 from allotment_operator.services.jenkins.destination import DestinationRefusedError
 from allotment_operator.services.jenkins.sizing import Agent, Decision, Pod, Shape, decide, orphans
 from allotment_operator.services.jenkins.snapshot import Snapshot
+
+_logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 3.0
 NOTED_SECONDS: Final = 0.1
@@ -108,6 +111,10 @@ class JenkinsAgentPools:
         noted = [agent.name for agent in _agents(resource)]
         since = resource.metadata.deletion_timestamp
         given_up = since is not None and (now - since).total_seconds() > GIVE_UP_SECONDS
+        if noted and given_up:
+            _logger.warning(
+                "given up: %s and %d more may be left on %s", noted[0], len(noted) - 1, resource.spec.jenkins.url
+            )
         if not noted or given_up:
             return None
         message = f"Being deleted: {len(noted)} nodes are being removed from the controller"

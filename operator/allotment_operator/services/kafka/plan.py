@@ -26,7 +26,7 @@ from allotment_operator.plans.ownership import Owner, prune
 from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.rollout import Rollout, next_restart
 from allotment_operator.plans.service_status import Standing, was_ready
-from allotment_operator.plans.storage import growth
+from allotment_operator.plans.storage import growing, growth
 from allotment_operator.plans.workload import fingerprint
 from allotment_operator.services.kafka import binding, configuration, external, network, tls
 from allotment_operator.services.kafka.names import Names
@@ -68,7 +68,7 @@ class ClusterPlan:
             observed=self.observed,
             wanted=self.topology.replicas,
             rollout=rollout,
-            waiting=waiting or self.topology.kept or self._waiting_outside(),
+            waiting=waiting or self.topology.kept or self._waiting_outside() or growing(self.observed),
             deployed=was_ready(self.status.conditions if self.status else ()),
         )
         settled = standing.usable and standing.ready == standing.wanted and not rollout.outdated
