@@ -3,9 +3,9 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +32,13 @@ def lease(account: str) -> dict[str, Any]:
     }
 
 
+def give_back_lease(admin: Actor, account: str = "allotment-scheduler") -> None:
+    """As if the holder had ended in good order; a Lease that is missing would have to be waited for."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{account}"
+    change = {"spec": {"holderIdentity": ""}}
+    admin.request("PATCH", path, change, content_type="application/merge-patch+json")
+
+
 def kubeconfig_of_account(admin_kubeconfig: Path, admin: Actor, folder: Path, *, account: str) -> Path:
     """Write a kubeconfig whose only credential is a fresh token of the ServiceAccount."""
     path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
@@ -54,12 +61,6 @@ def kubeconfig_of_account(admin_kubeconfig: Path, admin: Actor, folder: Path, *,
     return target
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class ProgramProcess:
     """Starts, kills and restarts one of the two programs; `settings` are those of its file."""
@@ -67,8 +68,13 @@ class ProgramProcess:
     kubeconfig: Path
     log: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
-    port: int = field(default_factory=_free_port)
+    supervised: bool = False
+    """Whether it is started again when it loses its Lease, as by a kubelet: a busy machine may be late to renew."""
     process: subprocess.Popen[bytes] | None = None
+    _hand: threading.RLock = field(default_factory=threading.RLock)
+    """Whoever starts or ends it holds this."""
+    _heard: tuple[int, int] = (0, 0)
+    """A process, and its port."""
 
     account: ClassVar[str]
     module: ClassVar[str]
@@ -76,23 +82,48 @@ class ProgramProcess:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it; optionally wait until it is at work."""
-        assert self.process is None, f"{self.account} runs already"
         given = {
             "httpHost": "127.0.0.1",
-            "httpPort": self.port,
+            "httpPort": 0,
             "namespace": NAMESPACE,
             "logFormat": "json",
             **self.defaults,
             **self.settings,
         }
         self.configure(json.dumps(given))
+        with self._hand:
+            assert self.process is None, f"{self.account} runs already"
+            self._spawn()
+        if wait:
+            eventually(self.at_work, because=self.tail, timeout=START_SECONDS)
+
+    def _spawn(self) -> None:
         command = [sys.executable, "-m", self.module]
         command += ["--kubeconfig", str(self.kubeconfig), "--config", str(self.config)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ALLOTMENT_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        if wait:
-            eventually(self.at_work, because=self.tail, timeout=START_SECONDS)
+        if self.supervised:
+            threading.Thread(target=self._look_after, args=[self.process], daemon=True).start()
+
+    def _look_after(self, process: subprocess.Popen[bytes]) -> None:
+        """Start it again if it ends by losing its Lease; any other end is left for the test to find."""
+        code = process.wait()
+        with self._hand:
+            if code == 1 and self.process is process and "the Lease is lost" in self.tail():
+                self._spawn()
+
+    @property
+    def port(self) -> int:
+        """Where the present process's HTTP server is, as its log says; 0 before it does."""
+        process = self.process
+        if process is None:
+            return 0
+        if self._heard[0] != process.pid:
+            for line in self.lines():
+                if line["message"] == "started" and line["identity"].rsplit("_", 2)[1] == str(process.pid):
+                    self._heard = (process.pid, int(line["port"]))
+        return self._heard[1] if self._heard[0] == process.pid else 0
 
     @property
     def config(self) -> Path:
@@ -107,8 +138,10 @@ class ProgramProcess:
 
     def at_work(self) -> bool:
         """Whether it holds the Lease and has listed everything."""
-        assert self.process is not None
-        if self.process.poll() is not None:  # no use in waiting
+        with self._hand:
+            assert self.process is not None
+            ended = self.process.poll() is not None and not (self.supervised and "the Lease is lost" in self.tail())
+        if ended:  # no use in waiting
             raise RuntimeError(f"{self.account} ended with {self.process.returncode}:\n{self.tail()}")
         return self._works()
 
@@ -117,8 +150,11 @@ class ProgramProcess:
 
     def get(self, path: str) -> str:
         """Fetch a page of its HTTP server; empty where it does not answer."""
+        port = self.port
+        if not port:
+            return ""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             return str(error.read().decode())
@@ -140,15 +176,19 @@ class ProgramProcess:
         self.process.send_signal(number)
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines of its log so far."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """All whole lines of its log so far."""
+        if not self.log.exists():
+            return []
+        whole = self.log.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def tail(self) -> str:
         """The end of its log, for a failing test's message."""
         return "\n".join(self.log.read_text().splitlines()[-30:]) if self.log.exists() else ""
 
     def _end(self, number: int) -> int:
-        process, self.process = self.process, None
+        with self._hand:
+            process, self.process = self.process, None
         assert process is not None, f"{self.account} does not run"
         process.send_signal(number)
         return process.wait(timeout=120)

@@ -53,7 +53,7 @@ def credentials(cluster: ClusterLike, only_release: Release, admin: Actor) -> It
 def scheduler(credentials: Path) -> Iterator[SchedulerProcess]:
     """The scheduler, leading."""
     settings = {"minimumRuntimeSeconds": 0, "explainSeconds": 0.3, "quarantineSeconds": 1}
-    process = SchedulerProcess(credentials, credentials.parent / "scheduler.log", settings)
+    process = SchedulerProcess(credentials, credentials.parent / "scheduler.log", settings, supervised=True)
     process.start()
     yield process
     if process.process is not None:

@@ -27,12 +27,11 @@ from builders.chaos import GANG, Bustle, Replicas, is_in_force, tenants_of
 from builders.ground import Ground
 from builders.helm_chart import Release
 from builders.pod_history import PodHistory
-from builders.program_process import NAMESPACE, SchedulerProcess, eventually, kubeconfig_of_account
+from builders.program_process import SchedulerProcess, eventually, give_back_lease, kubeconfig_of_account
 from fakes.fault_proxy import CLASSES, FaultProxy
 
 LEAST_FAULTS = 50
 _EXTRA = 300
-LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{SchedulerProcess.account}"
 
 
 class ClusterLike(Protocol):
@@ -189,7 +188,7 @@ def test_a_short_spell_of_chaos_leaves_a_sound_history(
     try:
         run(stage, tmp_path, seed=seed, seconds=seconds, least=1)
     finally:
-        admin.request("DELETE", LEASE)
+        give_back_lease(admin)
 
 
 @pytest.fixture(scope="module")

@@ -1,58 +1,52 @@
 """Evictions, crashes and changes of leader on a real API server."""
 
 import signal
-import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from builders.api_server import Actor
 from builders.ground import ALLOTMENT, Ground
-from builders.program_process import NAMESPACE, SchedulerProcess, eventually
+from builders.pod_history import PodHistory
+from builders.program_process import SchedulerProcess, eventually, give_back_lease
 
 pytestmark = pytest.mark.cluster
 PROMPT = {"minimumRuntimeSeconds": 0, "leaseSeconds": 8}
 """Settings with which a successor need not be waited for long."""
 
 
-class History:
-    """Every node that each pod uid was ever seen on, from a watch of its own."""
+class ClusterLike(Protocol):
+    """What is needed of the shared fixture `cluster`."""
 
-    def __init__(self, ground: Ground, namespace: str) -> None:
-        self.nodes: dict[str, set[str]] = {}
-        self._ground = ground
-        self._namespace = namespace
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-
-    def _look(self) -> None:
-        while not self._over.wait(0.2):
-            for pod in self._ground.pods(self._namespace).values():
-                if pod["spec"].get("nodeName"):
-                    self.nodes.setdefault(pod["metadata"]["uid"], set()).add(pod["spec"]["nodeName"])
-
-    def close(self) -> None:
-        self._over.set()
-        self._thread.join()
-        assert all(len(nodes) == 1 for nodes in self.nodes.values()), self.nodes
+    @property
+    def kubeconfig(self) -> Path: ...
 
 
 @pytest.fixture
-def no_lease(admin: Actor) -> Iterator[None]:
+def history(cluster: ClusterLike, ground: Ground) -> Iterator[PodHistory]:
+    """What becomes of this test's pods, in the API server's own order."""
+    found = PodHistory(cluster.kubeconfig, ground.name, rooms={}, limits={}, gang_size=0)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def free_lease(admin: Actor) -> Iterator[None]:
     """Nobody has to wait for the Lease of a process that a test killed."""
     yield
-    admin.request("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{SchedulerProcess.account}")
+    give_back_lease(admin)
 
 
 @pytest.fixture
-def alone(credentials: Path, tmp_path: Path, no_lease: None) -> Iterator[SchedulerProcess]:
+def alone(credentials: Path, tmp_path: Path, free_lease: None) -> Iterator[SchedulerProcess]:
     """A scheduler of this test's own, not started yet."""
-    del no_lease
+    del free_lease
     process = SchedulerProcess(
-        credentials, tmp_path / "one.log", {**PROMPT, "explainSeconds": 0.3, "quarantineSeconds": 1}
+        credentials, tmp_path / "one.log", {**PROMPT, "explainSeconds": 0.3, "quarantineSeconds": 1}, supervised=True
     )
     yield process
     if process.process is not None:
@@ -61,10 +55,10 @@ def alone(credentials: Path, tmp_path: Path, no_lease: None) -> Iterator[Schedul
 
 
 @pytest.fixture
-def other(credentials: Path, tmp_path: Path, no_lease: None) -> Iterator[SchedulerProcess]:
+def other(credentials: Path, tmp_path: Path, free_lease: None) -> Iterator[SchedulerProcess]:
     """A second copy, not started yet."""
-    del no_lease
-    process = SchedulerProcess(credentials, tmp_path / "two.log", {**PROMPT, "explainSeconds": 0.3})
+    del free_lease
+    process = SchedulerProcess(credentials, tmp_path / "two.log", {**PROMPT, "explainSeconds": 0.3}, supervised=True)
     yield process
     process.kill()
 
@@ -88,6 +82,11 @@ def guarantee(ground: Ground, tenant: str, cpu: str) -> None:
     ground.change(f"{ALLOTMENT}/tenants/{tenant}", {"spec": {"guaranteed": {"cpu": cpu, "memory": "8Gi"}}})
 
 
+def evictions(process: SchedulerProcess) -> Counter[str]:
+    """Accepted evictions by rule, as the log says."""
+    return Counter(line["rule"] for line in process.lines() if line["message"] == "eviction accepted")
+
+
 def test_a_guarantee_is_reclaimed_from_who_borrowed_it(alone: SchedulerProcess, ground: Ground) -> None:
     alone.start()
     ground.nodes(2, cpu="4")
@@ -102,7 +101,7 @@ def test_a_guarantee_is_reclaimed_from_who_borrowed_it(alone: SchedulerProcess, 
     eventually(lambda: len(ground.nodes_of(owner)) == 2, because=alone.tail)
     eventually(lambda: len(ground.nodes_of(borrower)) == 4, because=alone.tail)
     # An answer may come after what it answers has been seen.
-    eventually(lambda: alone.metric('evictions_total{outcome="accepted",rule="R1"}') == 4, because=alone.tail)
+    eventually(lambda: evictions(alone) == {"R1": 4}, because=alone.tail)
     assert alone.stop() == 0
 
 
@@ -124,24 +123,25 @@ def test_killed_between_eviction_and_binding_the_successor_finishes(
     eventually(lambda: ground.condition(tenant, "thief").get("message"), because=other.tail)
     ground.delete_pod(tenant, "victim")
     eventually(lambda: ground.nodes_of(tenant) == {"claimant": node}, because=other.tail)
-    assert other.metric("evictions_total") == 0
+    assert not evictions(other)
 
 
 def test_killed_at_work_it_goes_on_and_binds_nothing_twice(
-    alone: SchedulerProcess, other: SchedulerProcess, ground: Ground
+    alone: SchedulerProcess, other: SchedulerProcess, ground: Ground, history: PodHistory
 ) -> None:
     ground.nodes(5, cpu="8")
     tenant = ground.tenant("a")
-    history = History(ground, tenant)
     alone.start()
     for number in range(20):
         ground.pod(tenant, f"p{number}")
+    eventually(lambda: history.binds, because=alone.tail)
     alone.kill()
     for number in range(20, 40):
         ground.pod(tenant, f"p{number}")
     other.start()
-    eventually(lambda: len(ground.nodes_of(tenant)) == 40, because=other.tail)
-    history.close()
+    eventually(lambda: history.bound(tenant) == 40, because=other.tail)
+    assert not history.violations
+    assert history.binds == 40
 
 
 def test_the_standby_takes_over_and_the_woken_leader_sends_nothing(
@@ -149,6 +149,7 @@ def test_the_standby_takes_over_and_the_woken_leader_sends_nothing(
 ) -> None:
     ground.nodes(2, cpu="8")
     tenant = ground.tenant("a")
+    alone.supervised = False  # it is to end
     alone.start()
     other.start(wait=False)
     eventually(lambda: other.get("/readyz") == "ok\n", because=other.tail)
