@@ -124,3 +124,10 @@ def test_a_resumed_pool_takes_pods_again() -> None:
 
     assert {start.node for start in engine.cycle(2).starts} == {"n"}
     check(engine.state)
+
+
+def test_without_nodes_nobody_is_entitled_to_anything_and_everybody_waits() -> None:
+    done = World().inner("d", limits={"cpu": 1}).tenant("t", "d").pod("t", "p", cpu=1).run()
+
+    assert Explainer(done.engine).why(done.state.pods["t", "p"]).code == "NoNodeFits"
+    assert not done.engine.demand.entitlement().totals(done.state.forest.by_name["t"])

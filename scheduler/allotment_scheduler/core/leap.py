@@ -165,7 +165,8 @@ class Leap:
         ready = asking[of, chart.kind]
         self.open: Ints = np.flatnonzero(ready & (np.arange(len(chart.leaf)) >= ahead[chart.leaf]))
         """The portions that can be poured on."""
-        self.asked = table.reshape(-1, len(chart.cells)).T.take((of * len(chart.kinds) + chart.kind)[self.open], axis=1)
+        flat = table.reshape(table.shape[0] * table.shape[1], len(chart.cells))  # there may be no cells at all
+        self.asked = flat.T.take((of * len(chart.kinds) + chart.kind)[self.open], axis=1)
         """[cell x open portion]: what a pod asks for, exactly."""
         self.left: Floats = chart.count[self.open]
         for portion, part in self.begun.items():
