@@ -105,3 +105,41 @@ class LeaseObject(Resourced, frozen=True):
     """coordination.k8s.io/v1 Lease."""
 
     spec: LeaseSpec = LeaseSpec()
+
+
+class GangPolicy(Model, frozen=True):
+    """All or nothing: so many pods at once."""
+
+    min_count: int = 1
+
+
+class GroupPolicy(Model, frozen=True):
+    """How a group's pods are placed: together, or (`basic`) each for itself."""
+
+    gang: GangPolicy | None = None
+
+
+class GroupTopology(Model, frozen=True):
+    """The node label in one of whose domains all pods of a group must be."""
+
+    key: str
+
+
+class GroupConstraints(Model, frozen=True):
+    """Where a group's pods may be, as a whole."""
+
+    topology: tuple[GroupTopology, ...] = ()
+
+
+class SchedulingPodGroupSpec(Model, frozen=True):
+    """What a group asks for."""
+
+    scheduling_policy: GroupPolicy = GroupPolicy()
+    scheduling_constraints: GroupConstraints = GroupConstraints()
+    priority: int | None = None
+
+
+class SchedulingPodGroup(Resourced, frozen=True):
+    """scheduling.k8s.io PodGroup (KEP-4671, KEP-5832; alpha in 1.36): what `spec.schedulingGroup` of a pod names."""
+
+    spec: SchedulingPodGroupSpec = SchedulingPodGroupSpec()

@@ -201,6 +201,9 @@ class _Conversion:
         yield cluster.namespace_seen(self._typed(document, nodes.Namespace))
 
     def _group(self, document: Document) -> Iterable[ev.Event]:
+        if str(document.content.get("apiVersion", "")).startswith("scheduling.k8s.io/"):
+            yield ev.GroupSeen(cluster.scheduling_group_spec(self._typed(document, workloads.SchedulingPodGroup)))
+            return
         group = PodGroup.parse(document.content, strict=False)
         name = group.spec.priority_class_name
         yield ev.GroupSeen(cluster.group_spec(group, priority=self.priorities.get(name) if name else None))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from allotment_kube.resources import JOBS, NAMESPACES, PODS, PRIORITY_CLASSES
+from allotment_kube.resources import JOBS, NAMESPACES, PODS, PRIORITY_CLASSES, Resource
 from allotment_scheduler.core.invariants import check
 from allotment_scheduler.shell.reporter import Reporter
 from allotment_scheduler.shell.statuses import Statuses
@@ -191,3 +191,25 @@ async def test_a_version_that_makes_no_sense_leaves_the_last_good_one_in_force(
         assert "stays in force" in message
         world.server.put(resource, {**good, "metadata": {**good["metadata"], "generation": 8}})
         await until(lambda: (kind, (namespace, name)) not in scheduler.picture.problems)
+
+
+@pytest.mark.parametrize("version", ["v1alpha2", "v1beta1"])
+async def test_gangs_by_scheduling_group_are_read_where_they_are_served(version: str) -> None:
+    world = World(FaultPlan())
+    groups = Resource.custom(f"scheduling.k8s.io/{version}", "PodGroup", "podgroups")
+    world.server.register(groups)
+    manifest = {"metadata": {"name": "g", "namespace": "a"}, "spec": {"schedulingPolicy": {"gang": {"minCount": 2}}}}
+    world.server.put(groups, manifest)
+    async with world.running() as scheduler:
+        for name in ("p", "q"):
+            world.pod("a", name, cpu="2")
+            pod = world.server.get(PODS, name, "a") or {}
+            world.server.put(PODS, {**pod, "spec": {**pod["spec"], "schedulingGroup": {"podGroupName": "g"}}})
+        world.node("small", cpu="3")
+        await until(lambda: code(world, "a", "p") not in ("", "GangIncomplete"))
+        assert not world.bound(), "there is room for one, but not for both"
+        world.node("n")
+        await until(lambda: set(world.bound()) == {"p", "q"})
+        world.server.remove(groups, "g", "a")
+        await until(lambda: scheduler.state.gangs["a", "scheduling.k8s.io/g"].spec is None)
+    check(scheduler.state)

@@ -11,7 +11,7 @@ from allotment_api.tenant import Tenant
 from allotment_kube import storage as kube_storage
 from allotment_kube.nodes import Node
 from allotment_kube.storage import CSINode
-from allotment_kube.workloads import Job, PodDisruptionBudget
+from allotment_kube.workloads import Job, PodDisruptionBudget, SchedulingPodGroup
 from allotment_scheduler.translation import cluster, storage
 
 
@@ -138,3 +138,22 @@ def test_a_class_without_provisioner_provisions_nothing() -> None:
     }
     found = storage.storage_class(msgspec.convert(content, kube_storage.StorageClass))
     assert (found.waits, found.provisions) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "minimum", "key"),
+    [
+        ({"schedulingPolicy": {"gang": {"minCount": 3}}}, 3, None),
+        ({"schedulingPolicy": {"basic": {}}}, 1, None),
+        (
+            {"schedulingPolicy": {"gang": {"minCount": 2}}, "schedulingConstraints": {"topology": [{"key": "r"}]}},
+            2,
+            "r",
+        ),
+    ],
+)
+def test_a_pod_group_of_kubernetes_is_a_gang(spec: dict[str, Any], minimum: int, key: str | None) -> None:
+    content = {"metadata": {"name": "g", "namespace": "ns"}, "spec": {**spec, "priority": 7}}
+    found = cluster.scheduling_group_spec(msgspec.convert(content, SchedulingPodGroup))
+    assert (found.namespace, found.name, found.min_member) == ("ns", "scheduling.k8s.io/g", minimum)
+    assert (found.topology_key, found.topology_required, found.priority) == (key, key is not None, 7)

@@ -89,3 +89,11 @@ def test_ports_of_the_host_network_are_host_ports() -> None:
     hosted = pod(containers=[{"name": "c", "ports": [port]}], hostNetwork=True)
     assert pod_spec(plain).scheduling.host_ports == ()
     assert pod_spec(hosted).scheduling.host_ports == (("0.0.0.0", "TCP", 80),)
+
+
+def test_a_pod_names_its_group_by_our_label_or_by_its_scheduling_group() -> None:
+    named = pod(schedulingGroup={"podGroupName": "g"})
+    labelled = pod(metadata={"labels": {"allotment.dev/pod-group": "ours"}}, schedulingGroup={"podGroupName": "g"})
+    assert pod_spec(named, gang="job/j").group == "scheduling.k8s.io/g"
+    assert pod_spec(labelled).group == "ours"
+    assert pod_spec(pod(schedulingGroup={}), gang="job/j").group == "job/j"

@@ -25,7 +25,7 @@ from allotment_kube.devices import DeviceClass, ResourceClaim, ResourceSlice
 from allotment_kube.models import Object
 from allotment_kube.nodes import Namespace, Node
 from allotment_kube.storage import CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass
-from allotment_kube.workloads import Job, PodDisruptionBudget, PriorityClass
+from allotment_kube.workloads import Job, PodDisruptionBudget, PriorityClass, SchedulingPodGroup
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.nodes import NodeSpec
 from allotment_scheduler.core.pods import PodKey, PodSpec
@@ -33,7 +33,7 @@ from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.translation import cluster, storage
 from allotment_scheduler.translation.bindings import bound_spec
 from allotment_scheduler.translation.devices import Devices, claims_of_devices, holding
-from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec
+from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec, scheduling_group_name
 from allotment_scheduler.translation.scalars import seconds
 
 Key = tuple[str, str]
@@ -367,6 +367,13 @@ class Picture:
         self._groups.pop(key, None)
         self._forget("PodGroup", key)
         self._apply(ev.GroupGone(key))
+
+    def scheduling_group(self, key: Key, found: SchedulingPodGroup | None) -> None:
+        """A PodGroup of scheduling.k8s.io exists, or exists no longer."""
+        if found is None:
+            self._apply(ev.GroupGone((key[0], scheduling_group_name(key[1]))))
+        else:
+            self._apply(ev.GroupSeen(cluster.scheduling_group_spec(found)))
 
     def priority_class(self, key: Key, found: PriorityClass | None) -> None:
         """A priority class exists, or exists no longer."""

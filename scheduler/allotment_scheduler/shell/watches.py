@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from allotment_api.labels import API_VERSION
 from allotment_kube.client import Client
+from allotment_kube.errors import ApiError, NotFoundError
 from allotment_kube.reflector import Deleted, Event, Reflector, ReflectorStatistics, Synced
 from allotment_kube.resources import (
     CSI_NODES,
@@ -32,12 +33,17 @@ from allotment_kube.resources import (
     STORAGE_CLASSES,
     Resource,
 )
+from allotment_kube.workloads import SchedulingPodGroup
 from allotment_scheduler.shell.freshness import caught_up
 from allotment_scheduler.shell.picture import Picture
 
 _logger = logging.getLogger(__name__)
 TENANTS: Final = Resource.custom(API_VERSION, "Tenant", "tenants", namespaced=False)
 NODE_POOLS: Final = Resource.custom(API_VERSION, "NodePool", "nodepools", namespaced=False)
+SCHEDULING_GROUPS: Final = ("scheduling.k8s.io/v1beta1", "scheduling.k8s.io/v1alpha3", "scheduling.k8s.io/v1alpha2")
+"""Versions that serve PodGroups of Kubernetes itself (KEP-5832), the newest first; by default there are none."""
+_ASK_AGAIN: Final = 600.0
+_AFTER_FAILURE: Final = 5.0
 POD_GROUPS: Final = Resource.custom(API_VERSION, "PodGroup", "podgroups")
 
 
@@ -68,13 +74,16 @@ class Watches:
             (JOBS, picture.job, picture.job_gone),
             (POD_GROUPS, picture.group, picture.group_gone),
         ]
-        self._client = client
+        self._client, self._picture = client, picture
+        self._groups_known = asyncio.Event()
+        """Whether PodGroups of scheduling.k8s.io have been listed, or are not served."""
         self._ground = [_reflect(client, picture, resource, seen, gone) for resource, seen, gone in made]
         self._pods = _reflect(client, picture, PODS, picture.pod, picture.pod_gone)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_scheduling_groups(), name="watch scheduling groups")
             for reflector in self._ground:
                 group.create_task(reflector.run(), name=f"watch {reflector.resource}")
             for reflector in self._ground:
@@ -86,6 +95,35 @@ class Watches:
         for reflector in (*self._ground, self._pods):
             await reflector.synced()
             told(str(reflector.resource))
+        await self._groups_known.wait()
+
+    async def _watch_scheduling_groups(self) -> None:
+        """Watch PodGroups of scheduling.k8s.io once they are served."""
+        while True:
+            try:
+                served = await self._served()
+            except ApiError as error:
+                _logger.warning("whether PodGroups of scheduling.k8s.io are served cannot be told: %s", error)
+                await asyncio.sleep(_AFTER_FAILURE)
+                continue
+            if served is not None:
+                break
+            self._groups_known.set()
+            await asyncio.sleep(_ASK_AGAIN)
+        seen = self._picture.scheduling_group
+        reflector = _reflect(self._client, self._picture, served.decoded_as(SchedulingPodGroup), seen, _gone(seen))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(reflector.run())
+            await reflector.synced()
+            self._groups_known.set()
+
+    async def _served(self) -> Resource[Any] | None:
+        for version in SCHEDULING_GROUPS:
+            try:
+                return await self._client.discover(version, "PodGroup")
+            except NotFoundError:
+                continue
+        return None
 
     async def caught_up(self) -> None:
         """Wait until the picture shows every pod as it is now, or newer: before it is decided by."""

@@ -13,13 +13,14 @@ from allotment_api.tenant import Tenant
 from allotment_api.tenant import TenantSpec as ApiTenantSpec
 from allotment_kube.nodes import Namespace, Node
 from allotment_kube.storage import CSINode
-from allotment_kube.workloads import Job, PodDisruptionBudget
+from allotment_kube.workloads import Job, PodDisruptionBudget, SchedulingPodGroup
 from allotment_scheduler.core.events import BudgetSpec, NamespaceSeen
 from allotment_scheduler.core.nodes import NodeSpec, PoolSpec
 from allotment_scheduler.core.pods import PodSpec, SchedulingSpec
 from allotment_scheduler.core.selectors import LabelSelector, Requirement, Toleration
 from allotment_scheduler.core.tenants import Bounds, TenantSpec
 from allotment_scheduler.core.units import ExpectedMember, GroupSpec
+from allotment_scheduler.translation.pods import scheduling_group_name
 from allotment_scheduler.translation.scalars import amounts, seconds
 from allotment_scheduler.translation.selectors import label_selector, requirements_of, taints
 
@@ -109,6 +110,21 @@ def group_spec(group: PodGroup, *, priority: int | None = None) -> GroupSpec:
         topology_required=spec.topology is not None and spec.topology.mode == "Required",
         created=created.timestamp() if created else None,
         paused=spec.paused,
+    )
+
+
+def scheduling_group_spec(group: SchedulingPodGroup) -> GroupSpec:
+    """The gang that a PodGroup of scheduling.k8s.io is; with the policy `basic` its pods start one by one."""
+    spec, topology = group.spec, group.spec.scheduling_constraints.topology
+    gang = spec.scheduling_policy.gang
+    return GroupSpec(
+        namespace=group.metadata.namespace or "default",
+        name=scheduling_group_name(group.metadata.name),
+        min_member=max(1, gang.min_count) if gang is not None else 1,
+        priority=spec.priority,
+        topology_key=topology[0].key if topology else None,
+        topology_required=bool(topology),
+        created=seconds(group.metadata.creation_timestamp) or None,
     )
 
 

@@ -39,7 +39,20 @@ def pod_gone(pod: kube.Pod) -> PodGone:
     """A pod that has finished, as the core takes it: whether it is done, and of which PodGroup it was a member."""
     metadata = pod.metadata
     key = (metadata.namespace or "default", metadata.name)
-    return PodGone(key, pod.status.phase == "Succeeded", metadata.labels.get(POD_GROUP_LABEL))
+    return PodGone(key, pod.status.phase == "Succeeded", named_group(pod))
+
+
+def named_group(pod: kube.Pod) -> str | None:
+    """The group that a pod names itself a member of: by our label, or by `spec.schedulingGroup`."""
+    label, group = pod.metadata.labels.get(POD_GROUP_LABEL), pod.spec.scheduling_group
+    if label or group is None or not group.pod_group_name:
+        return label
+    return scheduling_group_name(group.pod_group_name)
+
+
+def scheduling_group_name(name: str) -> str:
+    """The group that a PodGroup of scheduling.k8s.io stands for; the slash keeps it apart from PodGroups of ours."""
+    return f"scheduling.k8s.io/{name}"
 
 
 def pod_spec(
@@ -79,7 +92,7 @@ def pod_spec(
         nominated=pod.status.nominated_node_name or None,
         deleting=metadata.deletion_timestamp is not None,
         gated=bool(spec.scheduling_gates),
-        group=metadata.labels.get(POD_GROUP_LABEL) or gang,
+        group=named_group(pod) or gang,
         owner=controller.uid if controller else "",
         owner_kind=controller.kind if controller else "",
         recreated=controller is not None,
