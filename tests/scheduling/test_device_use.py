@@ -278,4 +278,4 @@ def test_pods_without_claims_never_ask_about_devices() -> None:
     assert len(started(engine)) == 5
     keys: list[PodKey] = [*engine.state.pods]
     assert len(keys) == 5
-    assert not any(row.neighbours.devices for row in engine.placer.by_index)
+    assert not any(row.neighbours.devices for row in engine.placer.rows.values())

@@ -10,6 +10,7 @@ from allotment_kube import pods as kube_pods
 from allotment_kube.models import ObjectMeta
 from allotment_kube.pods import Pod
 from allotment_scheduler.core.devices import Alike, DeviceClaim, Grant
+from allotment_scheduler.core.selectors import NodeSelectorTerm, Requirement
 from allotment_scheduler.translation.allocations import allocation, devices_for
 from allotment_scheduler.translation.device_selectors import Selectors
 from allotment_scheduler.translation.devices import Devices, claims_of_devices, given_out
@@ -113,9 +114,9 @@ def test_a_shared_claim_is_paid_for_once_and_pins_the_others() -> None:
 
     assert first.scheduling.requests == ((RESOURCE, 1),)
     assert me.scheduling.requests == ()
-    assert me.scheduling.devices == (DeviceClaim(),)
-    assert me.scheduling.required_nodes is not None
-    assert [term.fields[0].values for term in me.scheduling.required_nodes] == [("n1",)]
+    here = NodeSelectorTerm(fields=(Requirement("metadata.name", "In", ("n1",)),))
+    assert me.scheduling.devices == (DeviceClaim(nodes=(here,)),)
+    assert me.scheduling.required_nodes is None, "where its affinity lets it stand is another thing"
 
 
 def test_every_pod_of_a_claim_counts_for_it_until_it_has_its_devices() -> None:
@@ -130,7 +131,7 @@ def test_every_pod_of_a_claim_counts_for_it_until_it_has_its_devices() -> None:
 def test_a_claim_held_for_one_pod_only_does_not_pin_it_and_counts_for_what_it_holds() -> None:
     alone = pod_spec(pod("c"), devices=devices(claim(consumers=("me",), node="n1", allocationMode="All")))
 
-    assert alone.scheduling.required_nodes is None
+    assert alone.scheduling.devices[0].nodes is None
     assert alone.scheduling.requests == ((RESOURCE, 1),)
     assert alone.scheduling.devices[0].key == ("t", "c")
 

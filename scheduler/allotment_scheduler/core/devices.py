@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from allotment_scheduler.core.selectors import Taint, Toleration
+from allotment_scheduler.core.selectors import NodeSelectorTerm, Taint, Toleration
 
 DeviceId = tuple[str, str, str]
 """(driver, pool, device)."""
@@ -120,6 +120,8 @@ class DeviceClaim:
     requests: tuple[tuple[Wish, ...], ...] = ()
     constraints: tuple[Alike, ...] = ()
     key: ClaimKey | None = None
+    nodes: tuple[NodeSelectorTerm, ...] | None = None
+    """From where the devices that it has can be used; None: from everywhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,12 @@ from allotment_kube import pods as kube_pods
 from allotment_scheduler.core.allocation import selected_by
 from allotment_scheduler.core.attachments import Slice, device_resource
 from allotment_scheduler.core.devices import Alike, ClaimKey, DeviceClaim, DeviceId, Holding, NodeDevices, Wish
-from allotment_scheduler.core.selectors import NodeSelectorTerm
 from allotment_scheduler.translation.device_selectors import SelectorError, Selectors, selectors
 from allotment_scheduler.translation.inventories import Inventories
 from allotment_scheduler.translation.selectors import node_terms, toleration
 
 MOST_CONSUMERS: Final = 256
 """Pods that one claim may be reserved for: the API's limit."""
-_SATISFIED: Final = DeviceClaim()
-"""A claim that has its devices."""
 
 
 class DeviceError(ValueError):
@@ -38,11 +35,10 @@ class DeviceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DeviceNeeds:
-    """What a pod's claims mean: devices that count as its own, what is to be found, where, and what is wrong."""
+    """What a pod's claims mean: devices that count as its own, what is to be found, and what is wrong."""
 
     requests: Mapping[str, int] = field(default_factory=dict)
     claims: tuple[DeviceClaim, ...] = ()
-    pinned: tuple[tuple[NodeSelectorTerm, ...], ...] = ()
     problem: str = ""
 
 
@@ -93,7 +89,6 @@ class Devices:
         """What a pod's claims mean."""
         requests: dict[str, int] = {}
         claims: list[DeviceClaim] = []
-        pinned: list[tuple[NodeSelectorTerm, ...]] = []
         try:
             for entry in pod.spec.resource_claims:
                 name = claim_name(pod, entry)
@@ -103,10 +98,9 @@ class Devices:
                 for resource, count in one.requests.items():
                     requests[resource] = requests.get(resource, 0) + count
                 claims += one.claims
-                pinned += one.pinned
         except DeviceError as error:
             return DeviceNeeds(problem=str(error))
-        return DeviceNeeds(requests, tuple(claims), tuple(pinned))
+        return DeviceNeeds(requests, tuple(claims))
 
     def _needs(self, pod: kube_pods.Pod, entry: kube_pods.PodResourceClaim, name: str) -> DeviceNeeds:
         """What one claim of a pod means."""
@@ -126,16 +120,13 @@ class Devices:
         if set(consumers) - {uid}:
             if uid not in consumers and len(consumers) >= MOST_CONSUMERS:
                 raise DeviceError(f"ResourceClaim {name} is reserved for {MOST_CONSUMERS} pods: wait, or use another")
-            terms = node_terms(claim.status.allocation.node_selector)
-            pins = () if terms is None else (terms,)
-            return DeviceNeeds(self._held(claim) if consumers[0] == uid else {}, (_SATISFIED,), pins)
+            return DeviceNeeds(self._held(claim) if consumers[0] == uid else {}, (_satisfied(claim),))
         # Nobody else has it: where this pod does not come to its devices, the claim is given others.
         shared = key if entry.resource_claim_name or not bound else None
         try:
             return DeviceNeeds(self._held(claim), (self.demand(name, claim.spec, entry.name, shared),))
         except DeviceError:
-            terms = node_terms(claim.status.allocation.node_selector)
-            return DeviceNeeds(self._held(claim), (_SATISFIED,), () if terms is None else (terms,))
+            return DeviceNeeds(self._held(claim), (_satisfied(claim),))
 
     def charge(self, claim: str, spec: kube.ResourceClaimSpec) -> dict[str, int]:
         """The most devices of each class that a claim may get, as resources.
@@ -237,6 +228,12 @@ class Devices:
             raise DeviceError(f"ResourceClaim {entry.resource_claim_name} does not exist: create it")
         raise DeviceError(f"the ResourceClaim for {entry.name} has not been made yet, of template "
                           f"{entry.resource_claim_template_name}")  # fmt: skip
+
+
+def _satisfied(claim: kube.ResourceClaim) -> DeviceClaim:
+    """A claim that has its devices, and can be used where those can."""
+    allocated = claim.status.allocation
+    return DeviceClaim(nodes=node_terms(allocated.node_selector) if allocated is not None else None)
 
 
 def _check(claim: kube.ResourceClaim, pod: kube_pods.Pod, entry: kube_pods.PodResourceClaim) -> None:

@@ -6,7 +6,6 @@ the same defaults are taken here.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import product
 
 from allotment_api.labels import (
     CHECKPOINTED_AT_ANNOTATION,
@@ -18,7 +17,7 @@ from allotment_api.labels import (
 from allotment_kube import pods as kube
 from allotment_scheduler.core.events import PodGone
 from allotment_scheduler.core.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
-from allotment_scheduler.core.selectors import NodeSelectorTerm, Toleration
+from allotment_scheduler.core.selectors import Toleration
 from allotment_scheduler.translation.devices import DeviceNeeds, Devices
 from allotment_scheduler.translation.requests import requests_of
 from allotment_scheduler.translation.scalars import positive, seconds
@@ -118,7 +117,7 @@ def scheduling_spec(pod: kube.Pod, needs: DeviceNeeds) -> SchedulingSpec:
     return SchedulingSpec(
         requests=tuple(sorted({**requests_of(pod), **needs.requests}.items())),
         node_selector=tuple(sorted(spec.node_selector.items())),
-        required_nodes=_all_of(node_terms(nodes.required), *needs.pinned),
+        required_nodes=node_terms(nodes.required),
         preferred_nodes=tuple((term.weight, node_term(term.preference)) for term in nodes.preferred if term.weight)
         if nodes.preferred
         else (),
@@ -163,18 +162,6 @@ def _shared_labels(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str]
 @lru_cache(maxsize=4096)
 def _tolerations(listed: tuple[kube.Toleration, ...]) -> tuple[Toleration, ...]:
     return tuple(map(toleration, listed))
-
-
-def _all_of(*alternatives: tuple[NodeSelectorTerm, ...] | None) -> tuple[NodeSelectorTerm, ...] | None:
-    """One of each list of alternatives, as one list of alternatives; None where there is none to meet."""
-    present = [terms for terms in alternatives if terms is not None]
-    if len(present) < 2:
-        return present[0] if present else None
-    return tuple(
-        NodeSelectorTerm(sum((it.labels for it in chosen), ()), sum((it.fields for it in chosen), ()))
-        for chosen in product(*present)
-        if all(it.labels or it.fields for it in chosen)  # an empty term matches nothing
-    )
 
 
 def host_ports(spec: kube.PodSpec) -> tuple[tuple[str, str, int], ...]:

@@ -30,6 +30,9 @@ def node_filters(spec: SchedulingSpec, nodes: Nodes) -> Iterator[tuple[str, Bool
     yield "have a taint it does not tolerate", _tolerable(spec, nodes)
     if spec.node_selector or spec.required_nodes is not None:
         yield "do not match its node selector or affinity", selected(spec, nodes)
+    for claim in spec.devices:
+        if claim.nodes is not None:
+            yield "cannot use the devices that its claims have", _any_of(claim.nodes, nodes)
 
 
 def selected(spec: SchedulingSpec, nodes: Nodes) -> BoolVector:
@@ -38,10 +41,15 @@ def selected(spec: SchedulingSpec, nodes: Nodes) -> BoolVector:
     for key, value in spec.node_selector:
         mask &= nodes.matching(Requirement(key, "In", (value,)))
     if spec.required_nodes is not None:
-        any_term = np.zeros(len(nodes.ordered), dtype=np.bool_)
-        for term in spec.required_nodes:
-            any_term |= term_mask(term, nodes)
-        mask &= any_term
+        mask &= _any_of(spec.required_nodes, nodes)
+    return mask
+
+
+def _any_of(terms: tuple[NodeSelectorTerm, ...], nodes: Nodes) -> BoolVector:
+    """Nodes that match one of some node selector terms."""
+    mask = np.zeros(len(nodes.ordered), dtype=np.bool_)
+    for term in terms:
+        mask |= term_mask(term, nodes)
     return mask
 
 
