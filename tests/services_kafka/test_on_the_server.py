@@ -1,10 +1,15 @@
 """The kinds of Kafka by the real engine on the real API server, on nodes that are simulated."""
 
 import base64
+import json
 from typing import Any
 
+import pytest
+
+from allotment_operator.kind import Key
 from allotment_operator.services.kafka.kinds import kinds
-from builders.live_rounds import live
+from builders.live_rounds import FINALIZER, live
+from builders.program_process import eventually
 
 
 async def test_a_cluster_with_topic_and_user_comes_changes_and_goes(cluster: Any) -> None:
@@ -66,3 +71,26 @@ async def test_a_user_does_not_take_over_a_secret_that_is_not_its_own(cluster: A
         assert world.condition(user, "Ready")["reason"] == "SecretTaken"
         (secret,) = await world.objects("secrets")
         assert secret["data"] == {"key": base64.b64encode(b"value").decode()}
+
+
+@pytest.mark.soak  # the garbage collector looks for new kinds every half minute only
+async def test_a_cluster_that_a_builds_pod_owns_goes_with_the_pod(cluster: Any) -> None:
+    async with live(cluster, "kafkaclusters") as world:
+        world.serve(*kinds(world.surroundings))
+        build = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "build", "namespace": world.namespace}}
+        cluster.apply(json.dumps(build))  # the garbage collector treats all owners alike
+        owner = json.loads(cluster.kubectl("-n", world.namespace, "get", "configmap", "build", "-o", "json").stdout)
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "build", "uid": owner["metadata"]["uid"]}
+        metadata = {"name": "scratch", "namespace": world.namespace, "finalizers": [FINALIZER]}
+        owned = {**metadata, "ownerReferences": [reference]}
+        pool = {"name": "main", "replicas": 3, "storage": {"size": "1Gi", "deletionPolicy": "Delete"}}
+        scratch = {"apiVersion": "allotment.dev/v1alpha1", "kind": "KafkaCluster", "metadata": owned}
+        cluster.apply(json.dumps({**scratch, "spec": {"pools": [pool]}}))
+        kafka = Key("KafkaCluster", world.namespace, "scratch")
+        await world.rounds(kafka)
+
+        cluster.kubectl("-n", world.namespace, "delete", "configmap", "build")
+        eventually(lambda: world.get(kafka)["metadata"].get("deletionTimestamp"), timeout=180)
+        await world.let_go(kafka)
+
+        assert await world.left() == set()
