@@ -279,3 +279,13 @@ def test_pods_without_claims_never_ask_about_devices() -> None:
     keys: list[PodKey] = [*engine.state.pods]
     assert len(keys) == 5
     assert not any(row.neighbours.devices for row in engine.placer.rows.values())
+
+
+def test_an_engine_may_be_made_before_the_first_layout() -> None:
+    names = [f"example.com/thing-{number}" for number in range(8)] + ["nvidia.com/gpu"]
+    state = ClusterState()
+    state.apply(ev.NodeSeen(NodeSpec("n", {**dict.fromkeys(names, 1), "cpu": 1000, "memory": 2**30, "pods": 110})))
+
+    engine = Engine(state)
+
+    assert engine.cycle(1.0).starts == []

@@ -60,9 +60,9 @@ class ScoreBasis:
         """Read totals, GPUs and the pools' placement."""
         columns = np.array(measure.columns, dtype=np.intp)
         totals = [float(measure.totals[column]) for column in measure.columns]
-        gpu_columns = frozenset(
-            Column(column) for column, name in enumerate(nodes.resources.names) if is_gpu(name)
-        )  # fmt: skip
+        # Before the first layout resources may be known that nodes have no column for yet.
+        names = nodes.resources.names[: len(nodes.allocatable)]
+        gpu_columns = frozenset(Column(column) for column, name in enumerate(names) if is_gpu(name))
         has_gpu = np.zeros(len(nodes.ordered), dtype=np.bool_)
         for column in gpu_columns:
             has_gpu |= nodes.allocatable[column] > 0
