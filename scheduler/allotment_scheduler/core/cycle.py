@@ -227,8 +227,9 @@ class Engine:
                 raise AssertionError(f"{unit.first} was found eligible but cannot be placed: this is a bug")
             node = self.state.nodes.ordered[index].spec.name
             pod = unit.pods[0]
+            key_of_pod = pod.key
             self.state.occupy(pod, node)
-            done.decisions.append(Start(pod.key, node, pod.key))
+            done.decisions.append(Start(key_of_pod, node, key_of_pod))
             self.state.lineup.unit_started(unit)
             return
         with self.state.trial() as trial:

@@ -58,26 +58,30 @@ class RunningTable:
 
     def flush(self) -> "RunningTable":
         """Write what was added since the last time into the arrays; call it before reading them."""
-        fresh, self.fresh = self.fresh, []
-        for row, node in fresh:
-            pod = self.pods[row]
-            if pod is not None and pod.slot == row:
-                self._write(row, node, pod)
+        if not self.fresh:
+            return self
+        fresh, self.fresh = dict(self.fresh), []  # a row that was given back and taken again counts once
+        standing = [(row, pod) for row in fresh if (pod := self.pods[row]) is not None and pod.slot == row]
+        if standing:
+            rows = [row for row, _ in standing]
+            self._write(rows, [fresh[row] for row in rows], [pod for _, pod in standing])
         return self
 
-    def _write(self, row: int, node: int, pod: Pod) -> None:
-        spec = pod.spec
-        self.used[row] = True
-        self.node[row] = node
-        self.leaf[row] = -1 if pod.leaf is None else pod.leaf.rank
-        self.priority[row] = spec.priority
-        self.started[row] = pod.started
-        self.klass[row] = pod.klass.id
-        self.labels[row] = pod.labels.id
-        self.created[row] = spec.created
-        self.sight[row] = pod.arrival[2]
-        self.deleting[row] = spec.deleting
-        self.evictable[row] = spec.preemptible and spec.ours and not spec.deleting and not pod.phantom
+    def _write(self, rows: list[int], nodes: list[int], pods: list[Pod]) -> None:
+        specs = [pod.spec for pod in pods]
+        self.used[rows] = True
+        self.node[rows] = nodes
+        self.leaf[rows] = [-1 if pod.leaf is None else pod.leaf.rank for pod in pods]
+        self.priority[rows] = [spec.priority for spec in specs]
+        self.started[rows] = [pod.started for pod in pods]
+        self.klass[rows] = [pod.klass.id for pod in pods]
+        self.labels[rows] = [pod.labels.id for pod in pods]
+        self.created[rows] = [spec.created for spec in specs]
+        self.sight[rows] = [pod.arrival[2] for pod in pods]
+        self.deleting[rows] = [spec.deleting for spec in specs]
+        self.evictable[rows] = [
+            pod.spec.preemptible and pod.spec.ours and not pod.spec.deleting and not pod.phantom for pod in pods
+        ]
 
     def remove(self, row: int) -> None:
         """Give a row back."""

@@ -82,15 +82,17 @@ class Serving:
             self.stalls.pop(tenant, None)
             return
         measure = self.state.measure
-        leaf, asks = unit.leaf, unit.shape.asks
+        leaf, shape = unit.leaf, unit.shape
         if tenant is leaf:
             columns = measure.columns
             if leaf.depth > 1:
-                self.columns[leaf] = measure.used_or_asked(leaf, unit.shape.asked)
+                asked = shape.asked
+                everything = len(asked) == len(columns) and asked.issuperset(columns)
+                self.columns[leaf] = columns if everything else measure.used_or_asked(leaf, asked)
         else:
             columns = self.columns[leaf]
         self.count += 1
-        key = measure.key(tenant, columns, asks, unit.shape.pools)
+        key = measure.key(tenant, columns, shape.asks, shape.pools)
         if tenant is not leaf and self.state.share_policy == "hdrf":
             key = (key[0], key[1], measure.rescaled_points(tenant) * tenant.multiplier, key[3], key[4])
         stall = (key, self.count, tenant, unit)

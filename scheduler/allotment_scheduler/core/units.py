@@ -106,11 +106,11 @@ class Shape:
     asked: frozenset[Column]
     """The columns of `asks`."""
     lanes: "list[Lane]" = field(default_factory=list)
+    pools: tuple[str, ...] = field(init=False)
+    """Pools where all of it may run."""
 
-    @property
-    def pools(self) -> tuple[str, ...]:
-        """Pools where all of it may run."""
-        return self.parts[0][0][2]
+    def __post_init__(self) -> None:
+        self.pools = self.parts[0][0][2]
 
 
 @dataclass(slots=True, eq=False)

@@ -15,7 +15,7 @@ Semantics as kube-scheduler's plugins `InterPodAffinity`, `PodTopologySpread` an
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -28,6 +28,8 @@ from allotment_scheduler.core.filters.volumes import VolumeDemand
 from allotment_scheduler.core.nodes import BoolVector, IntVector, Nodes
 from allotment_scheduler.core.pods import LabelSet, PodClass, SpreadConstraint
 
+_FEW_VERDICTS: Final = 16
+"""So many masks a spread rule remembers: few domains fill up in few patterns."""
 DEVICES_LACKING: Final = "have too few of the devices that it asks for left"
 WILDCARD = "0.0.0.0"  # noqa: S104 - the address a host port without hostIP is bound to, nothing is bound here
 
@@ -42,17 +44,24 @@ class SpreadRule:
     constraint: SpreadConstraint
     counts_itself: int
     domains: IntVector
+    _verdicts: dict[bytes, BoolVector] = field(default_factory=dict)
+    """By the domains that keep the skew: the nodes in them."""
 
     def allowed(self) -> BoolVector:
         """Nodes where one more pod keeps the skew."""
-        has_key = self.judged >= 0
         if not len(self.domains):
-            return has_key & False
+            return np.zeros(len(self.judged), dtype=np.bool_)
         eligible = self.counter.counts[self.domains]
         least = 0 if len(self.domains) < self.constraint.min_domains else int(eligible.min())
         limit = self.constraint.max_skew + least - self.counts_itself
         good = self.counter.counts <= limit
-        verdict: BoolVector = has_key & good[self.judged]
+        pattern = good.tobytes()
+        verdict = self._verdicts.get(pattern)
+        if verdict is None:
+            if len(self._verdicts) >= _FEW_VERDICTS:
+                self._verdicts.clear()
+            verdict = self._verdicts[pattern] = (self.judged >= 0) & good[self.judged]
+            verdict.flags.writeable = False
         return verdict
 
     def crowd(self) -> IntVector:
@@ -81,23 +90,26 @@ class Neighbourhood:
     """Claims to have alone, and limits on volumes of a driver."""
     devices: DeviceDemand | None
     """What its claims ask of the devices that nobody holds."""
+    _watched: list[Counter | VolumeDemand | DeviceDemand] = field(init=False)
 
     def __bool__(self) -> bool:
         return bool(
             self.affinity or self.repelled_by or self.spread or self.port_conflicts or self.volumes or self.devices
         )
 
+    def __post_init__(self) -> None:
+        counters = [*self.affinity, *self.repelled_by, *self.port_conflicts]
+        counters += [rule.counter for rule in (*self.spread, *self.soft_spread)]
+        counters += [counter for _, counter in self.preferences]
+        self._watched = [*counters, *(each for each in (self.volumes, self.devices) if each is not None)]
+
     @property
     def version(self) -> int:
         """Moves whenever an answer may have changed."""
-        counters = [*self.affinity, *self.repelled_by, *self.port_conflicts]
-        return (
-            sum(c.version for c in counters)
-            + sum(rule.counter.version for rule in [*self.spread, *self.soft_spread])
-            + sum(c.version for _, c in self.preferences)
-            + (self.volumes.version if self.volumes is not None else 0)
-            + (self.devices.version if self.devices is not None else 0)
-        )
+        version = 0
+        for each in self._watched:
+            version += each.version
+        return version
 
     def filters(self) -> Iterator[tuple[str, BoolVector]]:
         """Each filter's name, in words that follow "n nodes", with the nodes that pass it."""
