@@ -71,7 +71,7 @@ class Reporter:
 
     async def run(self, client: PatchingClient) -> None:
         """Report until cancelled."""
-        complete = -1
+        complete = 0  # until a cycle has decided all it could, every pod may be about to start
         while True:
             await asyncio.sleep(self._settings().explain_seconds)
             if self._scheduler.progress.complete != complete:
