@@ -1,7 +1,8 @@
 """Issuing: sends the Bindings of a unit once everything they need is there, all of them together.
 
-A start is issued only where its node has the room at that moment. Where it has not, it waits while pods of ours are
-leaving the node; otherwise somebody else took the room, and the start is forgotten. Pods with volumes wait until their
+A start is issued only where its node has the room at that moment, and its tenants' limits too (`headroom`). Where its
+node has not, it waits while pods of ours are leaving the node; otherwise somebody else took the room, and the start is
+forgotten. Pods with volumes wait until their
 claims are bound, pods with devices until those are given to their ResourceClaims; both are seen to from here.
 """
 
@@ -10,6 +11,7 @@ from typing import Protocol
 from allotment_scheduler.shell import claims, volumes
 from allotment_scheduler.shell.binder import Binder
 from allotment_scheduler.shell.errands import Errands
+from allotment_scheduler.shell.headroom import Headroom
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Phase, Start, Undertaking
 from allotment_scheduler.shell.outcomes import Outcomes
@@ -48,13 +50,16 @@ class Issuing:
                 continue
             if self._volumes_missing(waiting, client, errands) or self._devices_missing(waiting, client, errands):
                 continue
-            verdicts = [None] if self._cut_short(waiting) else [self._room(start) for start in waiting]
-            if all(verdicts):
+            headroom = Headroom(self._known.state, self._known.ledger, waiting)
+            room = None if self._cut_short(waiting) else headroom.on_nodes()
+            if room is None:
+                self._forget(waiting, "RoomTaken")
+            elif room and not headroom.within_limits():
+                self._forget(waiting, "LimitTaken")
+            elif room:
                 for start in waiting:
                     start.phase = Phase.ISSUED
                 binder.send(waiting)
-            elif None in verdicts:
-                self._forget(waiting, "RoomTaken")
 
     def _forget(self, waiting: list[Start], reason: str) -> None:
         self._known.metrics.forgotten(reason, len(waiting))
@@ -109,24 +114,3 @@ class Issuing:
         pod = self._known.state.pods.get(waiting[0].key)
         gang = pod.gang if pod is not None else None
         return gang is not None and gang.running + len(gang.phantoms) < gang.min_member
-
-    def _room(self, start: Start) -> bool | None:
-        """Whether a node has room for a start now: yes, not yet, or (None) not at all."""
-        state = self._known.state
-        node, pod = state.nodes.by_name.get(start.node), state.pods.get(start.key)
-        if node is None or pod is None or not node.usable:
-            return None
-        if state.nodes.stale or node.index < 0:
-            return False  # the next cycle lays it out; then we look again
-        free, index = state.nodes.free, node.index
-        if all(free[column, index] >= 0 for column, _ in pod.klass.room):
-            return True
-        held = {column: int(free[column, index]) for column, _ in pod.klass.room}
-        for other in self._known.ledger.starts.values():
-            if other.node == start.node and other.phase is Phase.WAITING:
-                for column, amount in state.pods[other.key].klass.room:
-                    if column in held:
-                        held[column] += amount
-        if all(held[column] >= amount for column, amount in pod.klass.room):
-            return True
-        return False if any(each.spec.deleting for each in node.pods.values()) else None
