@@ -1,0 +1,100 @@
+"""Who may claim, and from whom: each test tells one part of a rule from its opposite."""
+
+from typing import Any
+
+import pytest
+
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.nodes import PoolSpec
+from allotment_scheduler.core.pods import SchedulingSpec
+from allotment_scheduler.core.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.settings import Settings
+from builders.scheduling import World
+
+
+def on(**labels: str) -> SchedulingSpec:
+    return SchedulingSpec((), node_selector=tuple(sorted(labels.items())))
+
+
+def test_by_entitlement_a_claim_lies_within_it_on_every_resource() -> None:
+    """The claimant's side is entitled to 5.8 processors and uses 2, but to 2.5 devices only, of which it has 2."""
+    world = World().node("n", cpu=16, gpu=4).tenant("x").tenant("y")
+    world.pods("x", 2, "x", on="n", cpu=1, gpu=1).pods("y", 2, "y", on="n", cpu=7, gpu=1)
+    world.pod("x", "more", cpu=1, gpu=1).pods("x", 6, "patient", cpu=1, more={"never_preempts": True})
+
+    assert world.run().evicted == []
+
+
+def test_entitlement_is_compared_on_the_pools_where_the_claimant_may_run() -> None:
+    """Y holds all of the fast devices while slow ones idle, and in total no more than it is entitled to."""
+    world = World().tenant("x").tenant("y")
+    for pool in ("fast", "cheap"):
+        world.pool(PoolSpec(pool, LabelSelector((Requirement("pool", "In", (pool,)),))))
+        world.node(pool, cpu=8, gpu=4, labels={"pool": pool})
+    world.pods("y", 4, "y", on="fast", cpu=1, gpu=1).pods("x", 2, "x", cpu=1, gpu=1, spec=on(pool="fast"))
+
+    done = world.run()
+
+    assert done.rules == ["R2", "R2"]
+    assert done.running("x") == {"x0", "x1"}
+    assert {done.node_of("y", name) for name in done.evicted} == {"cheap"}
+
+
+@pytest.mark.parametrize("never", [0, 1])
+def test_a_gang_claims_nothing_if_any_of_it_is_to_preempt_nobody(never: int) -> None:
+    world = World().node("n", cpu=2).tenant("t").pods("t", 2, "low", on="n", cpu=1, priority=-1).gang("t", "g", 2)
+    for number in range(2):
+        more: dict[str, Any] = {"never_preempts": number == never}
+        world.pod("t", f"g{number}", cpu=1, group="g", priority=5, more=more)
+
+    assert world.run().evicted == []
+
+
+@pytest.mark.parametrize("which", ["recreated", "fragile"])
+def test_a_gang_is_a_last_choice_if_any_of_it_is(which: str) -> None:
+    """One member that nobody recreates, or whose Job would die, makes the whole gang go after everybody else."""
+    world = World().node("n", cpu=4).tenant("x").tenant("y").pods("y", 2, "old", on="n", cpu=1).gang("y", "g", 2)
+    world.pod("y", "g0", on="n", cpu=1, group="g", more={which: which == "fragile"})
+    world.pod("y", "g1", on="n", cpu=1, group="g")
+
+    assert set(world.pod("x", "claims", cpu=2).run().evicted) == {"old0", "old1"}
+
+
+def test_a_gang_under_a_limit_makes_room_where_it_can_use_it() -> None:
+    """The youngest stand on another node: taking them would do for the limit, but not for the gang."""
+    world = World().node("n", cpu=4, labels={"side": "n"}).node("m", cpu=4).tenant("t", limits={"cpu": 8})
+    world.pods("t", 4, "n", on="n", cpu=1, priority=-1).pods("t", 4, "m", on="m", cpu=1, priority=-1)
+    world.gang("t", "g", 2).pods("t", 2, "g", group="g", cpu=2, priority=5, spec=on(side="n"))
+
+    done = world.run()
+
+    assert set(done.evicted) == {"n0", "n1", "n2", "n3"}
+    assert done.running("t") >= {"g0", "g1"}
+
+
+@pytest.mark.parametrize(("small", "evicts"), [(2, 1), (1, 0)])
+def test_a_side_may_fall_below_its_entitlement_by_its_own_smallest_pod(small: int, evicts: int) -> None:
+    """It is entitled to 4, and would be left with its small one. Others' small pods do not make the step smaller."""
+    world = World().node("n", cpu=9).tenant("x").tenant("y").tenant("z")
+    world.pod("y", "large", on="n", cpu=4).pod("y", "small", on="n", cpu=small, more={"preemptible": False})
+    engine = Engine(world.pod("z", "tiny", on="n", cpu=1).pod("x", "claims", cpu=4).state(), Settings())
+
+    assert len(engine.cycle(10_000).evictions) == evicts
+
+
+def test_a_claim_is_made_again_only_after_demand_has_changed() -> None:
+    """What is evicted by R1 waits until something comes or goes that is not of our doing."""
+    world = World().node("n", cpu=2).tenant("a").tenant("b", guaranteed={"cpu": 1})
+    world.pods("a", 2, "a", on="n", cpu=1).pod("b", "claims", cpu=1)
+    engine = Engine(world.state(), Settings(backoff=10, least_runtime=0))
+    assert len(engine.cycle(1000).evictions) == 1
+    victim = next(pod for pod in engine.state.pods.values() if pod.spec.namespace == "a" and pod.node is None)
+
+    engine.cycle(1100)
+    assert engine.state.is_spent(victim)
+    engine.state.apply(ev.NodeSeen(engine.state.node("n").spec))
+    assert engine.state.is_spent(victim), "nothing is new"
+    engine.state.apply(World().node("m", cpu=0).events[0])
+
+    assert not engine.state.is_spent(victim)
