@@ -6,7 +6,7 @@ A kind is stateless. `plan` and `release` are pure and know no I/O; `probe` is t
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from allotment_api.resource import Resource as ApiResource
 from allotment_operator.plans.actions import Invoke
@@ -38,6 +38,18 @@ class Scope:
 
     kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     operator_namespace: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+DATA_SERVICE: Final = Scope(
+    kinds={
+        "v1": ("ConfigMap", "PersistentVolumeClaim", "Pod", "Secret", "Service"),
+        "apps/v1": ("StatefulSet",),
+        "networking.k8s.io/v1": ("NetworkPolicy",),
+        "policy/v1": ("PodDisruptionBudget",),
+    },
+    operator_namespace={"v1": ("Secret",)},
+)
+"""Of a service of several pods with volumes, whose certificate authority is kept by the operator."""
 
 
 class ServiceUnavailableError(Exception):

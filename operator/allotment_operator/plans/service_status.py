@@ -50,6 +50,11 @@ class Standing:
         return self.observed.health is not None and self.observed.health.ready
 
     @property
+    def settled(self) -> bool:
+        """Whether there is nothing to look after before the next probe."""
+        return self.usable and self.ready == self.wanted and not self.rollout.outdated
+
+    @property
     def phase(self) -> str:
         """Where the service stands, in one word."""
         if self.rollout.outdated:

@@ -3,7 +3,7 @@
 import datetime as dt
 
 from allotment_api.cassandra import CassandraCluster
-from allotment_operator.kind import Scope
+from allotment_operator.kind import DATA_SERVICE
 from allotment_operator.plans.actions import Invoke
 from allotment_operator.plans.outcome import Health, Observed, Outcome
 from allotment_operator.plans.release import all_claims, release
@@ -23,15 +23,7 @@ class CassandraClusterKind:
     """
 
     model = CassandraCluster
-    scope = Scope(
-        kinds={
-            "v1": ("ConfigMap", "PersistentVolumeClaim", "Pod", "Secret", "Service"),
-            "apps/v1": ("StatefulSet",),
-            "networking.k8s.io/v1": ("NetworkPolicy",),
-            "policy/v1": ("PodDisruptionBudget",),
-        },
-        operator_namespace={"v1": ("Secret",)},
-    )
+    scope = DATA_SERVICE
     status_fields = HEAD_FIELDS
 
     def __init__(self, *, operator_namespace: str, probe: ClusterProbe) -> None:
@@ -56,7 +48,7 @@ class CassandraClusterKind:
         """Replace Cassandra's own superuser."""
         if action.operation == SECURE:
             await self._probe.secure(
-                names_of(resource),
+                Names.of(resource),
                 observed,
                 datacenter=resource.spec.datacenter_name,
                 copies=min(3, resource.spec.size),
@@ -64,9 +56,4 @@ class CassandraClusterKind:
 
     async def probe(self, resource: CassandraCluster, observed: Observed) -> Health | None:
         """Ask the nodes whether clients can use the cluster."""
-        return await self._probe.cluster(names_of(resource), observed)
-
-
-def names_of(resource: CassandraCluster) -> Names:
-    """Return the names of a cluster's objects."""
-    return Names(resource.metadata.namespace or "", resource.metadata.name)
+        return await self._probe.cluster(Names.of(resource), observed)

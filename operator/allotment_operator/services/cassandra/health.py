@@ -67,7 +67,7 @@ def superuser_login(names: Names, observed: Observed) -> CqlLogin | None:
     """Return the login of the cluster's own binding; None before it exists."""
     binding = names.secret(names.binding)
     password, authority = observed.secret(binding, "password"), observed.secret(binding, "certificates")
-    return CqlLogin(names.client_host, CQL_PORT, authority, ADMIN, password) if password else None
+    return CqlLogin(names.entrance_host, CQL_PORT, authority, ADMIN, password) if password else None
 
 
 def judge(ring: RingState, *, wanted: int) -> Health:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from allotment_operator.plans.actions import ObjectRef
+from allotment_operator.plans.names import ClusterNames
 
 STORAGE_PORT: Final = 7000
 """Nodes among themselves; TLS with certificates on both sides."""
@@ -21,11 +22,8 @@ NODE_ORGANIZATION: Final = "allotment-cassandra-nodes"
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """The names of one cluster's objects."""
-
-    namespace: str
-    cluster: str
+class Names(ClusterNames):
+    """The names of one cluster's objects; its groups of nodes are racks."""
 
     @property
     def headless(self) -> str:
@@ -33,14 +31,9 @@ class Names:
         return f"{self.cluster}-ring"
 
     @property
-    def client(self) -> str:
+    def entrance(self) -> str:
         """Service that clients connect to: any node that is ready."""
         return f"{self.cluster}-client"
-
-    @property
-    def client_host(self) -> str:
-        """Host that clients connect to."""
-        return f"{self.client}.{self.namespace}.svc"
 
     @property
     def configuration(self) -> str:
@@ -56,27 +49,6 @@ class Names:
     def binding(self) -> str:
         """Secret with what the superuser connects with."""
         return f"{self.cluster}-cassandra-binding"
-
-    def rack(self, rack: str) -> str:
-        """StatefulSet of a rack."""
-        return f"{self.cluster}-{rack}"
-
-    def pod(self, rack: str, ordinal: int) -> str:
-        """One node's pod."""
-        return f"{self.cluster}-{rack}-{ordinal}"
-
-    def host(self, rack: str, ordinal: int) -> str:
-        """One node's host name."""
-        return f"{self.pod(rack, ordinal)}.{self.headless}.{self.namespace}.svc"
-
-    def server_hosts(self) -> tuple[str, ...]:
-        """Return every name under which nodes are reached inside the Kubernetes cluster."""
-        nodes, client = f"*.{self.headless}.{self.namespace}.svc", f"{self.client}.{self.namespace}"
-        return (nodes, f"{nodes}.cluster.local", self.client, client, f"{client}.svc", f"{client}.svc.cluster.local")
-
-    def secret(self, name: str) -> ObjectRef:
-        """Return a Secret in the cluster's own namespace."""
-        return ObjectRef("v1", "Secret", self.namespace, name)
 
     def authority(self, operator_namespace: str) -> ObjectRef:
         """Return the Secret of the cluster's authority, which only the operator can read."""

@@ -27,7 +27,7 @@ def client_service(owner: Owner, names: Names) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": owner.metadata(names.client),
+        "metadata": owner.metadata(names.entrance),
         "spec": {"type": "ClusterIP", "selector": owner.selector, "ports": [_port("cql", CQL_PORT)]},
     }
 

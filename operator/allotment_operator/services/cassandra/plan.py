@@ -49,8 +49,7 @@ class ClusterPlan:
     def __init__(self, resource: CassandraCluster, observed: Observed, tenant: TenantView, home: str) -> None:
         self.spec, self.status = resource.spec, resource.status
         self.observed, self.tenant, self.home = observed, tenant, home
-        metadata = resource.metadata
-        self.names = Names(metadata.namespace or "", metadata.name)
+        self.names = Names.of(resource)
         self.owner = Owner.of(resource)
         self.deployed = was_ready(self.status.conditions if self.status else ())
         self.ring = Ring.of(resource, observed, settled=self.secured)
@@ -82,12 +81,11 @@ class ClusterPlan:
             waiting=waiting or self.ring.waiting or self.ring.kept or growing(self.observed),
             deployed=self.deployed,
         )
-        settled = standing.usable and standing.ready == standing.wanted and not rollout.outdated
         return Outcome(
             actions=tuple(actions),
             conditions=(*standing.conditions(now=now), self.preemption.condition(now=now)),
             status=self._status(standing),
-            requeue_after=_SOON if waiting else None if settled else _LOOK_AGAIN,
+            requeue_after=_SOON if waiting else None if standing.settled else _LOOK_AGAIN,
             lanes=apart(growth(self.observed, labels={}, size=self.spec.storage.size)),
         )
 
@@ -109,7 +107,7 @@ class ClusterPlan:
         if authority:
             fields = binding_fields(
                 "cassandra",
-                host=self.names.client_host,
+                host=self.names.entrance_host,
                 port=CQL_PORT,
                 certificates=authority,
                 further={"datacenter": self.spec.datacenter_name},
@@ -180,7 +178,7 @@ class ClusterPlan:
 
     def _status(self, standing: Standing) -> dict[str, Any]:
         bound = self.observed.get(self.names.secret(self.names.binding)) is not None
-        endpoint = {"name": "cql", "address": f"{self.names.client_host}:{CQL_PORT}", "protocol": "CQL over TLS"}
+        endpoint = {"name": "cql", "address": f"{self.names.entrance_host}:{CQL_PORT}", "protocol": "CQL over TLS"}
         return standing.head(
             self.owner,
             version=self.spec.version,

@@ -80,7 +80,7 @@ def pod_group(
     }
     return PodGroup(
         owner=owner,
-        name=names.rack(rack.spec.name),
+        name=names.group(rack.spec.name),
         component=COMPONENT,
         replicas=rack.replicas,
         service=names.headless,

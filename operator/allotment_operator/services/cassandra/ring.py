@@ -61,10 +61,10 @@ class Ring:
             observed: its children.
             settled: whether more nodes may join than the first three: not before the superuser is replaced.
         """
-        names = Names(resource.metadata.namespace or "", resource.metadata.name)
+        names = Names.of(resource)
         live = {each["metadata"]["name"]: each for each in observed.of_kind("StatefulSet")}
         asked = spread(resource.spec.size, len(resource.spec.racks))
-        sets = [live.get(names.rack(rack.name)) for rack in resource.spec.racks]
+        sets = [live.get(names.group(rack.name)) for rack in resource.spec.racks]
         wanted = [max(count, _replicas(each)) for count, each in zip(asked, sets, strict=True)]
         now, waiting = _joining(names, resource, observed, wanted, sets, settled=settled)
         racks = tuple(

@@ -28,11 +28,11 @@ def connection(names: Names, listener: Listener, *, certificates: str) -> dict[s
     """Return what a client must know of a listener, besides who it is itself."""
     scram = {"sasl-mechanism": SCRAM} if protocol(listener) == "SASL_SSL" else {}
     further = {
-        "bootstrap-servers": f"{names.bootstrap_host}:{listener.port}",
+        "bootstrap-servers": f"{names.entrance_host}:{listener.port}",
         "security-protocol": protocol(listener),
         **scram,
     }
-    host = names.bootstrap_host
+    host = names.entrance_host
     return binding_fields(TYPE, host=host, port=listener.port, certificates=certificates, further=further)
 
 
@@ -78,7 +78,7 @@ def endpoints(names: Names, spec: KafkaClusterSpec, outside: Mapping[str, str]) 
     return [
         {
             "name": each.name,
-            "address": f"{names.bootstrap_host}:{each.port}" if each.type == "internal" else outside[each.name],
+            "address": f"{names.entrance_host}:{each.port}" if each.type == "internal" else outside[each.name],
             "protocol": protocol(each),
         }
         for each in spec.listeners

@@ -4,7 +4,7 @@ import datetime as dt
 
 from allotment_api.kafka import KafkaCluster
 from allotment_api.labels import POOL_LABEL
-from allotment_operator.kind import Scope
+from allotment_operator.kind import DATA_SERVICE
 from allotment_operator.plans.actions import Invoke
 from allotment_operator.plans.outcome import Health, Observed, Outcome
 from allotment_operator.plans.release import all_claims, release
@@ -25,15 +25,7 @@ class KafkaClusterKind:
     """
 
     model = KafkaCluster
-    scope = Scope(
-        kinds={
-            "v1": ("ConfigMap", "PersistentVolumeClaim", "Pod", "Secret", "Service"),
-            "apps/v1": ("StatefulSet",),
-            "networking.k8s.io/v1": ("NetworkPolicy",),
-            "policy/v1": ("PodDisruptionBudget",),
-        },
-        operator_namespace={"v1": ("Secret",)},
-    )
+    scope = DATA_SERVICE
     status_fields = HEAD_FIELDS | {"clusterId", "pools"}
 
     def __init__(self, *, operator_namespace: str, probe: ClusterProbe) -> None:
@@ -63,15 +55,10 @@ class KafkaClusterKind:
     async def perform(self, resource: KafkaCluster, observed: Observed, action: Invoke) -> None:
         """Give the administrator the password of the binding."""
         if action.operation == SET_ADMIN_PASSWORD:
-            await self._probe.set_admin_password(names_of(resource), observed)
+            await self._probe.set_admin_password(Names.of(resource), observed)
 
     async def probe(self, resource: KafkaCluster, observed: Observed) -> Health | None:
         """Ask the brokers whether clients can use the cluster."""
         wanted = sum(pool.replicas for pool in resource.spec.pools)
         deployed = was_ready(resource.status.conditions if resource.status else ())
-        return await self._probe.cluster(resource.spec, names_of(resource), observed, wanted=wanted, deployed=deployed)
-
-
-def names_of(resource: KafkaCluster) -> Names:
-    """Return the names of a cluster's objects."""
-    return Names(resource.metadata.namespace or "", resource.metadata.name)
+        return await self._probe.cluster(resource.spec, Names.of(resource), observed, wanted=wanted, deployed=deployed)

@@ -109,4 +109,4 @@ def _login(names: Names, certificate: Mapping[str, Any] | None) -> Login | None:
     if "tls.pem" not in data:
         return None
     pem, authority = (base64.b64decode(data[key]).decode() for key in ("tls.pem", "ca.crt"))
-    return Login(f"{names.bootstrap_host}:{REPLICATION_PORT}", authority, certificate=pem)
+    return Login(f"{names.entrance_host}:{REPLICATION_PORT}", authority, certificate=pem)

@@ -81,7 +81,7 @@ class ClusterProbe:
         password, authority = observed.secret(binding, "password"), observed.secret(binding, "certificates")
         if listener is None or listener.type != "internal" or not password:
             return health
-        bootstrap = f"{names.bootstrap_host}:{listener.port}"
+        bootstrap = f"{names.entrance_host}:{listener.port}"
         try:
             await self._admin.check(Login(bootstrap, authority, username=ADMIN, password=password))
         except ServiceUnavailableError as error:
@@ -98,7 +98,7 @@ def operator_login(names: Names, observed: Observed, operator_namespace: str) ->
     certificate, authority = observed.secret(secret, "tls.pem"), observed.secret(secret, "ca.crt")
     if not certificate:
         return None
-    return Login(f"{names.bootstrap_host}:{REPLICATION_PORT}", authority, certificate=certificate)
+    return Login(f"{names.entrance_host}:{REPLICATION_PORT}", authority, certificate=certificate)
 
 
 def needed_brokers(spec: KafkaClusterSpec, *, deployed: bool) -> tuple[int, str]:

@@ -1,13 +1,10 @@
-"""What the objects of a Kafka cluster are called, and which ports its nodes have.
-
-A name is made in one place, from names that cannot change: objects find each other by it, and disks carry it. Services
-of other kinds may have the cluster's name as well: what both would have is told apart by a word of its own.
-"""
+"""What the objects of a Kafka cluster are called, and which ports its nodes have."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from allotment_operator.plans.actions import ObjectRef
+from allotment_operator.plans.names import ClusterNames
 
 CONTROLLER_PORT: Final = 9090
 REPLICATION_PORT: Final = 9091
@@ -25,11 +22,8 @@ NODE_COMMON_NAME: Final = "node"
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """The names of one cluster's objects."""
-
-    namespace: str
-    cluster: str
+class Names(ClusterNames):
+    """The names of one cluster's objects; its groups of nodes are pools."""
 
     @property
     def headless(self) -> str:
@@ -37,23 +31,14 @@ class Names:
         return f"{self.cluster}-nodes"
 
     @property
-    def bootstrap(self) -> str:
+    def entrance(self) -> str:
         """Service that clients connect to first."""
         return f"{self.cluster}-bootstrap"
-
-    @property
-    def bootstrap_host(self) -> str:
-        """Host that clients connect to first."""
-        return f"{self.bootstrap}.{self.namespace}.svc"
 
     @property
     def binding(self) -> str:
         """Secret with what the administrator of the cluster connects with."""
         return f"{self.cluster}-kafka-binding"
-
-    def pool(self, pool: str) -> str:
-        """StatefulSet of a pool."""
-        return f"{self.cluster}-{pool}"
 
     def configuration(self, pool: str) -> str:
         """ConfigMap of a pool."""
@@ -63,37 +48,9 @@ class Names:
         """Secret with the certificate of a pool's nodes."""
         return f"{self.cluster}-{pool}-tls"
 
-    def pod(self, pool: str, ordinal: int) -> str:
-        """One node's pod."""
-        return f"{self.cluster}-{pool}-{ordinal}"
-
-    def host(self, pool: str, ordinal: int) -> str:
-        """One node's host name."""
-        return f"{self.pod(pool, ordinal)}.{self.headless}.{self.namespace}.svc"
-
     def external(self, pool: str, ordinal: int, listener: str) -> str:
         """Service by which one node's external listener is reached."""
         return f"{self.pod(pool, ordinal)}-{listener}"
-
-    def server_hosts(self) -> tuple[str, ...]:
-        """Return every name under which nodes are reached inside the Kubernetes cluster.
-
-        A wildcard covers the nodes, so that a node added later needs no new certificate on those that run.
-        """
-        nodes = f"*.{self.headless}.{self.namespace}.svc"
-        bootstrap = f"{self.bootstrap}.{self.namespace}"
-        return (
-            nodes,
-            f"{nodes}.cluster.local",
-            self.bootstrap,
-            bootstrap,
-            f"{bootstrap}.svc",
-            f"{bootstrap}.svc.cluster.local",
-        )
-
-    def secret(self, name: str) -> ObjectRef:
-        """Return a Secret in the cluster's own namespace."""
-        return ObjectRef("v1", "Secret", self.namespace, name)
 
     def authority(self, operator_namespace: str) -> ObjectRef:
         """Return the Secret of the cluster's authority, which only the operator can read."""

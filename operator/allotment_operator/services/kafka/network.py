@@ -32,7 +32,7 @@ def bootstrap_service(owner: Owner, names: Names, spec: KafkaClusterSpec) -> dic
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": owner.metadata(names.bootstrap),
+        "metadata": owner.metadata(names.entrance),
         "spec": {
             "type": "ClusterIP",
             "selector": {**owner.selector, COMPONENT_LABEL: "broker"},

@@ -48,7 +48,7 @@ class ClusterPlan:
     ) -> None:
         self.spec, self.status = resource.spec, resource.status
         self.observed, self.topology, self.tenant, self.home = observed, topology, tenant, home
-        self.names = Names(resource.metadata.namespace or "", resource.metadata.name)
+        self.names = Names.of(resource)
         self.owner = Owner.of(resource)
         self.outside = external.external_listeners(self.spec.listeners)
         self.brokers = [pool for pool in topology.pools if pool.is_broker]
@@ -71,12 +71,11 @@ class ClusterPlan:
             waiting=waiting or self.topology.kept or self._waiting_outside() or growing(self.observed),
             deployed=was_ready(self.status.conditions if self.status else ()),
         )
-        settled = standing.usable and standing.ready == standing.wanted and not rollout.outdated
         return Outcome(
             actions=tuple(actions),
             conditions=(*standing.conditions(now=now), self.preemption.condition(now=now)),
             status=self._status(standing),
-            requeue_after=_SOON if waiting else None if settled else _LOOK_AGAIN,
+            requeue_after=_SOON if waiting else None if standing.settled else _LOOK_AGAIN,
             lanes=apart([*map(Apply, self._outside_services()), *self._growth()]),
         )
 

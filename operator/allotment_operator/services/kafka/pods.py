@@ -85,7 +85,7 @@ def pod_group(
     }
     return PodGroup(
         owner=owner,
-        name=names.pool(pool.spec.name),
+        name=names.group(pool.spec.name),
         component=pool.component,
         replicas=pool.replicas,
         service=names.headless,

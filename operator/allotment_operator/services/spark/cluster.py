@@ -162,7 +162,6 @@ class _Plan:
             waiting="" if secret else "The cluster's secret is being made.",
             deployed=self.deployed,
         )
-        settled = standing.usable and standing.ready == standing.wanted and not rollout.outdated
         head = standing.head(
             self.owner,
             version=self.spec.spark_version,
@@ -176,7 +175,7 @@ class _Plan:
             actions=(*actions, *([rollout.restart] if rollout.restart else [])),
             conditions=(*standing.conditions(now=now), self.preemption.condition(now=now)),
             status=head,
-            requeue_after=1.0 if not secret else None if settled else LOOK_AGAIN_SECONDS,
+            requeue_after=1.0 if not secret else None if standing.settled else LOOK_AGAIN_SECONDS,
         )
 
     @property
