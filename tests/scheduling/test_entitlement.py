@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from fractions import Fraction
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.entitlement import Entitlement, fill
+from allotment_scheduler.core.entitlement import Entitlement, Filling, fill
 from allotment_scheduler.core.invariants import overcommitted
 from allotment_scheduler.core.nodes import PoolSpec
 from allotment_scheduler.core.pods import SchedulingSpec
@@ -35,16 +36,20 @@ def nonzero(
     return {name: inside for name, inside in kept.items() if inside}
 
 
-@SETTINGS
-@given(worlds())
-def test_the_filling_by_clocks_equals_the_naive_one(world: World) -> None:
+def assert_naive(world: World) -> None:
+    """Entitlement is what the naive filling finds."""
     state = world.state()
-    engine = Engine(state)
-    portions = engine.demand.portions()
+    portions = Engine(state).demand.portions()
 
     want = filling_oracle.fill(state.forest.root, portions, state.measure)
 
     assert nonzero(fill(state.forest.root, portions, state.measure).cells) == nonzero(want.cells)
+
+
+@SETTINGS
+@given(worlds())
+def test_the_filling_by_clocks_equals_the_naive_one(world: World) -> None:
+    assert_naive(world)
 
 
 @st.composite
@@ -82,12 +87,54 @@ def orchards(draw: st.DrawFn) -> World:
 @settings(SETTINGS, max_examples=40)
 @given(orchards())
 def test_a_leap_over_deep_trees_and_pools_equals_the_naive_filling(world: World) -> None:
-    state = world.state()
-    portions = Engine(state).demand.portions()
+    assert_naive(world)
 
-    want = filling_oracle.fill(state.forest.root, portions, state.measure)
 
-    assert nonzero(fill(state.forest.root, portions, state.measure).cells) == nonzero(want.cells)
+def test_a_limit_that_is_met_together_with_the_guarantee_ends_all_demand_below() -> None:
+    world = World().node("n", cpu=10, memory=10)
+    world.inner("d0", guaranteed={"cpu": 7, "memory": 1}, limits={"cpu": 1}).tenant("d0-0", "d0")
+    world.inner("d1").tenant("d1-0", "d1")
+    world.pods("d0-0", 2, cpu=1, memory=1).pods("d1-0", 1, cpu=1, memory=1)
+
+    assert_naive(world)
+
+
+def test_a_leap_ends_where_a_guarantee_counts_again_though_no_sibling_pours_on() -> None:
+    world = World().node("n", cpu=2, memory=3)
+    world.inner("d0").tenant("t0", "d0", guaranteed={"memory": 1}).tenant("t1")
+    world.pod("t1", "p", memory=2).pod("t0", "first", cpu=1).pod("t0", "second", memory=2)
+
+    assert_naive(world)
+
+
+Caps = dict[str, int] | None
+
+
+@pytest.mark.parametrize(("limits", "guaranteed"), [({"cpu": 3}, None), (None, {"cpu": 2, "memory": 2})])
+def test_limits_and_guarantees_are_leapt_over(limits: Caps, guaranteed: Caps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Filling, "_follow", lambda *_: pytest.fail("the filling is followed event by event"))
+    world = World().node("n", cpu=100, memory=100, pods=1000)
+    for number in range(12):
+        bounded = number % 3 > 0
+        world.tenant(
+            f"t{number}", weight=1 + number % 2,
+            limits=limits if bounded else None, guaranteed=guaranteed if bounded else None,
+        )  # fmt: skip
+        for pod in range(20):
+            world.pod(f"t{number}", f"p{pod}", cpu=1 + pod % 2, memory=1 + (pod + number) % 3)
+
+    assert_naive(world)
+
+
+def test_what_changes_nobodys_demand_leaves_entitlement_as_it_is() -> None:
+    world = World().node("n", cpu=4).tenant("a").tenant("b").pods("a", 3, cpu=1).pods("b", 3, cpu=1)
+    engine, before = entitlement_of(world)
+    engine.state.demand_version += 1
+
+    assert engine.demand.entitlement() is before
+    world.pod("a", "late", cpu=1)
+    engine.state.apply(world.events[-1])
+    assert engine.demand.entitlement() is not before
 
 
 @SETTINGS

@@ -41,7 +41,7 @@ def _parts(chart: Chart, rows: Course, cells: Bools, caps: Floats, asked: Bools)
     used, gained = counted @ rows.use, counted @ rows.gain
     cap = caps.take(rows.owner, axis=1)
     left = cap - used
-    left[left <= HAIR * cap] = 0.0
+    left[(left <= HAIR * cap) & (cap < np.inf)] = 0.0
     parts = np.where(gained > 0, left / gained, np.where(left > 0, np.inf, 0.0))
     capped: Floats = np.where((chart.by_column @ asked) > 0, parts, np.inf)
     return capped
@@ -133,21 +133,35 @@ def _regular(chart: Chart, rows: Course, known: Floats, insatiable: Bools, span:
     by_guarantee = (np.roll(rows.bound, 1) >= 0) | chart.is_leaf[rows.owner]
     leaps &= ~(by_guarantee & (rows.beyond > np.roll(rows.beyond, 1)))
     unknown = rows.t0 >= known[rows.owner] - hair
-    over, dry = np.zeros(len(rows), dtype=np.bool_), np.zeros(len(rows), dtype=np.bool_)
-    for cells, caps in chart.limits:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            met = _parts(chart, rows, cells, caps, rows.asks & cells[:, None]) <= HAIR
-        over |= met.any(axis=0)
-        dry |= (met & insatiable.take(rows.owner, axis=1)).any(axis=0) & bool(cells.all())
+    over, limit, column = _limits_met(chart, rows, insatiable)
     bad = np.flatnonzero(falls | leaps | unknown | over)
     first = np.full(count, len(rows), dtype=np.int64)
     np.minimum.at(first, rows.owner[bad], bad)
     ends = np.where(known < np.inf, -np.inf, np.inf)
-    ends[rows.owner[~before]] = np.inf
+    last = np.flatnonzero(np.append(~before[1:], True)[: len(rows)])  # what is below may end where pieces do
+    ends[rows.owner[last]] = np.where(known[rows.owner[last]] < np.inf, rows.x1[last], np.inf)
     stopped = first < len(rows)
     where = first[stopped]
-    reason = ~(dry & before)[where] | unknown[where]
-    ends[stopped] = np.where(reason, np.maximum(rows.x0, previous)[where], np.inf)
+    dry = where[((limit < -1) & before & ~unknown)[where]]
+    ends[stopped] = np.maximum(rows.x0, previous)[where]
+    ends[rows.owner[dry]] = np.inf
+    ends[known == -np.inf] = -np.inf
+    rows.bound[dry - 1], rows.column[dry - 1] = limit[dry], column[dry]
     if len(bad):
         rows = rows.take(np.flatnonzero(np.arange(len(rows)) < first[rows.owner]))
     return Crested(rows, ends, span)
+
+
+def _limits_met(chart: Chart, rows: Course, insatiable: Bools) -> tuple[Bools, Ints, Ints]:
+    """Pieces where a limit is met from the start on; and which one ends all demand there (-2, …), with its column."""
+    over, limit = np.zeros(len(rows), dtype=np.bool_), np.full(len(rows), -1, dtype=np.int64)
+    column = rows.column.copy()
+    for number, (cells, caps) in enumerate(chart.limits):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            met = _parts(chart, rows, cells, caps, rows.asks & cells[:, None]) <= HAIR
+        over |= met.any(axis=0)
+        if cells.all():
+            final = met & insatiable.take(rows.owner, axis=1)
+            dry = np.flatnonzero(final.any(axis=0))
+            limit[dry], column[dry] = -2 - number, final[:, dry].argmax(axis=0)
+    return over, limit, column

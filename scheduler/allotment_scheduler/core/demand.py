@@ -5,7 +5,7 @@ cluster. A pending pod counts if its gang is complete, its tenant not suspended,
 where it may not be preempted, the guarantee covers it on top of what such pods use already.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.portions import Portions, Want
 from allotment_scheduler.core.resources import PODS, Amounts, Column
 from allotment_scheduler.core.scores import pools_by_price
+from allotment_scheduler.core.shares import Measure
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Gang, Unit
@@ -27,21 +28,27 @@ Places = tuple[int, tuple[str, ...]]
 
 
 class Demand:
-    """Entitlement of a state, computed once per version of demand."""
+    """Entitlement of a state, computed at most once per version of demand."""
 
     def __init__(self, state: ClusterState, placer: Placer) -> None:
         self.state = state
         self.placer = placer
         self._version = -1
         self._entitlement = Entitlement({})
+        self._filled: tuple[Tenant, Measure, Portions] | None = None
+        """The tree, capacity and demand that it was filled with."""
         self._places: dict[Places, tuple[str, ...]] = {}
         self._layout = -1
 
     def entitlement(self) -> Entitlement:
-        """Entitlement for the present demand."""
+        """Entitlement for the present demand. Many changes leave demand as it was: then nothing is filled anew."""
         if self._version != self.state.demand_version:
             self._version = self.state.demand_version
-            self._entitlement = fill(self.state.forest.root, self.portions(), self.state.measure)
+            root, measure, portions = self.state.forest.root, self.state.measure, self.portions()
+            last = self._filled
+            if last is None or last[0] is not root or last[1] != measure or not last[2].same_as(portions):
+                self._filled = root, measure, portions
+                self._entitlement = fill(root, portions, measure)
         return self._entitlement
 
     def portions(self) -> Portions:
@@ -49,12 +56,12 @@ class Demand:
         running, size = self.state.running.flush(), self.state.running.size
         rows = np.flatnonzero(running.used[:size] & (running.leaf[:size] >= 0))
         waiting = self._startable()
-        leaf = np.concatenate([running.leaf[rows], _column(waiting, lambda pod: pod.leaf.rank if pod.leaf else -1)])
-        klass = np.concatenate([running.klass[rows], _column(waiting, lambda pod: pod.klass.id)])
-        node = np.concatenate([running.node[rows], np.full(len(waiting), -1, dtype=np.int64)])
-        priority = np.concatenate([running.priority[rows], _column(waiting, lambda pod: pod.spec.priority)])
+        leaf = _joined(running.leaf[rows], [pod.leaf.rank if pod.leaf else -1 for pod in waiting])
+        klass = _joined(running.klass[rows], [pod.klass.id for pod in waiting])
+        node = _joined(running.node[rows], [-1] * len(waiting))
+        priority = _joined(running.priority[rows], [pod.spec.priority for pod in waiting])
         created = np.concatenate([running.created[rows], np.array([pod.spec.created for pod in waiting])])
-        sight = np.concatenate([running.sight[rows], _column(waiting, lambda pod: pod.arrival[2])])
+        sight = _joined(running.sight[rows], [pod.arrival[2] for pod in waiting])
         pools = self.state.nodes.pool_index
         pool = np.where(node >= 0, pools[node] if len(pools) else -1, -1)
         order = np.lexsort((sight, created, -priority, leaf))
@@ -163,8 +170,8 @@ def _may_wait(pod: Pod) -> bool:
     )
 
 
-def _column(pods: list[Pod], value: Callable[[Pod], int]) -> npt.NDArray[np.int64]:
-    return np.array([value(pod) for pod in pods], dtype=np.int64)
+def _joined(running: npt.NDArray[np.signedinteger], waiting: list[int]) -> Ints:
+    return np.concatenate([running, np.array(waiting, dtype=np.int64)])
 
 
 def empty_fit(state: ClusterState, amounts: Amounts) -> BoolVector:

@@ -57,7 +57,8 @@ class Portions(Mapping[str, Row]):
         self.kind = kind
         """By portion, leaf by leaf."""
         bounds = [*begins.tolist(), len(kind)]
-        self._span = {name: (bounds[index], bounds[index + 1]) for index, name in enumerate(leaves)}
+        self.span = {name: (bounds[index], bounds[index + 1]) for index, name in enumerate(leaves)}
+        """Where each leaf's begin and end."""
 
     @classmethod
     def of(cls, leaf: Ints, want: Ints, wants: Sequence[Want], names: Sequence[str]) -> "Portions":
@@ -74,17 +75,21 @@ class Portions(Mapping[str, Row]):
 
     def in_order(self, names: Sequence[str]) -> tuple[Ints, Ints]:
         """The kinds of these tenants' portions in one row, and where each tenant's begin and end in it."""
-        spans = np.array([self._span.get(name, (0, 0)) for name in names], dtype=np.int64).reshape(-1, 2)
+        spans = np.array([self.span.get(name, (0, 0)) for name in names], dtype=np.int64).reshape(-1, 2)
         first = np.concatenate([[0], np.cumsum(spans[:, 1] - spans[:, 0])])
         rows = np.arange(first[-1]) + np.repeat(spans[:, 0] - first[:-1], np.diff(first))
         return self.kind[rows], first
 
+    def same_as(self, other: "Portions") -> bool:
+        """Whether everybody wants the same in the same order."""
+        return self.kinds == other.kinds and self.span == other.span and np.array_equal(self.kind, other.kind)
+
     def __getitem__(self, name: str) -> Row:
-        begin, end = self._span[name]
+        begin, end = self.span[name]
         return Row(self.kinds, self.kind[begin:end])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._span)
+        return iter(self.span)
 
     def __len__(self) -> int:
-        return len(self._span)
+        return len(self.span)

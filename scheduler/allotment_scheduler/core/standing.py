@@ -103,5 +103,5 @@ class Standing:
         self.clear[owners] = inside
         if vague.any():
             last, ways = spot[vague], self.serves[owners[vague]] / self.leap.group_left[spot[vague]]
-            self.coarse.append(self.leap.likely(last, ways, np.where(rises, above % span, np.nan)[vague]))
+            self.coarse.append(self.leap.likely(last, ways, np.where(rises, above, np.nan)[vague] % span))
         return True
