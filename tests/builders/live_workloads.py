@@ -91,7 +91,7 @@ def _required(number: int, topology: str) -> Manifest:
 WORKLOADS: Final = {
     "simple": Workload("simple pods, all waiting before the start", 4000),
     "gangs": Workload("gangs of four among 200 tenants", 4000, tenants=200, gang=4),
-    "stream": Workload("simple pods, 100 created per second", 3000, rate=100.0),
+    "stream": Workload("simple pods, 100 created per second", 1500, rate=100.0),
     "spread": Workload("zone topology spread, DoNotSchedule", 2000, shape=spread),
     "affinity": Workload("required pod affinity by zone, 20 groups", 2000, shape=affinity),
     "anti-affinity": Workload("required pod anti-affinity by host, 20 groups", 2000, shape=anti_affinity),
