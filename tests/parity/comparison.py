@@ -89,7 +89,10 @@ async def compare(
 async def shrunk(referee: Referee, objects: Sequence[Object], pod: PodName) -> list[Object]:
     """The case with everything left out that the disagreement on a pod does not need."""
     judged = [each for each in objects if each["kind"] == "Pod" and _name(each) == pod]
-    rest = [each for each in objects if each["kind"] != "Pod" or each["spec"].get("nodeName")]
+    entries = [entry for each in judged for entry in each["spec"].get("resourceClaims", ())]
+    used = {(pod[0], entry["resourceClaimName"]) for entry in entries}  # without them it is never tried
+    judged = [each for each in objects if each["kind"] == "ResourceClaim" and _name(each) in used] + judged
+    rest = [each for each in objects if each not in judged and (each["kind"] != "Pod" or each["spec"].get("nodeName"))]
 
     async def still(kept: list[Object]) -> bool:
         return bool(await compare(referee, [*kept, *judged], Tally(), pauses=_HASTY))

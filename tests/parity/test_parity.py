@@ -1,7 +1,8 @@
 """Both schedulers agree on which nodes a pod could start on: the real kube-scheduler and our engine, live and offline.
 
 Random clusters look for disagreements; whatever they found once is kept below data/, and so is every difference that
-is meant. ALLOTMENT_PARITY_SEED chooses other random clusters, ALLOTMENT_PARITY_SECONDS how long the long run looks.
+is meant. ALLOTMENT_PARITY_SEED chooses other random clusters, ALLOTMENT_PARITY_SECONDS how long the long run looks, and
+ALLOTMENT_PARITY_THEME what all its clusters are about.
 """
 
 import os
@@ -57,8 +58,8 @@ by_sentence = pytest.mark.parametrize("path", SETTLED, ids=lambda path: path.ste
 @by_sentence
 def test_a_settled_case_is_answered_as_recorded(path: Path) -> None:
     case = settled(path)
-    spaces = [{"kind": "Namespace", "metadata": {"name": "red"}}, {"kind": "Namespace", "metadata": {"name": "blue"}}]
-    spaces[1]["metadata"] = {"name": "blue", "labels": {"team": "b"}}
+    spaces: list[Object] = [{"kind": "Namespace", "metadata": {"name": name}} for name in ("red", "blue", "grey")]
+    spaces[1]["metadata"]["labels"] = {"team": "b"}
 
     assert ours.offline([*spaces, *case.objects]) == case.ours
     assert ours.live([*spaces, *case.objects]) == case.ours
@@ -98,7 +99,8 @@ async def test_random_pods_may_start_on_the_same_nodes(peer: Peer) -> None:
 async def test_random_pods_may_start_on_the_same_nodes_for_long(peer: Peer) -> None:
     seed = os.environ.get("ALLOTMENT_PARITY_SEED", f"{time.time():.0f}")
     seconds = float(os.environ.get("ALLOTMENT_PARITY_SECONDS", "1200"))
-    await _compare_random_clusters(peer, seed=seed, seconds=seconds)
+    theme = os.environ.get("ALLOTMENT_PARITY_THEME", "")
+    await _compare_random_clusters(peer, seed=seed, seconds=seconds, theme=theme)
 
 
 def _leave(name: str, objects: list[Object]) -> None:
@@ -106,7 +108,7 @@ def _leave(name: str, objects: list[Object]) -> None:
     (FOUND / f"{name}.yaml").write_text(as_yaml(objects))
 
 
-async def _compare_random_clusters(peer: Peer, *, seed: str, seconds: float) -> None:
+async def _compare_random_clusters(peer: Peer, *, seed: str, seconds: float, theme: str = "") -> None:
     """Compare clusters until the time is over; of the first that disagrees, leave the smallest form."""
     print(f"ALLOTMENT_PARITY_SEED={seed}")  # noqa: T201 - what repeats this run
     tally, ends = Tally(), time.monotonic() + seconds
@@ -114,7 +116,7 @@ async def _compare_random_clusters(peer: Peer, *, seed: str, seconds: float) -> 
     async with refereeing(peer) as referee:
         while time.monotonic() < ends or tally.cases < FEWEST:
             name = f"{seed}-{tally.cases}"
-            case = random_case(name)
+            case = random_case(name, theme=theme)
             found = await compare(referee, case, tally)
             if found and not disagreements:
                 _leave(name, await shrunk(referee, case, found[0].pod))

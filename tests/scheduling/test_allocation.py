@@ -117,9 +117,9 @@ def is_met(node: NodeDevices, wanted: list[DeviceClaim], taken: frozenset[Device
                 return False
             if rule.apart and len(set(about)) < len(about):
                 return False
-    used = {grant.device for grants in found for grant in grants} | taken
+    used = [*(grant.device for grants in found for grant in grants), *taken]
     consumers = [grant.device for grants in found for grant in grants if facts[grant.device].consumes]
-    eaten = sum(amount for each in node.devices if each.id in used for _, _, amount in each.consumes)
+    eaten = sum(amount for each in used for _, _, amount in facts[each].consumes)
     return not consumers or eaten <= 120
 
 

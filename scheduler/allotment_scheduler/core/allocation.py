@@ -205,17 +205,17 @@ class _Search:
         return all(_same(value, other) for other in others)
 
     def _counters_allow(self, device: Device) -> bool:
-        """Whether a part of a device may be had beside the parts that are in use."""
+        """Whether a part of a device may be had beside the parts that are in use, itself included if it is."""
         driver, pool, _ = device.id
         left = {key: amount for key, amount in self.node.counters.items() if key[:2] == (driver, pool)}
         for other in self.node.devices:
-            used = other.id in self.taken or self.given.get(other.id) or other is device
-            if used and other.consumes and other.id[:2] == (driver, pool):
+            times = (other.id in self.taken) + self.given.get(other.id, 0) + (other is device)
+            if times and other.consumes and other.id[:2] == (driver, pool):
                 for counter_set, counter, amount in other.consumes:
                     key = (driver, pool, counter_set, counter)
                     if key not in left:
                         return False
-                    left[key] -= amount
+                    left[key] -= times * amount
         return all(amount >= 0 for amount in left.values())
 
     def _give(self, claim: int, wish: Wish, device: Device) -> None:

@@ -16,7 +16,14 @@ from typing import Any, Final, Protocol
 
 from allotment_kube import pods as kube
 from allotment_kube.devices import ClaimConsumer, ResourceClaim
-from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, NotFoundError
+from allotment_kube.errors import (
+    ApiError,
+    ConflictError,
+    DeniedError,
+    LeadershipLostError,
+    NotFoundError,
+    RejectedError,
+)
 from allotment_kube.models import Object
 from allotment_kube.patches import MergePatch, Patch
 from allotment_kube.resources import RESOURCE_CLAIMS, Resource
@@ -73,6 +80,8 @@ class Claims:
     chosen: Callable[[str], Chosen] = lambda _: {}
     told: Callable[[Key, ResourceClaim], None] | None = None
     _under_way: dict[Key, list[DeviceId]] = field(default_factory=dict)
+    _refused: dict[Key, str] = field(default_factory=dict)
+    """What the API server had against the last write of a claim, until somebody has been told."""
 
     def missing(self, start: Start) -> list[Key]:
         """The claims of a pod that are not reserved for it, with devices of its node, yet."""
@@ -94,6 +103,8 @@ class Claims:
                 raise DeviceError(f"ResourceClaim {key[1]} does not exist any more")
             if key in self._under_way:
                 continue
+            if key in self._refused:
+                raise DeviceError(self._refused.pop(key))
             consumers = [each for each in claim.status.reserved_for if each.uid != start.uid]
             if len(consumers) >= MOST_CONSUMERS:
                 raise DeviceError(f"ResourceClaim {key[1]} is reserved for {MOST_CONSUMERS} pods already")
@@ -159,6 +170,8 @@ class Claims:
             _logger.info("claim %s/%s has changed meanwhile: %s", namespace, name, error)
         except LeadershipLostError:
             raise
+        except (RejectedError, DeniedError) as error:  # the same again would be refused again
+            self._refused[order.key] = f"ResourceClaim {name} cannot be given its devices: {error.message:.300s}"
         except ApiError as error:
             _logger.warning("claim %s/%s cannot be given its devices: %s", namespace, name, error)
         finally:

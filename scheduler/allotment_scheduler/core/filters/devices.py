@@ -315,6 +315,12 @@ class DeviceUse:
             blocked &= self._blocked(wanted)
         return allocate(here, wanted, blocked, selected=self._matches(wanted, index), effort=effort)
 
+    def meets(self, claims: tuple[DeviceClaim, ...], index: int, effort: Effort) -> bool:
+        """Whether a node that could meet claims if all its devices were free can meet them now."""
+        if not any(device.id in self._taken for device in self._devices(index).devices) and not any(self.met(claims)):
+            return True
+        return self.grants(claims, index, effort) is not None
+
     def _matches(self, claims: Iterable[DeviceClaim], index: int) -> dict[Wish, tuple[Device, ...]]:
         found: dict[Wish, tuple[Device, ...]] = {}
         for claim in claims:
@@ -383,7 +389,7 @@ class DeviceDemand:
         self._cursor = len(use.log)
         effort = Effort()
         for index in asked:
-            self._fits[index] = self.possible[index] and use.grants(self.claims, index, effort) is not None
+            self._fits[index] = self.possible[index] and use.meets(self.claims, index, effort)
         return self._fits
 
 

@@ -1,0 +1,134 @@
+"""What is written to claims before their pod is bound, and what is not written twice."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from allotment_kube import devices as kube
+from allotment_kube.errors import InvalidError
+from allotment_kube.patches import Patch
+from allotment_kube.pods import Pod
+from allotment_kube.resources import Resource
+from allotment_scheduler.core.devices import Grant
+from allotment_scheduler.shell.claims import FINALIZER, Claims
+from allotment_scheduler.shell.ledger import Start
+from allotment_scheduler.translation.devices import DeviceError, Devices
+
+DRIVER = "gpu.example.com"
+
+
+def of(model: Any, **content: Any) -> Any:
+    return msgspec.convert(content, model)
+
+
+def claim(name: str, *numbers: int, consumers: tuple[str, ...] = ()) -> kube.ResourceClaim:
+    """A claim for one device, that has some of node n."""
+    results = [{"request": "r", "driver": DRIVER, "pool": "n", "device": f"d{number}"} for number in numbers]
+    reserved = [{"resource": "pods", "name": uid, "uid": uid} for uid in consumers]
+    found: kube.ResourceClaim = of(
+        kube.ResourceClaim,
+        metadata={"name": name, "namespace": "t", "resourceVersion": "7", "uid": f"uid-{name}"},
+        spec={"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}},
+        status={"reservedFor": reserved, **({"allocation": {"devices": {"results": results}}} if numbers else {})},
+    )
+    return found
+
+
+def claims(*known: kube.ResourceClaim, pods: tuple[str, ...] = ("me",), count: int = 2, **given: Any) -> Claims:
+    """Claims of pods that are called like the claims that they use."""
+    devices = Devices(claims={("t", each.metadata.name): each for each in known})
+    devices.classes["gpu"] = of(kube.DeviceClass, metadata={"name": "gpu"})
+    devices.slices["n"] = of(
+        kube.ResourceSlice,
+        metadata={"name": "n"},
+        spec={
+            "driver": DRIVER,
+            "nodeName": "n",
+            "pool": {"name": "n", "generation": 1, "resourceSliceCount": 1},
+            "devices": [{"name": f"d{number}"} for number in range(count)],
+        },
+    )
+    listed: dict[tuple[str, str], Pod] = {
+        ("t", name): of(
+            Pod,
+            metadata={"name": name, "namespace": "t", "uid": name},
+            spec={"resourceClaims": [{"name": "gpu", "resourceClaimName": name}]},
+        )
+        for name in pods
+    }
+    return Claims(devices, listed, **given)
+
+
+START = Start(("t", "me"), "me", "n", ("t", "me"), 0.0)
+
+
+class Answering:
+    """A client that says yes to every patch, or no to all."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.sent: list[tuple[str, Any]] = []
+
+    async def patch(
+        self, resource: Resource[Any], name: str, patch: Patch, *, namespace: str = "", subresource: str = ""
+    ) -> Any:
+        assert (resource.kind, namespace) == ("ResourceClaim", "t")
+        self.sent.append((subresource, msgspec.json.decode(patch.encode())))
+        if self.error is not None:
+            raise self.error
+        return claim(name)
+
+
+async def test_the_finalizer_is_written_first_and_then_devices_with_their_pod() -> None:
+    told: list[Any] = []
+    found = claims(
+        claim("me"), chosen=lambda _: {"gpu": (Grant("r", (DRIVER, "n", "d1")),)}, told=lambda *it: told.append(it)
+    )
+    client = Answering()
+
+    [order] = found.orders(START)
+    found.begin(order)
+    assert found.orders(START) == [], "one write at a time"
+    await found.carry_out(client, order)
+
+    assert [subresource for subresource, _ in client.sent] == ["", "status"]
+    assert client.sent[0][1]["metadata"]["finalizers"] == [FINALIZER]
+    status = client.sent[1][1]["status"]
+    assert [each["device"] for each in status["allocation"]["devices"]["results"]] == ["d1"], "what the core chose"
+    assert status["reservedFor"] == [{"resource": "pods", "name": "me", "uid": "me"}]
+    assert [key for key, _ in told] == [("t", "me")]
+
+
+async def test_what_the_api_server_refuses_is_said_and_not_sent_again_at_once() -> None:
+    found = claims(claim("me"))
+    client = Answering(InvalidError("spec: field is immutable", code=422))
+
+    [order] = found.orders(START)
+    found.begin(order)
+    await found.carry_out(client, order)
+
+    with pytest.raises(DeviceError, match="ResourceClaim me cannot be given its devices: spec: field is immutable"):
+        found.orders(START)
+    assert len(found.orders(START)) == 1, "after that it may be tried again"
+
+
+@pytest.mark.parametrize(("there", "waits"), [(("me",), True), (("me", "other"), False)])
+def test_devices_of_pods_that_are_gone_are_waited_for(there: tuple[str, ...], waits: bool) -> None:
+    found = claims(claim("me"), claim("other", 0, consumers=("other",)), pods=there, count=1)
+
+    if waits:
+        assert found.orders(START) == []
+    else:
+        with pytest.raises(DeviceError, match="node n has too few devices left for ResourceClaim me"):
+            found.orders(START)
+
+
+def test_a_claim_that_has_its_devices_is_reserved_for_one_more_pod() -> None:
+    [order] = claims(claim("me", 0, consumers=("other",)), pods=("me", "other")).orders(START)
+
+    assert order.status == {
+        "reservedFor": [
+            {"resource": "pods", "name": "other", "uid": "other"}, {"resource": "pods", "name": "me", "uid": "me"},
+        ]
+    }  # fmt: skip
