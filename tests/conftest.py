@@ -23,6 +23,8 @@ from allotment_local.cluster import LocalCluster
 from allotment_local.layout import Layout
 from allotment_local.progress import reporter
 
+pytest_plugins = ["builders.one_release"]
+
 # On Python 3.11 the first asyncio.get_event_loop() makes a loop that nobody closes, and pytest-asyncio asks before it
 # sets its own. With a loop set once, be it none, that does not happen.
 asyncio.set_event_loop(None)
@@ -97,6 +99,7 @@ ON_ONE_WORKER = {"admission": "chart", "tenancy": "chart"}
 whatever the worker runs next meets no policies."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Divide the run by folders, and order it; mark what speaks to a cluster, for `make e2e`, and retry that once.
 

@@ -1,8 +1,7 @@
 """The chart on the test cluster, and tenants' namespaces to try its policies in."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -18,37 +17,10 @@ STRICT = {
 }
 
 
-class ClusterLike(Protocol):
-    """What these fixtures need of the shared fixture `cluster`."""
-
-    @property
-    def kubeconfig(self) -> Path: ...
-
-
-@pytest.fixture(scope="session")
-def only_release(cluster: ClusterLike) -> Iterator[Release]:
-    """The cluster's one release, taken away when the run is over."""
-    release = Release(cluster.kubeconfig)
-    yield release
-    release.uninstall()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def release(only_release: Release) -> None:
     """The release is there and enforced before anything else of a module."""
     only_release.ensure()
-
-
-@pytest.fixture(scope="session")
-def api(cluster: ClusterLike) -> Iterator[ApiServer]:
-    api = ApiServer(cluster.kubeconfig)
-    yield api
-    api.close()
-
-
-@pytest.fixture(scope="session")
-def admin(api: ApiServer) -> Actor:
-    return api.admin()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.settings import Settings
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS, Watches
 from fakes.api_server import FakeApiServer
-from fakes.faults import FaultPlan
+from fakes.faults import Fault, FaultPlan, Verb
 from fakes.in_process import InProcessTransport
 
 EPOCH = 1_750_000_000.0
@@ -107,6 +107,17 @@ class World:
                 "spec": {"minMember": minimum, **spec},
             },
         )
+
+    async def claimed(self, *faults: Fault) -> None:
+        """A pod fills node n, and one of higher priority claims its room; evictions suffer these faults."""
+        self.pod("a", "victim", cpu="2")
+        await until(lambda: self.bound() == {"victim": "n"})
+        self.plan.script(Verb.EVICT, *faults)
+        self.pod("a", "claimant", cpu="2", priority=9)
+
+    async def being_evicted(self) -> None:
+        """The API server has accepted the victim's eviction."""
+        await until(lambda: (self.server.get(PODS, "victim", "a") or {})["metadata"].get("deletionTimestamp"))
 
     def bound(self) -> dict[str, str]:
         """Every bound pod with its node, from the server's own store."""

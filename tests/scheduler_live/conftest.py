@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from builders.api_server import Actor, ApiServer
+from builders.api_server import Actor
 from builders.ground import GROUND, Ground
 from builders.helm_chart import Release
 from builders.program_process import SchedulerProcess, eventually, kubeconfig_of_account
@@ -19,26 +19,6 @@ class ClusterLike(Protocol):
 
     @property
     def kubeconfig(self) -> Path: ...
-
-
-@pytest.fixture(scope="session")
-def only_release(cluster: ClusterLike) -> Iterator[Release]:
-    """The cluster's one release, taken away when the run is over."""
-    release = Release(cluster.kubeconfig)
-    yield release
-    release.uninstall()
-
-
-@pytest.fixture(scope="session")
-def api(cluster: ClusterLike) -> Iterator[ApiServer]:
-    api = ApiServer(cluster.kubeconfig)
-    yield api
-    api.close()
-
-
-@pytest.fixture(scope="session")
-def admin(api: ApiServer) -> Actor:
-    return api.admin()
 
 
 @pytest.fixture(scope="module")

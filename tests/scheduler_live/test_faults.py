@@ -114,10 +114,8 @@ async def test_a_victim_that_takes_its_time_is_waited_for() -> None:
     world = World(FaultPlan(), graceful=True)
     world.node("n", cpu="2")
     async with world.running() as scheduler:
-        world.pod("a", "victim", cpu="2")
-        await until(lambda: world.bound() == {"victim": "n"})
-        world.pod("a", "claimant", cpu="2", priority=9)
-        await until(lambda: (world.server.get(PODS, "victim", "a") or {})["metadata"].get("deletionTimestamp"))
+        await world.claimed()
+        await world.being_evicted()
         await asyncio.sleep(20)
         assert world.bound() == {"victim": "n"}
         claimant = world.server.get(PODS, "claimant", "a")
@@ -132,10 +130,8 @@ async def test_a_successor_finishes_what_a_dead_leader_began() -> None:
     world = World(FaultPlan(), graceful=True)
     world.node("n", cpu="2")
     async with world.running():
-        world.pod("a", "victim", cpu="2")
-        await until(lambda: world.bound() == {"victim": "n"})
-        world.pod("a", "claimant", cpu="2", priority=9)
-        await until(lambda: (world.server.get(PODS, "victim", "a") or {})["metadata"].get("deletionTimestamp"))
+        await world.claimed()
+        await world.being_evicted()
     world.pod("a", "thief", cpu="2", priority=9)
     world.scheduler = world.new_scheduler()
     async with world.running() as successor:
@@ -224,10 +220,7 @@ async def test_a_refused_eviction_gives_the_plan_up_and_loses_nothing() -> None:
     world.settings = Settings(minimum_runtime_seconds=0, eviction_seconds=2)
     world.node("n", cpu="2")
     async with world.running() as scheduler:
-        world.pod("a", "victim", cpu="2")
-        await until(lambda: world.bound() == {"victim": "n"})
-        world.plan.script(Verb.EVICT, *[Fault.ERROR] * 40)
-        world.pod("a", "claimant", cpu="2", priority=9)
+        await world.claimed(*[Fault.ERROR] * 40)
         await asyncio.sleep(4)
         assert world.bound() == {"victim": "n"}
         await until(lambda: world.bound() == {"claimant": "n"}, seconds=300)
@@ -239,10 +232,7 @@ async def test_a_plan_that_is_given_up_leaves_no_mark_behind() -> None:
     world.settings = Settings(minimum_runtime_seconds=0, eviction_seconds=2)
     world.node("n", cpu="2")
     async with world.running() as scheduler:
-        world.pod("a", "victim", cpu="2")
-        await until(lambda: world.bound() == {"victim": "n"})
-        world.plan.script(Verb.EVICT, *[Fault.ERROR] * 4000)
-        world.pod("a", "claimant", cpu="2", priority=9)
+        await world.claimed(*[Fault.ERROR] * 4000)
         await until(lambda: world.status("a", "claimant").get("nominatedNodeName") == "n")
         world.tenant("a", suspended=True)  # or the next plan would be the same
         await until(lambda: "nominatedNodeName" not in world.status("a", "claimant"))
@@ -254,10 +244,7 @@ async def test_nobody_is_evicted_for_a_claimant_that_is_gone() -> None:
     world = World(FaultPlan())
     world.node("n", cpu="2")
     async with world.running() as scheduler:
-        world.pod("a", "victim", cpu="2")
-        await until(lambda: world.bound() == {"victim": "n"})
-        world.plan.script(Verb.EVICT, *[Fault.UNAVAILABLE] * 5)
-        world.pod("a", "claimant", cpu="2", priority=9)
+        await world.claimed(*[Fault.UNAVAILABLE] * 5)
         await until(lambda: world.plan.injected[Verb.EVICT, Fault.UNAVAILABLE] > 0)
         world.server.remove(PODS, "claimant", "a")
         await until(lambda: not scheduler.ledger.departures)
@@ -285,10 +272,8 @@ async def test_a_successor_keeps_a_promise_only_where_it_still_can(
     world = World(FaultPlan(), graceful=True)
     world.node("n", cpu="2")
     async with world.running():
-        world.pod("a", "victim", cpu="2")
-        await until(lambda: world.bound() == {"victim": "n"})
-        world.pod("a", "claimant", cpu="2", priority=9)
-        await until(lambda: (world.server.get(PODS, "victim", "a") or {})["metadata"].get("deletionTimestamp"))
+        await world.claimed()
+        await world.being_evicted()
     change(world)
     world.scheduler = world.new_scheduler()
     async with world.running() as successor:
@@ -376,7 +361,7 @@ async def test_a_state_built_anew_is_the_same_but_for_what_was_half_done() -> No
         world.pod("a", "victim", cpu="4")
         await until(lambda: world.bound() == {"victim": "n"})
         world.pod("a", "claimant", cpu="4", priority=9)
-        await until(lambda: (world.server.get(PODS, "victim", "a") or {})["metadata"].get("deletionTimestamp"))
+        await world.being_evicted()
         world.pod("a", "small")
         await until(lambda: world.bound().get("small") == "m")
         old = scheduler.state

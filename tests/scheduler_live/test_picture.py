@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from allotment_kube.resources import JOBS, NAMESPACES, PODS, PRIORITY_CLASSES, Resource
+from allotment_kube.resources import JOBS, NAMESPACES, PERSISTENT_VOLUME_CLAIMS, PODS, PRIORITY_CLASSES, Resource
+from allotment_scheduler.core import state as core_state
 from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.layout import lay_out
+from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.shell.reporter import Reporter
 from allotment_scheduler.shell.statuses import Statuses
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
@@ -212,4 +215,30 @@ async def test_gangs_by_scheduling_group_are_read_where_they_are_served(version:
         await until(lambda: set(world.bound()) == {"p", "q"})
         world.server.remove(groups, "g", "a")
         await until(lambda: scheduler.state.gangs["a", "scheduling.k8s.io/g"].spec is None)
+    check(scheduler.state)
+
+
+async def test_a_burst_of_storage_costs_no_more_layouts_than_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    layouts = 0
+
+    def counted(state: ClusterState) -> None:
+        nonlocal layouts
+        layouts += 1
+        lay_out(state)
+
+    monkeypatch.setattr(core_state, "lay_out", counted)
+    async with world.running() as scheduler:
+        await until(lambda: scheduler.progress.complete)
+        await asyncio.sleep(5)
+        layouts, cycles = 0, scheduler.progress.cycles
+        for number in range(200):
+            spec = {"storageClassName": "fast", "volumeName": f"disk-{number}"}
+            metadata = {"name": f"data-{number}", "namespace": "a"}
+            world.server.put(PERSISTENT_VOLUME_CLAIMS, {"metadata": metadata, "spec": spec})
+        await until(lambda: len(scheduler.state.attachments.claims) == 200)
+        await until(lambda: not scheduler.state.stale)
+        assert 1 <= layouts <= scheduler.progress.cycles - cycles
+        assert layouts < 20
     check(scheduler.state)

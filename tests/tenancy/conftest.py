@@ -95,26 +95,6 @@ class Estate:
 _LEFT: list[Estate] = []
 
 
-@pytest.fixture(scope="session")
-def only_release(cluster: ClusterLike) -> Iterator[Release]:
-    """The cluster's one release, taken away when the run is over."""
-    release = Release(cluster.kubeconfig)
-    yield release
-    release.uninstall()
-
-
-@pytest.fixture(scope="session")
-def api(cluster: ClusterLike) -> Iterator[ApiServer]:
-    api = ApiServer(cluster.kubeconfig)
-    yield api
-    api.close()
-
-
-@pytest.fixture(scope="session")
-def admin(api: ApiServer) -> Actor:
-    return api.admin()
-
-
 @pytest.fixture(scope="module")
 def operator(cluster: ClusterLike, only_release: Release, admin: Actor) -> Iterator[OperatorProcess]:
     """The operator, at work."""
