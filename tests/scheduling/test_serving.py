@@ -2,6 +2,9 @@
 
 import pytest
 
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.units import Lane, Unit
 from builders.scheduling import World, names
 
 
@@ -131,3 +134,31 @@ def test_a_gang_stays_in_one_domain_where_it_can(required: bool, runs: int) -> N
     assert len(world.run().running("a")) == runs
     done = near.run()
     assert {done.node_of("a", "p0"), done.node_of("a", "p1")} == {"n1"}
+
+
+def test_a_full_cluster_costs_by_what_changes_not_by_what_waits() -> None:
+    """Lanes that lack nothing but a node stay parked until one has room, and then are served in their order."""
+    world = World().nodes(2, cpu=4)
+    for name in ("a", "b"):
+        world.tenant(name).pod(name, "runs", on=f"n0{int(name == 'b')}", cpu=4)
+        for number in range(20):
+            world.pod(name, f"p{number}", cpu=1).pod(name, f"q{number}", cpu=3)
+    engine = Engine(world.state())
+    engine.cycle(world.clock, claims=False)
+    judged: list[Lane] = []
+    can_start = engine.eligibility._can_start
+
+    def counted(lane: Lane, unit: Unit) -> bool:
+        judged.append(lane)
+        return can_start(lane, unit)
+
+    setattr(engine.eligibility, "_can_start", counted)  # noqa: B010 - a counter that mypy need not know
+
+    assert not engine.cycle(world.clock, claims=False)
+    assert not judged, "nothing has changed"
+
+    engine.state.apply(ev.PodGone(("a", "runs")))
+    done = engine.cycle(world.clock, claims=False)
+
+    assert [start.pod for start in done.starts] == [("a", "p0"), ("a", "q0")]
+    assert not engine.cycle(world.clock, claims=False)

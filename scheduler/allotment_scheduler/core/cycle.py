@@ -51,7 +51,7 @@ class Engine:
         self.reservations = Reservations(state, self.gangs, self.demand, self.settings)
         self.quarantine = Quarantine(state, self.settings)
         self._most_rows = _FEW_ROWS
-        self.eligibility = Eligibility(state, self.placer, self.gangs.fits)
+        self.eligibility = Eligibility(state, self.placer, self._gang_fits, troubled=self.quarantine.isolate)
         self.serving = Serving(state, self.eligibility.propose)
 
     def cycle(self, now: float, *, most_starts: int | None = None, claims: bool = True) -> Round:
@@ -176,6 +176,9 @@ class Engine:
             done.decisions.append(Start(pod.key, node, unit.first.key, pod.phantom))
         self.state.lineup.unit_started(unit)
 
+    def _gang_fits(self, unit: Unit, pools: tuple[str, ...]) -> bool:
+        return self.gangs.fits(unit, pools)
+
     def first_eligible(self) -> Callable[[Tenant], Unit | None]:
         """What finds a leaf's first unit that could start now, for listings."""
         self.state.settle()
@@ -185,9 +188,7 @@ class Engine:
 
     def _open_serving(self) -> None:
         """Let every leaf compete anew."""
-        self.eligibility = Eligibility(self.state, self.placer, self.gangs.fits, troubled=self.quarantine.isolate)
-        self.eligibility.unpark_all()
-        self.placer.take_changes()
+        self.eligibility.reopen()
         self.serving = Serving(self.state, self.eligibility.propose)
         self.serving.refresh_all(self._leaves())
         self.state.dirty_leaves.clear()

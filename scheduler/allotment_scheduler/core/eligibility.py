@@ -1,6 +1,8 @@
 """Which unit of a leaf can start now: within limits, within the guarantee if it may not be preempted, and on nodes.
 
 A lane whose front cannot start is parked with the reason, and the leaf looks further: a misfit never blocks others.
+A lane that lacks nothing but a node stays parked from round to round, until its row gains one: so a round on a full
+cluster costs by what has changed, not by what waits. All other lanes are judged anew in every round.
 Lanes are unparked by what could have changed the answer: a row that gained a node, or less use under a limit.
 """
 
@@ -12,6 +14,7 @@ from allotment_scheduler.core.resources import Amounts, Column
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Lane, Shape, Unit
+from allotment_scheduler.core.witnesses import Witnesses
 
 Ahead = Mapping[tuple[str, str, Column], int]
 """Use that may not be preempted and is still to come, by tenant, pool ("": all of them) and resource."""
@@ -40,13 +43,18 @@ class Eligibility:
         self.hold_back = hold_back
         self.troubled = troubled
         self.parked_on: dict[Row, list[Lane]] = {}
+        self.roomless: dict[Row, list[Lane]] = {}
+        """Lanes that lack nothing but a node: nothing else need be looked at until their row gains one."""
         self.parked_near: dict[Row, int] = {}
         """Rows among them whose neighbours matter, with the version of those neighbours."""
         self.watching: dict[Row, set[Tenant]] = {}
         """Leaves whose candidate stands on this row."""
         self.gang_leaves: dict[Tenant, None] = {}
         """Leaves whose candidate needs more than one row's word: asked again after every change."""
-        self.by_limit: dict[Tenant, list[Lane]] = {}
+        self._judged_anew: list[Lane] = []
+        """The other parked lanes: more than a gained node could let them start."""
+        self._witnesses: Witnesses | None = None
+        """Whose rows `roomless` speaks of."""
 
     def propose(self, leaf: Tenant) -> Unit | None:
         """The leaf's first unit that can start now."""
@@ -77,7 +85,6 @@ class Eligibility:
         if lane.leaf.limited_path or shape.fixed:
             blocker, pools = limits_met(lane.leaf, shape)
             if blocker is not None:
-                self.by_limit.setdefault(blocker, []).append(lane)
                 return self._park(lane, LIMIT, blocker)
         if shape.size == 1:
             return self._has_room(lane, pools)
@@ -100,11 +107,16 @@ class Eligibility:
             return True
         if row.blocks:
             self.parked_near[row] = row.neighbours.version
-        self.parked_on.setdefault(row, []).append(lane)
-        return self._park(lane, ROOM, None)
+        if row.blocks or lane.shape.fixed or lane.leaf.limited_path:
+            self.parked_on.setdefault(row, []).append(lane)
+            return self._park(lane, ROOM, None)
+        self.roomless.setdefault(row, []).append(lane)
+        lane.parked = ROOM
+        return False
 
     def _park(self, lane: Lane, why: str, by: Tenant | None) -> bool:
         lane.parked, lane.parked_by = why, by
+        self._judged_anew.append(lane)
         return False
 
     def leaves_to_ask(self) -> set[Tenant]:
@@ -117,23 +129,41 @@ class Eligibility:
         for row in changed:
             self.parked_near.pop(row, None)
             leaves |= self.watching.pop(row, set())
-            for lane in self.parked_on.pop(row, ()):
+            for lane in (*self.parked_on.pop(row, ()), *self.roomless.pop(row, ())):
                 if lane.parked == ROOM and self.state.lineup.queue(lane.leaf).unpark(lane):
                     leaves.add(lane.leaf)
         leaves.update(self.gang_leaves)
         return leaves
 
-    def unpark_all(self) -> set[Tenant]:
-        """Let every lane compete again: room was made, or a new cycle begins."""
-        self.parked_on.clear()
-        self.parked_near.clear()
-        self.by_limit.clear()
-        leaves = set()
+    def reopen(self) -> None:
+        """A new round begins: let every lane compete again that might start."""
+        lineup = self.state.lineup
+        changed = self.placer.take_changes()
+        if lineup.parked_by is not self or self._witnesses is not self.placer.witnesses:
+            self.unpark_all()
+            return
+        self._forget_candidates()
+        judged_anew, self._judged_anew = self._judged_anew, []
+        for row in changed:
+            judged_anew += self.roomless.pop(row, ())
+        for lane in judged_anew:
+            lineup.queue(lane.leaf).unpark(lane)
+
+    def unpark_all(self) -> None:
+        """Let every lane compete again, whoever parked it."""
+        self.roomless.clear()
+        self._judged_anew.clear()
+        self._forget_candidates()
+        self._witnesses, self.state.lineup.parked_by = self.placer.witnesses, self
         for queue in self.state.queues.values():
             for lane in queue.lanes.values():
-                if queue.unpark(lane):
-                    leaves.add(queue.leaf)
-        return leaves
+                queue.unpark(lane)
+
+    def _forget_candidates(self) -> None:
+        self.parked_on.clear()
+        self.parked_near.clear()
+        self.watching.clear()
+        self.gang_leaves.clear()
 
 
 def limits_met(leaf: Tenant, shape: Shape) -> tuple[Tenant | None, tuple[str, ...]]:

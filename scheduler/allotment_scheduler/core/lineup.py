@@ -32,6 +32,8 @@ class Lineup:
         self.queues: dict[str, LeafQueue] = {}
         self.dirty: set[Tenant] = set()
         """Leaves whose queue changed since someone last looked."""
+        self.parked_by: object = None
+        """Who parked the lanes that are parked, and knows when to let them compete again; None for new queues."""
         self._shapes: dict[tuple[object, ...], Shape] = {}
         self._representatives: dict[tuple[int, tuple[int, ...]], LabelSet] = {}
         self._pools_of: dict[str, tuple[str, ...]] = {}
@@ -61,6 +63,7 @@ class Lineup:
     def requeue_all(self) -> None:
         """Form every waiting unit anew."""
         self.queues.clear()
+        self.parked_by = None
         self._shapes.clear()
         self._representatives.clear()
         self._pools_of.clear()
