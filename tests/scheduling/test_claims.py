@@ -20,6 +20,7 @@ def on(**labels: str) -> SchedulingSpec:
 def test_by_entitlement_a_claim_lies_within_it_on_every_resource() -> None:
     """The claimant's side is entitled to 5.8 processors and uses 2, but to 2.5 devices only, of which it has 2."""
     world = World().node("n", cpu=16, gpu=4).tenant("x").tenant("y")
+    world.pool(PoolSpec("elsewhere", LabelSelector((Requirement("far", "Exists"),)))).node("m", labels={"far": "y"})
     world.pods("x", 2, "x", on="n", cpu=1, gpu=1).pods("y", 2, "y", on="n", cpu=7, gpu=1)
     world.pod("x", "more", cpu=1, gpu=1).pods("x", 6, "patient", cpu=1, more={"never_preempts": True})
 
