@@ -72,7 +72,8 @@ class Explainer:
         reservation = self.engine.reservations.by_unit.get(unit.first.key)
         if reservation is not None:
             when = "when enough has ended" if reservation.eta == inf else f"in {reservation.eta - self.state.now:.0f} s"
-            return Why("Reserved", f"{len(reservation.nodes)} nodes are reserved; it is expected to start {when}")
+            nodes = "1 node is" if len(reservation.nodes) == 1 else f"{len(reservation.nodes)} nodes are"
+            return Why("Reserved", f"{nodes} reserved; it is expected to start {when}")
         return self._no_room(unit)
 
     def _unowned(self, namespace: str) -> str:

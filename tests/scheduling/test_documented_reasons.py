@@ -1,0 +1,61 @@
+"""What docs/scheduling.md says of waiting is what the commands print."""
+
+import json
+import re
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from allotment_cli.main import app
+from allotment_scheduler.core import explain
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.explain import Explainer
+from allotment_scheduler.core.settings import Settings
+from builders.scheduling import World
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "scheduling.md").read_text()
+EXAMPLE = ROOT / "examples" / "scheduling" / "reasons.yaml"
+
+
+def rows() -> dict[str, list[str]]:
+    """The guide's tables by their first column."""
+    lines = re.findall(r"^\| `([^`]+)` \|(.*)\|$", GUIDE, re.MULTILINE)
+    return {name: [cell.strip() for cell in rest.split("|")] for name, rest in lines}
+
+
+def test_the_example_waits_as_the_guide_says() -> None:
+    done = json.loads(CliRunner().invoke(app, ["simulate", "-f", str(EXAMPLE), "-o", "json"]).stdout)
+    told = rows()
+
+    assert not done["bindings"] + done["evictions"]
+    assert len({each["reason"] for each in done["pending"]}) == len(done["pending"]), "one pod for each reason"
+    assert {each["pod"]: each["message"] for each in done["pending"]} == {
+        each["pod"]: told[each["pod"]][1] for each in done["pending"]
+    }
+
+
+def test_the_changes_are_those_of_the_guide() -> None:
+    told = rows()
+    for name in ("gang-incomplete", "above-limit", "no-node-fits", "fragmented", "behind-fair-share", "gated"):
+        shown = CliRunner().invoke(app, ["why", name, "-f", str(EXAMPLE), "-o", "json"])
+        assert (json.loads(shown.stdout)[0]["change"] or "") == told[name][2]
+
+
+def test_every_code_is_explained() -> None:
+    codes = set(re.findall(r'Why\(\s*"(\w+)"', Path(explain.__file__).read_text()))
+
+    assert codes | {"OwnerGone"} <= rows().keys()
+
+
+def test_a_reservation_is_told_with_its_time() -> None:
+    world = World().node("n", cpu=4).tenant("t")
+    for number in range(1, 5):
+        world.pod("t", f"r{number}", on="n", cpu=1, more={"max_runtime": 5 + number * 1000.0 - number})
+    engine = Engine(world.pod("t", "p", cpu=3).state(), Settings())
+    for now in (5.0, 305.0):
+        engine.cycle(now)
+
+    message = Explainer(engine).why(engine.state.pods["t", "p"]).message
+    assert message == "1 node is reserved; it is expected to start in 2700 s"
+    assert message in " ".join(GUIDE.split())
