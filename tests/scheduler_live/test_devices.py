@@ -67,3 +67,52 @@ def test_devices_are_given_out_before_pods_are_bound(devices: Ground, scheduler:
     assert sorted(device for each in held.values() for device in each) == ["d0", "d1"]
     [waits] = set(pods) - set(bound)
     eventually(lambda: "devices asked for, 0 free" in devices.condition(team, waits).get("message", ""))
+
+
+def test_pods_share_a_claim_and_alternatives_are_taken_in_order(devices: Ground, scheduler: SchedulerProcess) -> None:
+    team = devices.tenant("team")
+    driver, node = f"{devices.name}.example.com", f"{devices.name}-2"
+    devices.node(2)
+    spec = {
+        "driver": driver,
+        "nodeName": node,
+        "pool": {"name": node, "generation": 1, "resourceSliceCount": 1},
+        "devices": [
+            {"name": f"e{number}", "attributes": {"model": {"string": model}, "side": {"int": number % 2}}}
+            for number, model in enumerate(("a", "a", "b", "b"))
+        ],
+    }
+    devices.create(f"{API}/resourceslices", {"metadata": {"name": node}, "spec": spec})
+    about = f'"model" in device.attributes["{driver}"] && device.attributes["{driver}"].model =='
+    ways = [
+        {"name": name, "deviceClassName": devices.name, "selectors": [{"cel": {"expression": f'{about} "{model}"'}}],
+         "count": 2, "tolerations": [{"key": "worn", "operator": "Exists"}]}
+        for name, model in (("best", "c"), ("next", "b"))
+    ]  # fmt: skip
+    opaque = {"opaque": {"driver": driver, "parameters": {}}}
+    wanted = {"devices": {"requests": [{"name": "r", "firstAvailable": ways}], "config": [opaque]}}
+    claims = f"{API}/namespaces/{team}/resourceclaims"
+    devices.create(claims, {"metadata": {"name": "shared"}, "spec": wanted}, remember=False)
+    entry = [{"name": "device", "resourceClaimName": "shared"}]
+    for number in range(2):
+        devices.pod(team, f"p{number}", resourceClaims=entry)
+
+    bound = eventually(lambda: len(found := devices.nodes_of(team)) == 2 and found, because=scheduler.tail)
+
+    assert set(bound.values()) == {node}
+    [claim] = claims_of(devices, team)
+    assert given(claim) == ["e2", "e3"]
+    allocated = claim["status"]["allocation"]["devices"]
+    assert {each["request"] for each in allocated["results"]} == {"r/next"}
+    assert all(each["tolerations"][0]["key"] == "worn" for each in allocated["results"])
+    assert [(each["source"], each["opaque"]["parameters"]) for each in allocated["config"]] == [("FromClaim", {})]
+    uids = {pod["metadata"]["uid"] for pod in devices.pods(team).values()}
+    assert {each["uid"] for each in claim["status"]["reservedFor"]} == uids
+
+    every = {
+        "devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": devices.name, "allocationMode": "All"}}]}
+    }
+    devices.create(claims, {"metadata": {"name": "all"}, "spec": every}, remember=False)
+    devices.pod(team, "all", resourceClaims=[{"name": "device", "resourceClaimName": "all"}])
+    bound = eventually(lambda: devices.nodes_of(team).get("all"), because=scheduler.tail)
+    assert bound == f"{devices.name}-1", "the node of which no device is taken"
