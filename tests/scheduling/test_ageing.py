@@ -101,6 +101,18 @@ def test_whoever_is_behind_a_peer_that_started_ages_from_then() -> None:
     assert set(engine.reservations.by_unit) == {("t", "p1")}
 
 
+def test_whoever_has_been_a_misfit_for_longest_comes_first_however_young_it_is() -> None:
+    world = World().node("n", cpu=4).tenant("a", limits={"cpu": 1}).tenant("b").tenant("c", weight=0)
+    world.pod("c", "r", on="n", cpu=4, more={"preemptible": False}).pod("a", "older", cpu=2)
+    engine = timed(world.pod("b", "younger", cpu=2))
+    engine.cycle(1000)
+    engine.state.apply(ev.TenantSeen(replace(engine.state.tenant_specs["a"], limits=Bounds())))
+    engine.cycle(1100)
+    engine.cycle(1500)
+
+    assert list(engine.reservations.by_unit) == [("b", "younger")]
+
+
 def test_a_newcomer_of_higher_priority_does_not_make_the_oldest_young() -> None:
     world = World().node("n", cpu=2).tenant("t").pod("t", "r", on="n", cpu=2, priority=9).pod("t", "old", cpu=2)
     engine = timed(world)

@@ -1,6 +1,7 @@
 """Every wait has a code, a sentence with numbers, and where there is one the change that would end it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import yaml
 from typer.testing import CliRunner
 
 from allotment_cli.main import app
+from allotment_scheduler.core.events import TenantSeen
 from allotment_scheduler.core.explain import Explainer, Why
+from allotment_scheduler.core.tenants import Bounds
 from builders.scheduling import World
 
 
@@ -58,6 +61,18 @@ def test_codes_with_numbers(world: World, code: str, said: str) -> None:
 
     assert reason.code == code
     assert said in reason.message
+
+
+def test_a_limit_for_every_pool_is_named_with_its_tenant() -> None:
+    world = World().node("n", cpu=4).inner("d").tenant("a", "d").pod("a", "r", on="n", cpu=2).pod("a", "p", cpu=2)
+    made = world.events[1]
+    assert isinstance(made, TenantSeen)
+    world.events[1] = TenantSeen(replace(made.spec, limits=Bounds({}, {"default": {"cpu": 3000}})))
+
+    reason = why(world)
+
+    assert (reason.code, reason.change) == ("AboveLimit", None)
+    assert reason.message == "tenant d is at its limit in every pool it may use (default)"
 
 
 def test_the_smallest_change_is_named() -> None:
