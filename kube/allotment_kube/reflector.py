@@ -22,6 +22,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -355,7 +356,8 @@ _DICT_TYPES: Final = (dict, dict[str, Any])
 
 def _struct_identity(item: Any) -> tuple[Key, str, int]:  # noqa: ANN401 - any Struct with metadata
     metadata = item.metadata
-    return (metadata.namespace, metadata.name), metadata.uid, _number(metadata.resource_version)
+    # Keys are kept, and objects are many to a namespace.
+    return (intern(metadata.namespace), metadata.name), metadata.uid, _number(metadata.resource_version)
 
 
 def _dict_identity(item: Any) -> tuple[Key, str, int]:  # noqa: ANN401 - any JSON object

@@ -10,6 +10,7 @@ It must never guess: wherever more may have changed, there is no short way.
 
 from dataclasses import fields
 from operator import attrgetter
+from sys import intern
 from typing import Any, Final
 
 from allotment_api.labels import (
@@ -52,7 +53,7 @@ def bound_spec(known: PodSpec, pod: kube.Pod) -> PodSpec | None:
         return None
     values: list[Any] = [*_EVERYTHING(known)]
     values[_LABELS] = shared_labels(metadata.labels)
-    values[_NODE] = pod.spec.node_name
+    values[_NODE] = intern(pod.spec.node_name)
     values[_STARTED] = seconds(status.start_time) if status.start_time else None
     values[_NOMINATED] = status.nominated_node_name or None
     values[_DELETING] = values[_GATED] = False

@@ -6,6 +6,7 @@ the same defaults are taken here.
 
 from collections.abc import Mapping
 from functools import lru_cache
+from sys import intern
 
 from allotment_api.labels import (
     CHECKPOINTED_AT_ANNOTATION,
@@ -79,7 +80,8 @@ def pod_spec(
     declared = positive(metadata.annotations.get(MAX_RUNTIME_ANNOTATION))
     deadline = spec.active_deadline_seconds
     return PodSpec(
-        namespace=metadata.namespace or "default",
+        # What many pods have in common is kept once: tens of thousands of them are kept for as long as they run.
+        namespace=intern(metadata.namespace or "default"),
         name=metadata.name,
         scheduling=_shared_spec(scheduling_spec(pod, needs)),
         uid=metadata.uid,
@@ -87,13 +89,13 @@ def pod_spec(
         priority=spec.priority or 0,
         created=seconds(metadata.creation_timestamp),
         started=seconds(pod.status.start_time) if pod.status.start_time else None,
-        node=spec.node_name or None,
+        node=intern(spec.node_name) if spec.node_name else None,
         nominated=pod.status.nominated_node_name or None,
         deleting=metadata.deletion_timestamp is not None,
         gated=bool(spec.scheduling_gates),
         group=named_group(pod) or gang,
-        owner=controller.uid if controller else "",
-        owner_kind=controller.kind if controller else "",
+        owner=intern(controller.uid) if controller else "",
+        owner_kind=intern(controller.kind) if controller else "",
         recreated=controller is not None,
         fragile=fragile,
         preemptible=metadata.labels.get(PREEMPTIBLE_LABEL) != "false",
