@@ -13,15 +13,24 @@ decides. A device whose selector ends in an error is not selected. (kube-schedul
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, total_ordering
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
 from allotment_api.quantities import QuantityError
 from allotment_api.quantities import parse as exact_quantity
 from allotment_scheduler.core.devices import DeviceFacts
+from allotment_scheduler.translation.selector_values import (
+    BINARY,
+    COMPARISONS,
+    UNARY,
+    EvaluationError,
+    Inside,
+    Quantity,
+    Value,
+    truth,
+)
 from allotment_scheduler.translation.versions import Version, VersionError
 
-Value = Any
 Scope = Mapping[str, Value]
 """What `cel.bind` has named."""
 Predicate = Callable[[DeviceFacts, Scope], Value]
@@ -29,21 +38,6 @@ Predicate = Callable[[DeviceFacts, Scope], Value]
 
 class SelectorError(ValueError):
     """A selector that is not understood; the message says where."""
-
-
-class EvaluationError(Exception):
-    """A selector says nothing about a device: it asks for what the device lacks, or compares what cannot be."""
-
-
-@total_ordering
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """An amount, exact to a thousand-millionth."""
-
-    amount: Any
-
-    def __lt__(self, other: "Quantity") -> bool:
-        return bool(self.amount < other.amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,101 +75,6 @@ def parse(expression: str) -> Predicate:
     return _Parser(expression).whole()
 
 
-@dataclass(frozen=True, slots=True)
-class _Inside:
-    """The attributes or capacities of one domain."""
-
-    domain: str
-    table: Mapping[tuple[str, str], Value]
-
-
-def _keys(value: Value) -> Value:
-    """A map as what `in` and `size` look at: its keys."""
-    if isinstance(value, _Inside):
-        return frozenset(name for domain, name in value.table if domain == value.domain)
-    return value
-
-
-_ORDERED: Final = (str, int, Quantity, Version)
-
-
-def _comparable(left: Value, right: Value, kinds: tuple[type, ...] = _ORDERED) -> None:
-    if type(left) is not type(right) or not isinstance(left, kinds):
-        raise EvaluationError(f"{left!r} and {right!r} cannot be compared")
-
-
-def _equal(left: Value, right: Value) -> bool:
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, list):
-        return len(left) == len(right) and all(map(_equal, left, right))
-    return bool(left == right)
-
-
-def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Value, Value], Value]:
-    def compared(left: Value, right: Value) -> bool:
-        if isinstance(left, Quantity | Version):
-            raise EvaluationError("quantities and versions are compared by isLessThan, isGreaterThan and compareTo")
-        _comparable(left, right)
-        return compare(left, right)
-
-    return compared
-
-
-def _inside(left: Value, right: Value) -> bool:
-    right = _keys(right)
-    if not isinstance(right, list | frozenset):
-        raise EvaluationError("in needs a list or a map")
-    return any(_equal(left, each) for each in right)
-
-
-def _of_text(function: Callable[[str, str], Value]) -> Callable[[Value, Value], Value]:
-    def applied(left: Value, right: Value) -> Value:
-        _comparable(left, right, (str,))
-        return function(left, right)
-
-    return applied
-
-
-def _of_amounts(function: Callable[[Any, Any], Value]) -> Callable[[Value, Value], Value]:
-    def applied(left: Value, right: Value) -> Value:
-        _comparable(left, right, (Quantity, Version))
-        return function(left, right)
-
-    return applied
-
-
-def _size(value: Value) -> int:
-    value = _keys(value)
-    if not isinstance(value, str | list | frozenset):
-        raise EvaluationError("only texts, lists and maps have a size")
-    return len(value)
-
-
-def _lower(value: Value) -> str:
-    if not isinstance(value, str):
-        raise EvaluationError("only texts have letters")
-    return "".join(each.lower() if each.isascii() else each for each in value)
-
-
-_BINARY: Final[dict[str, Callable[[Value, Value], Value]]] = {
-    "startsWith": _of_text(str.startswith),
-    "endsWith": _of_text(str.endswith),
-    "contains": _of_text(lambda left, right: right in left),
-    "compareTo": _of_amounts(lambda left, right: (left > right) - (left < right)),
-    "isGreaterThan": _of_amounts(lambda left, right: left > right),
-    "isLessThan": _of_amounts(lambda left, right: left < right),
-}
-_UNARY: Final[dict[str, Callable[[Value], Value]]] = {"lowerAscii": _lower, "size": _size}
-_COMPARISONS: Final[dict[str, Callable[[Value, Value], Value]]] = {
-    "==": _equal,
-    "!=": lambda left, right: not _equal(left, right),
-    "<": _ordered(lambda left, right: left < right),
-    "<=": _ordered(lambda left, right: left <= right),
-    ">": _ordered(lambda left, right: left > right),
-    ">=": _ordered(lambda left, right: left >= right),
-    "in": _inside,
-}
 _TOKEN: Final = re.compile(
     r"\s*(?:(?P<text>\"(?:[^\"\\\n]|\\[\\\"'])*\"|'(?:[^'\\\n]|\\[\\\"'])*')|(?P<number>-?\d+)(?![\w.])|"
     r"(?P<word>[A-Za-z_]\w*)|(?P<sign>&&|\|\||==|!=|<=|>=|[!<>()\[\],.?:]))"
@@ -229,7 +128,7 @@ class _Parser:
         then = self._either()
         self._need(":")
         otherwise = self._chosen()
-        return lambda device, scope: (then if _truth(condition(device, scope)) else otherwise)(device, scope)
+        return lambda device, scope: (then if truth(condition(device, scope)) else otherwise)(device, scope)
 
     def _either(self) -> Predicate:
         parts = [self._both()]
@@ -245,10 +144,10 @@ class _Parser:
 
     def _compared(self) -> Predicate:
         left = self._negated()
-        for sign, compare in _COMPARISONS.items():
+        for sign, compare in COMPARISONS.items():
             if self._take(sign):
                 right = self._negated()
-                if self.tokens[self.at][1] in _COMPARISONS:
+                if self.tokens[self.at][1] in COMPARISONS:
                     self._refuse()
                 return _applied(compare, left, right)
         return left
@@ -256,20 +155,20 @@ class _Parser:
     def _negated(self) -> Predicate:
         if self._take("!"):
             inner = self._negated()
-            return lambda device, scope: not _truth(inner(device, scope))
+            return lambda device, scope: not truth(inner(device, scope))
         return self._called(self._value())
 
     def _called(self, found: Predicate) -> Predicate:
         while self._take("."):
             name = self.tokens[self.at][1]
-            if name in _BINARY:
+            if name in BINARY:
                 self.at += 1
                 self._need("(")
-                found = _applied(_BINARY[name], found, self._chosen())
-            elif name in _UNARY:
+                found = _applied(BINARY[name], found, self._chosen())
+            elif name in UNARY:
                 self.at += 1
                 self._need("(")
-                found = _applied_alone(_UNARY[name], found)
+                found = _applied_alone(UNARY[name], found)
             else:
                 self._refuse()
             self._need(")")
@@ -306,7 +205,7 @@ class _Parser:
         if self._take("cel", ".", "bind", "("):
             return self._bound()
         if self._take("size", "("):
-            found = _applied_alone(_size, self._chosen())
+            found = _applied_alone(UNARY["size"], self._chosen())
             self._need(")")
             return found
         return self._device()
@@ -365,12 +264,12 @@ class _Parser:
             return lambda device, _: frozenset(domain for domain, _ in getattr(device, table))
         domain = self._text()
         self._need("]")
-        return self._member(lambda device, _: _Inside(domain, getattr(device, table)), must_be_one=must_be_one)
+        return self._member(lambda device, _: Inside(domain, getattr(device, table)), must_be_one=must_be_one)
 
     def _member(self, found: Predicate, *, must_be_one: bool = False) -> Predicate:
         """One entry of a map, by `.name` or `["name"]`; or the map itself."""
         following = self.tokens[self.at + 1][1] if self.tokens[self.at][1] == "." else ""
-        if following and following not in _BINARY and following not in _UNARY:
+        if following and following not in BINARY and following not in UNARY:
             self.at += 2
             return _entry(found, following)
         if self.tokens[self.at][1] == "[":
@@ -386,7 +285,7 @@ class _Parser:
 def _entry(found: Predicate, name: str) -> Predicate:
     def looked_up(device: DeviceFacts, scope: Scope) -> Value:
         inside = found(device, scope)
-        if not isinstance(inside, _Inside) or (inside.domain, name) not in inside.table:
+        if not isinstance(inside, Inside) or (inside.domain, name) not in inside.table:
             raise EvaluationError(f"there is no {name}")
         return inside.table[inside.domain, name]
 
@@ -404,12 +303,6 @@ def _present(found: Predicate) -> Predicate:
     return present
 
 
-def _truth(value: Value) -> bool:
-    if not isinstance(value, bool):
-        raise EvaluationError(f"{value!r} is neither true nor false")
-    return value
-
-
 def _decided_by(parts: list[Predicate], *, decisive: bool) -> Predicate:
     """`||` (decisive: true) and `&&` (decisive: false): one decisive part decides, whatever the others say."""
 
@@ -417,7 +310,7 @@ def _decided_by(parts: list[Predicate], *, decisive: bool) -> Predicate:
         trouble: EvaluationError | None = None
         for part in parts:
             try:
-                if _truth(part(device, scope)) is decisive:
+                if truth(part(device, scope)) is decisive:
                     return decisive
             except EvaluationError as error:
                 trouble = error
