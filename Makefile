@@ -24,7 +24,7 @@ demo: controlplane ## a bank's shared cluster at work, on this machine
 
 # Real nodes come after everything else and alone: their tests compare the whole machine before and after.
 test: controlplane ## every test, on JOBS workers (2); real nodes only where ALLOT_REAL_NODE=1
-	@$(PYTEST) -m "not soak and not real_node" -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS) $(OR_NONE)
+	@$(PYTEST) -m "not soak and not real_node" -n $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS) $(OR_NONE)
 	@$(PYTEST) -m "real_node and not soak" $(ARGS) $(OR_NONE)
 
 check: setup ## lint, types, import layers, generated files

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from allotment_local.binaries import choose
 from allotment_local.cluster import LocalCluster
@@ -99,18 +101,31 @@ ON_ONE_WORKER = {"admission": "chart", "tenancy": "chart"}
 whatever the worker runs next meets no policies."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+class ByFolder(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist publishes no types
+    """Hands the tests to the workers folder by folder."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = Path(nodeid.partition("::")[0]).parent.name
+        return ON_ONE_WORKER.get(folder, folder)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolder:
+    """Divide the run by folders, whatever the command line says."""
+    return ByFolder(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Divide the run by folders, and order it; mark what speaks to a cluster, for `make e2e`, and retry that once.
+    """Put what takes long first, and real nodes last; mark what speaks to a cluster, and retry that once.
 
     A real control plane on a busy machine can be late beyond every patience. The summary names each test that needed
     its second try: a defect to find, in the test or in the program, but no reason to throw the whole run away. Pure
     tests get no such try.
     """
     rank = {folder: index for index, folder in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: (bool(item.get_closest_marker("real_node")), rank.get(_folder(item), len(rank))))
+    items.sort(
+        key=lambda item: (bool(item.get_closest_marker("real_node")), rank.get(item.path.parent.name, len(rank)))
+    )
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(ON_ONE_WORKER.get(_folder(item), _folder(item))))
         fixtures = getattr(item, "fixturenames", ())
         if "cluster" in fixtures or "local_cluster" in fixtures:
             item.add_marker(pytest.mark.cluster)
@@ -119,7 +134,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # The first one starts the control plane; and a limit is for what hangs, not for what is slow.
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(400))
-
-
-def _folder(item: pytest.Item) -> str:
-    return item.path.parent.name
