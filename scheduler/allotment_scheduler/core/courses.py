@@ -132,7 +132,7 @@ def pour(chart: Chart, pods: tuple[Floats, Floats], portion: Ints, starts: Ints,
         gain, left = np.add.reduceat(gain, starts, axis=1), np.add.reduceat(left, starts)
         asks = np.logical_or.reduceat(asks, starts, axis=1)
         portion = portion[np.append(starts[1:], len(portion)) - 1]
-    owner = chart.leaf[portion]
+    owner = chart.leaf.take(portion)
     at = running_sum(gain, owner) + use.take(owner, axis=1)
     touches = ((chart.by_column @ asks) > 0) | ((chart.to_share @ at) > 0)
     return course(owner, (np.zeros(len(owner)), left), (at, gain), (asks, touches), portion)
@@ -159,16 +159,17 @@ def confluence(chart: Chart, children: Crested, use: Floats) -> tuple[Course, Fl
     smooth, sudden = np.flatnonzero(~at_once), np.flatnonzero(at_once)
     row = np.concatenate([smooth, sudden, smooth])
     turn = np.concatenate([np.ones(len(smooth)), np.zeros(len(sudden)), -np.ones(len(smooth))])
-    key = np.concatenate([rows.x0[smooth], rows.x0[sudden], rows.x1[smooth]])
-    owner = parents[rows.owner[row]]
+    key = np.concatenate([rows.x0.take(smooth), rows.x0.take(sudden), rows.x1.take(smooth)])
+    owner = parents.take(rows.owner.take(row))
     order = np.argsort(2 * children.span * 4 * owner + key) if len(chart.basins) < MANY else np.lexsort((key, owner))
-    moved = (np.diff(key[order], prepend=-np.inf) > HAIR * children.span) | (np.diff(owner[order], prepend=-1) != 0)
+    sorted_key = key.take(order)
+    moved = np.diff(sorted_key, prepend=-np.inf) > HAIR * children.span
+    moved |= np.diff(owner.take(order), prepend=-1) != 0
     spot = np.empty(len(order), dtype=np.int64)
     spot[order] = np.cumsum(moved)
-    level = key[order][moved]
     order = stable_order(spot)
-    row, turn, owner = row[order], turn[order], owner[order]
-    key = level[spot[order] - 1] if len(order) else key
+    row, turn, owner = row.take(order), turn.take(order), owner.take(order)
+    key = sorted_key[moved].take(spot.take(order) - 1) if len(order) else key
     return _merge(rows, (row, turn, owner, key), use), known
 
 
@@ -190,19 +191,18 @@ def _merge(rows: Course, events: tuple[Ints, Floats, Ints, Floats], use: Floats)
     active = np.cumsum(turn)
     length = np.diff(key, append=0.0)
     length[np.diff(owner, append=-1) != 0] = 0.0
-    between = np.flatnonzero((length > 0) & (active > 0.5))
-    at_once = np.flatnonzero(turn == 0)
-    index = np.concatenate([between, at_once])
+    # What is poured at once comes before what goes on from the same event.
+    turns = np.sort(np.append(2 * np.flatnonzero((length > 0) & (active > 0.5)) + 1, 2 * np.flatnonzero(turn == 0)))
+    index, poured = turns >> 1, turns & 1 == 0
     asks, touches = asking.take(index, axis=1), touching.take(index, axis=1)
-    gain = np.maximum(slope.take(index, axis=1), 0.0) * np.where(asks, length[index], 0.0)
-    poured = np.arange(len(index)) >= len(between)
-    gain[:, poured] = rows.gain[:, row[at_once]]
-    asks[:, poured] |= rows.asks[:, row[at_once]]
-    touches[:, poured] |= rows.touches[:, row[at_once]]
-    t0, t1 = key[index], key[index] + np.where(poured, 0.0, length[index])
-    order = np.argsort(np.concatenate([2 * between + 1, 2 * at_once]))
-    mine, gain = owner[index[order]], gain.take(order, axis=1)
+    lasts = np.where(poured, 0.0, length.take(index))
+    gain = np.maximum(slope.take(index, axis=1), 0.0) * np.where(asks, lasts, 0.0)
+    if poured.any():
+        sudden = row.take(index[poured])
+        gain[:, poured] = rows.gain.take(sudden, axis=1)
+        asks[:, poured] |= rows.asks.take(sudden, axis=1)
+        touches[:, poured] |= rows.touches.take(sudden, axis=1)
+    t0, mine = key.take(index), owner.take(index)
     at = running_sum(gain, mine) + use.take(mine, axis=1)
     none = np.full(len(index), -1, dtype=np.int64)
-    asks, touches = asks.take(order, axis=1), touches.take(order, axis=1)
-    return course(mine, (t0[order], t1[order]), (at, gain), (asks, touches), none)
+    return course(mine, (t0, t0 + lasts), (at, gain), (asks, touches), none)

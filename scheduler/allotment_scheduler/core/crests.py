@@ -21,13 +21,14 @@ def crest(chart: Chart, rows: Course, known: Floats, insatiable: Bools) -> Crest
     demand below asks for it, so that a limit there ends it all.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        rows = rows.split((known[rows.owner] - rows.t0) / (rows.t1 - rows.t0))
+        if (known < np.inf).any():
+            rows = rows.split((known.take(rows.owner) - rows.t0) / (rows.t1 - rows.t0))
         rows = _meet_limits(chart, rows)
         rows = _meet_guarantees(chart, rows)
         rows, low, high = _shares(chart, rows)
     top = float(high.max(initial=0.0))
     span = float(2.0 ** np.ceil(np.log2(4 * top))) if top > 0 else 1.0
-    base = (2 * rows.beyond + chart.weightless[rows.owner]) * span
+    base = (2 * rows.beyond + chart.weightless.take(rows.owner)) * span
     rows.x0, rows.x1 = base + low, base + high
     return _regular(chart, rows, known, insatiable, span)
 
@@ -82,7 +83,7 @@ def _last_guarantee(chart: Chart, rows: Course) -> tuple[Floats, Ints, Ints]:
     for index, (cells, caps, has) in enumerate(chart.guarantees):
         parts = _parts(chart, rows, cells, caps, rows.asks)
         poured = ((rows.gain > 0) & cells[:, None]).any(axis=0)
-        part = np.where(has[rows.owner] & poured, parts.min(axis=0), -1.0)
+        part = np.where(has.take(rows.owner) & poured, parts.min(axis=0), -1.0)
         better = part > most
         most, number = np.where(better, part, most), np.where(better, index, number)
         column = np.where(better, parts.argmin(axis=0), column)
@@ -92,7 +93,7 @@ def _last_guarantee(chart: Chart, rows: Course) -> tuple[Floats, Ints, Ints]:
 def _shares(chart: Chart, rows: Course) -> tuple[Course, Floats, Floats]:
     """Cut pieces where another resource becomes dominant; the weighted shares at both ends of each."""
     while True:
-        domain = rows.touches | chart.is_leaf[rows.owner]
+        domain = rows.touches | chart.is_leaf.take(rows.owner)
         start = np.where(domain, chart.to_share @ rows.use, 0.0)
         rise = np.where(domain, chart.to_share @ rows.gain, 0.0)
         end = start + rise
@@ -108,7 +109,7 @@ def _shares(chart: Chart, rows: Course) -> tuple[Course, Floats, Floats]:
             rise[other, overtaken] - rise[mine, overtaken]
         )
         if not ((part > HAIR) & (part < 1 - HAIR)).any():
-            weight = chart.weight[rows.owner]
+            weight = chart.weight.take(rows.owner)
             return rows, top / weight, height / weight
         rows = rows.split(part)
 
@@ -130,9 +131,9 @@ def _regular(chart: Chart, rows: Course, known: Floats, insatiable: Bools, span:
     previous = np.where(before, np.roll(rows.x1, 1), -np.inf)
     falls = rows.x0 < previous - hair
     leaps = before & (rows.x0 > previous + hair)
-    by_guarantee = (np.roll(rows.bound, 1) >= 0) | chart.is_leaf[rows.owner]
+    by_guarantee = (np.roll(rows.bound, 1) >= 0) | chart.is_leaf.take(rows.owner)
     leaps &= ~(by_guarantee & (rows.beyond > np.roll(rows.beyond, 1)))
-    unknown = rows.t0 >= known[rows.owner] - hair
+    unknown = rows.t0 >= known.take(rows.owner) - hair
     over, limit, column = _limits_met(chart, rows, insatiable)
     bad = np.flatnonzero(falls | leaps | unknown | over)
     first = np.full(count, len(rows), dtype=np.int64)
@@ -143,7 +144,7 @@ def _regular(chart: Chart, rows: Course, known: Floats, insatiable: Bools, span:
     stopped = first < len(rows)
     where = first[stopped]
     dry = where[((limit < -1) & before & ~unknown)[where]]
-    ends[stopped] = np.maximum(rows.x0, previous)[where]
+    ends[stopped] = np.where(before | unknown, previous, rows.x0)[where]
     ends[rows.owner[dry]] = np.inf
     ends[known == -np.inf] = -np.inf
     rows.bound[dry - 1], rows.column[dry - 1] = limit[dry], column[dry]

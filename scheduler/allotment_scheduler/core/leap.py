@@ -61,17 +61,16 @@ class Leap:
         return heights
 
     @cached_property
+    def about(self) -> Floats:
+        """What a pod of an open portion asks for, as floats."""
+        return self.asked.astype(np.float64)
+
+    @cached_property
     def counts(self) -> npt.NDArray[Any]:
         """Pods of every open portion, those included that were poured before."""
         kinds = np.array([kind.count for kind in self.chart.kinds], dtype=self.asked.dtype)
         counts: npt.NDArray[Any] = kinds[self.chart.kind[self.open]]
         return counts
-
-    @cached_property
-    def columns(self) -> Bools:
-        """[column x open portion]: which columns it asks for."""
-        asks: Bools = (self.chart.by_column @ (self.asked > 0)) > 0
-        return asks
 
     @property
     def over(self) -> bool:
@@ -166,8 +165,11 @@ class Leap:
         self.open: Ints = np.flatnonzero(ready & (np.arange(len(chart.leaf)) >= ahead[chart.leaf]))
         """The portions that can be poured on."""
         flat = table.reshape(table.shape[0] * table.shape[1], len(chart.cells))  # there may be no cells at all
-        self.asked = flat.T.take((of * len(chart.kinds) + chart.kind)[self.open], axis=1)
+        row = (of * len(chart.kinds) + chart.kind)[self.open]
+        self.asked = flat.T.take(row, axis=1)
         """[cell x open portion]: what a pod asks for, exactly."""
+        self.columns: Bools = ((chart.by_column @ (flat.T > 0)) > 0).take(row, axis=1)
+        """[column x open portion]: which columns it asks for."""
         self.left: Floats = chart.count[self.open]
         for portion, part in self.begun.items():
             spot = self.spot(portion)
@@ -217,7 +219,7 @@ class Leap:
         """The courses of all tenants, by depth; the root's, and the key up to which it is known."""
         chart = self.chart
         starts = np.flatnonzero(self.begins)
-        leaves = pour(chart, (self.asked.astype(np.float64), self.left), self.open, starts, self.use)
+        leaves = pour(chart, (self.about, self.left), self.open, starts, self.use)
         self.group_left: Floats = np.zeros(len(self.open))
         self.group_left[np.append(starts[1:], len(self.open)) - 1] = leaves.t1
         depth_of = chart.depth[leaves.owner]
