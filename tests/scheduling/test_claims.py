@@ -84,6 +84,16 @@ def test_a_side_may_fall_below_its_entitlement_by_its_own_smallest_pod(small: in
     assert len(engine.cycle(10_000).evictions) == evicts
 
 
+def test_gangs_are_given_up_though_they_are_larger_than_their_pods() -> None:
+    """Y runs nothing but gangs of 8 devices: one of them takes it from 16 to 8, where it is entitled to 11."""
+    world = World().node("n", cpu=32, gpu=16).tenant("x").tenant("y")
+    for name in ("g", "h"):
+        world.gang("y", name, 4).pods("y", 4, name, on="n", group=name, gpu=2)
+    engine = Engine(world.pod("x", "claims", gpu=5).state(), Settings())
+
+    assert {evict.pod[1] for evict in engine.cycle(10_000).evictions} == {"h0", "h1", "h2", "h3"}
+
+
 def test_a_claim_is_made_again_only_after_demand_has_changed() -> None:
     """What is evicted by R1 waits until something comes or goes that is not of our doing."""
     world = World().node("n", cpu=2).tenant("a").tenant("b", guaranteed={"cpu": 1})

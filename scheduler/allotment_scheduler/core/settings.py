@@ -21,7 +21,8 @@ class Settings:
     evictions_per_cycle: int = 1000
     """Pods that may be evicted in one cycle over all."""
     hysteresis: bool = True
-    """By R2 a side may fall below its entitlement by its smallest pod at most, so that nobody swings to and fro."""
+    """By R2 a side may fall below its entitlement by its smallest unit at most (a pod, or a gang that goes as a whole),
+    so that nobody swings to and fro."""
     age: float = 300.0
     """A unit that fitted nowhere for so long gets a reservation."""
     drain: float = 1800.0

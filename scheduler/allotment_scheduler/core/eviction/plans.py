@@ -86,16 +86,21 @@ class Planner:
             scope = covered_pools(unit.leaf, unit.shape.fixed_asks, scope)[2]
         return Claim(
             unit.leaf, unit.asks, unit.priority, scope, several, self.demand.entitlement, only_p,
-            self._smallest if self.brakes.settings.hysteresis else None,
+            self._smallest() if self.brakes.settings.hysteresis else None,
         )  # fmt: skip
 
-    def _smallest(self, tenant: Tenant, column: Column) -> int:
-        """The smallest request of a resource among the pods that run below a tenant."""
-        amounts = [
-            dict(pod.klass.amounts).get(column, 0)
-            for pod in self.state.running.pods if pod is not None and pod.leaf is not None and tenant in pod.leaf.path
-        ]  # fmt: skip
-        return min((amount for amount in amounts if amount), default=0)
+    def _smallest(self) -> Callable[[Tenant, Column], int]:
+        """What the smallest unit below a tenant holds of a resource, as things stand before the plan."""
+        known: dict[tuple[str, Column], int] = {}
+
+        def smallest(tenant: Tenant, column: Column) -> int:
+            if (tenant.name, column) not in known:
+                running = (pod for pod in self.state.running.pods if pod is not None and pod.leaf is not None)
+                held = (_held_with_gang(pod, column) for pod in running if pod.leaf and tenant in pod.leaf.path)
+                known[tenant.name, column] = min((amount for amount in held if amount), default=0)
+            return known[tenant.name, column]
+
+        return smallest
 
     def _victim_leaves(self, claim: Claim) -> list[Tenant]:
         """Leaves from which someone might go: a necessary condition, cheap to decide."""
@@ -119,6 +124,13 @@ class Planner:
                 if by_guarantee or claim.above_entitlement(theirs, columns):
                     out += [leaf for leaf in theirs.leaves() if leaf.running]
         return out
+
+
+def _held_with_gang(pod: Pod, column: Column) -> int:
+    """What a running pod holds, together with the gang that would go with it."""
+    gang = pod.gang
+    members = [pod] if gang is None or gang.running > gang.min_member else gang.members.values()
+    return sum(dict(member.klass.amounts).get(column, 0) for member in members if member.node is not None)
 
 
 class Attempt:

@@ -64,7 +64,7 @@ class Claim:
     only_p: bool = False
     """It was evicted before and demand has not changed: no R1, no R2."""
     smallest: Callable[[Tenant, Column], int] | None = None
-    """With hysteresis: the smallest pod of a side, below whose size its use may fall under its entitlement."""
+    """With hysteresis: the smallest unit of a side, by which its use may fall below its entitlement."""
     seated: dict[Column, int] = field(default_factory=dict)
     """What of the request is part of u already, while a plan seats the claimant's pods one by one."""
 
@@ -117,7 +117,7 @@ class Claim:
         )  # fmt: skip
 
     def gentle(self, theirs: Tenant, asks: Amounts) -> bool:
-        """Hysteresis: the victim leaves Y at or above e(Y) less its smallest pod, on every resource it holds."""
+        """Hysteresis: the victim leaves Y at or above e(Y) less its smallest unit, on every resource it holds."""
         if self.smallest is None:
             return True
         return all(
