@@ -127,4 +127,4 @@ def test_a_start_takes_no_more_calls_the_more_pods_run() -> None:
 
 
 def test_a_start_takes_few_calls() -> None:
-    assert calls(engine(100, running=100, waiting=2500), 2000) <= 110
+    assert calls(engine(100, running=100, waiting=2500), 2000) <= 90
