@@ -1,7 +1,8 @@
 """Asking the scheduler's HTTPS API: where it is, how to trust it, and who we are to it.
 
 Address and authority come from the ConfigMap that the scheduler publishes, or the address from the user (a forwarded
-port). We show the token of our kubeconfig; a user with a client certificate has none, and then there is nobody to ask.
+port). We show what our kubeconfig has: a token, or a client certificate, and that only to whom this authority vouches
+for. With neither there is nobody to ask.
 
 Every copy of the scheduler listens and only the leader answers, so a 503 or a refused connection is asked again a few
 times: each connection may meet another copy. `Unreachable` means: read the objects instead. `Refused` is final.
@@ -15,8 +16,10 @@ from typing import Any, Final
 
 from allotment_kube.client import Client
 from allotment_kube.configuration import Configuration, load_configuration
+from allotment_kube.credentials import Identity
 from allotment_kube.errors import DeniedError, NotFoundError
 from allotment_kube.resources import CONFIG_MAPS
+from allotment_kube.tls import PemSource, TlsContexts, TlsSettings
 
 NAME: Final = "allotment-scheduler-api"
 _ATTEMPTS: Final = 6
@@ -59,22 +62,29 @@ async def ask(path: str, query: dict[str, str], *, kubeconfig: Path | None, url:
         KubernetesError: the API server cannot be asked, or the kubeconfig is wrong.
     """
     configuration = load_configuration(kubeconfig)
-    token = await _token(configuration)
+    identity = await _identity(configuration)
     place = await _place(configuration, url=url, system=system)
+    trusted, shown = _trust(configuration, place, identity), identity.authorization or ""
     try:
-        return await _answer(place, path, query, token)
+        return await _answer(place, path, query, trusted, shown)
     except RefusedError as refused:
         if refused.code != 403 or "namespace" in query:
             raise
-    return await _answer(place, path, {**query, "namespace": configuration.namespace}, token)
+    return await _answer(place, path, {**query, "namespace": configuration.namespace}, trusted, shown)
 
 
-async def _token(configuration: Configuration) -> str:
+async def _identity(configuration: Configuration) -> Identity:
     identity = configuration.credentials.current() or await configuration.credentials.obtain(rejected=None)
-    scheme, _, token = (identity.authorization or "").partition(" ")
-    if scheme != "Bearer":
+    scheme, _, _token = (identity.authorization or "").partition(" ")
+    if scheme != "Bearer" and identity.key_pair is None and not configuration.tls.certificate:
         raise UnreachableError
-    return token
+    return identity
+
+
+def _trust(configuration: Configuration, place: _Place, identity: Identity) -> ssl.SSLContext:
+    """Trust the scheduler's authority alone, and show our client certificate where we have one."""
+    settings = TlsSettings(PemSource(place.authority.encode()), configuration.tls.certificate, configuration.tls.key)
+    return TlsContexts(settings).context(identity.key_pair)
 
 
 async def _place(configuration: Configuration, *, url: str, system: str) -> _Place:
@@ -89,10 +99,9 @@ async def _place(configuration: Configuration, *, url: str, system: str) -> _Pla
     return _Place((url or data["url"]).rstrip("/"), data["serverName"], data["ca.crt"])
 
 
-async def _answer(place: _Place, path: str, query: dict[str, str], token: str) -> Any:  # noqa: ANN401 - JSON
+async def _answer(place: _Place, path: str, query: dict[str, str], trusted: ssl.SSLContext, shown: str) -> Any:  # noqa: ANN401 - JSON
     import aiohttp  # noqa: PLC0415 - keeps `allot --help` quick
 
-    trusted = ssl.create_default_context(cadata=place.authority)
     why = ""
     for attempt in range(_ATTEMPTS):
         if attempt:
@@ -104,7 +113,7 @@ async def _answer(place: _Place, path: str, query: dict[str, str], token: str) -
                 session.get(
                     place.url + path,
                     params=query,
-                    headers={"Authorization": f"Bearer {token}"},
+                    headers={"Authorization": shown} if shown.startswith("Bearer ") else {},
                     ssl=trusted,
                     server_hostname=place.server_name,
                     allow_redirects=False,

@@ -358,6 +358,7 @@ def test_no_other_subject_is_bound_to_the_programs_roles() -> None:
         "allotment-scheduler": ["allotment-scheduler"],
         "allotment-scheduler-api": ["allotment-scheduler"],
         "allotment-scheduler-api-reader": ["system:authenticated"],
+        "extension-apiserver-authentication-reader": ["allotment-scheduler"],
     }
 
 

@@ -76,9 +76,10 @@ def test_every_object_is_whole_and_named_once(values: dict[str, Any]) -> None:
     names = Counter((it["kind"], it["metadata"].get("namespace"), it["metadata"]["name"]) for it in objects)
     assert [name for name, count in names.items() if count > 1] == []
     assert all(it["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm" for it in objects)
-    # Where the API server is, is published in `default` and may be seen only there.
-    elsewhere = {name for kind, namespace, name in names if namespace not in (None, NAMESPACE)}
-    assert elsewhere == {"allotment-operator-api-server"}
+    # Where the API server is, and whose certificates it trusts, is published elsewhere and may be seen only there.
+    elsewhere = {(namespace, name) for _, namespace, name in names if namespace not in (None, NAMESPACE)}
+    of_api = {("kube-system", "allotment-scheduler-api")} if values.get("scheduler.api.enabled", True) else set()
+    assert elsewhere == {("default", "allotment-operator-api-server"), *of_api}
 
 
 def test_turning_off_leaves_nothing_behind() -> None:

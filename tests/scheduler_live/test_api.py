@@ -2,21 +2,24 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from cryptography import x509
 
-from allotment_kube.certificates import authority, hosts_of, issue
+from allotment_kube.certificates import KeyPair, authority, hosts_of, issue
 from allotment_kube.client import Client
 from allotment_kube.errors import UnavailableError
 from allotment_kube.models import Object
 from allotment_kube.resources import CONFIG_MAPS, SECRETS, Resource
 from allotment_scheduler.shell.api import Api
 from allotment_scheduler.shell.api_access import ACCESS_REVIEWS, KEPT_SECONDS, Access, Right, User
+from allotment_scheduler.shell.api_callers import Callers, demand_certificates, user_of
 from allotment_scheduler.shell.api_certificate import NAME, Certificate
 from allotment_scheduler.shell.api_views import Views
 from fakes.api_server import FakeApiServer
@@ -71,20 +74,27 @@ def reviews() -> Reviews:
     return Reviews(users, {"red": {"rita"}, "plain": {"odd"}}, {"root"})
 
 
+def api_of(
+    shown: Shown, asked: Reviews, observe: Callable[[str, int, float], None] = lambda _path, _code, _seconds: None
+) -> Api:
+    return Api(
+        cast("Views", shown),
+        Access(asked, clock=lambda: 0.0),
+        cast("Certificate", None),
+        cast("Callers", None),
+        host="127.0.0.1",
+        port=0,
+        url=str,
+        observe=observe,
+    )
+
+
 async def get(
     path: str, token: str = "", *, shown: Shown | None = None, asked: Reviews | None = None
 ) -> tuple[int, Any]:
     """Ask an API over plain HTTP; returns code and body."""
     served: list[tuple[str, int]] = []
-    api = Api(
-        cast("Views", shown or Shown()),
-        Access(asked or reviews(), clock=lambda: 0.0),
-        cast("Certificate", None),
-        host="127.0.0.1",
-        port=0,
-        url=str,
-        observe=lambda path, code, _: served.append((path, code)),
-    )
+    api = api_of(shown or Shown(), asked or reviews(), lambda path, code, _: served.append((path, code)))
     async with TestClient(TestServer(api.application())) as client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         answer = await client.get(path, headers=headers)
@@ -207,3 +217,88 @@ async def test_an_administrators_certificate_is_read_again_when_it_changes(tmp_p
     assert "allotment-scheduler-api.system.svc" in hosts_of(
         x509.load_pem_x509_certificate((tmp_path / "tls.crt").read_bytes())
     )
+
+
+def pem(folder: Path, pair: KeyPair) -> Path:
+    file = folder / "pair.pem"
+    file.write_bytes(pair.certificate_pem + pair.key_pem)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("shown", "code", "says"),
+    [
+        ("of the cluster", 200, ""),
+        ("of the cluster, for another tenant", 403, "bob may not list pods in namespace red"),
+        ("none", 401, "client certificate"),
+        ("of a stranger", 0, ""),
+        ("of a server", 0, ""),
+        ("run out", 0, ""),
+    ],
+)
+async def test_a_client_certificate_says_who_asks(shown: str, code: int, says: str, tmp_path: Path) -> None:
+    now = dt.datetime.now(dt.UTC)
+    cluster, stranger = authority("cluster", now=now), authority("stranger", now=now)
+    old = now - dt.timedelta(days=9)
+    pairs = {
+        "of the cluster": issue(cluster, "rita", now=now, organizations=["red"], client=True),
+        "of the cluster, for another tenant": issue(cluster, "bob", now=now, client=True),
+        "of a stranger": issue(stranger, "rita", now=now, client=True),
+        "of a server": issue(cluster, "rita", now=now, hosts=["rita"]),
+        "run out": issue(cluster, "rita", now=old, client=True, lifetime=dt.timedelta(days=1)),
+    }
+    serving = issue(cluster, "api", now=now, hosts=["127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem(tmp_path, serving))
+    demand_certificates(context, cluster.certificate_pem.decode())
+    trusting = ssl.create_default_context(cadata=cluster.certificate_pem.decode())
+    if shown in pairs:
+        trusting.load_cert_chain(pem(tmp_path, pairs[shown]))
+    server = TestServer(api_of(Shown(), reviews()).application(), scheme="https")
+    await server.start_server(ssl=context)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session,
+            session.get(server.make_url("/v1/tenants?namespace=red")) as answer,
+        ):
+            body = await answer.json()
+            assert answer.status == code
+            assert code == 200 or says in body["message"]
+    except aiohttp.ClientError:
+        assert code == 0
+    finally:
+        await server.close()
+
+
+@pytest.mark.parametrize(
+    ("subject", "want"),
+    [
+        (
+            [("organizationName", "a"), ("organizationName", "b"), ("commonName", "rita")],
+            User("rita", "", ("a", "b", "system:authenticated"), ()),
+        ),
+        ([("organizationName", "a")], None),
+        ([("commonName", "")], None),
+        ([("commonName", "rita"), ("commonName", "root")], None),
+    ],
+    ids=["a name and groups", "no name", "an empty name", "two names"],
+)
+def test_a_certificates_subject_names_a_user_as_for_the_api_server(
+    subject: list[tuple[str, str]], want: User | None
+) -> None:
+    assert user_of({"subject": tuple((each,) for each in subject)}) == want
+    assert user_of(None) is None
+
+
+async def test_client_authorities_are_read_where_the_cluster_publishes_them() -> None:
+    server = FakeApiServer()
+    callers = Callers(fresh(server))
+
+    assert await callers.authorities() == ""
+
+    metadata = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
+    server.put(
+        CONFIG_MAPS, {"metadata": metadata, "data": {"client-ca-file": "PEM", "requestheader-client-ca-file": "no"}}
+    )
+
+    assert await callers.authorities() == "PEM"

@@ -5,7 +5,7 @@
     GET /v1/top[?namespace=NS]            the load
 
 With a namespace one sees the tenant that owns it, and needs the right to list pods there; without, everybody, and
-needs the right to list Tenants. Callers show a bearer token (`api_access`).
+needs the right to list Tenants. Callers show a bearer token (`api_access`) or a client certificate (`api_callers`).
 
 Only the leader answers: what another copy knows is as true, but nobody acts by it. A copy that does not lead says 503;
 the next connection may meet the one that does. Errors are JSON: {"code": 403, "message": "..."}.
@@ -26,7 +26,8 @@ from aiohttp import web
 
 from allotment_kube.errors import ApiError
 from allotment_kube.program import logs
-from allotment_scheduler.shell.api_access import Access, Right
+from allotment_scheduler.shell.api_access import Access, Right, User
+from allotment_scheduler.shell.api_callers import Callers, user_of
 from allotment_scheduler.shell.api_certificate import Certificate
 from allotment_scheduler.shell.api_views import Views
 
@@ -44,6 +45,7 @@ class Api:
         views: what there is to see.
         access: who may.
         certificate: how we prove who we are.
+        callers: whose client certificates we believe.
         host: address to listen on.
         port: 0 takes any free one.
         observe: told path, code and seconds of every answer, for metrics.
@@ -54,6 +56,7 @@ class Api:
         views: Views,
         access: Access,
         certificate: Certificate,
+        callers: Callers,
         *,
         host: str,
         port: int,
@@ -63,6 +66,7 @@ class Api:
         self._views = views
         self._access = access
         self._certificate = certificate
+        self._callers = callers
         self._host = host
         self._port = port
         self._url = url
@@ -93,6 +97,9 @@ class Api:
         return application
 
     async def _serve(self) -> None:
+        """Serve until the authority of client certificates changes."""
+        clients = await self._callers.authorities()
+        await self._certificate.begin(clients)
         await self._certificate.refresh()
         runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
@@ -101,13 +108,17 @@ class Api:
             await site.start()
             self.port = int(runner.addresses[0][1])
             logs.event(_logger, "the API is served", port=self.port)
-            published = False
+            published, looked = False, time.monotonic()
             while True:
                 if self._views.leading and not published:
                     await self._certificate.publish(self._url(self.port))
                     published = True
                 await asyncio.sleep(1.0 if not published else _LOOK_AT_CERTIFICATE)
                 await self._certificate.refresh()
+                if time.monotonic() - looked >= _LOOK_AT_CERTIFICATE:
+                    looked = time.monotonic()
+                    if await self._callers.authorities() != clients:
+                        return
         finally:
             self.port = None
             await runner.cleanup()
@@ -163,15 +174,26 @@ class Api:
         return tenant
 
     async def _permit(self, request: web.Request, right: Right) -> None:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        user = await self._caller(request)
+        if not await self._access.allowed(user, right):
+            hint = "; ask for one namespace with ?namespace=NAME" if right is LIST_TENANTS else ""
+            raise _RefusedError(403, f"{user.name} may not {right}{hint}")
+
+    async def _caller(self, request: web.Request) -> User:
+        """Who asks: by a token, or where there is none by the certificate of the connection."""
+        shown = request.headers.get("Authorization")
+        if shown is None:
+            known = user_of(request.get_extra_info("peercert"))
+            if known is None:
+                raise _RefusedError(401, "show a bearer token or a client certificate of this cluster")
+            return known
+        scheme, _, token = shown.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise _RefusedError(401, "show a bearer token of this cluster")
         user = await self._access.user(token.strip())
         if user is None:
             raise _RefusedError(401, "the cluster does not accept this token")
-        if not await self._access.allowed(user, right):
-            hint = "; ask for one namespace with ?namespace=NAME" if right is LIST_TENANTS else ""
-            raise _RefusedError(403, f"{user.name} may not {right}{hint}")
+        return user
 
 
 class _RefusedError(Exception):

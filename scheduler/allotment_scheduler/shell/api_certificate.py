@@ -24,6 +24,7 @@ from allotment_kube.errors import ConflictError
 from allotment_kube.models import Object
 from allotment_kube.patches import MergePatch, Patch
 from allotment_kube.resources import CONFIG_MAPS, SECRETS, Resource
+from allotment_scheduler.shell.api_callers import demand_certificates
 
 NAME: Final = "allotment-scheduler-api"
 LEAF_LIFETIME: Final = dt.timedelta(days=30)
@@ -67,8 +68,21 @@ class Certificate:
         self._pair: tuple[bytes, bytes] | None = None
         self._renew_at: dt.datetime | None = None
         self._authority = b""
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context = _context()
+
+    async def begin(self, clients: str) -> None:
+        """Serve with a new context, which asks callers for certificates of these authorities, if there are any.
+
+        A context never forgets an authority: where they have changed, begin anew.
+
+        Raises:
+            ssl.SSLError: there is no certificate among them.
+        """
+        self.context = _context()
+        if clients:
+            demand_certificates(self.context, clients)
+        if self._pair is not None:
+            await asyncio.to_thread(_load, self.context, *self._pair)
 
     async def refresh(self) -> None:
         """Load the certificate if there is none yet, if its file has changed, or if it is due for renewal.
@@ -130,6 +144,12 @@ class Certificate:
                 continue  # another copy was faster
             return made
         raise ValueError(f"the Secret {NAME} changes all the time; who else writes it?")
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _load(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:

@@ -24,6 +24,7 @@ from allotment_kube.program.settings import SettingsError, Sources
 from allotment_scheduler.shell.announcer import Announcer
 from allotment_scheduler.shell.api import Api, utc_now
 from allotment_scheduler.shell.api_access import Access
+from allotment_scheduler.shell.api_callers import Callers
 from allotment_scheduler.shell.api_certificate import Certificate, server_name
 from allotment_scheduler.shell.api_views import Views
 from allotment_scheduler.shell.loop import Scheduler, tame_collector
@@ -180,6 +181,7 @@ class Program:
             Views(self._scheduler, self._reporter, clock=time.monotonic),
             Access(client, clock=time.monotonic),
             certificate,
+            Callers(client),
             host=settings.http_host,
             port=settings.api_port,
             url=lambda port: f"https://{host}:{port}",
