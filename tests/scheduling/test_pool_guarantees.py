@@ -33,6 +33,18 @@ def test_what_may_not_be_preempted_stays_in_the_pool_whose_guarantee_covers_it()
     assert "in pool fast 2 cpu are guaranteed, 2 are in use by such pods, and this asks for 1" in why.message
 
 
+def test_leaves_below_one_limit_for_a_pool_share_it_within_a_cycle() -> None:
+    world = pooled().inner("d").tenant("x", "d").tenant("y", "d")
+    made = next(it for it in world.events if isinstance(it, ev.TenantSeen) and it.spec.name == "d")
+    spec = replace(made.spec, limits=Bounds({}, {"a-slow": {"cpu": 2000}, "fast": {"cpu": 1000}}))
+    world.events[world.events.index(made)] = ev.TenantSeen(spec)
+
+    done = world.pods("x", 3, "x", cpu=1).pods("y", 3, "y", cpu=1).run()
+
+    where = [done.node_of(name[0], name) for name in done.running("x") | done.running("y")]
+    assert sorted(filter(None, where)) == ["a", "a", "f"]
+
+
 def test_use_of_that_kind_elsewhere_does_not_count_against_a_pools_guarantee() -> None:
     world = pooled(guaranteed_in={"fast": {"cpu": 2}}).pods("t", 5, "r", on="a", cpu=1, more=FIXED)
 

@@ -43,6 +43,26 @@ def test_what_is_above_a_limit_does_not_hold_up_others() -> None:
     assert world.run().running("a") == {"one", "none"}
 
 
+def test_leaves_below_one_limit_share_it_within_a_cycle() -> None:
+    world = World().node("n", cpu=9).inner("d", limits={"cpu": 3}).tenant("a", "d").tenant("b", "d").tenant("c")
+    world.pods("a", 3, "a", cpu=1).pods("b", 3, "b", cpu=2).pods("c", 3, "c", cpu=1)
+
+    done = world.run()
+
+    assert len(done.running("a")) + 2 * len(done.running("b")) == 3
+    assert done.running("c") == {"c0", "c1", "c2"}
+
+
+def test_leaves_below_one_guarantee_share_it_for_what_may_not_be_preempted() -> None:
+    world = World().node("n", cpu=9).inner("d", guaranteed={"cpu": 3}).tenant("a", "d").tenant("b", "d")
+    for name in ("a", "b"):
+        world.pod(name, f"{name}0", cpu=2, more={"preemptible": False})
+
+    done = world.run()
+
+    assert len(done.running("a") | done.running("b")) == 1
+
+
 def test_a_suspended_tenant_starts_nothing_but_keeps_counting() -> None:
     world = World().node("n", cpu=4).tenant("a", suspended=True).tenant("b")
     world.pod("a", "runs", on="n", cpu=2).pod("a", "waits", cpu=1).pods("b", 3, cpu=1)

@@ -5,9 +5,11 @@ budgets are plain data, to be written to `Tenant.status` and read back by a new 
 """
 
 from dataclasses import dataclass, field
+from math import inf
 
 from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.settings import Settings
+from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Unit
 
 HOUR = 3600.0
@@ -40,17 +42,21 @@ class Brakes:
 
     def may_go(self, pod: Pod, rule: str, now: float) -> bool:
         """Whether a pod may be a victim by a rule now."""
+        return pod.leaf is None or pod.started <= self.latest_start(pod.leaf, rule, now)
+
+    def latest_start(self, leaf: Tenant, rule: str, now: float) -> float:
+        """Since when a leaf's pod must have run to be a victim by a rule now; `-inf`: none may be one."""
         settings = self.settings
         if not settings.timed:
-            return True
+            return inf
         if self.in_cycle >= settings.evictions_per_cycle:
-            return False
-        if rule != "R2" or pod.leaf is None:
-            return True
-        window = self.windows.get(pod.leaf.name)
+            return -inf
+        if rule != "R2":
+            return inf
+        window = self.windows.get(leaf.name)
         if window is not None and now - window.start < HOUR and window.used >= settings.evictions_per_hour:
-            return False
-        return now - pod.started >= settings.least_runtime
+            return -inf
+        return now - settings.least_runtime
 
     def may_claim(self, unit: Unit, now: float) -> bool:
         """Whether a unit's workload is out of its backoff."""

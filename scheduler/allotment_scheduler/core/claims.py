@@ -3,9 +3,14 @@
 Equal units of one leaf have equal prospects: when the first unit of a lane finds no plan, the lane is passed over,
 except for what sets single units apart (evicted before, forbidden to preempt). Whoever has no right to anyone's room is
 passed over at once: no lower priority in its own leaf, and neither guarantee nor entitlement left at any level.
+
+Searching for plans in a full cluster may take longer than a cycle may. So claimants are tried in passes: within one,
+whoever found no plan is not tried again; a pass that was cut short goes on in the next cycle; and a new one begins when
+the last has been through.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,13 +23,20 @@ from allotment_scheduler.core.units import Lane, Unit
 _NO_VICTIM = np.iinfo(np.int64).max
 
 
-class Claimants:
-    """Proposes each leaf's first unit that has not been tried and has any right to claim."""
+@dataclass(slots=True)
+class Pass:
+    """Who found no plan since the pass began: lanes of equal units, and units that stand for themselves alone."""
 
-    def __init__(self, state: ClusterState, entitlement: Callable[[], Entitlement]) -> None:
+    tried: set[Lane | Unit] = field(default_factory=set)
+
+
+class Claimants:
+    """Proposes each leaf's first unit that has not been tried in this pass and has any right to claim."""
+
+    def __init__(self, state: ClusterState, entitlement: Callable[[], Entitlement], tried: Pass) -> None:
         self.state = state
         self.entitlement = entitlement
-        self._sources: dict[Lane, Iterator[Unit]] = {}
+        self._tried = tried.tried
         self._heads: dict[Tenant, dict[Lane, Unit]] = {}
         self._headroom: dict[Tenant, list[dict[Column, int]]] = {}
         self._lowest = self._lowest_priorities()
@@ -44,7 +56,7 @@ class Claimants:
             heads = self._heads[leaf] = {}
             queue = self.state.queues.get(leaf.name)
             for lane in queue.lanes.values() if queue else ():
-                head = lane.head()
+                head = self._head(lane)
                 if head is not None:
                     heads[lane] = head
         while heads:
@@ -61,13 +73,22 @@ class Claimants:
 
     def _advance(self, lane: Lane, unit: Unit, heads: dict[Lane, Unit]) -> None:
         del heads[lane]
-        if self._special(unit):
-            source = self._sources.get(lane)
-            if source is None:
-                source = self._sources[lane] = (other for other in lane.in_order() if other.order > unit.order)
-            following = next(source, None)
-            if following is not None:
-                heads[lane] = following
+        if not self._special(unit):
+            self._tried.add(lane)
+            return
+        self._tried.add(unit)
+        following = self._head(lane)
+        if following is not None:
+            heads[lane] = following
+
+    def _head(self, lane: Lane) -> Unit | None:
+        """The first unit of a lane that has not been tried."""
+        if lane in self._tried:
+            return None
+        head = lane.head()
+        if head is None or head not in self._tried:
+            return head
+        return next((unit for unit in lane.in_order() if unit not in self._tried), None)
 
     def _has_right(self, unit: Unit) -> bool:
         """A necessary condition: someone of lower priority in its leaf, or something left at some level."""

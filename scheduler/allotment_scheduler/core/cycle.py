@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from allotment_scheduler.core.brakes import Brakes
-from allotment_scheduler.core.claims import Claimants
+from allotment_scheduler.core.claims import Claimants, Pass
 from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.demand import Demand
 from allotment_scheduler.core.eligibility import Eligibility, beyond_guarantee, limits_met
@@ -50,6 +50,7 @@ class Engine:
         self.holds = Holds(state, self.placer, self.settings)
         self.reservations = Reservations(state, self.gangs, self.demand, self.settings)
         self.quarantine = Quarantine(state, self.settings)
+        self.claimed = Pass()
         self._most_rows = _FEW_ROWS
         self.eligibility = Eligibility(state, self.placer, self._gang_fits, troubled=self.quarantine.isolate)
         self.serving = Serving(state, self.eligibility.propose)
@@ -71,7 +72,7 @@ class Engine:
         self._open_serving()
         self._serve(done, most_starts)
         # 5. Claim: the first unit in serving order that has a plan evicts and starts; then serving goes on.
-        while claims and not _enough(done, most_starts) and (plan := self._first_plan()) is not None:
+        while claims and not _enough(done, most_starts) and (plan := self._first_plan(done)) is not None:
             self._carry_out(plan, done)
             self._open_serving()
             self._serve(done, most_starts)
@@ -98,6 +99,7 @@ class Engine:
             self.placer.forget(state.lineup.row_keys())
             self._most_rows = max(_FEW_ROWS, 2 * len(self.placer.rows))
         self.brakes.begin_cycle(now)
+        self.planner.effort = 0
 
     def _seat_members(self, done: Round) -> None:
         """Members of a gang that were announced and have come take the room that is held for them."""
@@ -217,8 +219,12 @@ class Engine:
             dirty.clear()
 
     def _start(self, unit: Unit, done: Round) -> None:
-        """Start a unit that was found eligible."""
+        """Start a unit that was found eligible, if it still is."""
         bound = unit.leaf.limited_path or unit.shape.fixed
+        if bound and self.eligibility.propose(unit.leaf) is not unit:
+            # Another leaf has used up the limit or guarantee above both since: it is asked anew.
+            self.state.dirty_leaves.add(unit.leaf)
+            return
         pools = limits_met(unit.leaf, unit.shape)[1] if bound else unit.shape.pools
         if len(unit.pods) == 1:
             key = unit.shape.parts[0][0]
@@ -238,17 +244,22 @@ class Engine:
                 raise AssertionError(f"{unit.first} was found eligible but cannot be placed: this is a bug")
             self._record(unit, trial.commit(), done)
 
-    def _first_plan(self) -> Plan | None:
-        """The plan of the first unit in serving order that has one."""
-        claimants = Claimants(self.state, self.demand.entitlement)
+    def _first_plan(self, done: Round) -> Plan | None:
+        """The plan of the first unit in serving order that has one, among those not tried in this pass."""
+        claimants = Claimants(self.state, self.demand.entitlement, self.claimed)
         order = Serving(self.state, claimants.propose)
         order.refresh_all(self._leaves())
         while (unit := order.next()) is not None:
+            if self.planner.effort >= self.settings.claim_effort:
+                done.cut_short = True
+                return None
             plan = self._plan(unit)
             if plan is not None:
                 return plan
             claimants.passed_over(unit)
             order.refresh(unit.leaf)
+        self.claimed = Pass()
+        done.cut_short = bool(done.evictions)  # what changed may let others claim who could not before
         return None
 
     def _plan(self, unit: Unit) -> Plan | None:

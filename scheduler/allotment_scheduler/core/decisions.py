@@ -31,6 +31,8 @@ class Round:
     """One cycle's decisions, in order: every eviction stands before the starts it makes room for."""
 
     decisions: list[Start | Evict] = field(default_factory=list)
+    cut_short: bool = False
+    """Some claimants have not been tried yet, or may have a plan by now: the next cycle goes on with them."""
     troubles: list[tuple[PodKey, str]] = field(default_factory=list)
     """Units that could not be decided about, by their first pod, with the error: bugs, or requests beyond all sense."""
 

@@ -3,6 +3,7 @@
 `allot simulate` uses `Settings.timeless()`: no time passes there, so whatever depends on time is off.
 """
 
+import sys
 from dataclasses import dataclass, replace
 
 
@@ -20,6 +21,9 @@ class Settings:
     """Pods of one tenant that may be evicted within an hour by R2."""
     evictions_per_cycle: int = 1000
     """Pods that may be evicted in one cycle over all."""
+    claim_effort: int = 10_000
+    """Victims that may be looked at in one cycle in search of plans; who is left over is tried in the next. It keeps a
+    cycle on a full cluster below a second, so that watches and the Lease get their turn."""
     hysteresis: bool = True
     """By R2 a side may fall below its entitlement by its smallest unit at most (a pod, or a gang that goes as a whole),
     so that nobody swings to and fro."""
@@ -41,4 +45,4 @@ class Settings:
     @classmethod
     def timeless(cls) -> "Settings":
         """For simulations without time."""
-        return replace(cls(), timed=False, hysteresis=False)
+        return replace(cls(), timed=False, hysteresis=False, claim_effort=sys.maxsize)

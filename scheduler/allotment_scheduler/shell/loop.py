@@ -218,7 +218,7 @@ class Scheduler:
         self.progress.cycles += 1
         self.progress.last_cycle_seconds = seconds
         self._metrics.cycle(seconds, starts=len(done.starts), evictions=len(done.evictions))
-        if len(done.decisions) >= most:
+        if len(done.decisions) >= most or done.cut_short:
             self._known.wake()
         else:
             self.progress.complete += 1

@@ -21,7 +21,7 @@ from allotment_scheduler.core.brakes import Brakes
 from allotment_scheduler.core.demand import Demand
 from allotment_scheduler.core.eligibility import beyond_guarantee, covered_pools, limits_met
 from allotment_scheduler.core.eviction.budgets import Budgets
-from allotment_scheduler.core.eviction.rules import Claim, rule, sides
+from allotment_scheduler.core.eviction.rules import R1, R2, Claim, P, rule
 from allotment_scheduler.core.eviction.victims import Offers, Step, Victim, victim_of
 from allotment_scheduler.core.gangs import GangPlacer
 from allotment_scheduler.core.nodes import BoolVector, IntVector
@@ -34,7 +34,10 @@ from allotment_scheduler.core.trial import Trial
 from allotment_scheduler.core.units import Unit
 
 NODES_TRIED = 64
-"""Per-node plans that are worked out in full, after those that cannot be better are left out."""
+"""Nodes looked at once one has a plan, after those that cannot be better are left out."""
+VICTIMS_TRIED = 512
+"""Victims looked at on single nodes, once one of them has a plan."""
+_NOTHING = np.iinfo(np.int64).max
 STEPS_ALL = 512
 """Victims up to which the plan over all nodes is made although another plan was found."""
 
@@ -62,8 +65,8 @@ class Planner:
         self.gangs = gangs
         self.demand = demand
         self.brakes = brakes
-        self.may_go: Callable[[Pod, str], bool] = lambda pod, rule: brakes.may_go(pod, rule, state.now)
-        """Brakes: whether a pod may be a victim by a rule now."""
+        self.effort = 0
+        """Victims looked at since the cycle began: what searching for plans costs goes by them."""
 
     def plan(self, unit: Unit) -> Plan | None:
         """The best plan for a claimant, None if there is none. The state is as before."""
@@ -72,11 +75,12 @@ class Planner:
         if unit.shape.fixed and beyond_guarantee(unit.leaf, unit.shape) is not None:
             return None
         claim = self._claim(unit)
-        leaves = self._victim_leaves(claim)
-        if not leaves:
+        self.effort += 1
+        rights = self._rights(claim)
+        if not rights:
             return None
-        attempt = Attempt(self, unit, claim, leaves)
-        return attempt.best()
+        attempt = Attempt(self, unit, claim, rights)
+        return attempt.best() if attempt.mask().any() else None
 
     def _claim(self, unit: Unit) -> Claim:
         only_p = any(map(self.state.is_spent, unit.pods)) or not self.brakes.may_claim(unit, self.state.now)
@@ -91,23 +95,40 @@ class Planner:
 
     def _smallest(self) -> Callable[[Tenant, Column], int]:
         """What the smallest unit below a tenant holds of a resource, as things stand before the plan."""
-        known: dict[tuple[str, Column], int] = {}
+        by_leaf: dict[Column, IntVector] = {}
 
         def smallest(tenant: Tenant, column: Column) -> int:
-            if (tenant.name, column) not in known:
-                running = (pod for pod in self.state.running.pods if pod is not None and pod.leaf is not None)
-                held = (_held_with_gang(pod, column) for pod in running if pod.leaf and tenant in pod.leaf.path)
-                known[tenant.name, column] = min((amount for amount in held if amount), default=0)
-            return known[tenant.name, column]
+            if column not in by_leaf:
+                by_leaf[column] = self._smallest_by_leaf(column)
+            found = min((int(by_leaf[column][leaf.rank]) for leaf in tenant.leaves()), default=_NOTHING)
+            return 0 if found == _NOTHING else found
 
         return smallest
 
-    def _victim_leaves(self, claim: Claim) -> list[Tenant]:
-        """Leaves from which someone might go: a necessary condition, cheap to decide."""
+    def _smallest_by_leaf(self, column: Column) -> IntVector:
+        """By rank of the leaf; a gang that would go as a whole counts as one unit."""
+        running, size = self.state.running.flush(), self.state.running.size
+        of_class = np.array([dict(klass.amounts).get(column, 0) for klass in self.state.classes], dtype=np.int64)
+        single = running.used[:size] & (running.leaf[:size] >= 0)
+        smallest = np.full(len(self.state.forest.by_name) + 1, _NOTHING, dtype=np.int64)
+        for gang in self.state.gangs.values():
+            if 1 < gang.running <= gang.min_member:
+                members = [pod for pod in gang.members.values() if pod.slot >= 0]
+                single[[pod.slot for pod in members]] = False
+                held = sum(int(of_class[pod.klass.id]) for pod in members)
+                if held and members and (leaf := members[0].leaf) is not None:
+                    smallest[leaf.rank] = min(int(smallest[leaf.rank]), held)
+        held_by_row = of_class[running.klass[:size] * single]
+        rows = single & (held_by_row > 0)
+        np.minimum.at(smallest, running.leaf[:size][rows], held_by_row[rows])
+        return smallest
+
+    def _rights(self, claim: Claim) -> dict[Tenant, str]:
+        """Leaves from which someone might go, with the rule: a necessary condition, cheap to decide."""
         running, size = self.state.running.flush(), self.state.running.size
         rows = running.used[:size] & running.evictable[:size] & (running.leaf[:size] == claim.leaf.rank)
         own = bool((rows & (running.priority[:size] < claim.priority)).any())
-        out = [claim.leaf] if own else []
+        out = {claim.leaf: P} if own else {}
         if claim.only_p:
             return out
         columns = frozenset(column for column, _ in claim.asks)
@@ -122,26 +143,22 @@ class Planner:
                 if theirs is mine or not claim.above_guarantee(theirs, columns, self.state.nodes.pool_names):
                     continue
                 if by_guarantee or claim.above_entitlement(theirs, columns):
-                    out += [leaf for leaf in theirs.leaves() if leaf.running]
+                    out |= dict.fromkeys([leaf for leaf in theirs.leaves() if leaf.running], R1 if by_guarantee else R2)
         return out
-
-
-def _held_with_gang(pod: Pod, column: Column) -> int:
-    """What a running pod holds, together with the gang that would go with it."""
-    gang = pod.gang
-    members = [pod] if gang is None or gang.running > gang.min_member else gang.members.values()
-    return sum(dict(member.klass.amounts).get(column, 0) for member in members if member.node is not None)
 
 
 class Attempt:
     """The search for one claimant's plan."""
 
-    def __init__(self, planner: Planner, unit: Unit, claim: Claim, leaves: list[Tenant]) -> None:
+    def __init__(self, planner: Planner, unit: Unit, claim: Claim, rights: dict[Tenant, str]) -> None:
         self.planner = planner
         self.state = planner.state
         self.unit = unit
         self.claim = claim
-        self.leaves = {leaf.rank for leaf in leaves}
+        self.rights = rights
+        self.since = {
+            leaf: planner.brakes.latest_start(leaf, by, self.state.now) for leaf, by in rights.items()
+        }  # fmt: skip
         self.rows = self._rows(claim.scope if unit.shape.fixed else unit.shape.pools)
         self.usable = self._usable()
 
@@ -178,21 +195,22 @@ class Attempt:
 
     # --- candidates ----------------------------------------------------------------------------------------------
 
-    def _mask(self) -> BoolVector:
-        """Rows of running pods that may be victims, as far as arrays can tell."""
+    def mask(self) -> BoolVector:
+        """Rows of running pods that may be victims, as far as arrays can tell: by leaf, priority and brakes."""
         running, size = self.state.running.flush(), self.state.running.size
-        allowed = np.zeros(len(self.state.forest.by_name) + 1, dtype=np.bool_)
-        allowed[list(self.leaves)] = True
-        mask = running.used[:size] & running.evictable[:size] & allowed[running.leaf[:size]]
-        own = running.leaf[:size] == self.unit.leaf.rank
-        mask &= ~own | (running.priority[:size] < self.claim.priority)
+        since = np.full(len(self.state.forest.by_name) + 1, -np.inf)
+        for leaf, latest in self.since.items():
+            since[leaf.rank] = latest
+        where = running.leaf[:size]
+        mask = running.used[:size] & running.evictable[:size] & (running.started[:size] <= since[where])
+        mask &= (where != self.unit.leaf.rank) | (running.priority[:size] < self.claim.priority)
         result: BoolVector = mask
         return result
 
     def _candidates(self, blocked: Tenant | None) -> list[int]:
         """Rows of pods that help: below the limit in the way, or on nodes the claimant could use."""
         running, size = self.state.running.flush(), self.state.running.size
-        mask = self._mask()
+        mask = self.mask()
         helps = self.usable[running.node[:size]] & (running.node[:size] >= 0)
         if blocked is not None:
             below = np.zeros(len(self.state.forest.by_name) + 1, dtype=np.bool_)
@@ -221,9 +239,10 @@ class Attempt:
             return []
         row = self.rows[0][0]
         plans: list[Plan] = []
-        fewest = None
+        fewest, before = None, self.planner.effort
         for tried, (least, index) in enumerate(self._nodes_by_bound(row)):
-            if fewest is not None and (least > fewest or tried >= NODES_TRIED):
+            enough = tried >= NODES_TRIED or self.planner.effort - before >= VICTIMS_TRIED
+            if fewest is not None and (least > fewest or enough):
                 break
             plan = self._on_node(index)
             if plan is not None:
@@ -240,14 +259,14 @@ class Attempt:
 
     def _candidate(self, pod: Pod) -> bool:
         leaf = pod.leaf
-        if leaf is None or leaf.rank not in self.leaves:
+        if leaf not in self.since or pod.started > self.since[leaf]:
             return False
         return leaf is not self.unit.leaf or pod.spec.priority < self.claim.priority
 
     def _nodes_by_bound(self, row: Row) -> list[tuple[int, int]]:
         """Nodes where evictions could make room for one pod of a row, by a lower bound of the pods it takes."""
         running, size, free = self.state.running.flush(), self.state.running.size, self.state.nodes.free
-        rows = np.flatnonzero(self._mask() & (running.node[:size] >= 0))
+        rows = np.flatnonzero(self.mask() & (running.node[:size] >= 0))
         where = running.node[rows]
         count = free.shape[1]
         most = np.bincount(where, minlength=count)
@@ -364,11 +383,12 @@ class Attempt:
     # --- choosing in order, then dropping what is needless --------------------------------------------------------
 
     def _braked(self, victims: Iterable[Victim]) -> Iterator[Victim]:
-        may_go = self.planner.may_go
+        """Victims all of whose pods the brakes let go."""
+        brakes, now = self.planner.brakes, self.state.now
         for victim in victims:
-            pair = sides(self.claim.leaf, victim.leaf)
-            by = "P" if pair is None else ("R1" if self.claim.side(pair[0])[0] else "R2")
-            if all(may_go(pod, by) for pod in victim.pods):
+            self.planner.effort += 1
+            by = self.rights[victim.leaf]
+            if len(victim.pods) == 1 or all(brakes.may_go(pod, by, now) for pod in victim.pods):
                 yield victim
 
     def _over(self, pods: list[Pod], only: BoolVector | None = None) -> Plan | None:
@@ -430,11 +450,11 @@ class Attempt:
 
     def _surplus_test(self, only: BoolVector | None) -> "Surplus | None":
         """A quick test for needless victims, where free slots alone decide whether the claimant fits."""
-        if only is not None or len(self.rows) != 1 or self.rows[0][0].blocks or self.unit.leaf.limited_path:
+        if len(self.rows) != 1 or self.rows[0][0].blocks or self.unit.leaf.limited_path:
             return None
         if self.unit.gang is not None and self.unit.gang.spec is not None and self.unit.gang.spec.topology_key:
             return None
-        return Surplus(self.state, self.planner.placer, *self.rows[0])
+        return Surplus(self.state, self.planner.placer, *self.rows[0], only)
 
     def _replay(self, steps: list[Step], trial: Trial) -> bool:
         """Evict again from the start; whether every step obeys a rule."""
@@ -466,21 +486,22 @@ class Attempt:
 class Surplus:
     """How many slots more than needed a plan frees, for claimants of equal pods that do not mind their neighbours."""
 
-    def __init__(self, state: ClusterState, placer: Placer, row: Row, count: int) -> None:
+    def __init__(self, state: ClusterState, placer: Placer, row: Row, count: int, only: BoolVector | None) -> None:
         self.state = state
         self.placer = placer
         self.row = row
         self.count = count
+        self.allowed = row.allowed if only is None else row.allowed & only
         self.total = 0
 
     def open(self) -> None:
         """Count the slots as things stand, with every victim gone."""
-        self.total = int(self.placer.slots_by_node(self.row).sum())
+        self.total = int(self.placer.slots_by_node(self.row)[self.allowed].sum())
 
     def spares(self, step: Step) -> bool:
         """Whether the claimant would still fit with this step's victim back in place."""
         lost = 0
-        free, allowed = self.state.nodes.free, self.row.allowed
+        free, allowed = self.state.nodes.free, self.allowed
         back: dict[int, dict[int, int]] = {}
         for pod, name in zip(step.victim.pods, step.nodes, strict=True):
             held = back.setdefault(self.state.nodes.by_name[name].index, {})
