@@ -55,6 +55,8 @@ def _drained(events: list[Any], names: list[str]) -> list[Any]:
     """The events of draining nodes: no new starts there, and what ran there waits."""
     from dataclasses import replace  # noqa: PLC0415 - keeps `allot --help` quick
 
+    from msgspec import structs  # noqa: PLC0415 - as above
+
     from allotment_scheduler.core.events import NodeSeen, PodGone, PodSeen  # noqa: PLC0415 - as above
 
     nodes = {event.spec.name: event for event in events if isinstance(event, NodeSeen)}
@@ -66,5 +68,5 @@ def _drained(events: list[Any], names: list[str]) -> list[Any]:
         out.append(NodeSeen(replace(nodes[name].spec, unschedulable=True)))
         for event in events:
             if isinstance(event, PodSeen) and event.spec.node == name:
-                out += [PodGone(event.spec.key), PodSeen(replace(event.spec, node=None, started=None))]
+                out += [PodGone(event.spec.key), PodSeen(structs.replace(event.spec, node=None, started=None))]
     return out

@@ -7,7 +7,7 @@ and left out. Whatever is wrong names the file, the document and the field.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -235,7 +235,7 @@ class _Conversion:
                     f"{document.origin}: {document.title}: spec.priorityClassName: there is no PriorityClass {name!r} "
                     "in the files: add it, or set spec.priority"
                 )
-            spec = replace(spec, priority=self.priorities[name] if name else self.default_priority)
+            spec = msgspec.structs.replace(spec, priority=self.priorities[name] if name else self.default_priority)
         yield ev.PodSeen(spec)
 
     def _budget(self, document: Document) -> Iterable[ev.Event]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import inf
 
 import pytest
+from msgspec import structs
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.brakes import Backoff, Window
@@ -77,7 +78,7 @@ def test_an_eviction_budget_is_spent_for_an_hour_at_most() -> None:
 def test_a_pod_that_began_in_the_future_is_young_for_the_minimum_runtime_only() -> None:
     world = World().node("n", cpu=2).tenant("a").tenant("b").pods("a", 2, "a", on="n", cpu=1).pod("b", "b", cpu=1)
     world.events = [
-        replace(it, spec=replace(it.spec, started=FAR)) if isinstance(it, ev.PodSeen) and it.spec.node else it
+        replace(it, spec=structs.replace(it.spec, started=FAR)) if isinstance(it, ev.PodSeen) and it.spec.node else it
         for it in world.events
     ]
     engine = timed(world, least_runtime=300)

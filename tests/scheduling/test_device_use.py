@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import pytest
+from msgspec import structs
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.attachments import Slice, device_resource
@@ -149,7 +150,7 @@ def test_devices_are_another_pods_only_when_the_last_of_their_claim_has_left() -
     engine = cluster(pod("p", DeviceClaim()), pod("q", DeviceClaim()), pod("r", asking()), n=1)
     for name in ("p", "q"):
         known = engine.state.pods["a", name].spec
-        engine.state.apply(ev.PodSeen(replace(known, node="n")))
+        engine.state.apply(ev.PodSeen(structs.replace(known, node="n")))
     engine.state.apply(ev.StorageSeen(holding("shared", "n", 0, consumers=("p", "q"))))
 
     assert "r" not in started(engine)

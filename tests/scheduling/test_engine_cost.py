@@ -21,6 +21,7 @@ from allotment_scheduler.core.nodes import NodeSpec
 from allotment_scheduler.core.pods import PodSpec, SchedulingSpec
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import TenantSpec
+from builders.scheduling import World
 
 TURNS: Final = 20_000
 ATTEMPTS: Final = 4
@@ -118,6 +119,21 @@ def calls(made: Engine, starts: int) -> float:
     assert len(done.starts) == starts
 
     return count / starts
+
+
+def test_a_gang_takes_no_more_calls_the_more_tenants_wait_with_gangs() -> None:
+    def crowd(tenants: int) -> Engine:
+        world = World().nodes(50, cpu=64)
+        for tenant in range(tenants):
+            world.tenant(f"t{tenant:03}")
+        for number in range(240):
+            world.gang(f"t{number % tenants:03}", f"g{number}", 4)
+            world.pods(f"t{number % tenants:03}", 4, f"g{number}-", group=f"g{number}", cpu=1)
+        return Engine(world.state())
+
+    few, many = (calls(crowd(tenants), 400) for tenants in (6, 120))
+
+    assert many < 2 * few
 
 
 def test_a_start_takes_no_more_calls_the_more_pods_run() -> None:

@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
@@ -95,7 +96,7 @@ def test_quarantine_ends_and_doubles() -> None:
 
     assert tries == [0, 60, 180]
     spec = engine.state.pods["t", "poison"].spec
-    engine.state.apply(ev.PodSeen(replace(spec, scheduling=replace(spec.scheduling, requests=(("cpu", 500),)))))
+    engine.state.apply(ev.PodSeen(structs.replace(spec, scheduling=replace(spec.scheduling, requests=(("cpu", 500),)))))
     assert engine.state.pods["t", "poison"].set_aside is None, "it is another request now"
 
 

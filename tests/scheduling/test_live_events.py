@@ -1,8 +1,7 @@
 """What only happens live: starts that come to nothing, evicted pods that take their time to go."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine

@@ -63,6 +63,7 @@ def assert_as_from_scratch(placer: Placer, state: ClusterState) -> None:
         other = afresh.row(key)
         assert placer.feasible(row) == afresh.feasible(other), key
         assert placer.best(row) == afresh.best(other), key
+        assert placer.slots(row) == int(afresh.slots_by_node(other).sum()), key
         assert np.array_equal(placer.matrix.scores(row), afresh.matrix.scores(other)), key
         assert (placer.best(row) >= 0) == placer.feasible(row) or row.minds, key
 

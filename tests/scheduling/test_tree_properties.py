@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
@@ -170,7 +171,9 @@ def scaled(world: World, resource: str, factor: int) -> World:
                 out.events.append(ev.TenantSeen(changed))
             case ev.PodSeen(spec):
                 requests = tuple(sorted(more(dict(spec.scheduling.requests)).items()))
-                out.events.append(ev.PodSeen(replace(spec, scheduling=replace(spec.scheduling, requests=requests))))
+                out.events.append(
+                    ev.PodSeen(structs.replace(spec, scheduling=replace(spec.scheduling, requests=requests)))
+                )
             case other:
                 out.events.append(other)
     return out

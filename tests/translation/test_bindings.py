@@ -1,10 +1,10 @@
 """A pod that comes back bound is what a whole translation would make of it, or there is no short way."""
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from allotment_api.labels import (
     CHECKPOINTED_AT_ANNOTATION,

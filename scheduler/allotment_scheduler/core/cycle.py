@@ -52,7 +52,7 @@ class Engine:
         self.quarantine = Quarantine(state, self.settings)
         self.claimed = Pass()
         self._most_rows = _FEW_ROWS
-        self.eligibility = Eligibility(state, self.placer, self._gang_fits, troubled=self.quarantine.isolate)
+        self.eligibility = Eligibility(state, self.placer, self.gangs, troubled=self.quarantine.isolate)
         self.serving = Serving(state, self.eligibility.propose)
 
     def cycle(self, now: float, *, most_starts: int | None = None, claims: bool = True) -> Round:
@@ -178,13 +178,10 @@ class Engine:
             done.decisions.append(Start(pod.key, node, unit.first.key, pod.phantom))
         self.state.lineup.unit_started(unit)
 
-    def _gang_fits(self, unit: Unit, pools: tuple[str, ...]) -> bool:
-        return self.gangs.fits(unit, pools)
-
     def first_eligible(self) -> Callable[[Tenant], Unit | None]:
         """What finds a leaf's first unit that could start now, for listings."""
         self.state.settle()
-        eligibility = Eligibility(self.state, self.placer, self.gangs.fits)
+        eligibility = Eligibility(self.state, self.placer, self.gangs)
         eligibility.unpark_all()
         return eligibility.propose
 

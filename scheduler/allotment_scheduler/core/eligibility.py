@@ -9,6 +9,7 @@ Lanes are unparked by what could have changed the answer: a row that gained a no
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from allotment_scheduler.core.gangs import GangPlacer
 from allotment_scheduler.core.placement import Placer, Row
 from allotment_scheduler.core.resources import Amounts, Column
 from allotment_scheduler.core.state import ClusterState
@@ -29,17 +30,17 @@ HELD_BACK = "held back"
 class Eligibility:
     """Finds each leaf's first unit that can start.
 
-    `gang_fits` tells whether a gang fits, `hold_back` vetoes units, `troubled` takes a unit out of the way that cannot
-    be judged; without it the error is the caller's.
+    `hold_back` vetoes units, `troubled` takes a unit out of the way that cannot be judged; without it the error is the
+    caller's.
     """
 
     def __init__(
-        self, state: ClusterState, placer: Placer, gang_fits: Callable[[Unit, tuple[str, ...]], bool],
+        self, state: ClusterState, placer: Placer, gangs: GangPlacer,
         hold_back: Callable[[Unit], bool] | None = None, troubled: Callable[[Unit, Exception], None] | None = None,
     ) -> None:  # fmt: skip
         self.state = state
         self.placer = placer
-        self.gang_fits = gang_fits
+        self.gangs = gangs
         self.hold_back = hold_back
         self.troubled = troubled
         self.parked_on: dict[Row, list[Lane]] = {}
@@ -51,6 +52,10 @@ class Eligibility:
         """Leaves whose candidate stands on this row."""
         self.gang_leaves: dict[Tenant, None] = {}
         """Leaves whose candidate needs more than one row's word: asked again after every change."""
+        self.gang_seats: dict[Row, dict[Tenant, int]] = {}
+        """Leaves whose candidate needs so many slots of one row: asked again when there are fewer."""
+        self._gang_row: dict[Tenant, Row] = {}
+        self._most_seats: dict[Row, int] = {}
         self._judged_anew: list[Lane] = []
         """The other parked lanes: more than a gained node could let them start."""
         self._witnesses: Witnesses | None = None
@@ -59,6 +64,9 @@ class Eligibility:
     def propose(self, leaf: Tenant) -> Unit | None:
         """The leaf's first unit that can start now."""
         self.gang_leaves.pop(leaf, None)
+        row = self._gang_row.pop(leaf, None)
+        if row is not None:
+            self.gang_seats[row].pop(leaf, None)
         queue = self.state.queues.get(leaf.name)
         if queue is None:
             return None
@@ -88,10 +96,17 @@ class Eligibility:
                 return self._park(lane, LIMIT, blocker)
         if shape.size == 1:
             return self._has_room(lane, pools)
-        if self.gang_fits(unit, pools):
+        if not self.gangs.fits(unit, pools):
+            return self._park(lane, ROOM, None)
+        counted = self.gangs.counted(unit, pools)
+        if counted is None:
             self.gang_leaves[lane.leaf] = None
-            return True
-        return self._park(lane, ROOM, None)
+        else:
+            row, count = counted
+            self._gang_row[lane.leaf] = row
+            self.gang_seats.setdefault(row, {})[lane.leaf] = count
+            self._most_seats[row] = max(count, self._most_seats.get(row, 0))
+        return True
 
     def _has_room(self, lane: Lane, pools: tuple[str, ...]) -> bool:
         """Whether one pod of a lane fits somewhere; remembers whom to ask again when that changes."""
@@ -123,8 +138,12 @@ class Eligibility:
         """Leaves whose candidate may have changed through others' starts: rows that came or went, gangs in doubt."""
         leaves: set[Tenant] = set()
         changed = self.placer.take_changes()
+        for row, seats in self.gang_seats.items():
+            if seats and (slots := self.placer.slots(row)) < self._most_seats[row]:
+                leaves.update(leaf for leaf, count in seats.items() if count > slots)
         if not changed and not self.parked_near:
-            return leaves if not self.gang_leaves else set(self.gang_leaves)
+            leaves.update(self.gang_leaves)
+            return leaves
         changed |= {row for row, version in self.parked_near.items() if row.neighbours.version != version}
         for row in changed:
             self.parked_near.pop(row, None)
@@ -164,6 +183,9 @@ class Eligibility:
         self.parked_near.clear()
         self.watching.clear()
         self.gang_leaves.clear()
+        self.gang_seats.clear()
+        self._gang_row.clear()
+        self._most_seats.clear()
 
 
 def limits_met(leaf: Tenant, shape: Shape) -> tuple[Tenant | None, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from allotment_scheduler.core.nodes import BoolVector
-from allotment_scheduler.core.placement import Placer
+from allotment_scheduler.core.placement import Placer, Row
 from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.trial import Trial
@@ -27,14 +27,20 @@ class GangPlacer:
 
     def fits(self, unit: Unit, pools: tuple[str, ...]) -> bool:
         """Whether the whole unit fits now."""
-        shape = unit.shape
-        if len(shape.parts) == 1 and self._topology(unit) is None:
-            (klass_id, seen, _), count = shape.parts[0]
-            row = self.placer.row((klass_id, seen, pools))
-            if not row.blocks:
-                return self.placer.slots(row) >= count
+        counted = self.counted(unit, pools)
+        if counted is not None:
+            row, count = counted
+            return self.placer.slots(row) >= count
         with self.state.trial() as trial:
             return self.place(unit, pools, trial)
+
+    def counted(self, unit: Unit, pools: tuple[str, ...]) -> tuple[Row, int] | None:
+        """The row and the number of slots by which alone it is decided whether a unit fits, if it is."""
+        if len(unit.shape.parts) > 1 or self._topology(unit) is not None:
+            return None
+        (klass_id, seen, _), count = unit.shape.parts[0]
+        row = self.placer.row((klass_id, seen, pools))
+        return None if row.blocks else (row, count)
 
     def place(self, unit: Unit, pools: tuple[str, ...], trial: Trial, within: BoolVector | None = None) -> bool:
         """Start every pod of the unit within a trial, on some nodes only; on failure the trial is as before."""

@@ -5,8 +5,9 @@ beyond its minimum is one. The line-up is formed anew, wholly or gang by gang, w
 is never the home of a fact: pods, gangs and tenants are.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from allotment_scheduler.core.pods import LabelSet, Pod
 from allotment_scheduler.core.resources import without_pods

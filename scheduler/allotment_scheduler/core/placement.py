@@ -10,7 +10,7 @@ Both follow the nodes' log of changes, each when it is asked: a start only write
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from allotment_scheduler.core.witnesses import Witnesses
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.state import ClusterState
+
+
+_RECOUNT: Final = 64
+"""Slots are counted anew on single nodes up to so many changes, beyond it on all of them at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +61,10 @@ class Row:
     """Its position in the score matrix, -1 while it is not in it."""
     asked: bool = False
     """Somebody asked for its scores lately."""
+    by_node: IntVector | None = None
+    """How many of its pods fit on each node, as of `counted_at` in the nodes' log of changes, and in all."""
+    total: int = 0
+    counted_at: int = 0
 
 
 class Placer:
@@ -110,7 +118,19 @@ class Placer:
     def slots(self, row: Row) -> int:
         """How many pods of a row fit at once, for rows without neighbours in mind."""
         self.sync()
-        return int(self.slots_by_node(row).sum())
+        nodes = self.state.nodes
+        since = nodes.touched[row.counted_at :]
+        row.counted_at = len(nodes.touched)
+        if row.by_node is None or len(since) > _RECOUNT:
+            row.by_node = self.slots_by_node(row)
+            row.total = int(row.by_node.sum())
+            return row.total
+        for index in dict.fromkeys(since):
+            if row.allowed[index]:
+                now = max(0, min(int(nodes.free[c, index]) // amount for c, amount in row.klass.room))
+                row.total += now - int(row.by_node[index])
+                row.by_node[index] = now
+        return row.total
 
     def slots_by_node(self, row: Row, free: np.ndarray[tuple[int, int], np.dtype[np.int64]] | None = None) -> IntVector:
         """How many pods of a row fit on each node."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NewType
 
+import msgspec
+
 from allotment_scheduler.core.devices import DeviceClaim
 from allotment_scheduler.core.resources import Amounts
 from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Toleration
@@ -102,8 +104,7 @@ class Phase(Enum):
     RUNNING = "Running"
 
 
-@dataclass(frozen=True, slots=True)
-class PodSpec:
+class PodSpec(msgspec.Struct, frozen=True, gc=False):
     """A pod from outside. Times are seconds since the epoch; `owner` identifies who recreates it, "" nobody."""
 
     namespace: str

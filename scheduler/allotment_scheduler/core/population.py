@@ -6,9 +6,10 @@ we evicted (same owner) comes behind its peers and alters no demand; all else th
 While the layout is stale, pods are only noted on their nodes: the layout counts everything anew.
 """
 
-from dataclasses import fields, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
+
+from msgspec.structs import fields, replace
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.pods import Pod, PodSpec, SetAside

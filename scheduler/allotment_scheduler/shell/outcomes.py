@@ -11,7 +11,8 @@ away twice.
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from allotment_kube.program import logs
 from allotment_scheduler.core import events as ev

@@ -12,8 +12,10 @@ with it. What is told twice unchanged is told to the core once.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from allotment_api.errors import InvalidManifestError
 from allotment_api.node_pool import NodePool

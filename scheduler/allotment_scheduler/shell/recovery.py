@@ -12,8 +12,10 @@ It must never guess: what the watches told and cannot be applied is left out, an
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.pods import Pod, PodKey, PodSpec

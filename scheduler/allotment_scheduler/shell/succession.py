@@ -10,10 +10,10 @@ Eviction budgets and back-offs come from the tenants' statuses, rooms held for a
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
+from msgspec.structs import replace
 
 from allotment_api.pod_group import PodGroup
 from allotment_api.tenant import Evictions

@@ -6,7 +6,8 @@ read is in `succession`.
 """
 
 import logging
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from allotment_kube.program import logs
 from allotment_scheduler.core import events as ev

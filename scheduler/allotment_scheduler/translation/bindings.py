@@ -8,10 +8,9 @@ stands outside the spec has to be looked at. That takes a fraction of a whole tr
 It must never guess: wherever more may have changed, there is no short way.
 """
 
-from dataclasses import fields
-from operator import attrgetter
 from sys import intern
-from typing import Any, Final
+
+from msgspec.structs import replace
 
 from allotment_api.labels import (
     CHECKPOINTED_AT_ANNOTATION,
@@ -23,12 +22,6 @@ from allotment_kube import pods as kube
 from allotment_scheduler.core.pods import PodSpec
 from allotment_scheduler.translation.pods import shared_labels
 from allotment_scheduler.translation.scalars import seconds
-
-_NAMES: Final = [each.name for each in fields(PodSpec)]
-_EVERYTHING: Final = attrgetter(*_NAMES)
-_LABELS, _NODE, _STARTED, _NOMINATED, _DELETING, _GATED = map(
-    _NAMES.index, ("labels", "node", "started", "nominated", "deleting", "gated")
-)
 
 
 def bound_spec(known: PodSpec, pod: kube.Pod) -> PodSpec | None:
@@ -51,10 +44,12 @@ def bound_spec(known: PodSpec, pod: kube.Pod) -> PodSpec | None:
     before = dict(known.labels)
     if any(metadata.labels.get(name) != before.get(name) for name in (POD_GROUP_LABEL, PREEMPTIBLE_LABEL)):
         return None
-    values: list[Any] = [*_EVERYTHING(known)]
-    values[_LABELS] = shared_labels(metadata.labels)
-    values[_NODE] = intern(pod.spec.node_name)
-    values[_STARTED] = seconds(status.start_time) if status.start_time else None
-    values[_NOMINATED] = status.nominated_node_name or None
-    values[_DELETING] = values[_GATED] = False
-    return PodSpec(*values)
+    return replace(
+        known,
+        labels=shared_labels(metadata.labels),
+        node=intern(pod.spec.node_name),
+        started=seconds(status.start_time) if status.start_time else None,
+        nominated=status.nominated_node_name or None,
+        deleting=False,
+        gated=False,
+    )
