@@ -1,5 +1,6 @@
 """A cluster's life on the real processes: up, crashes of every kind, down, and nothing left behind."""
 
+import json
 import os
 import signal
 import socket
@@ -283,4 +284,4 @@ def test_down_after_a_reboot_touches_no_process_that_has_a_recorded_id_now(clust
 
 
 def test_helm_talks_to_the_cluster(local_cluster: LocalCluster) -> None:
-    assert local_cluster.helm("list", "-A", "-o", "json").stdout.strip() == "[]"
+    assert isinstance(json.loads(local_cluster.helm("list", "-A", "-o", "json").stdout), list)

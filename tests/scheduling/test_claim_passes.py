@@ -5,6 +5,7 @@ import pytest
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.nodes import NodeSpec
 from allotment_scheduler.core.pods import SchedulingSpec
 from allotment_scheduler.core.settings import Settings
 from builders.scheduling import World
@@ -115,3 +116,36 @@ def test_a_claimant_that_came_in_the_midst_of_a_pass_does_not_wait_for_the_next(
     to_the_end(engine, OLD)
 
     assert engine.state.pods["late", "l"].node is not None
+
+
+def test_a_pass_goes_on_though_nodes_change_all_the_time() -> None:
+    world = hopeless(crowded(0), 6).tenant("modest").pod("modest", "m", cpu=1)
+    engine = Engine(world.state(), Settings(claim_effort=1, least_runtime=0))
+
+    for turn in range(20):
+        engine.state.apply(ev.NodeSeen(NodeSpec("other", {"cpu": 0, "pods": 0}, {"turn": str(turn)})))
+        engine.cycle(OLD)
+
+    assert engine.state.pods["modest", "m"].node is not None
+
+
+def test_pods_that_never_preempt_are_not_even_asked() -> None:
+    world = crowded(0).tenant("meek")
+    for number in range(50):
+        world.pod("meek", f"m{number}", cpu=1, more={"never_preempts": True})
+    engine = Engine(world.state(), Settings(least_runtime=0))
+
+    assert not engine.cycle(OLD).evictions
+    assert engine.planner.effort == 0
+
+
+def test_rows_are_dropped_in_a_cycle_in_which_nodes_came() -> None:
+    engine = Engine(crowded(4).state(), Settings(least_runtime=0))
+    engine.cycle(OLD)
+    engine._most_rows = 1
+    engine.state.apply(ev.NodeSeen(NodeSpec("new", {"cpu": 4000, "memory": 64, "pods": 10}, {})))
+    engine.state.apply(ev.NodeGone("n00"))
+
+    engine.cycle(OLD)
+
+    check(engine.state)

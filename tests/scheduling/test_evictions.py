@@ -88,6 +88,15 @@ def test_pods_beyond_the_minimum_go_first() -> None:
     assert sorted(world.run().evicted) == ["a2", "a3"]
 
 
+def test_a_plan_takes_a_gang_down_to_its_minimum_and_no_further() -> None:
+    world = World().node("n", cpu=4).node("m", cpu=1).tenant("t").gang("t", "g", 3)
+    world.pods("t", 4, "g", on="n", cpu=1, group="g").pod("t", "urgent", cpu=2, priority=9)
+
+    left = len(world.run().running("t") - {"urgent"})
+
+    assert left in (0, 3, 4), "never cut"
+
+
 def test_a_gang_with_one_pod_that_may_not_be_preempted_stays() -> None:
     world = World().node("n", cpu=2).tenant("a").tenant("b").gang("a", "g", 2)
     world.pod("a", "free", on="n", group="g", cpu=1)

@@ -132,3 +132,18 @@ def test_versions_are_ordered_by_precedence() -> None:
 def test_what_is_no_version_is_refused(text: str) -> None:
     with pytest.raises(VersionError):
         Version.parse(text)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(" * 400 + "true" + ")" * 400,
+        "!" * 5000 + "true",
+        f'semver("1.0.{"9" * 5000}").isLessThan(semver("2.0.0"))',
+        f"{'9' * 5000} == 1",
+    ],
+    ids=["parentheses", "negations", "a version beyond 64 bits", "a number beyond 64 bits"],
+)
+def test_what_is_beyond_all_measure_is_refused_in_words(expression: str) -> None:
+    with pytest.raises(SelectorError):
+        selectors((expression,))

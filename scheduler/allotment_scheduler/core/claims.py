@@ -9,7 +9,7 @@ whoever found no plan is not tried again; a pass that was cut short goes on in t
 the last has been through.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,7 +27,12 @@ _NO_VICTIM = np.iinfo(np.int64).max
 class Pass:
     """Who found no plan since the pass began: lanes of equal units, and units that stand for themselves alone."""
 
-    tried: set[Lane | Unit] = field(default_factory=set)
+    tried: set[object] = field(default_factory=set)
+    """Leaf and shape of a lane, and the first pod of a unit: what outlasts a new layout of the queues."""
+    version: int = -1
+    """The demand at its beginning."""
+    evicted: bool = False
+    """Somebody was evicted in its course."""
 
 
 class Claimants:
@@ -37,6 +42,8 @@ class Claimants:
         self.state = state
         self.entitlement = entitlement
         self._tried = tried.tried
+        self._sources: dict[Lane, Iterator[Unit]] = {}
+        """Where the search for units that stand for themselves has come to."""
         self._heads: dict[Tenant, dict[Lane, Unit]] = {}
         self._headroom: dict[Tenant, list[dict[Column, int]]] = {}
         self._lowest = self._lowest_priorities()
@@ -74,24 +81,29 @@ class Claimants:
     def _advance(self, lane: Lane, unit: Unit, heads: dict[Lane, Unit]) -> None:
         del heads[lane]
         if not self._special(unit):
-            self._tried.add(lane)
+            self._tried.add(_identity(lane))
             return
-        self._tried.add(unit)
+        self._tried.add(unit.first.key)
         following = self._head(lane)
         if following is not None:
             heads[lane] = following
 
     def _head(self, lane: Lane) -> Unit | None:
         """The first unit of a lane that has not been tried."""
-        if lane in self._tried:
+        if _identity(lane) in self._tried:
             return None
-        head = lane.head()
-        if head is None or head not in self._tried:
-            return head
-        return next((unit for unit in lane.in_order() if unit not in self._tried), None)
+        source = self._sources.get(lane)
+        if source is None:
+            head = lane.head()
+            if head is None or head.first.key not in self._tried:
+                return head
+            source = self._sources[lane] = iter(lane.in_order())
+        return next((unit for unit in source if unit.first.key not in self._tried), None)
 
     def _has_right(self, unit: Unit) -> bool:
         """A necessary condition: someone of lower priority in its leaf, or something left at some level."""
+        if any(pod.spec.never_preempts for pod in unit.pods):
+            return False
         if self._lowest[unit.leaf.rank] < unit.priority:
             return True
         if any(map(self.state.is_spent, unit.pods)):
@@ -123,3 +135,8 @@ class Claimants:
 
     def _special(self, unit: Unit) -> bool:
         return any(self.state.is_spent(pod) or pod.spec.never_preempts for pod in unit.pods)
+
+
+def _identity(lane: Lane) -> object:
+    shape = lane.shape
+    return (lane.leaf.name, shape.parts, shape.fixed, shape.fixed_asks)

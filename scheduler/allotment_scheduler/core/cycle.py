@@ -243,6 +243,8 @@ class Engine:
 
     def _first_plan(self, done: Round) -> Plan | None:
         """The plan of the first unit in serving order that has one, among those not tried in this pass."""
+        if self.claimed.version < 0:
+            self.claimed.version = self.state.demand_version
         claimants = Claimants(self.state, self.demand.entitlement, self.claimed)
         order = Serving(self.state, claimants.propose)
         order.refresh_all(self._leaves())
@@ -255,8 +257,9 @@ class Engine:
                 return plan
             claimants.passed_over(unit)
             order.refresh(unit.leaf)
+        # What has changed in its course may let others claim who could not before.
+        done.cut_short = self.claimed.evicted or self.claimed.version != self.state.demand_version
         self.claimed = Pass()
-        done.cut_short = bool(done.evictions)  # what changed may let others claim who could not before
         return None
 
     def _plan(self, unit: Unit) -> Plan | None:
@@ -268,6 +271,7 @@ class Engine:
 
     def _carry_out(self, plan: Plan, done: Round) -> None:
         """Evict, then start the claimant in the room that was made."""
+        self.claimed.evicted = True
         for step in plan.steps:
             self._evict(step.victim.pods, step.rule, plan.unit.first.key, done)
         for pod, node in plan.starts:

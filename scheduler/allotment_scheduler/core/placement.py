@@ -164,6 +164,7 @@ class Placer:
 
     def forget(self, keep: Iterable[RowKey]) -> None:
         """Drop every row but those to keep: called when there are many more rows than shapes that wait."""
+        self.sync()
         wanted = [key for key in keep if key in self.rows]
         changed = self.witnesses.changed
         self._start_over(self.basis)

@@ -50,7 +50,7 @@ class Selectors:
         """Whether a device will do."""
         try:
             return all(parse(expression)(facts, {}) is True for expression in self.expressions)
-        except EvaluationError:
+        except (EvaluationError, RecursionError):
             return False
 
 
@@ -72,9 +72,14 @@ def parse(expression: str) -> Predicate:
     Raises:
         SelectorError: it is not understood.
     """
-    return _Parser(expression).whole()
+    try:
+        return _Parser(expression).whole()
+    except RecursionError as error:
+        raise SelectorError("it is nested too deeply: write it with fewer parentheses") from error
 
 
+_MOST_DIGITS: Final = 19
+"""Of whole numbers in CEL, which have 64 bits."""
 _TOKEN: Final = re.compile(
     r"\s*(?:(?P<text>\"(?:[^\"\\\n]|\\[\\\"'])*\"|'(?:[^'\\\n]|\\[\\\"'])*')|(?P<number>-?\d+)(?![\w.])|"
     r"(?P<word>[A-Za-z_]\w*)|(?P<sign>&&|\|\||==|!=|<=|>=|[!<>()\[\],.?:]))"
@@ -180,6 +185,8 @@ class _Parser:
         if kind == "text":
             return _constant(_unquoted(text))
         if kind == "number":
+            if len(text) > _MOST_DIGITS:
+                raise SelectorError(f"the number at character {self.tokens[self.at - 1][2]} is too large")
             return _constant(int(text))
         if text in ("true", "false"):
             return _constant(text == "true")

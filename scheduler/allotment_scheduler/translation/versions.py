@@ -9,6 +9,9 @@ _PART: Final = r"(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)"
 _VERSION: Final = re.compile(
     rf"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-({_PART}(?:\.{_PART})*))?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
+_MOST_DIGITS: Final = 19
+"""Of numbers that fit into 64 bits."""
+_LONGEST_SHOWN: Final = 40
 
 
 class VersionError(ValueError):
@@ -32,8 +35,11 @@ class Version:
         """
         match = _VERSION.fullmatch(text)
         if match is None:
-            raise VersionError(f"{text!r} is no version: write major.minor.patch, as 1.2.3")
+            raise VersionError(f"{text[:_LONGEST_SHOWN]!r} is no version: write major.minor.patch, as 1.2.3")
         major, minor, patch, early = match.groups()
+        numbers = [major, minor, patch, *(it for it in (early or "").split(".") if it.isdigit())]
+        if any(len(number) > _MOST_DIGITS for number in numbers):
+            raise VersionError(f"{text[:_LONGEST_SHOWN]!r} is no version: its numbers are too large")
         # A pre-release comes before its release; its parts are numbers, which come first, or texts.
         parts = tuple((0, int(it), "") if it.isdigit() else (1, 0, it) for it in (early or "").split(".") if it)
         return cls(text, (int(major), int(minor), int(patch), early is None, parts))

@@ -38,6 +38,8 @@ NODES_TRIED = 64
 VICTIMS_TRIED = 512
 """Victims looked at on single nodes, once one of them has a plan."""
 _NOTHING = np.iinfo(np.int64).max
+_ROWS_A_LOOK = 1024
+"""Running pods that arrays go through in the time in which one victim is looked at by itself."""
 STEPS_ALL = 512
 """Victims up to which the plan over all nodes is made although another plan was found."""
 
@@ -75,7 +77,7 @@ class Planner:
         if unit.shape.fixed and beyond_guarantee(unit.leaf, unit.shape) is not None:
             return None
         claim = self._claim(unit)
-        self.effort += 1
+        self.effort += 1 + self.state.running.size // _ROWS_A_LOOK
         rights = self._rights(claim)
         if not rights:
             return None

@@ -138,7 +138,12 @@ class Offers:
         return best
 
     def _possible(self, victim: Victim) -> bool:
-        return all(pod.node is not None for pod in victim.pods) and self.budgets.allows(victim.pods)
+        if not all(pod.node is not None for pod in victim.pods):
+            return False
+        gang = victim.pods[0].gang
+        if gang is not None and 0 < gang.running - len(victim.pods) < gang.min_member:
+            return False  # other members have left in this plan: one more would cut the gang
+        return self.budgets.allows(victim.pods)
 
     def _below(self, leaf: Tenant, victim: Victim) -> Fraction:
         """How far the victim would take its side below e, as a share; 0 if it stays at or above."""
