@@ -25,7 +25,7 @@ from allotment_local.cluster import LocalCluster
 from allotment_local.layout import Layout
 from allotment_local.progress import reporter
 
-pytest_plugins = ["builders.one_release"]
+pytest_plugins = ["builders.left_open", "builders.one_release"]
 
 # On Python 3.11 the first asyncio.get_event_loop() makes a loop that nobody closes, and pytest-asyncio asks before it
 # sets its own. With a loop set once, be it none, that does not happen.
