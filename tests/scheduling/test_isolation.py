@@ -12,6 +12,7 @@ from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explain import Explainer
 from allotment_scheduler.core.invariants import check
 from allotment_scheduler.core.nodes import PoolSpec
+from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.resources import LARGEST
 from allotment_scheduler.core.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.settings import Settings
@@ -86,6 +87,55 @@ def test_a_fault_over_one_unit_sets_it_aside_and_nobody_else(where: str) -> None
     assert why.code == "Quarantined"
     assert "next try in 60 s: ZeroDivisionError: a fault of ours" in why.message
     check(engine.state)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it is taken out of the queue", "after that"])
+@pytest.mark.parametrize("gang", [False, True], ids=["pod", "gang"])
+def test_a_start_that_fails_half_way_is_taken_back_and_not_tried_again_at_once(*, gang: bool, after: bool) -> None:
+    world = World().nodes(4, cpu=1).tenant("t").gang("t", "g", 2)
+    group = "g" if gang else None
+    world.pod("t", "poison", priority=9, cpu=1, group=group)
+    if gang:
+        world.pod("t", "twin", priority=9, cpu=1, group=group)
+    engine = Engine(world.pods("t", 2, cpu=1).state(), Settings(quarantine=60))
+    started = engine.state.lineup.unit_started
+    tries = 0
+
+    def failing(unit: Unit) -> None:
+        nonlocal tries
+        tries += unit.first.spec.name == "poison"
+        if tries > 5:
+            pytest.fail("it is tried for ever")  # no Exception, so that nobody catches it
+        if unit.first.spec.name != "poison" or after:
+            started(unit)
+        if unit.first.spec.name == "poison":
+            raise ZeroDivisionError("a fault of ours")
+
+    engine.state.lineup.unit_started = failing  # type: ignore[method-assign] # a fault of ours, as none is known
+
+    done = engine.cycle(100)
+
+    assert tries == 1
+    assert {start.pod[1] for start in done.starts} == {"p0", "p1"}
+    assert done.troubles == [(("t", "poison"), "ZeroDivisionError: a fault of ours")]
+    assert all(pod.node is None for pod in engine.state.pods.values() if pod.spec.name in ("poison", "twin"))
+    check(engine.state)
+    engine.state.lineup.unit_started = started  # type: ignore[method-assign] # as above
+    assert {start.pod[1] for start in engine.cycle(161).starts} == ({"poison", "twin"} if gang else {"poison"})
+    check(engine.state)
+
+
+def test_a_pod_that_is_counted_by_half_ends_the_cycle() -> None:
+    world = World().nodes(1, cpu=1).tenant("t").pod("t", "poison", cpu=1)
+    engine = Engine(world.state(), Settings(quarantine=60))
+
+    def failing(_pod: Pod, _node: int) -> int:
+        raise ZeroDivisionError("a fault of ours")
+
+    engine.state.running.add = failing  # type: ignore[method-assign] # between a node's room and the list of what runs
+
+    with pytest.raises(ZeroDivisionError):
+        engine.cycle(100)
 
 
 def test_quarantine_ends_and_doubles() -> None:

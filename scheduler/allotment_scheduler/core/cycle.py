@@ -198,9 +198,11 @@ class Engine:
 
     def _serve(self, done: Round, most_starts: int | None) -> None:
         while not _enough(done, most_starts) and (unit := self.serving.next()) is not None:
+            decided = len(done.decisions)
             try:
                 self._start(unit, done)
             except Exception as error:  # noqa: BLE001 - one unit must not stop all others; the error is in the round
+                del done.decisions[decided:]
                 self.quarantine.isolate(unit, error)
             self._ask_again(self.eligibility.leaves_to_ask())
 

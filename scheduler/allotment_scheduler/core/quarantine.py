@@ -1,8 +1,11 @@
 """Quarantine: a unit that cannot be decided about stops nobody else.
 
 Whatever goes wrong while one unit is looked at (a bug of ours, a request nobody foresaw) is caught there, and its pods
-are set aside for a while, doubled each time. The trial it happened in has been rolled back; the cycle goes on with the
-next unit. The error is part of the round: tests and simulations look at it, a live scheduler logs it.
+are set aside for a while, doubled each time. The trial it happened in has been rolled back, and a start that had begun
+is taken back here; the cycle goes on with the next unit. The error is part of the round: tests and simulations look at
+it, a live scheduler logs it.
+
+It must never leave the unit in its queue: the cycle would meet it again at once, for ever.
 """
 
 from dataclasses import dataclass, field
@@ -24,12 +27,29 @@ class Quarantine:
     troubles: list[tuple[PodKey, str]] = field(default_factory=list)
 
     def isolate(self, unit: Unit, error: Exception) -> None:
-        """Keep a unit out of the queues for a while."""
+        """Keep a unit out of the queues for a while.
+
+        Raises:
+            Exception: `error`, if a pod is counted on its node by half: no such state can be mended.
+        """
+        if any(pod.node is not None and pod.slot < 0 for pod in unit.pods):
+            raise error
         message = f"{type(error).__name__}: {error}"
         self.troubles.append((unit.first.key, message))
+        self._take_back(unit)
         for pod in unit.pods:
             if not pod.phantom:
                 self.state.apply(PodSetAside(pod.key, self._until(pod.times_set_aside), message))
+
+    def _take_back(self, unit: Unit) -> None:
+        """Undo what a start that failed has done already."""
+        unit.live = False
+        self.state.lineup.note(unit.first)
+        for pod in unit.pods:
+            if pod.node is not None:
+                self.state.vacate(pod)
+            if unit.gang is not None and pod in unit.gang.phantoms:
+                unit.gang.phantoms.remove(pod)
 
     def take(self) -> list[tuple[PodKey, str]]:
         """The errors since the last call."""

@@ -68,7 +68,8 @@ class Plans:
         try:
             await evictor.carry_out(starts, victims, patience=self._known.settings().eviction_seconds)
         finally:
-            self.under_way.pop(claimant, None)
+            if self.under_way.get(claimant) is asyncio.current_task():
+                del self.under_way[claimant]  # otherwise this plan was given up, and the claimant has another by now
             for start in starts:  # the plan may have been given up while the mark was being made
                 if start.nominated and ledger.starts.get(start.key) is not start:
                     self._outcomes.mark_is_over(start)
