@@ -50,22 +50,22 @@ def live(objects: Iterable[Object]) -> Feasible:
     state = ClusterState()
     picture = Picture(state, _Undecided(), lambda: None)
     tellers: dict[str, tuple[Any, Callable[[tuple[str, str], Any], None]]] = {
-        "Namespace": (nodes.Namespace, picture.namespace),
-        "Node": (nodes.Node, picture.node),
-        "CSINode": (storage.CSINode, picture.csi_node),
-        "StorageClass": (storage.StorageClass, picture.storage_class),
-        "PersistentVolume": (storage.PersistentVolume, picture.volume),
-        "PersistentVolumeClaim": (storage.PersistentVolumeClaim, picture.claim),
-        "ResourceSlice": (devices.ResourceSlice, picture.resource_slice),
-        "DeviceClass": (devices.DeviceClass, picture.device_class),
-        "ResourceClaim": (devices.ResourceClaim, picture.resource_claim),
+        "Namespace": (nodes.Namespace, picture.ground.namespace),
+        "Node": (nodes.Node, picture.ground.node),
+        "CSINode": (storage.CSINode, picture.ground.csi_node),
+        "StorageClass": (storage.StorageClass, picture.ground.storage_class),
+        "PersistentVolume": (storage.PersistentVolume, picture.ground.volume),
+        "PersistentVolumeClaim": (storage.PersistentVolumeClaim, picture.ground.claim),
+        "ResourceSlice": (devices.ResourceSlice, picture.hardware.resource_slice),
+        "DeviceClass": (devices.DeviceClass, picture.hardware.device_class),
+        "ResourceClaim": (devices.ResourceClaim, picture.hardware.resource_claim),
         "Pod": (pods.Pod, picture.pod),
     }
     for each in objects:
         model, tell = tellers[each["kind"]]
         metadata = each["metadata"]
         tell((metadata.get("namespace", ""), metadata["name"]), msgspec.convert(each, model, strict=False))
-    picture.offer_devices()
+    picture.hardware.offer()
     return _feasible(state)
 
 

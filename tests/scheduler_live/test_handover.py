@@ -55,7 +55,7 @@ async def test_a_successor_on_a_quiet_cluster_begins_at_once() -> None:
 async def test_a_successor_knows_the_evictions_that_were_told_while_it_stood_by() -> None:
     world = World(FaultPlan())
     async with world.standing_by(world.new_scheduler()) as standby:
-        await until(lambda: "a" in standby.scheduler.picture.evictions)
+        await until(lambda: "a" in standby.scheduler.picture.ground.evictions)
         until_when = "2025-06-15T20:00:00Z"
         evictions = {
             "windowStart": "2025-06-15T15:00:00Z",

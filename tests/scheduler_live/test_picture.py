@@ -51,7 +51,7 @@ async def test_a_pod_whose_job_never_shows_up_is_adopted_once_and_for_all() -> N
         pod = world.server.get(PODS, "p", "a")
         world.server.put(PODS, {**(pod or {}), "status": {"phase": "Pending", "message": "touched"}})
         await asyncio.sleep(5)
-        assert not scheduler.picture.waits_for_jobs
+        assert not scheduler.picture.jobs.awaited
         world.node("n")
         await until(lambda: world.bound() == {"p": "n"})
     check(scheduler.state)

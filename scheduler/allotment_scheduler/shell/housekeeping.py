@@ -47,13 +47,13 @@ class Housekeeping:
         self._confirmation.look(now, client, errands)
 
     def _release_orphans(self, now: float) -> None:
-        picture = self._known.picture
-        if not picture.waits_for_jobs:
+        jobs = self._known.picture.jobs
+        if not jobs.awaited:
             self._orphans_since = None
         elif self._orphans_since is None or self._orphans_since > now:
             self._orphans_since = now
         elif now - self._orphans_since > _ORPHANS_AFTER:
-            picture.adopt_orphans()
+            jobs.adopt_orphans()
             self._orphans_since = None
 
     def _end_plans(self, now: float) -> None:

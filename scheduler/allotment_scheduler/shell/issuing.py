@@ -31,11 +31,11 @@ class Issuing:
         self._outcomes = outcomes
         self._choices = volumes.Choices(knowledge.state)
         self._claims = claims.Claims(
-            knowledge.picture.devices,
-            knowledge.picture.claimants,
+            knowledge.picture.hardware.devices,
+            knowledge.picture.hardware.claimants,
             knowledge.wake,
             chosen=self._chosen,
-            told=knowledge.picture.resource_claim,
+            told=knowledge.picture.hardware.resource_claim,
         )
 
     def _chosen(self, uid: str) -> Chosen:

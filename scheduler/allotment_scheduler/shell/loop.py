@@ -130,7 +130,7 @@ class Scheduler:
                 try:
                     if self._known.doubtful:
                         self._rebuild()
-                    self.picture.offer_devices()
+                    self.picture.hardware.offer()
                     self.state.settle()
                 except Exception as error:  # noqa: BLE001 - counted, told, and raised again if it does not end
                     self._mend(error)
@@ -193,7 +193,7 @@ class Scheduler:
         """One cycle, and everything that follows from it."""
         if self._known.doubtful:
             self._rebuild()
-        self.picture.offer_devices()
+        self.picture.hardware.offer()
         done = self._decide()
         for key, trouble in done.troubles:
             self._metrics.fault("unit")

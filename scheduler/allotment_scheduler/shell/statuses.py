@@ -24,9 +24,9 @@ from allotment_scheduler.core.tenants import OWN, Forest, Tenant
 from allotment_scheduler.core.units import Gang
 from allotment_scheduler.shell.ledger import Phase
 from allotment_scheduler.shell.loop import Scheduler
-from allotment_scheduler.shell.picture import Key
 from allotment_scheduler.shell.settings import Settings
 from allotment_scheduler.shell.succession import member_of
+from allotment_scheduler.shell.teller import Key
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
 
 _logger = logging.getLogger(__name__)

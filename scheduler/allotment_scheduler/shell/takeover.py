@@ -22,10 +22,10 @@ _logger = logging.getLogger(__name__)
 
 def take_over(known: Knowledge, outcomes: Outcomes) -> None:
     """Go on from what a predecessor left: eviction budgets, back-offs, and room held by nominated nodes."""
-    known.picture.offer_devices()
+    known.picture.hardware.offer()
     known.state.settle()
-    succession.remember_evictions(known.engine.brakes, known.picture.evictions)
-    succession.remember_rooms(known.state, known.picture.groups(), now=known.clock())
+    succession.remember_evictions(known.engine.brakes, known.picture.ground.evictions)
+    succession.remember_rooms(known.state, known.picture.groups.in_force, now=known.clock())
     heirs = [pod for pod in known.state.waiting() if pod.spec.nominated and pod.key not in known.ledger.starts]
     seated = succession.seats(known.engine, heirs)
     for unit, pods in seated.items():

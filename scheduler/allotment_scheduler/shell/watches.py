@@ -57,22 +57,23 @@ class Watches:
     """
 
     def __init__(self, client: Client, picture: Picture) -> None:
+        ground, groups, jobs, hardware = picture.ground, picture.groups, picture.jobs, picture.hardware
         made: list[tuple[Resource[Any], Callable[[Any, Any], None], Callable[[Any], None]]] = [
-            (PRIORITY_CLASSES, picture.priority_class, _gone(picture.priority_class)),
-            (NODE_POOLS, picture.pool, picture.pool_gone),
-            (TENANTS, picture.tenant, picture.tenant_gone),
-            (NAMESPACES, picture.namespace, _gone(picture.namespace)),
-            (CSI_NODES, picture.csi_node, _gone(picture.csi_node)),
-            (NODES, picture.node, _gone(picture.node)),
-            (STORAGE_CLASSES, picture.storage_class, _gone(picture.storage_class)),
-            (PERSISTENT_VOLUMES, picture.volume, _gone(picture.volume)),
-            (PERSISTENT_VOLUME_CLAIMS, picture.claim, _gone(picture.claim)),
-            (DEVICE_CLASSES, picture.device_class, _gone(picture.device_class)),
-            (RESOURCE_SLICES, picture.resource_slice, _gone(picture.resource_slice)),
-            (RESOURCE_CLAIMS, picture.resource_claim, _gone(picture.resource_claim)),
-            (POD_DISRUPTION_BUDGETS, picture.budget, _gone(picture.budget)),
-            (JOBS, picture.job, picture.job_gone),
-            (POD_GROUPS, picture.group, picture.group_gone),
+            (PRIORITY_CLASSES, groups.priority_class, _gone(groups.priority_class)),
+            (NODE_POOLS, ground.pool, ground.pool_gone),
+            (TENANTS, ground.tenant, ground.tenant_gone),
+            (NAMESPACES, ground.namespace, _gone(ground.namespace)),
+            (CSI_NODES, ground.csi_node, _gone(ground.csi_node)),
+            (NODES, ground.node, _gone(ground.node)),
+            (STORAGE_CLASSES, ground.storage_class, _gone(ground.storage_class)),
+            (PERSISTENT_VOLUMES, ground.volume, _gone(ground.volume)),
+            (PERSISTENT_VOLUME_CLAIMS, ground.claim, _gone(ground.claim)),
+            (DEVICE_CLASSES, hardware.device_class, _gone(hardware.device_class)),
+            (RESOURCE_SLICES, hardware.resource_slice, _gone(hardware.resource_slice)),
+            (RESOURCE_CLAIMS, hardware.resource_claim, _gone(hardware.resource_claim)),
+            (POD_DISRUPTION_BUDGETS, ground.budget, _gone(ground.budget)),
+            (JOBS, jobs.job, jobs.job_gone),
+            (POD_GROUPS, groups.group, groups.group_gone),
         ]
         self._client, self._picture = client, picture
         self._groups_known = asyncio.Event()
@@ -110,7 +111,7 @@ class Watches:
                 break
             self._groups_known.set()
             await asyncio.sleep(_ASK_AGAIN)
-        seen = self._picture.scheduling_group
+        seen = self._picture.groups.scheduling_group
         reflector = _reflect(self._client, self._picture, served.decoded_as(SchedulingPodGroup), seen, _gone(seen))
         async with asyncio.TaskGroup() as group:
             group.create_task(reflector.run())

@@ -1,0 +1,159 @@
+"""Jobs: what they make of their pods, and why they keep them out of the queues.
+
+A Job decides whether its pods are a gang and whether one of them would end it by being evicted. So its pods wait until
+it is known, whichever comes first; where it never shows up, they are pods like any other. What waits of a Job that is
+deleted starts no more: the garbage collector takes it away.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from allotment_kube.workloads import Job
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.pods import PodKey
+from allotment_scheduler.shell.teller import Key, Teller
+from allotment_scheduler.translation import cluster
+
+
+class Gate(NamedTuple):
+    """Why a pod is kept out of the queues: a code of `core.explain` or `OwnerGone`, and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownJob:
+    """What a Job makes of its pods."""
+
+    gang: str | None
+    fragile: bool
+
+
+@dataclass(slots=True)
+class _Gates:
+    """Why Jobs keep pods out of the queues."""
+
+    jobless: dict[str, set[PodKey]] = field(default_factory=dict)
+    """Their Job, by uid, is not known yet."""
+    adopted: set[str] = field(default_factory=set)
+    """Jobs, by uid, that have been waited for in vain: their pods are pods like any other."""
+    ended: set[str] = field(default_factory=set)
+    """Jobs, by uid, that are gone or going while pods of theirs are still there."""
+
+
+class Jobs:
+    """Every Job, and the waiting pods of each.
+
+    Args:
+        teller: tells the core.
+        reconsider: shows a waiting pod to the core anew.
+    """
+
+    def __init__(self, teller: Teller, reconsider: Callable[[PodKey], None]) -> None:
+        self._teller = teller
+        self._reconsider = reconsider
+        self._jobs: dict[str, KnownJob] = {}
+        self._keys: dict[Key, str] = {}
+        self._pods: dict[str, set[PodKey]] = {}
+        self._gates = _Gates()
+
+    def job(self, key: Key, job: Job) -> None:
+        """A Job exists and looks like this."""
+        uid = job.metadata.uid
+        gang = cluster.gang_of_job(job)
+        known = KnownJob(gang.name if gang else None, cluster.dies_of_eviction(job))
+        before = self._jobs.get(uid)
+        self._jobs[uid] = known
+        self._keys[key] = uid
+        if gang is not None:
+            self._teller.apply(ev.GroupSeen(gang))
+        elif before is not None and before.gang is not None:
+            self._teller.apply(ev.GroupGone((key[0], before.gang)))
+        waited = self._gates.jobless.pop(uid, set())
+        self._gates.adopted.discard(uid)
+        if known != before:
+            for pod in [*self._pods.get(uid, ())]:
+                self._of_job(pod, known)
+        if job.metadata.deletion_timestamp is not None:
+            self._end(uid)
+        for pod in waited:
+            self._reconsider(pod)
+
+    def job_gone(self, key: Key) -> None:
+        """A Job is gone; its pods follow, or become orphans."""
+        uid = self._keys.pop(key, "")
+        known = self._jobs.pop(uid, None)
+        self._end(uid)
+        if known is not None and known.gang is not None:
+            self._teller.apply(ev.GroupGone((key[0], known.gang)))
+
+    def adopt_orphans(self) -> None:
+        """Stop waiting for Jobs that have not shown up: their pods are pods like any other."""
+        waited, self._gates.jobless = self._gates.jobless, {}
+        self._gates.adopted.update(waited)
+        for keys in waited.values():
+            for key in keys:
+                self._reconsider(key)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether any pod waits for its Job to be known."""
+        return bool(self._gates.jobless)
+
+    def known(self, uid: str) -> KnownJob | None:
+        """A Job by its uid."""
+        return self._jobs.get(uid)
+
+    # --- pods ---------------------------------------------------------------------------------------------------
+
+    def pod_waits(self, key: PodKey, owner: str, *, deleting: bool) -> None:
+        """A pod of a Job is not bound."""
+        self._pods.setdefault(owner, set()).add(key)
+        known = owner in self._jobs or owner in self._gates.adopted or owner in self._gates.ended
+        if not known and not deleting:
+            self._gates.jobless.setdefault(owner, set()).add(key)
+
+    def pod_gone(self, key: PodKey, owner: str) -> None:
+        """A pod of this owner has finished or is gone."""
+        for index in (self._pods, self._gates.jobless):
+            if owner in index:
+                index[owner].discard(key)
+                if not index[owner]:
+                    del index[owner]
+        if owner and owner not in self._pods:
+            self._gates.adopted.discard(owner)
+            self._gates.ended.discard(owner)
+
+    def keeps_out(self, key: PodKey, owner: str) -> bool:
+        """Whether a pod of this owner must wait for its Job, or for the garbage collector."""
+        return key in self._gates.jobless.get(owner, ()) or owner in self._gates.ended
+
+    def gate(self, key: PodKey, owner: str) -> Gate | None:
+        """The same in words."""
+        if owner in self._gates.ended:
+            return Gate("OwnerGone", "its Job is deleted: the garbage collector takes this pod away")
+        if key in self._gates.jobless.get(owner, ()):
+            return Gate("GangIncomplete", "its Job is not known yet")
+        return None
+
+    def _end(self, uid: str) -> None:
+        """A Job is deleted: what waits of it starts no more."""
+        if uid in self._pods and uid not in self._gates.ended:
+            self._gates.ended.add(uid)
+            for pod in [*self._pods[uid]]:
+                self._reconsider(pod)
+
+    def _of_job(self, key: PodKey, job: KnownJob) -> None:
+        pod = self._teller.state.pods.get(key)
+        if pod is None:
+            return
+        own = pod.spec.group if pod.spec.group is not None and not pod.spec.group.startswith("job/") else None
+        spec = replace(pod.spec, group=own or job.gang, fragile=job.fragile)
+        if pod.node is not None and spec.node is None:
+            spec = replace(spec, node=pod.node)
+        if spec != pod.spec:
+            self._teller.apply(ev.PodSeen(spec))

@@ -1,0 +1,77 @@
+"""The teller: tells the core what the parts of the picture have made of what the watches show.
+
+It keeps what those parts share: the state, which is replaced when it can be trusted no more, and a record of the
+objects that are not in force as they stand. A Tenant, NodePool or PodGroup that cannot be understood keeps its last
+good version; `problems` says what is wrong with it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from allotment_api.errors import InvalidManifestError
+from allotment_kube.models import Object
+from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.state import ClusterState
+
+Key = tuple[str, str]
+"""Namespace (empty for cluster-scoped kinds) and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an object's present version is not in force."""
+
+    kind: str
+    key: Key
+    message: str
+    generation: int
+
+
+class Teller:
+    """Applies events to one `ClusterState`.
+
+    Args:
+        state: the core's state.
+        changed: called after anything that may let somebody start.
+        doubt: called when taking something in has failed half way.
+    """
+
+    def __init__(self, state: ClusterState, changed: Callable[[], None], doubt: Callable[[], None]) -> None:
+        self.state = state
+        self.problems: dict[tuple[str, Key], Problem] = {}
+        self.generations: dict[tuple[str, Key], int] = {}
+        """Of every Tenant, NodePool and PodGroup: the generation in force."""
+        self.changed = changed
+        self.doubt = doubt
+
+    def apply(self, event: ev.Event) -> None:
+        """Tell the core."""
+        self.state.apply(event)
+        self.changed()
+
+    def parsed(self, kind: str, key: Key, manifest: Object, parse: Callable[..., Any]) -> Any:  # noqa: ANN401 - a model
+        """An object of ours; None, and a problem, where it makes no sense."""
+        generation = int(manifest["metadata"].get("generation") or 0)
+        try:
+            found = parse(manifest, strict=False)
+        except (InvalidManifestError, ValueError) as error:
+            self.problems[kind, key] = Problem(kind, key, str(error), generation)
+            return None
+        self.problems.pop((kind, key), None)
+        self.generations[kind, key] = generation
+        return found
+
+    def failed(self, kind: str, key: Key, message: str) -> None:
+        """Taking in an object failed, which is a fault of ours: it is left as it was known before, if at all."""
+        self.problems[kind, key] = Problem(kind, key, message, self.generations.get((kind, key), 0))
+        self.doubt()
+
+    def forget(self, kind: str, key: Key) -> None:
+        """An object is gone."""
+        self.problems.pop((kind, key), None)
+        self.generations.pop((kind, key), None)
+
+    def known(self, kind: str) -> Iterable[Key]:
+        """Names of all Tenants, NodePools or PodGroups that are in force."""
+        return [key for found, key in self.generations if found == kind]
