@@ -71,14 +71,14 @@ class Claims:
         pods: every pod with claims, as the watch shows it.
         woken: called when a write has ended.
         chosen: the devices that the core has decided on, for a pod by its uid.
-        told: called with a claim as it was written, where the watch has not shown anything newer.
+        told: called with a claim as it was written; the watch may have shown something newer.
     """
 
     devices: Devices
     pods: dict[Key, kube.Pod]
     woken: Callable[[], None] = lambda: None
     chosen: Callable[[str], Chosen] = lambda _: {}
-    told: Callable[[Key, ResourceClaim], None] | None = None
+    told: Callable[[Key, ResourceClaim], None] = lambda _, __: None
     _under_way: dict[Key, list[DeviceId]] = field(default_factory=dict)
     _refused: dict[Key, str] = field(default_factory=dict)
     """What the API server had against the last write of a claim, until somebody has been told."""
@@ -164,8 +164,7 @@ class Claims:
                 version = changed.metadata.resource_version
             patch = MergePatch({"status": order.status}, resource_version=version, uid=metadata.uid)
             changed = await client.patch(RESOURCE_CLAIMS, name, patch, namespace=namespace, subresource="status")
-            if self.devices.claims.get(order.key) is order.claim:  # else the watch was faster
-                self._tell(order.key, changed)
+            self.told(order.key, changed)
         except (ConflictError, NotFoundError) as error:
             _logger.info("claim %s/%s has changed meanwhile: %s", namespace, name, error)
         except LeadershipLostError:
@@ -177,12 +176,6 @@ class Claims:
         finally:
             self._under_way.pop(order.key, None)
             self.woken()
-
-    def _tell(self, key: Key, claim: ResourceClaim) -> None:
-        if self.told is None:
-            self.devices.claims[key] = claim
-        else:
-            self.told(key, claim)
 
     def _is_ready(self, key: Key, start: Start) -> bool:
         claim = self.devices.claims.get(key)

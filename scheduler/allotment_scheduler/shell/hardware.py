@@ -1,19 +1,27 @@
 """Hardware: what ResourceSlices offer, which pods ask for it by ResourceClaims, and what the claims hold.
 
 What a pod counts for depends on its claims, their classes and, where it asks for all devices of a kind, on what nodes
-offer: when one of these changes, the pods concerned are read again.
+offer: when one of these changes, the pods concerned are read again. A pod or a slice that cannot be read for a fault of
+ours is set aside by itself.
+
+A claim that we have written is known as the API server answered, at once. What the watch tells of it from before then
+is late, and would free its devices for a moment: it is passed over.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from allotment_kube import pods as kube
 from allotment_kube.devices import DeviceClass, ResourceClaim, ResourceSlice
 from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.attachments import Slice
 from allotment_scheduler.core.pods import PodKey
 from allotment_scheduler.shell.teller import Key, Teller
 from allotment_scheduler.translation.devices import Devices, claims_of_devices, holding
 
+_logger = logging.getLogger(__name__)
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -23,7 +31,7 @@ class Hardware:
 
     Args:
         teller: tells the core.
-        read: takes a pod in again.
+        read: takes a pod in again, or sets it aside.
     """
 
     def __init__(self, teller: Teller, read: Callable[[PodKey, kube.Pod], None]) -> None:
@@ -34,10 +42,13 @@ class Hardware:
         self._teller = teller
         self._read = read
         self._offers_stale = False
+        self._written: dict[Key, ResourceClaim] = {}
+        """Claims as we wrote them, until the watch shows as much."""
 
     def resource_slice(self, key: Key, found: ResourceSlice | None) -> None:
         """Devices of a node exist, or exist no longer."""
         _keep(self.devices.slices, key[1], found)
+        self._teller.forget("ResourceSlice", key)
         self.devices.reread()
         self._offers_stale = True
         self._teller.changed()
@@ -54,6 +65,21 @@ class Hardware:
 
     def resource_claim(self, key: Key, found: ResourceClaim | None) -> None:
         """A claim for devices exists, or exists no longer."""
+        written = self._written.get(key)
+        if written is not None:
+            if found is not None and _supersedes(written, found):
+                return  # from before we wrote it
+            del self._written[key]
+        self._take_claim(key, found)
+
+    def resource_claim_written(self, key: Key, claim: ResourceClaim) -> None:
+        """A claim looks like this since we wrote it; the watch has yet to show it, or something newer."""
+        known = self.devices.claims.get(key)
+        if known is not None and _supersedes(claim, known):
+            self._written[key] = claim
+            self._take_claim(key, claim)
+
+    def _take_claim(self, key: Key, found: ResourceClaim | None) -> None:
         _keep(self.devices.claims, key, found)
         held = None if found is None else holding(key, found)
         known = self._teller.state.attachments.holdings.get(key)
@@ -69,13 +95,39 @@ class Hardware:
         if not self._offers_stale:
             return
         self._offers_stale = False
-        offered, known = self.devices.offered(), self._teller.state.attachments.slices
+        offered, known = self._offered(), self._teller.state.attachments.slices
         for name in [name for name in known if name not in offered]:
             self._teller.apply(ev.StorageGone(known[name]))
         for name, each in offered.items():
             if known.get(name) != each:
                 self._teller.apply(ev.StorageSeen(each))
         self._reread(self.devices.wants_all)
+
+    def _offered(self) -> Mapping[str, Slice]:
+        """What nodes offer, without slices that cannot be read; what was known, where that is no slice's fault."""
+        try:
+            return self.devices.offered()
+        except Exception:
+            _logger.exception("what ResourceSlices offer cannot be read")
+        for name, error in [(name, error) for name in self.devices.slices if (error := self._fault_of(name))]:
+            del self.devices.slices[name]
+            self._teller.failed("ResourceSlice", ("", name), error)
+        self.devices.reread()
+        try:
+            return self.devices.offered()
+        except Exception:
+            _logger.exception("nodes keep the devices that they were known to offer")
+            self._teller.doubt()
+            return dict(self._teller.state.attachments.slices)
+
+    def _fault_of(self, name: str) -> Exception | None:
+        """What goes wrong over one slice by itself."""
+        alone = replace(self.devices, slices={name: self.devices.slices[name]}, claims={}, _inventories=None)
+        try:
+            alone.offered()
+        except Exception as error:  # noqa: BLE001 - it is told by whoever asks
+            return error
+        return None
 
     def _reread(self, concerned: Callable[[kube.Pod], bool]) -> None:
         for key, pod in [*self.claimants.items()]:
@@ -89,3 +141,16 @@ def _keep(table: dict[K, V], key: K, found: V | None) -> None:
         table.pop(key, None)
     else:
         table[key] = found
+
+
+def _supersedes(one: ResourceClaim, other: ResourceClaim) -> bool:
+    """Whether one is a later version of the other's object.
+
+    Versions are numbers that grow (KEP-5504); of others only equality is known, and what comes later is believed.
+    """
+    if one.metadata.uid != other.metadata.uid:
+        return False
+    first, second = one.metadata.resource_version, other.metadata.resource_version
+    if first.isdecimal() and second.isdecimal():
+        return int(first) > int(second)
+    return False

@@ -35,7 +35,7 @@ class Issuing:
             knowledge.picture.hardware.claimants,
             knowledge.wake,
             chosen=self._chosen,
-            told=knowledge.picture.hardware.resource_claim,
+            told=knowledge.picture.hardware.resource_claim_written,
         )
 
     def _chosen(self, uid: str) -> Chosen:

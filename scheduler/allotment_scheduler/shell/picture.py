@@ -10,6 +10,7 @@ core on their node whatever a late watch says, pods we are evicting as leaving, 
 What is told twice unchanged is told to the core once.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
@@ -24,10 +25,12 @@ from allotment_scheduler.shell.ground import Ground
 from allotment_scheduler.shell.groups import Groups
 from allotment_scheduler.shell.hardware import Hardware
 from allotment_scheduler.shell.jobs import Gate, Jobs
-from allotment_scheduler.shell.teller import Key, Teller
+from allotment_scheduler.shell.teller import Key, Teller, fault
 from allotment_scheduler.translation.bindings import bound_spec
 from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec
 from allotment_scheduler.translation.scalars import seconds
+
+_logger = logging.getLogger(__name__)
 
 
 class Decided(Protocol):
@@ -79,7 +82,7 @@ class Picture:
         self.ground = Ground(teller)
         self.groups = Groups(teller)
         self.jobs = Jobs(teller, self.reconsider)
-        self.hardware = Hardware(teller, self.pod)
+        self.hardware = Hardware(teller, self._read_again)
         self.problems = teller.problems
         self.generations = teller.generations
         self.invalid_pods: dict[PodKey, str] = {}
@@ -108,12 +111,10 @@ class Picture:
 
     def failed(self, kind: str, key: Key, error: Exception) -> None:
         """Taking in an object failed, which is a fault of ours: it is left as it was known before, if at all."""
-        message = f"a fault of the scheduler, {type(error).__name__}: {error}"
         if kind == "Pod":
-            self.invalid_pods[key] = message
-            self._teller.doubt()
+            self._set_aside(key, error)
         else:
-            self._teller.failed(kind, key, message)
+            self._teller.failed(kind, key, error)
 
     # --- pods ---------------------------------------------------------------------------------------------------
 
@@ -165,6 +166,23 @@ class Picture:
         self._teller.apply(event)
         self._decided.seen_gone(key)
 
+    def _read_again(self, key: PodKey, pod: kube.Pod) -> None:
+        """Something that a pod counts for has changed. One that cannot be read keeps nobody else from it."""
+        try:
+            self.pod(key, pod)
+        except Exception as error:
+            _logger.exception("Pod %s/%s cannot be taken in again", *key)
+            self._set_aside(key, error)
+
+    def _set_aside(self, key: PodKey, error: Exception) -> None:
+        """A pod cannot be taken in for a fault of ours: it does not start as it was known, until it can."""
+        self.invalid_pods[key] = fault(error)
+        self._teller.doubt()
+        try:
+            self.reconsider(key)
+        except Exception:
+            _logger.exception("Pod %s/%s cannot be set aside", *key)
+
     def said(self, key: PodKey) -> Said | None:
         """What a waiting pod's condition says, as the watch showed it."""
         return self._said.get(key)
@@ -184,6 +202,8 @@ class Picture:
     def gate(self, key: PodKey) -> Gate | None:
         """Why a pod is kept out of the queues; None where it is not, or by its own gates only."""
         pod = self.state.pods.get(key)
+        if pod is not None and key in self.invalid_pods:
+            return Gate("Quarantined", f"it is left aside: {self.invalid_pods[key]}")
         return None if pod is None else self.jobs.gate(key, pod.spec.owner)
 
     def has_own_gates(self, key: PodKey) -> bool:
@@ -228,5 +248,8 @@ class Picture:
 
     def _gated(self, key: PodKey, spec: PodSpec) -> bool:
         return (
-            key in self._own_gates or self.jobs.keeps_out(key, spec.owner) or self._decided.quarantined(key, spec.uid)
+            key in self._own_gates
+            or key in self.invalid_pods
+            or self.jobs.keeps_out(key, spec.owner)
+            or self._decided.quarantined(key, spec.uid)
         )

@@ -62,8 +62,9 @@ class Teller:
         self.generations[kind, key] = generation
         return found
 
-    def failed(self, kind: str, key: Key, message: str) -> None:
+    def failed(self, kind: str, key: Key, error: Exception) -> None:
         """Taking in an object failed, which is a fault of ours: it is left as it was known before, if at all."""
+        message = fault(error)
         self.problems[kind, key] = Problem(kind, key, message, self.generations.get((kind, key), 0))
         self.doubt()
 
@@ -75,3 +76,8 @@ class Teller:
     def known(self, kind: str) -> Iterable[Key]:
         """Names of all Tenants, NodePools or PodGroups that are in force."""
         return [key for found, key in self.generations if found == kind]
+
+
+def fault(error: Exception) -> str:
+    """A fault of ours, in words."""
+    return f"a fault of the scheduler, {type(error).__name__}: {error}"
