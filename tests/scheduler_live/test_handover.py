@@ -1,11 +1,13 @@
 """One leader follows another: what the one did last is seen by the other before it decides anything."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from allotment_kube.resources import PODS
 from allotment_scheduler.core.invariants import check
+from allotment_scheduler.shell import succession
 from allotment_scheduler.shell.watches import TENANTS
 from builders.live_world import World, until
 from fakes.faults import Fault, FaultPlan, Verb
@@ -70,3 +72,21 @@ async def test_a_successor_knows_the_evictions_that_were_told_while_it_stood_by(
         brakes = standby.scheduler.engine.brakes
         assert brakes.windows["a"].used == 7
         assert brakes.backoffs["job/1"].evictions == 3
+
+
+@pytest.mark.parametrize("where", ["seats", "remember_rooms", "offer"])
+async def test_a_fault_in_taking_over_keeps_nobody_from_leading(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_given: Any, **_named: Any) -> Any:
+        raise ZeroDivisionError
+
+    world = World(FaultPlan())
+    world.node("n")
+    async with world.standing_by(world.new_scheduler()) as standby:
+        holder = standby.scheduler.picture.hardware if where == "offer" else succession
+        monkeypatch.setattr(holder, where, faulty)
+        standby.lead()
+        await until(lambda: standby.scheduler.progress.leading)
+        monkeypatch.undo()
+        world.pod("a", "p")
+        await until(lambda: world.bound() == {"p": "n"})
+    check(standby.scheduler.state)

@@ -3,6 +3,9 @@
 It goes on from what its predecessor left in the API server: eviction budgets and back-offs, room held for announced
 members, and room held for claimants by nominated nodes. A promise that cannot be kept is taken off its pod. How each is
 read is in `succession`.
+
+It must never keep a new leader from leading: both copies would meet the same fault, and nobody would decide. What
+cannot be taken over for a fault of ours is named in the log and left.
 """
 
 import logging
@@ -22,21 +25,40 @@ _logger = logging.getLogger(__name__)
 
 def take_over(known: Knowledge, outcomes: Outcomes) -> None:
     """Go on from what a predecessor left: eviction budgets, back-offs, and room held by nominated nodes."""
+    for step in (_lay_out, _remember, _keep_promises):
+        try:
+            step(known)
+        except Exception:
+            _logger.exception("a part of what the predecessor left cannot be taken over")
+            known.metrics.fault("takeover")
+            known.rebuild()
+    for pod in _heirs(known):
+        outcomes.marked(pod.key, pod.spec.uid)
+
+
+def _lay_out(known: Knowledge) -> None:
     known.picture.hardware.offer()
     known.state.settle()
+
+
+def _remember(known: Knowledge) -> None:
     succession.remember_evictions(known.engine.brakes, known.picture.ground.evictions)
     succession.remember_rooms(known.state, known.picture.groups.in_force, now=known.clock())
-    heirs = [pod for pod in known.state.waiting() if pod.spec.nominated and pod.key not in known.ledger.starts]
-    seated = succession.seats(known.engine, heirs)
+
+
+def _keep_promises(known: Knowledge) -> None:
+    seated = succession.seats(known.engine, _heirs(known))
     for unit, pods in seated.items():
         for pod in pods:
             node = pod.spec.nominated or ""
             _assume(known, pod, node, unit=unit).nominated = True
             logs.event(_logger, "room is held as before", namespace=pod.key[0], name=pod.key[1], node=node)
         known.ledger.undertakings[unit].deadline = known.clock() + 2 * known.settings().eviction_seconds
-    for pod in heirs:
-        if pod.key not in known.ledger.starts:
-            outcomes.marked(pod.key, pod.spec.uid)
+
+
+def _heirs(known: Knowledge) -> list[Pod]:
+    """Pods that were promised a node and have none."""
+    return [pod for pod in known.state.waiting() if pod.spec.nominated and pod.key not in known.ledger.starts]
 
 
 def _assume(known: Knowledge, pod: Pod, node: str, *, unit: PodKey) -> Start:
