@@ -5,6 +5,7 @@ import datetime as dt
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
@@ -75,12 +76,15 @@ def reviews() -> Reviews:
 
 
 def api_of(
-    shown: Shown, asked: Reviews, observe: Callable[[str, int, float], None] = lambda _path, _code, _seconds: None
+    shown: Shown,
+    asked: Reviews,
+    observe: Callable[[str, int, float], None] = lambda _path, _code, _seconds: None,
+    context: ssl.SSLContext | None = None,
 ) -> Api:
     return Api(
         cast("Views", shown),
         Access(asked, clock=lambda: 0.0),
-        cast("Certificate", None),
+        cast("Certificate", SimpleNamespace(context=SimpleNamespace(newest=context))),
         cast("Callers", None),
         host="127.0.0.1",
         port=0,
@@ -254,7 +258,7 @@ async def test_a_client_certificate_says_who_asks(shown: str, code: int, says: s
     trusting = ssl.create_default_context(cadata=cluster.certificate_pem.decode())
     if shown in pairs:
         trusting.load_cert_chain(pem(tmp_path, pairs[shown]))
-    server = TestServer(api_of(Shown(), reviews()).application(), scheme="https")
+    server = TestServer(api_of(Shown(), reviews(), context=context).application(), scheme="https")
     await server.start_server(ssl=context)
     try:
         async with (

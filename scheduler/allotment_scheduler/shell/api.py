@@ -10,6 +10,10 @@ needs the right to list Tenants. Callers show a bearer token (`api_access`) or a
 Only the leader answers: what another copy knows is as true, but nobody acts by it. A copy that does not lead says 503;
 the next connection may meet the one that does. Errors are JSON: {"code": 403, "message": "..."}.
 
+Once it serves, it goes on serving: certificates and authorities that change are used from the next handshake on, and
+where they cannot be read, or make no sense, the last good ones stay. A connection of the time before is answered once
+more and then closed, so that nobody stays in by an authority that is trusted no longer.
+
 It must never hold up deciding: answers are bounded, few at a time, and a fault in here ends neither the loop nor the
 program.
 """
@@ -34,8 +38,11 @@ from allotment_scheduler.shell.api_views import Views
 _logger = logging.getLogger(__name__)
 LIST_TENANTS: Final = Right("list", "allotment.dev", "tenants")
 _AT_ONCE: Final = 4
-_LOOK_AT_CERTIFICATE: Final = 60.0
+_LOOK_SECONDS: Final = 60.0
+_TICK_SECONDS: Final = 1.0
 _AFTER_FAULT: Final = 15.0
+_IDLE_SECONDS: Final = 30.0
+_EXPECTED: Final = (ApiError, OSError, ValueError, ssl.SSLError)
 
 
 class Api:
@@ -49,6 +56,7 @@ class Api:
         host: address to listen on.
         port: 0 takes any free one.
         observe: told path, code and seconds of every answer, for metrics.
+        look_seconds: how often certificates and authorities are looked at.
     """
 
     def __init__(
@@ -62,6 +70,7 @@ class Api:
         port: int,
         url: Callable[[int], str],
         observe: Callable[[str, int, float], None],
+        look_seconds: float = _LOOK_SECONDS,
     ) -> None:
         self._views = views
         self._access = access
@@ -72,7 +81,8 @@ class Api:
         self._url = url
         self._observe = observe
         self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._said = ""
+        self._look_seconds = look_seconds
+        self._said: dict[str, str] = {}
         self.port: int | None = None
         """Where it listens; None while it does not."""
 
@@ -80,11 +90,7 @@ class Api:
         """Serve until cancelled, beginning again after a fault."""
         while True:
             try:
-                await self._serve()
-            except (ApiError, OSError, ValueError, ssl.SSLError) as error:
-                if str(error) != self._said:
-                    self._said = str(error)
-                    _logger.warning("the API is not served: %s", error)
+                await self._attempt("the API is not served", self._serve())
             except Exception:
                 _logger.exception("the API failed; it begins again")
             await asyncio.sleep(_AFTER_FAULT)
@@ -97,31 +103,58 @@ class Api:
         return application
 
     async def _serve(self) -> None:
-        """Serve until the authority of client certificates changes."""
-        clients = await self._callers.authorities()
-        await self._certificate.begin(clients)
+        """Listen until cancelled."""
         await self._certificate.refresh()
-        runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
+        again = self._due(good=await self._look_at_authorities())
+        runner = web.AppRunner(
+            self.application(), access_log=None, shutdown_timeout=1.0, keepalive_timeout=_IDLE_SECONDS
+        )
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._host, self._port, ssl_context=self._certificate.context)
             await site.start()
             self.port = int(runner.addresses[0][1])
             logs.event(_logger, "the API is served", port=self.port)
-            published, looked = False, time.monotonic()
-            while True:
-                if self._views.leading and not published:
-                    await self._certificate.publish(self._url(self.port))
-                    published = True
-                await asyncio.sleep(1.0 if not published else _LOOK_AT_CERTIFICATE)
-                await self._certificate.refresh()
-                if time.monotonic() - looked >= _LOOK_AT_CERTIFICATE:
-                    looked = time.monotonic()
-                    if await self._callers.authorities() != clients:
-                        return
+            await self._stay_current(self._url(self.port), again)
         finally:
             self.port = None
             await runner.cleanup()
+
+    async def _stay_current(self, url: str, again: float) -> None:
+        """Look from time to time at what may have changed, and tell readers while this copy leads."""
+        told = False
+        while True:
+            if time.monotonic() >= again:
+                kept = "the API's certificate stays the last good one"
+                good = await self._attempt(kept, self._certificate.refresh())
+                again, told = self._due(good=await self._look_at_authorities() and good), False
+            if not self._views.leading:
+                told = False
+            elif not told:
+                told = await self._attempt("where the API is cannot be told", self._certificate.publish(url))
+            await asyncio.sleep(min(_TICK_SECONDS, self._look_seconds))
+
+    def _due(self, *, good: bool) -> float:
+        """When to look again."""
+        return time.monotonic() + (self._look_seconds if good else min(_AFTER_FAULT, self._look_seconds))
+
+    async def _look_at_authorities(self) -> bool:
+        async def look() -> None:
+            await self._certificate.trust(await self._callers.authorities())
+
+        return await self._attempt("the authorities of client certificates stay the last good ones", look())
+
+    async def _attempt(self, but: str, work: Awaitable[None]) -> bool:
+        """Whether something succeeded; a failure is logged once, and again only if it changes."""
+        try:
+            await work
+        except _EXPECTED as error:
+            if self._said.get(but) != str(error):
+                self._said[but] = str(error)
+                _logger.warning("%s: %s", but, error)
+            return False
+        self._said.pop(but, None)
+        return True
 
     # --- answering ----------------------------------------------------------------------------------------------
 
@@ -131,10 +164,17 @@ class Api:
         async def answer(request: web.Request) -> web.Response:
             began = time.monotonic()
             response = await self._answer(request, view)
+            if self._is_outdated(request):
+                response.force_close()
             self._observe(path, response.status, time.monotonic() - began)
             return response
 
         return answer
+
+    def _is_outdated(self, request: web.Request) -> bool:
+        """Whether the connection began with a context that has been replaced."""
+        tls = request.get_extra_info("ssl_object")
+        return tls is not None and tls.context is not self._certificate.context.newest
 
     async def _answer(self, request: web.Request, view: Callable[[web.Request], Awaitable[Any]]) -> web.Response:
         try:

@@ -5,8 +5,9 @@ As for every aggregated API server, that authority is published in the ConfigMap
 be shown; one that does not come from that authority, has run out, or is no client's, ends the handshake. The common
 name is the user, the organisations are the groups, exactly as the API server reads them.
 
-What such a user may see is asked like everybody else's (`api_access`). Without the ConfigMap, or without the right to
-read it, certificates are not asked for. Headers of a front proxy are never believed.
+What such a user may see is asked like everybody else's (`api_access`). Where the ConfigMap has never been read, for
+want of it or of the right to, certificates are not asked for; where it was read once, what it said then stays until it
+can be read again. Headers of a front proxy are never believed.
 """
 
 import logging
@@ -40,9 +41,13 @@ class Callers:
 
     def __init__(self, client: ReadingClient) -> None:
         self._client = client
+        self._known = ""
+        self._said = ""
 
     async def authorities(self) -> str:
         """The certificates that the API server trusts for its clients, as PEM; empty where there are none for us.
+
+        Where there is nothing to read, or no right to, this is what was read last.
 
         Raises:
             ApiError: the API server cannot be asked.
@@ -50,18 +55,28 @@ class Callers:
         try:
             found = await self._client.get(CONFIG_MAPS.untyped, CONFIG_MAP, namespace=NAMESPACE)
         except (NotFoundError, DeniedError) as error:
-            _logger.info("client certificates are not asked for: %s", error)
-            return ""
-        return str((found.get("data") or {}).get("client-ca-file") or "")
+            if str(error) != self._said:
+                self._said = str(error)
+                now = "those of before stay trusted" if self._known else "client certificates are not asked for"
+                _logger.info("the authority of client certificates cannot be read, %s: %s", now, error)
+            return self._known
+        self._said = ""
+        self._known = str((found.get("data") or {}).get("client-ca-file") or "")
+        return self._known
 
 
 def demand_certificates(context: ssl.SSLContext, authorities: str) -> None:
     """Ask callers for a certificate of these authorities; they need not show one.
 
+    Each authority is trusted for itself, also one that another has signed: so does the API server (Go's `x509.Verify`
+    takes every certificate of its pool for a root), whereas OpenSSL by itself goes on to a self-signed one. A cluster
+    that is given an intermediate authority for its clients would otherwise know people whom we refuse.
+
     Raises:
         ssl.SSLError: there is no certificate in `authorities`.
     """
     context.load_verify_locations(cadata=authorities)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_mode = ssl.CERT_OPTIONAL
 
 
