@@ -1,14 +1,17 @@
 """Certificates on a real TLS socket: checked, presented, rotated."""
 
+import _ssl
 import base64
 import ipaddress
 import json
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -18,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from allotment_kube import Client, errors
+from allotment_kube.certificates import authority, issue
 from allotment_kube.configuration import Configuration
 from allotment_kube.credentials import ExecCredentials, ExecPlugin
 from allotment_kube.models import Object
@@ -60,11 +64,20 @@ def self_signed(folder: Path, name: str, *, host: str = "127.0.0.1") -> Pair:
     return pair
 
 
+def sent_certificates(connection: Any) -> list[bytes]:
+    """The whole chain that a client has sent; in the public interface since Python 3.13."""
+    if sys.version_info >= (3, 13):
+        return [*connection.get_unverified_chain()]
+    return [each.public_bytes(_ssl.ENCODING_DER) for each in connection._sslobj.get_unverified_chain()]
+
+
 @asynccontextmanager
-async def tls_server(pair: Pair, clients: Pair | None = None) -> AsyncIterator[str]:
-    """Answers with a node named after the client's certificate."""
+async def tls_server(pair: Pair, clients: Pair | None = None, *, sent: list[bytes] | None = None) -> AsyncIterator[str]:
+    """Answers with a node named after the client's certificate; `sent` is given all certificates that come (DER)."""
 
     async def handler(request: web.Request) -> web.Response:
+        if sent is not None:
+            sent.extend(sent_certificates(request.get_extra_info("ssl_object")))
         presented = request.get_extra_info("peercert") or {}
         name = "".join(value for field in presented.get("subject", ()) for _, value in field) or "anonymous"
         return web.json_response({"metadata": {"name": name}})
@@ -92,14 +105,14 @@ async def who_am_i(configuration: Configuration) -> str:
 
 async def test_a_rotated_authority_is_read_after_a_failure(tmp_path: Path) -> None:
     server, other = self_signed(tmp_path, "server"), self_signed(tmp_path, "other")
-    authority = tmp_path / "ca.crt"
-    authority.write_bytes(other.certificate.read_bytes())
+    bundle = tmp_path / "ca.crt"
+    bundle.write_bytes(other.certificate.read_bytes())
     async with tls_server(server) as url:
-        settings = TlsSettings(authority=PemSource(path=authority))
+        settings = TlsSettings(authority=PemSource(path=bundle))
         async with Client.connect(Configuration(url, tls=settings), retries=NEVER_REPEAT) as client:
             with pytest.raises(errors.UnreachableError, match="TLS"):
                 await client.get(NODES, "n")
-            authority.write_bytes(server.certificate.read_bytes())
+            bundle.write_bytes(server.certificate.read_bytes())
             with pytest.raises(errors.UnreachableError, match="TLS"):
                 await client.get(NODES, "n")  # this failure makes it look
 
@@ -115,6 +128,27 @@ async def test_a_client_certificate_is_presented(tmp_path: Path) -> None:
     )
     async with tls_server(server, clients=jane) as url:
         assert await who_am_i(Configuration(url, tls=settings)) == "jane"
+
+
+async def test_the_authority_is_not_sent_along_with_a_client_certificate(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    trusted = authority("authority", now=now)
+    server, jane = issue(trusted, "server", hosts=["127.0.0.1"], now=now), issue(trusted, "jane", client=True, now=now)
+    serving = Pair(tmp_path / "server.crt", tmp_path / "server.key")
+    serving.certificate.write_bytes(server.certificate_pem)
+    serving.key.write_bytes(server.key_pem)
+    root = Pair(tmp_path / "root.crt", tmp_path / "root.key")
+    root.certificate.write_bytes(trusted.certificate_pem)
+    settings = TlsSettings(
+        authority=PemSource(path=root.certificate),
+        certificate=PemSource(data=jane.certificate_pem),
+        key=PemSource(data=jane.key_pem),
+    )
+    sent: list[bytes] = []
+    async with tls_server(serving, clients=root, sent=sent) as url:
+        assert await who_am_i(Configuration(url, tls=settings)) == "jane"
+
+    assert set(sent) == {jane.certificate.public_bytes(serialization.Encoding.DER)}
 
 
 async def test_a_plugins_certificate_is_presented(tmp_path: Path) -> None:
