@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explain import Explainer
 from allotment_scheduler.core.nodes import PoolSpec
 from allotment_scheduler.core.selectors import LabelSelector, Requirement
@@ -133,3 +134,66 @@ def test_a_gang_finds_room_by_evictions_where_a_limit_leaves_pools_open() -> Non
 
     assert done.running("t") == {"p0", "p1"}
     assert {done.node_of("t", name) for name in ("p0", "p1")} == {"f"}
+
+
+def in_turn(world: World, count: int, most: int = 12) -> list[str]:
+    """Which tenant each of the first starts is for."""
+    engine = Engine(world.state())
+    return [start.pod[0] for start in engine.cycle(world.clock, most_starts=most).starts][:count]
+
+
+def test_who_starts_elsewhere_is_not_within_the_guarantee_of_a_pool() -> None:
+    """Both may run in either pool, and are placed in the cheaper one first: there t is guaranteed nothing."""
+    world = pooled(fast=4, slow=8, guaranteed_in={"fast": {"cpu": 4}})
+
+    turns = in_turn(world.pods("t", 8, cpu=1).pods("u", 8, cpu=1), 12)
+
+    assert turns[:8] == ["t", "u"] * 4, "in the slow pool they share"
+    assert turns[8:] == ["t"] * 4, "in the fast one t is within its guarantee"
+
+
+def test_who_is_placed_where_its_guarantee_stands_goes_first() -> None:
+    world = pooled(fast=4, slow=8, guaranteed_in={"a-slow": {"cpu": 4}})
+
+    assert in_turn(world.pods("t", 8, cpu=1).pods("u", 8, cpu=1), 6) == ["t"] * 4 + ["u"] * 2
+
+
+def test_the_guarantee_of_a_pool_counts_from_the_start_that_filled_the_others() -> None:
+    """Another's start fills the slow pool: from then on t's next pod would stand in the fast one."""
+    world = pooled(fast=4, slow=4, guaranteed_in={"fast": {"cpu": 2}}, weight=1).pods("t", 2, "r", on="a", cpu=1)
+
+    assert in_turn(world.pods("t", 4, cpu=1).pods("u", 8, cpu=1), 5) == ["u", "u", "t", "t", "u"]
+
+
+@pytest.mark.parametrize(
+    ("guaranteed", "first"),
+    [({"a-slow": 2, "fast": 2}, "t"), ({"a-slow": 2, "fast": 1}, "u"), ({"a-slow": 3}, "u"), ({"fast": 4}, "u")],
+)
+def test_a_gang_is_within_guarantees_for_pools_if_each_covers_what_stands_in_it(
+    guaranteed: dict[str, int], first: str
+) -> None:
+    """Of its three pods two would stand in the slow pool and one in the fast one, where one runs already."""
+    caps = {pool: {"cpu": cpu} for pool, cpu in guaranteed.items()}
+    world = pooled(fast=4, slow=2, guaranteed_in=caps, weight="0.1").pod("t", "r", on="f", cpu=1)
+
+    world.gang("t", "g", 3).pods("t", 3, group="g", cpu=1).pod("u", "one", cpu=1)
+
+    assert in_turn(world, 1) == [first]
+
+
+def test_a_tenant_above_is_within_its_guarantee_where_its_candidate_would_stand() -> None:
+    world = pooled(fast=4, slow=4).inner("dep", guaranteed_in={"fast": {"cpu": 4}}).tenant("v", "dep")
+
+    turns = in_turn(world.pods("u", 8, cpu=1).pods("v", 8, cpu=1), 8)
+
+    assert turns == ["v", "u"] * 2 + ["v"] * 4
+
+
+def test_where_nodes_of_one_pool_differ_in_gpus_the_place_is_asked_for_each_time() -> None:
+    """Nodes with GPUs come last, whatever their pool: so the place moves from slow to fast and back to slow."""
+    world = pooled(fast=2, slow=2, guaranteed_in={"fast": {"cpu": 2}})
+    world.node("b", labels={"pool": "slow"}, cpu=4, gpu=1)
+
+    turns = in_turn(world.pods("t", 8, cpu=1).pods("u", 8, cpu=1), 8)
+
+    assert turns == ["t", "u", "t", "t", "u", "u", "t", "u"]

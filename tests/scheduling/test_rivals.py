@@ -5,6 +5,7 @@ import random
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.eligibility import Eligibility
 from allotment_scheduler.core.explain import Explainer
 from allotment_scheduler.core.report import tenants_report
 from allotment_scheduler.core.rivals import ahead_of
@@ -42,11 +43,12 @@ def random_tree(seed: int) -> World:
 def test_the_first_leaf_listed_is_the_one_that_is_served(policy: str) -> None:
     for seed in range(150):
         engine = Engine(state_of(random_tree(seed), policy))
-        propose = engine.first_eligible()
-        serving = Serving(engine.state, propose)
+        eligibility = Eligibility(engine.state, engine.placer, engine.gangs)
+        propose, where = eligibility.propose, eligibility.where
+        serving = Serving(engine.state, propose, where)
         serving.refresh_all(engine.state.forest.leaves)
         served = serving.next()
-        listed = [leaf for leaf in listing(engine.state, propose) if propose(leaf) is not None]
+        listed = [leaf for leaf in listing(engine.state, propose, where) if propose(leaf) is not None]
 
         assert (listed[0] if listed else None) is (served.leaf if served else None), f"seed {seed}"
 
@@ -124,4 +126,4 @@ def test_a_level_with_very_many_leaves_is_left_out() -> None:
     unit = state.pods["t7", "p"].unit
 
     assert isinstance(unit, Unit)
-    assert ahead_of(state, unit) is None
+    assert ahead_of(state, unit, lambda unit: unit.shape.pools) is None

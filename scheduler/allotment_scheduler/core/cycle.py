@@ -4,7 +4,7 @@ Read `Engine.cycle` from top to bottom: it is the algorithm. The engine decides,
 as it goes; carrying them out is the caller's business.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -26,7 +26,7 @@ from allotment_scheduler.core.placement import Placer
 from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.core.quarantine import Quarantine
 from allotment_scheduler.core.reservations import Reservations
-from allotment_scheduler.core.serving import Serving
+from allotment_scheduler.core.serving import Serving, listing
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
@@ -53,7 +53,7 @@ class Engine:
         self.claimed = Pass()
         self._most_rows = _FEW_ROWS
         self.eligibility = Eligibility(state, self.placer, self.gangs, troubled=self.quarantine.isolate)
-        self.serving = Serving(state, self.eligibility.propose)
+        self.serving = Serving(state, self.eligibility.propose, self.eligibility.where)
 
     def cycle(self, now: float, *, most_starts: int | None = None, claims: bool = True) -> Round:
         """Decide until nothing more can be decided, or about `most_starts` decisions were made."""
@@ -178,17 +178,17 @@ class Engine:
             done.decisions.append(Start(pod.key, node, unit.first.key, pod.phantom))
         self.state.lineup.unit_started(unit)
 
-    def first_eligible(self) -> Callable[[Tenant], Unit | None]:
-        """What finds a leaf's first unit that could start now, for listings."""
+    def serving_order(self) -> list[Tenant]:
+        """Leaves in the order in which they would be served next, as things stand."""
         self.state.settle()
         eligibility = Eligibility(self.state, self.placer, self.gangs)
         eligibility.unpark_all()
-        return eligibility.propose
+        return listing(self.state, eligibility.propose, eligibility.where)
 
     def _open_serving(self) -> None:
         """Let every leaf compete anew."""
         self.eligibility.reopen()
-        self.serving = Serving(self.state, self.eligibility.propose)
+        self.serving = Serving(self.state, self.eligibility.propose, self.eligibility.where)
         self.serving.refresh_all(self._leaves())
         self.state.dirty_leaves.clear()
 
@@ -248,7 +248,7 @@ class Engine:
         if self.claimed.version < 0:
             self.claimed.version = self.state.demand_version
         claimants = Claimants(self.state, self.demand.entitlement, self.claimed)
-        order = Serving(self.state, claimants.propose)
+        order = Serving(self.state, claimants.propose, self.demand.scope)
         order.refresh_all(self._leaves())
         while (unit := order.next()) is not None:
             if self.planner.effort >= self.settings.claim_effort:

@@ -9,12 +9,17 @@ Lanes are unparked by what could have changed the answer: a row that gained a no
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+import numpy as np
+
 from allotment_scheduler.core.gangs import GangPlacer
+from allotment_scheduler.core.limits import limit_in_the_way
 from allotment_scheduler.core.placement import Placer, Row
-from allotment_scheduler.core.resources import Amounts, Column
+from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.resources import Amounts, Column, without_pods
+from allotment_scheduler.core.shares import Where
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Lane, Shape, Unit
+from allotment_scheduler.core.units import Lane, Shape, Unit, total
 from allotment_scheduler.core.witnesses import Witnesses
 
 Ahead = Mapping[tuple[str, str, Column], int]
@@ -54,7 +59,7 @@ class Eligibility:
         """Leaves whose candidate needs more than one row's word: asked again after every change."""
         self.gang_seats: dict[Row, dict[Tenant, int]] = {}
         """Leaves whose candidate needs so many slots of one row: asked again when there are fewer."""
-        self._gang_row: dict[Tenant, Row] = {}
+        self._gang_rows: dict[Tenant, list[Row]] = {}
         self._most_seats: dict[Row, int] = {}
         self._judged_anew: list[Lane] = []
         """The other parked lanes: more than a gained node could let them start."""
@@ -64,8 +69,7 @@ class Eligibility:
     def propose(self, leaf: Tenant) -> Unit | None:
         """The leaf's first unit that can start now."""
         self.gang_leaves.pop(leaf, None)
-        row = self._gang_row.pop(leaf, None)
-        if row is not None:
+        for row in self._gang_rows.pop(leaf, ()):
             self.gang_seats[row].pop(leaf, None)
         queue = self.state.queues.get(leaf.name)
         if queue is None:
@@ -102,11 +106,14 @@ class Eligibility:
         if counted is None:
             self.gang_leaves[lane.leaf] = None
         else:
-            row, count = counted
-            self._gang_row[lane.leaf] = row
-            self.gang_seats.setdefault(row, {})[lane.leaf] = count
-            self._most_seats[row] = max(count, self._most_seats.get(row, 0))
+            self._needs_seats(lane.leaf, *counted)
         return True
+
+    def _needs_seats(self, leaf: Tenant, row: Row, count: int) -> None:
+        """Ask a leaf again when a row has fewer slots than its candidate needs there."""
+        self._gang_rows.setdefault(leaf, []).append(row)
+        self.gang_seats.setdefault(row, {})[leaf] = count
+        self._most_seats[row] = max(count, self._most_seats.get(row, 0))
 
     def _has_room(self, lane: Lane, pools: tuple[str, ...]) -> bool:
         """Whether one pod of a lane fits somewhere; remembers whom to ask again when that changes."""
@@ -133,6 +140,34 @@ class Eligibility:
         lane.parked, lane.parked_by = why, by
         self._judged_anew.append(lane)
         return False
+
+    def where(self, unit: Unit) -> Where:
+        """What of an eligible unit would stand in each pool; its leaf is asked again when that may change."""
+        pools, leaf = limits_met(unit.leaf, unit.shape)[1], unit.leaf
+        nodes, placer = self.state.nodes, self.placer
+        stands: dict[str, list[Pod]] = {}
+        if unit.shape.size == 1:
+            (klass_id, seen, _), _ = unit.shape.parts[0]
+            index = placer.best(placer.row((klass_id, seen, pools)))
+            stands = {nodes.ordered[index].pool: [unit.first]} if index >= 0 else {}
+        else:
+            with self.state.trial() as trial:
+                if self.gangs.place(unit, pools, trial):
+                    for pod, name, _ in trial.log:
+                        stands.setdefault(nodes.by_name[name].pool, []).append(pod)
+        if leaf in self.gang_leaves or len(unit.shape.parts) > 1 or not self._fill_in_turn(pools):
+            self.gang_leaves[leaf] = None
+        elif len(pools) > 1:
+            for pool, pods in stands.items():
+                self._needs_seats(leaf, placer.row((*unit.shape.parts[0][0][:2], (pool,))), len(pods))
+        return {pool: without_pods(total(pods)) for pool, pods in stands.items()} or unit.shape.pools
+
+    def _fill_in_turn(self, pools: tuple[str, ...]) -> bool:
+        """Whether one pool is filled after the other: not where some nodes of a pool have GPUs and others have none."""
+        if len(pools) < 2:
+            return True
+        where, has_gpu = self.state.nodes.pool_index, self.placer.basis.has_gpu
+        return not np.intersect1d(where[has_gpu], where[~has_gpu]).size
 
     def leaves_to_ask(self) -> set[Tenant]:
         """Leaves whose candidate may have changed through others' starts: rows that came or went, gangs in doubt."""
@@ -184,36 +219,22 @@ class Eligibility:
         self.watching.clear()
         self.gang_leaves.clear()
         self.gang_seats.clear()
-        self._gang_row.clear()
+        self._gang_rows.clear()
         self._most_seats.clear()
 
 
 def limits_met(leaf: Tenant, shape: Shape) -> tuple[Tenant | None, tuple[str, ...]]:
     """The tenant whose limit is in the way of one more such unit, and the pools that are open to it.
 
-    Limits per pool close pools; so do guarantees to a unit that may not be preempted: it stays where they cover it.
+    Limits per pool close pools, to a gang once they take none of its pods; so do guarantees to a unit that may not be
+    preempted: it stays where they cover all of it.
     """
     pools = shape.pools
     if shape.fixed:
         bare, _, pools = covered_pools(leaf, shape.fixed_asks, pools)
         if bare is not None:
             return bare, pools
-    for tenant in leaf.limited_path:
-        if tenant.limits and _exceeds(tenant.limits, tenant.used, shape):
-            return tenant, pools
-        if tenant.limits_in:
-            open_pools = tuple(
-                pool for pool in pools
-                if not _exceeds(tenant.limits_in.get(pool, {}), tenant.used_at(pool), shape)
-            )  # fmt: skip
-            if not open_pools:
-                return tenant, pools
-            pools = open_pools
-    return None, pools
-
-
-def _exceeds(caps: Mapping[Column, int], used: list[int], shape: Shape) -> bool:
-    return any(column in caps and used[column] + amount > caps[column] for column, amount in shape.amounts)
+    return limit_in_the_way(leaf, shape, pools)
 
 
 def beyond_guarantee(leaf: Tenant, shape: Shape) -> tuple[Tenant, Column | None] | None:

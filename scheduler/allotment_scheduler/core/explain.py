@@ -148,6 +148,9 @@ class Explainer:
                 change = f"ask for at most {format_units(name, left)} {name}" if left else None
                 return Why("AboveLimit", text, change, never=amount > cap)
         pools = ", ".join(sorted(tenant.limits_in))
+        if unit.shape.size > 1:
+            text = f"the limits of tenant {tenant.shown_name} for pools ({pools}) leave too little"
+            return Why("AboveLimit", f"{text} for all {unit.shape.size} pods that start together")
         return Why("AboveLimit", f"tenant {tenant.shown_name} is at its limit in every pool it may use ({pools})")
 
     def _no_room(self, unit: Unit) -> Why:
@@ -214,7 +217,7 @@ class Explainer:
         if dominant is not None:
             name, right = names[dominant], entitled.whole(unit.leaf, dominant)
             text += f" of all {name}, and is entitled to {format_units(name, right)} {name}"
-        rival = ahead_of(state, unit)
+        rival = ahead_of(state, unit, self.engine.demand.scope)
         if rival is not None:
             text += f"; {self._named(rival)}"
         return text

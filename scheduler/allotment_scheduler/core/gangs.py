@@ -2,14 +2,16 @@
 
 A gang whose pods are all alike and do not mind their neighbours fits exactly if enough slots are free, which is a
 count. Any other gang is placed in a trial, largest pods first, then in its given order, and counts as fitting if one
-of these orders succeeds. A gang with a `topology_key` is tried in one domain after the other, and at
-last, unless one domain is required, over all of them.
+of these orders succeeds. So is a gang that not every pool would take whole, for a limit there: each of its pods stands
+in a pool whose limits take it beside those that stand already. A gang with a `topology_key` is tried in one domain
+after the other, and at last, unless one domain is required, over all of them.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from allotment_scheduler.core.limits import limits_divide, open_pools
 from allotment_scheduler.core.nodes import BoolVector
 from allotment_scheduler.core.placement import Placer, Row
 from allotment_scheduler.core.pods import Pod
@@ -38,6 +40,8 @@ class GangPlacer:
         """The row and the number of slots by which alone it is decided whether a unit fits, if it is."""
         if len(unit.shape.parts) > 1 or self._topology(unit) is not None:
             return None
+        if unit.leaf.limited_path and limits_divide(unit.leaf, unit.shape.amounts, pools):
+            return None
         (klass_id, seen, _), count = unit.shape.parts[0]
         row = self.placer.row((klass_id, seen, pools))
         return None if row.blocks else (row, count)
@@ -58,7 +62,8 @@ class GangPlacer:
     ) -> bool:
         for pod in pods:
             klass_id, seen, _ = self.state.lineup.row_key(pod)
-            index = self.placer.best(self.placer.row((klass_id, seen, pools)), only)
+            there = pools if pod.leaf is None else open_pools(pod.leaf, pod.klass.amounts, pools)
+            index = self.placer.best(self.placer.row((klass_id, seen, there)), only)
             if index < 0:
                 return False
             trial.start(pod, index)

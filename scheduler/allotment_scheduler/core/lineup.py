@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from allotment_scheduler.core.nodes import DEFAULT_POOL
 from allotment_scheduler.core.pods import LabelSet, Pod
-from allotment_scheduler.core.resources import without_pods
+from allotment_scheduler.core.resources import Amounts, without_pods
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import ExpectedMember, Gang, LeafQueue, RowKey, Shape, Unit, order_of, total
 
@@ -209,7 +210,12 @@ class Lineup:
             asks = without_pods(amounts)
             fixed_asks = without_pods(total(fixed))
             asked = frozenset(column for column, _ in asks)
-            found = self._shapes[key] = Shape(parts, amounts, asks, bool(fixed), fixed_asks, len(pods), asked)
+            pieces: dict[Amounts, int] = {}
+            for pod in pods:
+                pieces[pod.klass.amounts] = pieces.get(pod.klass.amounts, 0) + 1
+            found = self._shapes[key] = Shape(
+                parts, amounts, asks, bool(fixed), fixed_asks, len(pods), asked, tuple(pieces.items())
+            )  # fmt: skip
         return found
 
     def _signature(self, pod: Pod) -> tuple[int, ...]:
@@ -230,12 +236,18 @@ class Lineup:
         return (pod.klass.id, self._signature(pod), self.pools_of(pod.leaf) if pod.leaf else ())
 
     def pools_of(self, leaf: Tenant) -> tuple[str, ...]:
-        """The pools a leaf may use: the intersection down its path, and the pools open to it."""
+        """The pools a leaf may use: the intersection down its path, and the pools open to it.
+
+        The pool of nodes that no NodePool selects is none while there are only others.
+        """
         found = self._pools_of.get(leaf.name)
         if found is None:
             names = {tenant.shown_name for tenant in leaf.path}
+            pools = self.nodes.pool_names
+            if self.nodes.pools and not (self.nodes.pool_index == pools.index(DEFAULT_POOL)).any():
+                pools = [pool for pool in pools if pool != DEFAULT_POOL]
             found = tuple(
-                pool for pool in self.nodes.pool_names
+                pool for pool in pools
                 if all(not t.spec.node_pools or pool in t.spec.node_pools for t in leaf.path)
                 and (pool not in self.nodes.pools or not self.nodes.pools[pool].tenants
                      or not names.isdisjoint(self.nodes.pools[pool].tenants))

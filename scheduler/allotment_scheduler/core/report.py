@@ -10,7 +10,6 @@ from typing import Any
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explain import Explainer
 from allotment_scheduler.core.resources import Column
-from allotment_scheduler.core.serving import listing
 from allotment_scheduler.core.simulate import Outcome
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import OWN, Tenant
@@ -54,7 +53,7 @@ def pending_report(engine: Engine) -> list[Data]:
 def tenants_report(engine: Engine) -> list[Data]:
     """Every tenant: leaves in the order in which they would be served next, then inner tenants by name."""
     state = engine.state
-    leaves = listing(state, engine.first_eligible())
+    leaves = engine.serving_order()
     inner = [tenant for tenant in state.forest.tenants if not tenant.is_leaf]
     pending: dict[str, int] = {}
     for pod in state.waiting():

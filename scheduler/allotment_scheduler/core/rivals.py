@@ -8,13 +8,14 @@ Nothing here changes anything. Levels with more than `MOST_LEAVES` leaves below 
 explanation stays quick.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
 from allotment_scheduler.core.eligibility import ROOM
 from allotment_scheduler.core.serving import serving_key
-from allotment_scheduler.core.shares import ServingKey
+from allotment_scheduler.core.shares import ServingKey, Where
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Unit
@@ -32,33 +33,39 @@ class Rival:
     own_key: ServingKey
 
 
-def ahead_of(state: ClusterState, unit: Unit) -> Rival | None:
-    """The first of those who are served before a unit's tenant, at the highest level where anybody is."""
+def ahead_of(state: ClusterState, unit: Unit, where: Callable[[Unit], Where]) -> Rival | None:
+    """The first of those who are served before a unit's tenant, at the highest level where anybody is.
+
+    `where` says where a unit may run.
+    """
     found = None
     for mine in unit.leaf.path:
         parent = mine.parent
         if parent is None or sum(1 for _ in parent.leaves()) > MOST_LEAVES:
             break
-        own = _standing(state, mine, unit)
-        keys = [(key[0], child) for child in parent.children if child is not mine and (key := _standing(state, child))]
+        own = _standing(state, mine, where, unit)
+        others = [child for child in parent.children if child is not mine]
+        keys = [(key[0], child) for child in others if (key := _standing(state, child, where))]
         before = min(((key, child) for key, child in keys if own is None or key < own[0]), default=None)
         if own is not None and before is not None:
             found = Rival(before[1], before[0], mine, own[0])
     return found
 
 
-def _standing(state: ClusterState, tenant: Tenant, only: Unit | None = None) -> tuple[ServingKey, Unit] | None:
+def _standing(
+    state: ClusterState, tenant: Tenant, where: Callable[[Unit], Where], only: Unit | None = None
+) -> tuple[ServingKey, Unit] | None:
     """A tenant's serving key with its candidate; None while nothing of it waits for room."""
     measure = state.measure
     if tenant.is_leaf:
         unit = only if only is not None and only.leaf is tenant else _first(state, tenant)
-        return None if unit is None else (serving_key(state, tenant, measure.columns, unit), unit)
-    below = (_standing(state, child, only) for child in tenant.children)
+        return None if unit is None else (serving_key(state, tenant, measure.columns, unit, where), unit)
+    below = (_standing(state, child, where, only) for child in tenant.children)
     best = min((it for it in below if it is not None), key=lambda it: it[0], default=None)
     if best is None:
         return None
     columns = measure.used_or_asked(best[1].leaf, best[1].shape.asked)
-    return serving_key(state, tenant, columns, best[1]), best[1]
+    return serving_key(state, tenant, columns, best[1], where), best[1]
 
 
 def _first(state: ClusterState, leaf: Tenant) -> Unit | None:

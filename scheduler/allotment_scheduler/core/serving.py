@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from allotment_scheduler.core.resources import Column
-from allotment_scheduler.core.shares import ServingKey
+from allotment_scheduler.core.shares import ServingKey, Where
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Unit
@@ -27,14 +27,21 @@ Stall = tuple[ServingKey, int, Tenant, Unit]
 
 @dataclass(slots=True)
 class Serving:
-    """The serving order over all leaves. `propose` returns a leaf's first eligible unit, None if it has none."""
+    """The serving order over all leaves.
+
+    `propose` returns a leaf's first eligible unit, None if it has none; `where` says where that unit would stand, and
+    is asked only where a guarantee for a pool depends on it.
+    """
 
     state: ClusterState
     propose: Callable[[Tenant], Unit | None]
+    where: Callable[[Unit], Where]
     stalls: dict[Tenant, Stall] = field(default_factory=dict)
     heaps: dict[Tenant, list[Stall]] = field(default_factory=dict)
     columns: dict[Tenant, tuple[Column, ...]] = field(default_factory=dict)
     """D of the tenants above a leaf, while that leaf's candidate is theirs."""
+    places: dict[Tenant, Where] = field(default_factory=dict)
+    """Where the candidate of a leaf would stand, if that matters."""
     count: int = 0
 
     def refresh_all(self, leaves: Iterable[Tenant]) -> None:
@@ -89,10 +96,13 @@ class Serving:
                 asked = shape.asked
                 everything = len(asked) == len(columns) and asked.issuperset(columns)
                 self.columns[leaf] = columns if everything else measure.used_or_asked(leaf, asked)
+            if leaf.pool_guaranteed:
+                self.places[leaf] = self.where(unit)
         else:
             columns = self.columns[leaf]
         self.count += 1
-        key = measure.key(tenant, columns, shape.asks, shape.pools)
+        where = self.places[leaf] if tenant.guaranteed_in else ()
+        key = measure.key(tenant, columns, shape.asks, where)
         if tenant is not leaf and self.state.share_policy == "hdrf":
             key = (key[0], key[1], measure.rescaled_points(tenant) * tenant.multiplier, key[3], key[4])
         stall = (key, self.count, tenant, unit)
@@ -108,17 +118,21 @@ class Serving:
                 heapq.heappush(heap, stall)
 
 
-def serving_key(state: ClusterState, tenant: Tenant, columns: Iterable[Column], unit: Unit | None) -> ServingKey:
+def serving_key(
+    state: ClusterState, tenant: Tenant, columns: Iterable[Column], unit: Unit | None, where: Callable[[Unit], Where]
+) -> ServingKey:
     """The key that a tenant is served by, under the share policy in force; `unit` is its candidate, if it has one."""
     measure = state.measure
-    asks, pools = (unit.shape.asks, unit.shape.pools) if unit is not None else (None, ())
-    key = measure.key(tenant, columns, asks, pools)
+    asks = unit.shape.asks if unit is not None else None
+    key = measure.key(tenant, columns, asks, where(unit) if unit is not None and tenant.guaranteed_in else ())
     if tenant.is_leaf or state.share_policy != "hdrf":
         return key
     return (key[0], key[1], measure.rescaled_points(tenant) * tenant.multiplier, key[3], key[4])
 
 
-def listing(state: ClusterState, propose: Callable[[Tenant], Unit | None]) -> list[Tenant]:
+def listing(
+    state: ClusterState, propose: Callable[[Tenant], Unit | None], where: Callable[[Unit], Where]
+) -> list[Tenant]:
     """Leaves in the order in which they would be served next, suspended ones last: the tree walked depth first.
 
     A leaf without an eligible candidate is ordered as if its candidate asked for every resource.
@@ -129,12 +143,12 @@ def listing(state: ClusterState, propose: Callable[[Tenant], Unit | None]) -> li
     def visit(tenant: Tenant) -> tuple[ServingKey, Unit | None, list[Tenant]]:
         if tenant.is_leaf:
             unit = None if tenant.suspended else propose(tenant)
-            return serving_key(state, tenant, measure.columns, unit), unit, [tenant]
+            return serving_key(state, tenant, measure.columns, unit, where), unit, [tenant]
         children = sorted((visit(child) for child in tenant.children), key=lambda child: child[0])
         unit = next((unit for _, unit, _ in children if unit is not None), None)
         leaves = [leaf for _, _, below in children for leaf in below]
         columns = measure.columns if unit is None else measure.used_or_asked(unit.leaf, unit.shape.asked)
-        return serving_key(state, tenant, columns, unit), unit, leaves
+        return serving_key(state, tenant, columns, unit, where), unit, leaves
 
     for child in sorted((visit(child) for child in state.forest.root.children), key=lambda child: child[0]):
         order.extend(child[2])

@@ -9,7 +9,7 @@ A pool's `cost` weighs what is used there, and what there is: with cost 1/4 four
 and in the total. Guarantees and limits count plain units.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
@@ -17,6 +17,8 @@ from math import lcm
 from allotment_scheduler.core.resources import PODS, Amounts, Column
 from allotment_scheduler.core.tenants import Tenant
 
+Where = Mapping[str, Amounts] | tuple[str, ...]
+"""Of a candidate: what of its request would stand in each pool; while it fits nowhere, the pools where it may run."""
 ServingKey = tuple[bool, bool, int | Fraction, int, str]
 """(beyond its guarantee, weight 0, weighted share, pods running, name): the smallest is served next."""
 
@@ -119,17 +121,19 @@ class Measure:
         used = leaf.used
         return tuple(column for column in self.columns if used[column] or column in asked)
 
-    def key(self, tenant: Tenant, columns: Iterable[Column], asks: Amounts | None, pools: Iterable[str]) -> ServingKey:
-        """The serving key of a tenant whose candidate asks for `asks` (None: it has none) in one of `pools`."""
-        beyond = asks is None or not tenant.has_guarantee or not within_guarantee(tenant, asks, pools)
+    def key(self, tenant: Tenant, columns: Iterable[Column], asks: Amounts | None, where: Where) -> ServingKey:
+        """The serving key of a tenant whose candidate asks for `asks` (None: it has none)."""
+        beyond = asks is None or not tenant.has_guarantee or not within_guarantee(tenant, asks, where)
         points = self.points(tenant, columns) * tenant.multiplier
         return (beyond, tenant.weightless, points, tenant.used[PODS], tenant.name)
 
 
-def within_guarantee(tenant: Tenant, asks: Amounts, pools: Iterable[str]) -> bool:
+def within_guarantee(tenant: Tenant, asks: Amounts, where: Where) -> bool:
     """G: a guarantee is set, and use plus request stays within it on every requested resource.
 
-    A guarantee for a pool counts for a candidate that may run there.
+    Guarantees for pools cover a candidate if each of them covers what of it would stand in its pool. Of a candidate
+    that fits nowhere this cannot be told: then its request counts, with what is in use in all pools where it may run,
+    against the sum of the guarantees for these, as by the rule R1.
     """
     guaranteed = tenant.guaranteed
     if guaranteed is not None:
@@ -139,12 +143,22 @@ def within_guarantee(tenant: Tenant, asks: Amounts, pools: Iterable[str]) -> boo
                 break
         else:
             return True
-    if tenant.guaranteed_in:
-        return any(
-            pool in tenant.guaranteed_in and within(tenant.guaranteed_in[pool], tenant.used_at(pool), asks)
-            for pool in pools
-        )
-    return False
+    inside = tenant.guaranteed_in
+    if not inside:
+        return False
+    if isinstance(where, tuple):
+        return within_together(tenant, asks, where)
+    return all(pool in inside and within(inside[pool], tenant.used_at(pool), part) for pool, part in where.items())
+
+
+def within_together(tenant: Tenant, asks: Iterable[tuple[Column, int]], pools: Collection[str]) -> bool:
+    """Whether use in some pools plus a request stays within the sum of the guarantees for these pools."""
+    tables = [caps for pool, caps in tenant.guaranteed_in.items() if pool in pools]
+    used = [tenant.used_at(pool) for pool in pools]
+    return bool(tables) and all(
+        sum(inside[column] for inside in used) + amount <= sum(caps.get(column, 0) for caps in tables)
+        for column, amount in asks
+    )
 
 
 def within(caps: Mapping[Column, int], used: list[int], asks: Amounts) -> bool:

@@ -85,6 +85,8 @@ class Tenant:
     has_guarantee: bool = False
     guaranteed: Caps | None = None
     guaranteed_in: dict[str, Caps] = field(default_factory=dict)
+    pool_guaranteed: bool = False
+    """Itself or an ancestor has a guarantee for a pool."""
     limits: Caps = field(default_factory=dict)
     limits_in: dict[str, Caps] = field(default_factory=dict)
     used: list[int] = field(default_factory=list)
@@ -254,6 +256,7 @@ def refresh(tenant: Tenant, resources: Resources) -> None:
     tenant.guaranteed = resources.by_column(spec.guaranteed.total) if spec.guaranteed.total else None
     tenant.guaranteed_in = {pool: resources.by_column(caps) for pool, caps in spec.guaranteed.pools.items() if caps}
     tenant.has_guarantee = tenant.guaranteed is not None or bool(tenant.guaranteed_in)
+    tenant.pool_guaranteed = bool(tenant.guaranteed_in or (tenant.parent and tenant.parent.pool_guaranteed))
     tenant.weightless = spec.weight == 0
     tenant.limits = resources.by_column(spec.limits.total)
     tenant.limits_in = {pool: resources.by_column(caps) for pool, caps in spec.limits.pools.items() if caps}

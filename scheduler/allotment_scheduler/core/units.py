@@ -105,6 +105,8 @@ class Shape:
     size: int
     asked: frozenset[Column]
     """The columns of `asks`."""
+    pieces: tuple[tuple[Amounts, int], ...]
+    """The different requests of its pods, with their number."""
     lanes: "list[Lane]" = field(default_factory=list)
     pools: tuple[str, ...] = field(init=False)
     """Pools where all of it may run."""

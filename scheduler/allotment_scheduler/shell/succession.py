@@ -23,6 +23,7 @@ from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core.brakes import Backoff, Brakes, Window
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.limits import open_pools
 from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.trial import Trial
@@ -76,7 +77,8 @@ def _fits(engine: Engine, unit: Unit, trial: Trial) -> bool:
         only = np.zeros(len(state.nodes.ordered), dtype=np.bool_)
         only[node.index] = True
         klass_id, seen, _ = state.lineup.row_key(pod)
-        index = engine.placer.best(engine.placer.row((klass_id, seen, pools)), only)
+        there = open_pools(unit.leaf, pod.klass.amounts, pools)
+        index = engine.placer.best(engine.placer.row((klass_id, seen, there)), only)
         if index < 0:
             return False
         trial.start(pod, index)

@@ -24,6 +24,7 @@ from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.rules import R1, R2, Claim, P, rule
 from allotment_scheduler.core.eviction.victims import Offers, Step, Victim, victim_of
 from allotment_scheduler.core.gangs import GangPlacer
+from allotment_scheduler.core.limits import open_pools
 from allotment_scheduler.core.nodes import BoolVector, IntVector
 from allotment_scheduler.core.placement import Placer, Row
 from allotment_scheduler.core.pods import Pod
@@ -318,10 +319,15 @@ class Attempt:
             for row, _ in self._rows(limits_met(self.unit.leaf, self.unit.shape)[1]):
                 heap = self._nodes_by_bound(row)
                 offers: dict[int, Offers] = {}
+                now = row
                 for pod in self.unit.pods:
                     if self.state.lineup.row_key(pod)[:2] != row.key[:2]:
                         continue
-                    if not self._seat(pod, row, heap, trial, steps, offers=offers):
+                    there = open_pools(self.unit.leaf, pod.klass.amounts, row.key[2])
+                    if there != now.key[2]:  # a pool has come to its limit: look past it
+                        now = self.planner.placer.row((*row.key[:2], there))
+                        heap = self._nodes_by_bound(now)
+                    if not self._seat(pod, now, heap, trial, steps, offers=offers):
                         self.claim.seated.clear()
                         return None
         self.claim.seated.clear()

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from allotment_scheduler.core.entitlement import Entitlement
 from allotment_scheduler.core.resources import Amounts, Column
+from allotment_scheduler.core.shares import within_together
 from allotment_scheduler.core.tenants import Tenant
 
 P, R1, R2 = "P", "R1", "R2"
@@ -93,10 +94,7 @@ class Claim:
         caps = mine.guaranteed
         if caps is not None and all(mine.used[c] + amount <= caps.get(c, 0) for c, amount in self._left()):
             return True
-        tables = [caps for pool, caps in mine.guaranteed_in.items() if pool in self.scope]
-        return bool(tables) and all(
-            self.used(mine, c) + amount <= sum(table.get(c, 0) for table in tables) for c, amount in self._left()
-        )
+        return bool(mine.guaranteed_in) and within_together(mine, self._left(), self.scope)
 
     def is_entitled(self, mine: Tenant) -> bool:
         """R2's half of the claimant: use plus request within the entitlement."""

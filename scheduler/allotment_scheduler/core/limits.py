@@ -1,0 +1,73 @@
+"""Limits: what they leave of a tenant's room, in all and pool by pool.
+
+A unit is within limits if every one of its pods can stand somewhere without any tenant on its path exceeding a limit.
+A limit for the whole cluster binds the unit as a whole. A limit for a pool binds what stands there: a gang may stand in
+several pools, so a pool stays open to it while one of its pods is within the limit, and where its pods go is decided
+one by one (gangs.py).
+
+What is said here of a gang in several pools is necessary, never sufficient: placing it in a trial decides.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from allotment_scheduler.core.resources import Amounts, Column
+from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.units import Shape
+
+
+def limit_in_the_way(leaf: Tenant, shape: Shape, pools: tuple[str, ...]) -> tuple[Tenant | None, tuple[str, ...]]:
+    """The tenant whose limit is in the way of one more such unit, and which of these pools are open to it."""
+    for tenant in leaf.limited_path:
+        if tenant.limits and _exceeds(tenant.limits, tenant.used, shape.amounts):
+            return tenant, pools
+        if tenant.limits_in:
+            left = tuple(
+                pool for pool in pools
+                if any(not _exceeds_in(tenant, pool, amounts) for amounts, _ in shape.pieces)
+            )  # fmt: skip
+            if not left or (shape.size > 1 and not _have_room(tenant, shape, left)):
+                return tenant, left
+            pools = left
+    return None, pools
+
+
+def open_pools(leaf: Tenant, amounts: Amounts, pools: tuple[str, ...]) -> tuple[str, ...]:
+    """The pools whose limits, at every level, take one more pod."""
+    for tenant in leaf.limited_path:
+        if tenant.limits_in:
+            pools = tuple(pool for pool in pools if not _exceeds_in(tenant, pool, amounts))
+    return pools
+
+
+def limits_divide(leaf: Tenant, amounts: Amounts, pools: Iterable[str]) -> bool:
+    """Whether some of these pools would not take all of a request: then its pods have to be looked at one by one."""
+    return any(
+        tenant.limits_in and any(_exceeds_in(tenant, pool, amounts) for pool in pools) for tenant in leaf.limited_path
+    )
+
+
+def _exceeds(caps: Mapping[Column, int], used: list[int], amounts: Amounts) -> bool:
+    return any(column in caps and used[column] + amount > caps[column] for column, amount in amounts)
+
+
+def _exceeds_in(tenant: Tenant, pool: str, amounts: Amounts) -> bool:
+    caps = tenant.limits_in.get(pool)
+    return caps is not None and _exceeds(caps, tenant.used_at(pool), amounts)
+
+
+def _have_room(tenant: Tenant, shape: Shape, pools: tuple[str, ...]) -> bool:
+    """Whether pools together leave enough for all of a unit, and for as many of each kind of its pods as there are."""
+    tables = [(tenant.limits_in.get(pool, {}), tenant.used_at(pool)) for pool in pools]
+    for column, amount in shape.amounts:
+        if all(column in caps for caps, _ in tables):
+            room = sum(max(caps[column] - used[column], 0) for caps, used in tables)
+            if room < amount:
+                return False
+    for amounts, count in shape.pieces:
+        fit = [
+            min((max(caps[c] - used[c], 0) // amount for c, amount in amounts if c in caps), default=count)
+            for caps, used in tables
+        ]  # fmt: skip
+        if sum(fit) < count:
+            return False
+    return True
