@@ -102,6 +102,19 @@ async def test_a_pod_that_is_resized_in_place_counts_with_its_new_size() -> None
     check(scheduler.state)
 
 
+async def test_a_pod_that_asks_for_more_than_all_machines_have_stops_nobody_elses_claim() -> None:
+    """The API server admits 9E, which no sum of 64 bits can hold once it is counted in thousandths."""
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        for number in range(3):
+            world.pod("b", f"nonsense-{number}", cpu="9E", priority=1)
+        await world.claimed()
+        await until(lambda: world.bound() == {"claimant": "n"})
+        assert not scheduler.ledger.in_quarantine
+    check(scheduler.state)
+
+
 @pytest.mark.parametrize("jump", [86_400.0, -86_400.0], ids=["a day ahead", "a day back"])
 async def test_a_clock_that_jumps_stops_nothing(jump: float) -> None:
     world = World(FaultPlan())

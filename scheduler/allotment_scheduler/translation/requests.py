@@ -4,6 +4,9 @@ The API server rounds every quantity up to thousandths, kube-scheduler sums and 
 containers of 100.5 milli-CPU make 202, and two of 1.5 bytes make 3. A pod that is being resized in place counts the
 most of what it asks for, what it was promised and what it has (KEP-1287,
 `k8s.io/component-helpers/resource/helpers.go`); an infeasible wish does not count.
+
+The API server admits any quantity up to 9E, which is 9e21 milli-CPU. What is more than any node has counts as `MOST`:
+the core's sums are of 64 bits, and one pod's nonsense must not end them for all.
 """
 
 from collections.abc import Mapping
@@ -14,11 +17,13 @@ from allotment_api.quantities import CPU, quantity
 from allotment_kube import pods as kube
 from allotment_scheduler.core.requests import ContainerNeeds, pod_requests
 
+MOST: Final = 2**53
+"""Units: 9 petabytes, or 9 million million processors; sums of a thousand such pods still fit."""
 _THOUSAND: Final = 1000
 
 
 def requests_of(pod: kube.Pod) -> dict[str, int]:
-    """The pod's requests in units, zeros left out.
+    """The pod's requests in units, none above `MOST`, zeros left out.
 
     Raises:
         QuantityError: a request is no quantity.
@@ -34,7 +39,8 @@ def requests_of(pod: kube.Pod) -> dict[str, int]:
     overhead = _amounts(spec.overhead)
     pod_level = _pod_level(pod, containers, before, infeasible=infeasible) if spec.resources is not None else {}
     found = pod_requests(containers, before, overhead=overhead, pod_level=pod_level)
-    return {name: amount if name == CPU else -(-amount // _THOUSAND) for name, amount in found.items()}
+    units = {name: amount if name == CPU else -(-amount // _THOUSAND) for name, amount in found.items()}
+    return {name: min(amount, MOST) for name, amount in units.items()}
 
 
 def _resized(pod: kube.Pod) -> dict[str, kube.ContainerStatus]:
