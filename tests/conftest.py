@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -30,6 +31,10 @@ pytest_plugins = ["builders.left_open", "builders.one_release"]
 # On Python 3.11 the first asyncio.get_event_loop() makes a loop that nobody closes, and pytest-asyncio asks before it
 # sets its own. With a loop set once, be it none, that does not happen.
 asyncio.set_event_loop(None)
+
+# How long examples take to draw and to run says something of the machine, and of who else uses it.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @dataclass(frozen=True)

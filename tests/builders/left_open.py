@@ -2,6 +2,9 @@
 
 Sockets and files would otherwise be found whenever the collector next runs, in somebody else's test, and fail that one.
 What a program leaves open as it ends matters little; the summary names the modules, so that it can be mended.
+
+Everything that was there before the first test, hundreds of thousands of objects of programs and of pytest, is left out
+of every later search.
 """
 
 import gc
@@ -12,6 +15,12 @@ from typing import Any
 import pytest
 
 _LEFT = pytest.StashKey[list[str]]()
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector forget what is there to stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

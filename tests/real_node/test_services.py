@@ -1,5 +1,6 @@
 """Services, DNS and traffic between nodes."""
 
+import functools
 import urllib.request
 from collections.abc import Iterator
 
@@ -10,7 +11,19 @@ from builders.real_pods import IDLE, SERVE, pod, service
 
 pytestmark = pytest.mark.real_node
 
-_FETCH = "import sys,urllib.request as u; print(u.urlopen(sys.argv[1], timeout=30).status)"
+_FETCH = """
+import sys, time, urllib.request
+url, end = sys.argv[1], time.monotonic() + 90
+while True:
+    try:
+        print(urllib.request.urlopen(url, timeout=30).status)
+        break
+    except OSError as error:
+        if time.monotonic() > end:
+            sys.exit(f"{url}: {error}")
+        time.sleep(0.2)
+"""
+"""Tries until it is served: the DNS and each node's kube-proxy hear by watches which pods of a Service are ready."""
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +69,15 @@ def test_the_machine_reaches_pods_services_and_node_ports(real_cluster: RealClus
     hosts += [f"{node.description.address}:{port}" for node in real_cluster.fleet.nodes]
 
     for host in hosts:
-        with urllib.request.urlopen(f"http://{host}/", timeout=30) as response:
-            assert response.status == 200, host
+        real_cluster.until(functools.partial(_is_served, f"http://{host}/"))
+
+
+def _is_served(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return bool(response.status == 200)
+    except OSError:  # each node's kube-proxy hears of the Service's pods when it does
+        return False
 
 
 def test_names_outside_the_cluster_do_not_resolve(real_cluster: RealCluster, web: str) -> None:
