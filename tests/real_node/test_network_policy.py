@@ -12,7 +12,7 @@ pytestmark = pytest.mark.real_node
 
 _CONNECT = """
 import socket, sys, time
-host, wanted, end = sys.argv[1], sys.argv[2], time.monotonic() + 30
+host, wanted, end = sys.argv[1], sys.argv[2], time.monotonic() + 90
 while True:
     try:
         socket.create_connection((host, 8080), timeout=1).close()

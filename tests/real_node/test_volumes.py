@@ -11,6 +11,20 @@ from builders.real_pods import IDLE, service, stateful_set
 
 pytestmark = pytest.mark.real_node
 
+_RESOLVE = """
+import socket, sys, time
+end = time.monotonic() + 90
+while True:
+    try:
+        print(socket.gethostbyname("db-1.db"))
+        break
+    except OSError as error:
+        if time.monotonic() > end:
+            sys.exit(str(error))
+        time.sleep(0.2)
+"""
+"""Tries until there is a name: the DNS hears by a watch that the pod is ready."""
+
 
 def _free_mebibytes(cluster: RealCluster, namespace: str, name: str) -> int:
     return int(cluster.execute(namespace, name, "df", "--output=avail", "--block-size=1M", "/data").split()[1])
@@ -40,11 +54,9 @@ def database(real_cluster: RealCluster) -> Iterator[str]:
 def test_each_pod_has_a_disk_of_its_own_and_a_name(real_cluster: RealCluster, database: str) -> None:
     for number in range(2):
         real_cluster.execute(database, f"db-{number}", "sh", "-c", f"echo {number} > /data/number")
-    resolve = "import socket; print(socket.gethostbyname('db-1.db'))"
-
     assert real_cluster.execute(database, "db-0", "cat", "/data/number") == "0\n"
     address = real_cluster.get("-n", database, "pod", "db-1")["status"]["podIP"]
-    assert real_cluster.execute(database, "db-0", "python3", "-c", resolve) == f"{address}\n"
+    assert real_cluster.execute(database, "db-0", "python3", "-c", _RESOLVE) == f"{address}\n"
     volumes = [item for item in real_cluster.get("pv")["items"] if item["spec"]["claimRef"]["namespace"] == database]
     assert {item["spec"]["capacity"]["storage"] for item in volumes} == {"320Mi"}
 
