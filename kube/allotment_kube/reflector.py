@@ -19,7 +19,7 @@ holds whole objects, or only uid and version where the handler keeps its own sta
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from sys import intern
@@ -150,6 +150,7 @@ class Reflector(Generic[T]):
         self._version = ""  # where to watch from; empty: list first
         self._latest = 0  # the newest version seen in any way; events up to here have been told
         self._stale_lists = 0
+        self._watching: asyncio.Timeout | None = None
         self._synced = asyncio.Event()
         self._identity_of = _dict_identity if resource.model in _DICT_TYPES else _struct_identity
 
@@ -176,6 +177,12 @@ class Reflector(Generic[T]):
     async def synced(self) -> None:
         """Wait for the first complete list."""
         await self._synced.wait()
+
+    def relist(self) -> None:
+        """Leave the present watch and list anew: it may be dead, and a list tells the difference at once."""
+        if self._version and self._watching is not None:
+            self._watching.reschedule(0.0)
+        self._version = ""
 
     async def run(self) -> None:
         """List and watch until cancelled. Ends by itself only if the handler fails."""
@@ -276,15 +283,26 @@ class Reflector(Generic[T]):
             on_undecodable=self._note_undecodable,
             **self._scope,
         )
+        scope = self._watching = asyncio.timeout(None)
+        try:
+            async with scope, aclosing(batches):
+                await self._follow(batches)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            self._version = ""  # events that were on their way may have set it again
+        finally:
+            self._watching = None
+
+    async def _follow(self, batches: AsyncIterator[list[WatchEvent[T]]]) -> None:
         told = 0
-        async with aclosing(batches):
-            async for batch in batches:
-                self._heard()
-                for event in batch:
-                    self._receive(event)
-                    told += 1
-                    if told % _YIELD_AFTER == 0:
-                        await asyncio.sleep(0)
+        async for batch in batches:
+            self._heard()
+            for event in batch:
+                self._receive(event)
+                told += 1
+                if told % _YIELD_AFTER == 0:
+                    await asyncio.sleep(0)
 
     def _receive(self, event: WatchEvent[T]) -> None:
         key, _, version = self._identity_of(event.object)

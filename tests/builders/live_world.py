@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from allotment_kube import Client
+from allotment_kube.program.server import Readiness
 from allotment_kube.resources import JOBS, NAMESPACES, NODES, PODS
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.metrics import Metrics
@@ -167,7 +168,8 @@ class Standby:
         self.scheduler = scheduler
         self.transport = transport
         self._client = Client(transport, rng=random.Random(seed))
-        self.watches = Watches(self._client, scheduler.picture)
+        self.readiness = Readiness()
+        self.watches = Watches(self._client, scheduler.picture, self.readiness)
         self._tasks: list[asyncio.Task[None]] = []
 
     def watch(self) -> None:

@@ -263,3 +263,41 @@ async def test_a_bug_in_the_handler_ends_the_reflector(fake: Fake) -> None:
 
 def test_synced_counts_lists() -> None:
     assert Synced(2).lists == 2
+
+
+async def test_a_dead_watch_is_left_for_a_new_list_when_told_so(fake: Fake) -> None:
+    story: list[str] = []
+    fake.server.put(CONFIG_MAPS, item("a", "1"))
+    fake.plan.script(Verb.WATCH, Fault.WATCH_SILENT)
+    async with reflecting(fake, story) as reflector:
+        await reflector.synced()
+        for number in range(9):
+            fake.server.put(CONFIG_MAPS, item("b", str(number)))
+        fake.server.remove(CONFIG_MAPS, "a", "a")
+        await asyncio.sleep(5)
+        assert "-a:1" not in story
+
+        reflector.relist()
+        reflector.relist()
+        assert reflector.resource_version == ""
+        await until(lambda: reflector.resource_version, within=5)
+        fake.server.put(CONFIG_MAPS, item("b", "last"))
+        await until(lambda: story[-1].endswith("last"), within=5)
+
+    assert story.count("synced") == 2
+    assert "-a:1" in story
+    assert reflector.statistics.failures == 0
+
+
+async def test_events_that_were_on_their_way_do_not_replace_the_list_that_was_asked_for(fake: Fake) -> None:
+    story: list[str] = []
+    async with reflecting(fake, story) as reflector:
+        await reflector.synced()
+        await until(lambda: reflector.statistics.watches)
+        fake.server.put(CONFIG_MAPS, item("a", "1"))
+        for _ in range(3):  # the event is about to be told
+            await asyncio.sleep(0)
+        reflector.relist()
+        await until(lambda: reflector.statistics.lists == 2, within=5)
+
+    assert story.count("+a:1") == 1

@@ -20,20 +20,37 @@ class Readiness:
     """
 
     def __init__(self) -> None:
-        self._missing: dict[str, None] = {}
+        self._missing: dict[str, str] = {}
+        self._without: dict[str, str] = {}
 
-    def await_(self, name: str) -> None:
-        """Add something to wait for."""
-        self._missing[name] = None
+    def await_(self, name: str, why: str = "") -> bool:
+        """Add something to wait for, or say what keeps it from happening; returns whether that is news."""
+        news = self._missing.get(name) != why
+        self._missing[name] = why
+        self._without.pop(name, None)
+        return news
+
+    def do_without(self, name: str, why: str) -> bool:
+        """Go on without something, and say why; returns whether that is news."""
+        news = self._without.get(name) != why
+        self._without[name] = why
+        self._missing.pop(name, None)
+        return news
 
     def done(self, name: str) -> None:
         """It has happened."""
         self._missing.pop(name, None)
+        self._without.pop(name, None)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Names of what has not happened yet."""
-        return tuple(self._missing)
+        """Names of what has not happened yet, with what keeps it from happening."""
+        return tuple(f"{name} ({why})" if why else name for name, why in self._missing.items())
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """Names of what the program does without, with the reason."""
+        return tuple(f"{name} ({why})" for name, why in self._without.items())
 
 
 @asynccontextmanager
@@ -65,7 +82,8 @@ async def serving(
     async def readyz(_: web.Request) -> web.Response:
         if missing := readiness.missing:
             return web.Response(status=503, text=f"not yet: {', '.join(missing)}\n")
-        return web.Response(text="ok\n")
+        without = readiness.without
+        return web.Response(text=f"ok, without {', '.join(without)}\n" if without else "ok\n")
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=scrape(), headers={"Content-Type": CONTENT_TYPE})

@@ -1,32 +1,39 @@
 """Freshness: before its first cycle, a new leader has seen everything that its predecessor did.
 
 A standby's watch may lag: it was cut and waits to be opened again, or it is dead and nobody has noticed. By such a
-picture a tenant's pods would be started that its limit no longer allows, because the predecessor's last Bindings are
-not in it. So a new leader, once nobody else writes any more, asks for the cluster's present version (a consistent list
-of one object) and waits until its watch has told everything up to it.
+picture a tenant's pods would be started that its limit no longer allows, because the predecessor's last Bindings or the
+limit itself are not in it; a device would be given twice, because a claim is not. So a new leader, once nobody else
+writes any more, asks for each kind for the cluster's present version (a consistent list of one object) and waits until
+its watch has told everything up to it.
 
 A quiet watch tells no version. Whether it has missed anything is seen by a second, short watch from the version it
-stands at: that one ends with a bookmark, and nothing before the bookmark means that nothing was missed.
+stands at: that one ends with a bookmark, and nothing before the bookmark means that nothing was missed. Where such
+probes stay open, or a watch that has missed something does not tell it soon, everything is listed anew.
 
-It must never take silence for peace: where this cannot be found out, it waits and tries again.
+It must never take silence for peace: where this cannot be found out, it waits, says so, and tries again.
 """
 
 import asyncio
-import logging
 import random
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final, Protocol
 
 from allotment_kube.client import Client
-from allotment_kube.errors import ApiError
+from allotment_kube.errors import ApiError, ForbiddenError, NotFoundError
+from allotment_kube.models import Resourced
 from allotment_kube.resources import Resource
 from allotment_kube.watch import WatchSettings, watch
 
-_logger = logging.getLogger(__name__)
 _PROBE: Final = WatchSettings(server_timeout=3.0, silence=10.0, connect_timeout=5.0)
 """The API server sends a bookmark two seconds before a watch ends, so at least three are needed for one."""
+_OPEN_PROBES: Final = 2
+"""So many in a row that end without an answer are enough."""
+_PATIENCE: Final = 5.0
+"""Seconds in which a watch must tell what it is known to have missed."""
 _LOOK: Final = 0.05
 _PAUSE: Final = 0.5
+_LONGEST: Final = 300
 
 
 class Watched(Protocol):
@@ -40,6 +47,9 @@ class Watched(Protocol):
     def resource_version(self) -> str:
         """The version up to which everything has been told; empty while a list is due."""
 
+    def relist(self) -> None:
+        """List anew."""
+
 
 class _Unjittered(random.Random):
     """A probe is to end soon, and there is only one of it."""
@@ -48,40 +58,70 @@ class _Unjittered(random.Random):
         return 0.0
 
 
-async def caught_up(client: Client, watched: Watched) -> None:
-    """Wait until a watch has told everything that the API server knew when this was called."""
-    target: int | None = None
+async def caught_up(client: Client, watched: Watched, hindered: Callable[[str], None], *, optional: bool) -> None:
+    """Wait until a watch has told everything that the API server knew when this was called.
+
+    Args:
+        client: asks the API server.
+        watched: the watch.
+        hindered: told, in words, what this waits for if it takes longer than it should.
+        optional: whether there is nothing to wait for once the API server does not serve the kind any more.
+    """
+    target, probes = 0, 0
     while True:
         try:
-            if target is None:
-                target = await _present(client, watched.resource)
+            target = target or await present(client, watched.resource)
             needed = await _needed(client, watched, target)
         except ApiError as error:
-            _logger.info("whether %s are up to date cannot be told yet: %s", watched.resource, error)
+            if optional and isinstance(error, NotFoundError):
+                return
+            hindered(obstacle(watched.resource, error))
             await asyncio.sleep(_PAUSE)
             continue
         if needed is not None:
             break
-    await _reaches(watched, needed)
+        probes += 1
+        hindered(f"whether its watch has missed anything is open after {probes} short watches beside it")
+        if probes % _OPEN_PROBES == 0:
+            watched.relist()
+        await asyncio.sleep(_PAUSE)
+    while not await _reaches(watched, needed):
+        hindered("its watch does not tell what it has missed: everything is listed anew")
+        watched.relist()
 
 
-async def _present(client: Client, resource: Resource[Any]) -> int:
-    """The cluster's version now: a list without one is consistent, however few objects it asks for."""
-    async with aclosing(client.pages(resource, page_size=1)) as pages:
+async def present(client: Client, resource: Resource[Any]) -> int:
+    """The cluster's version now: a list without one is consistent, however few objects it asks for.
+
+    Raises:
+        ApiError: the kind cannot be listed; `obstacle` says why in words.
+    """
+    async with aclosing(client.pages(resource.decoded_as(Resourced), page_size=1)) as pages:
         async for page in pages:
             return int(page.resource_version)
     raise AssertionError("a list has a page")
 
 
+def obstacle(resource: Resource[Any], error: ApiError) -> str:
+    """Why a kind cannot be listed or watched, and what to do about it where somebody must."""
+    group = resource.group or '""'
+    if isinstance(error, ForbiddenError):
+        return f"forbidden: its role needs the verbs list and watch on {resource.plural} in the API group {group}"
+    if isinstance(error, NotFoundError):
+        return f"the API server does not serve {resource.plural} in {resource.api_version}: is the CRD installed?"
+    return str(error)[:_LONGEST]
+
+
 async def _needed(client: Client, watched: Watched, target: int) -> int | None:
     """The version that the watch must have told to have missed nothing up to `target`; None if that stays open."""
-    await _reaches(watched, 1)
+    if not await _reaches(watched, 1):
+        return None
     if _told(watched) >= target:
         return 0
     missed = 0
     events = watch(
         client.transport,
-        watched.resource,
+        watched.resource.decoded_as(Resourced),  # of all kinds alike: only versions count
         watched.resource_version,
         settings=_PROBE,
         rng=_Unjittered(),
@@ -100,9 +140,15 @@ async def _needed(client: Client, watched: Watched, target: int) -> int | None:
     return None
 
 
-async def _reaches(watched: Watched, version: int) -> None:
-    while _told(watched) < version:  # noqa: ASYNC110 - a reflector has no event for this, and it is soon
-        await asyncio.sleep(_LOOK)
+async def _reaches(watched: Watched, version: int) -> bool:
+    """Whether a watch tells a version soon."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            while _told(watched) < version:  # noqa: ASYNC110 - a reflector has no event for this, and it is soon
+                await asyncio.sleep(_LOOK)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _told(watched: Watched) -> int:

@@ -155,14 +155,12 @@ class Program:
         self._live = live
         self._metrics = metrics
         self._identity = identity
-        self._watches = Watches(client, scheduler.picture)
+        self._watches = Watches(client, scheduler.picture, self.readiness)
         self._reporter = Reporter(scheduler, live, now=time.time, publish=metrics.waiting)
         self._statuses = Statuses(scheduler, live, now=time.time, publish=metrics.tenants)
         self._announcer = Announcer(instance=identity, now=time.time)
         scheduler.tell_of_evictions(self._announcer.evicted)
         self._api = self._api_of(live()) if live().api_port >= 0 else None
-        for name in self._watches.names():
-            self.readiness.await_(name)
         metrics.gauges(
             starts_under_way=lambda: len(scheduler.ledger.starts),
             quarantined_pods=lambda: scheduler.ledger.in_quarantine,
@@ -208,7 +206,7 @@ class Program:
             group.create_task(self._live.run(), name="settings")
             if self._api is not None:
                 group.create_task(self._api.run(), name="api")
-            await self._watches.synced(self.readiness.done)
+            await self._watches.synced()
             tame_collector()
             group.create_task(self._scheduler.stay_warm(), name="warm")
             state = self._scheduler.state
@@ -261,6 +259,7 @@ class Program:
             "leading": progress.leading,
             "apiPort": self._api.port if self._api is not None else None,
             "missing": list(self.readiness.missing),
+            "without": list(self.readiness.without),
             "cycles": progress.cycles,
             "lastCycleSeconds": round(progress.last_cycle_seconds, 6),
             "nodes": len(scheduler.state.nodes.by_name),

@@ -6,6 +6,9 @@ plain dicts, because a bad one must be told from a good one; everything else com
 An object that cannot be taken in for a fault of ours is named in the log and left aside; the watch goes on.
 
 Pods come last: with nodes, tenants and Jobs known before them, the first lists cost no second look at a pod.
+
+Without the kinds that every decision rests on nobody leads: which one cannot be had, and why, is told in words to
+whoever asks whether we are ready. Devices and PodGroups of Kubernetes itself may be absent (`optional_kinds`).
 """
 
 import asyncio
@@ -15,7 +18,8 @@ from typing import Any, Final
 
 from allotment_api.labels import API_VERSION
 from allotment_kube.client import Client
-from allotment_kube.errors import ApiError, NotFoundError
+from allotment_kube.errors import ApiError
+from allotment_kube.program.server import Readiness
 from allotment_kube.reflector import Deleted, Event, Reflector, ReflectorStatistics, Synced
 from allotment_kube.resources import (
     CSI_NODES,
@@ -34,16 +38,19 @@ from allotment_kube.resources import (
     Resource,
 )
 from allotment_kube.workloads import SchedulingPodGroup
-from allotment_scheduler.shell.freshness import caught_up
+from allotment_scheduler.shell.freshness import caught_up, obstacle, present
+from allotment_scheduler.shell.optional_kinds import OptionalKinds
 from allotment_scheduler.shell.picture import Picture
 
 _logger = logging.getLogger(__name__)
 TENANTS: Final = Resource.custom(API_VERSION, "Tenant", "tenants", namespaced=False)
 NODE_POOLS: Final = Resource.custom(API_VERSION, "NodePool", "nodepools", namespaced=False)
-SCHEDULING_GROUPS: Final = ("scheduling.k8s.io/v1beta1", "scheduling.k8s.io/v1alpha3", "scheduling.k8s.io/v1alpha2")
-"""Versions that serve PodGroups of Kubernetes itself (KEP-5832), the newest first; by default there are none."""
-_ASK_AGAIN: Final = 600.0
-_AFTER_FAILURE: Final = 5.0
+SCHEDULING_GROUPS: Final = [
+    Resource.custom(f"scheduling.k8s.io/{version}", "PodGroup", "podgroups").decoded_as(SchedulingPodGroup)
+    for version in ("v1beta1", "v1alpha3", "v1alpha2")
+]
+"""PodGroups of Kubernetes itself (KEP-5832) in every version, the newest first; by default none is served."""
+_LOOK_AT_OBSTACLES: Final = 5.0
 POD_GROUPS: Final = Resource.custom(API_VERSION, "PodGroup", "podgroups")
 
 
@@ -53,10 +60,10 @@ class Watches:
     Args:
         client: unguarded: a standby watches too.
         picture: takes what is seen.
-        told: given the counts of each kind for metrics.
+        readiness: told what is awaited, why it does not come, and what there is not.
     """
 
-    def __init__(self, client: Client, picture: Picture) -> None:
+    def __init__(self, client: Client, picture: Picture, readiness: Readiness | None = None) -> None:
         ground, groups, jobs, hardware = picture.ground, picture.groups, picture.jobs, picture.hardware
         made: list[tuple[Resource[Any], Callable[[Any, Any], None], Callable[[Any], None]]] = [
             (PRIORITY_CLASSES, groups.priority_class, _gone(groups.priority_class)),
@@ -68,87 +75,124 @@ class Watches:
             (STORAGE_CLASSES, ground.storage_class, _gone(ground.storage_class)),
             (PERSISTENT_VOLUMES, ground.volume, _gone(ground.volume)),
             (PERSISTENT_VOLUME_CLAIMS, ground.claim, _gone(ground.claim)),
-            (DEVICE_CLASSES, hardware.device_class, _gone(hardware.device_class)),
-            (RESOURCE_SLICES, hardware.resource_slice, _gone(hardware.resource_slice)),
-            (RESOURCE_CLAIMS, hardware.resource_claim, _gone(hardware.resource_claim)),
             (POD_DISRUPTION_BUDGETS, ground.budget, _gone(ground.budget)),
             (JOBS, jobs.job, jobs.job_gone),
             (POD_GROUPS, groups.group, groups.group_gone),
         ]
-        self._client, self._picture = client, picture
-        self._groups_known = asyncio.Event()
-        """Whether PodGroups of scheduling.k8s.io have been listed, or are not served."""
-        self._ground = [_reflect(client, picture, resource, seen, gone) for resource, seen, gone in made]
-        self._pods = _reflect(client, picture, PODS, picture.pod, picture.pod_gone)
+        self._client = client
+        self._readiness = readiness = readiness or Readiness()
+        self._ground = [
+            _reflect(client, picture, readiness, resource, seen=seen, gone=gone) for resource, seen, gone in made
+        ]
+        self._pods = _reflect(client, picture, readiness, PODS, seen=picture.pod, gone=picture.pod_gone)
+        for reflector in self._required:
+            readiness.await_(str(reflector.resource))
+        takers: dict[str, Callable[[Any, Any], None]] = {
+            str(RESOURCE_CLAIMS): hardware.resource_claim,
+            str(DEVICE_CLASSES): hardware.device_class,
+            str(RESOURCE_SLICES): hardware.resource_slice,
+            str(SCHEDULING_GROUPS[0]): groups.scheduling_group,
+        }
+
+        def reflect(resource: Resource[Any]) -> Reflector[Any]:
+            taker = takers[str(resource)]
+            return _reflect(client, picture, readiness, resource, seen=taker, gone=_gone(taker))
+
+        # Claims first: a device is offered only once it is known who has it.
+        devices = (RESOURCE_CLAIMS, DEVICE_CLASSES, RESOURCE_SLICES)
+        groups_of_kubernetes = [(resource,) for resource in SCHEDULING_GROUPS]
+        self._optional = [
+            OptionalKinds(client, alternatives, reflect, readiness)
+            for alternatives in ([devices], groups_of_kubernetes)
+        ]
 
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch_scheduling_groups(), name="watch scheduling groups")
+            for kinds in self._optional:
+                group.create_task(kinds.run(), name=f"watch {', '.join(kinds.names)}")
             for reflector in self._ground:
                 group.create_task(reflector.run(), name=f"watch {reflector.resource}")
+            group.create_task(self._tell_obstacles(), name="obstacles")
             for reflector in self._ground:
                 await reflector.synced()
+            for kinds in self._optional:
+                await kinds.settled()
             group.create_task(self._pods.run(), name="watch pods")
 
-    async def synced(self, told: Callable[[str], None] = lambda _: None) -> None:
-        """Wait until everything has been listed; `told` hears each kind's name as it is."""
-        for reflector in (*self._ground, self._pods):
+    async def synced(self) -> None:
+        """Wait until everything has been listed, or is known to be absent where it may be."""
+        for kinds in self._optional:
+            await kinds.settled()
+        for reflector in self._required:
             await reflector.synced()
-            told(str(reflector.resource))
-        await self._groups_known.wait()
 
-    async def _watch_scheduling_groups(self) -> None:
-        """Watch PodGroups of scheduling.k8s.io once they are served."""
-        while True:
-            try:
-                served = await self._served()
-            except ApiError as error:
-                _logger.warning("whether PodGroups of scheduling.k8s.io are served cannot be told: %s", error)
-                await asyncio.sleep(_AFTER_FAILURE)
-                continue
-            if served is not None:
-                break
-            self._groups_known.set()
-            await asyncio.sleep(_ASK_AGAIN)
-        seen = self._picture.groups.scheduling_group
-        reflector = _reflect(self._client, self._picture, served.decoded_as(SchedulingPodGroup), seen, _gone(seen))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(reflector.run())
-            await reflector.synced()
-            self._groups_known.set()
+    async def _tell_obstacles(self) -> None:
+        """Say of each kind that does not come why it does not, until all have come."""
+        while pending := [each for each in self._required if not each.statistics.lists]:
+            await asyncio.sleep(_LOOK_AT_OBSTACLES)
+            for reflector in pending:
+                if reflector.statistics.failures and not reflector.statistics.lists:
+                    await self._tell_obstacle(reflector.resource)
 
-    async def _served(self) -> Resource[Any] | None:
-        for version in SCHEDULING_GROUPS:
-            try:
-                return await self._client.discover(version, "PodGroup")
-            except NotFoundError:
-                continue
-        return None
+    async def _tell_obstacle(self, resource: Resource[Any]) -> None:
+        try:
+            await present(self._client, resource)
+        except ApiError as error:
+            why = obstacle(resource, error)
+            if self._readiness.await_(str(resource), why):
+                _logger.warning("%s cannot be listed, and nobody can lead without: %s", resource, why)
 
     async def caught_up(self) -> None:
-        """Wait until the picture shows every pod as it is now, or newer: before it is decided by."""
-        await caught_up(self._client, self._pods)
+        """Wait until the picture shows everything as it is now, or newer: before anything is decided by it."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._required:
+                group.create_task(self._catch_up(reflector, optional=False))
+            for kinds in self._optional:
+                for reflector in kinds.reflectors:
+                    group.create_task(self._catch_up(reflector, optional=True))
+
+    async def _catch_up(self, reflector: Reflector[Any], *, optional: bool) -> None:
+        name = f"what was written to {reflector.resource} last"
+
+        def hindered(why: str) -> None:
+            if self._readiness.await_(name, why):
+                _logger.warning("nothing is decided before it is known %s: %s", name, why)
+
+        try:
+            await caught_up(self._client, reflector, hindered, optional=optional)
+        finally:
+            self._readiness.done(name)
+
+    @property
+    def _required(self) -> list[Reflector[Any]]:
+        return [*self._ground, self._pods]
 
     def names(self) -> list[str]:
-        """Every kind, as `told` will name it."""
-        return [str(reflector.resource) for reflector in (*self._ground, self._pods)]
+        """Every kind."""
+        return [
+            *(str(reflector.resource) for reflector in self._required),
+            *(name for kinds in self._optional for name in kinds.names),
+        ]
 
     def statistics(self) -> Iterator[tuple[str, ReflectorStatistics]]:
         """What each watch has been through."""
-        for reflector in (*self._ground, self._pods):
+        for reflector in (*self._required, *(each for kinds in self._optional for each in kinds.reflectors)):
             yield str(reflector.resource), reflector.statistics
 
 
 def _reflect(
     client: Client,
     picture: Picture,
+    readiness: Readiness,
     resource: Resource[Any],
+    *,
     seen: Callable[[Any, Any], None],
     gone: Callable[[Any], None],
 ) -> Reflector[Any]:
     def handle(event: Event[Any]) -> None:
         if isinstance(event, Synced):
+            readiness.done(str(resource))
             return
         try:
             if isinstance(event, Deleted):
