@@ -5,6 +5,7 @@ as it goes; carrying them out is the caller's business.
 """
 
 from collections.abc import Iterable
+from sys import maxsize
 from typing import Final
 
 import numpy as np
@@ -197,8 +198,9 @@ class Engine:
         return [queue.leaf for queue in self.state.queues.values()]
 
     def _serve(self, done: Round, most_starts: int | None) -> None:
-        while not _enough(done, most_starts) and (unit := self.serving.next()) is not None:
-            decided = len(done.decisions)
+        most = maxsize if most_starts is None else most_starts
+        serving, decisions = self.serving, done.decisions
+        while (decided := len(decisions)) < most and (unit := serving.next()) is not None:
             try:
                 self._start(unit, done)
             except Exception as error:  # noqa: BLE001 - one unit must not stop all others; the error is in the round
@@ -208,8 +210,7 @@ class Engine:
 
     def _ask_again(self, leaves: Iterable[Tenant]) -> None:
         dirty = self.state.dirty_leaves
-        if leaves:
-            dirty.update(leaves)
+        dirty.update(leaves)
         if len(dirty) == 1:
             self.serving.refresh(dirty.pop())
         else:

@@ -169,16 +169,15 @@ class Eligibility:
         where, has_gpu = self.state.nodes.pool_index, self.placer.basis.has_gpu
         return not np.intersect1d(where[has_gpu], where[~has_gpu]).size
 
-    def leaves_to_ask(self) -> set[Tenant]:
+    def leaves_to_ask(self) -> Iterable[Tenant]:
         """Leaves whose candidate may have changed through others' starts: rows that came or went, gangs in doubt."""
-        leaves: set[Tenant] = set()
         changed = self.placer.take_changes()
+        if not (changed or self.parked_near or self.gang_seats):
+            return self.gang_leaves
+        leaves: set[Tenant] = set()
         for row, seats in self.gang_seats.items():
             if seats and (slots := self.placer.slots(row)) < self._most_seats[row]:
                 leaves.update(leaf for leaf, count in seats.items() if count > slots)
-        if not changed and not self.parked_near:
-            leaves.update(self.gang_leaves)
-            return leaves
         changed |= {row for row, version in self.parked_near.items() if row.neighbours.version != version}
         for row in changed:
             self.parked_near.pop(row, None)

@@ -40,6 +40,7 @@ class ScoreMatrix:
     def __init__(self, nodes: Nodes, basis: ScoreBasis) -> None:
         self.nodes = nodes
         self.basis = basis
+        self._names = nodes.resources.names
         self.cursor = len(nodes.touched)
         """How much of the nodes' log of changes is in the scores."""
         self._rows: list[Row] = []
@@ -85,7 +86,7 @@ class ScoreMatrix:
     def _column(self, index: int) -> None:
         """One node's room changed: its scores for every row."""
         self._columns += 1
-        key = (self.basis.directions[index], self.nodes.free[:, index].tobytes())
+        key = (self.basis.directions[index], self.nodes.free[: len(self._names), index].tobytes())
         worth = self._known.get(key)
         if worth is None:
             worth = self._worth(index)

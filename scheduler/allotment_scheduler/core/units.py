@@ -11,6 +11,8 @@ others, at a cost that does not grow with the number of pods that wait.
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Final
 
 from allotment_scheduler.core.pods import Pod, PodKey, PodSpec
 from allotment_scheduler.core.resources import Amounts, Column, add
@@ -20,6 +22,8 @@ RowKey = tuple[int, tuple[int, ...], tuple[str, ...]]
 """What decides where a single pod may stand: (class, counters that see its labels, pools allowed to it)."""
 Order = tuple[int, tuple[int, float, int]]
 """(-priority, arrival): the smaller is served first within a leaf."""
+_LONG_PASSED: Final = 64
+"""So many dead units may stand in front of a lane before they are dropped, and as many as live ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,30 +149,55 @@ class Unit:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """Waiting units of one shape in one leaf."""
+    """Waiting units of one shape in one leaf.
+
+    Units mostly come in the order in which they are served: they stand in line, and the next one costs nothing to find.
+    Who comes before somebody who stands there already waits in a heap beside it.
+    """
 
     leaf: Tenant
     shape: Shape
     number: int
-    heap: list[tuple[Order, int, Unit]] = field(default_factory=list)
+    line: list[Unit] = field(default_factory=list)
+    """Units in order, those before `passed` dead."""
+    passed: int = 0
+    early: list[tuple[Order, int, Unit]] = field(default_factory=list)
+    """A heap of the others."""
     parked: str | None = None
     """Why none of it can start now, None while the front may."""
     parked_by: Tenant | None = None
     """The tenant whose limit is in the way."""
 
+    def push(self, unit: Unit, number: int) -> None:
+        """Add a unit, the `number`-th of its queue."""
+        line = self.line
+        if len(line) > self.passed and unit.order < line[-1].order:
+            heapq.heappush(self.early, (unit.order, number, unit))
+        else:
+            line.append(unit)
+
     def head(self) -> Unit | None:
         """The first live unit."""
-        heap = self.heap
-        while heap:
-            unit = heap[0][2]
-            if unit.live:
-                return unit
-            heapq.heappop(heap)
-        return None
+        line, at, early = self.line, self.passed, self.early
+        while at < len(line) and not line[at].live:
+            at += 1
+        if at >= _LONG_PASSED and 2 * at > len(line):
+            del line[:at]
+            at = 0
+        self.passed = at
+        first = line[at] if at < len(line) else None
+        while early and not early[0][2].live:
+            heapq.heappop(early)
+        return early[0][2] if early and (first is None or early[0][0] < first.order) else first
+
+    def waiting(self) -> Iterable[Unit]:
+        """All live units."""
+        units = (*self.line[self.passed :], *(unit for _, _, unit in self.early))
+        return (unit for unit in units if unit.live)
 
     def in_order(self) -> Iterable[Unit]:
         """All live units in serving order."""
-        return (entry[2] for entry in sorted(self.heap) if entry[2].live)
+        return iter(sorted(self.waiting(), key=attrgetter("order")))
 
 
 @dataclass(slots=True, eq=False)
@@ -187,8 +216,8 @@ class LeafQueue:
             lane = self.lanes[id(unit.shape)] = Lane(self.leaf, unit.shape, len(self.lanes))
             unit.shape.lanes.append(lane)
         self.pushed += 1
-        heapq.heappush(lane.heap, (unit.order, self.pushed, unit))
-        if lane.parked is None and lane.heap[0][2] is unit:
+        lane.push(unit, self.pushed)
+        if lane.parked is None and lane.head() is unit:
             heapq.heappush(self.open, (unit.order, lane.number, lane))
         return lane
 
@@ -196,14 +225,17 @@ class LeafQueue:
         """The first unit in serving order among lanes that are not parked."""
         heap = self.open
         while heap:
-            order, _, lane = heap[0]
+            order, number, lane = heap[0]
             head = None if lane.parked is not None else lane.head()
-            if head is not None and head.order == order:
-                return lane, head
             if head is None:
                 heapq.heappop(heap)
-            else:
-                heapq.heapreplace(heap, (head.order, lane.number, lane))
+                continue
+            if head.order != order:
+                entry = (head.order, number, lane)
+                heapq.heapreplace(heap, entry)
+                if heap[0] is not entry:
+                    continue
+            return lane, head
         return None
 
     def unpark(self, lane: Lane) -> bool:
@@ -221,9 +253,7 @@ class LeafQueue:
     def waiting(self) -> Iterable[Unit]:
         """Every live unit of the leaf, lane by lane."""
         for lane in self.lanes.values():
-            for entry in lane.heap:
-                if entry[2].live:
-                    yield entry[2]
+            yield from lane.waiting()
 
 
 def total(pods: Iterable[Pod]) -> Amounts:
