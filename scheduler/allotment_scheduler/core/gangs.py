@@ -1,13 +1,18 @@
 """Placing the pods of one unit together: all of them or none.
 
 A gang whose pods are all alike and do not mind their neighbours fits exactly if enough slots are free, which is a
-count. Any other gang is placed in a trial, largest pods first, then in its given order, and counts as fitting if one
-of these orders succeeds. So is a gang that not every pool would take whole, for a limit there: each of its pods stands
-in a pool whose limits take it beside those that stand already. A gang with a `topology_key` is tried in one domain
-after the other, and at last, unless one domain is required, over all of them.
+count. Any other gang is placed in a trial: each pod on its best node, those first that the fewest nodes would take;
+then the largest first; then in its given order. Where none of these orders succeeds, a search goes back on its choices,
+the last one first; and where pods mind their neighbours, the first of them is tried elsewhere, for where it stands may
+decide where the others can. The search is bounded: a gang that it does not place may still fit.
+
+A gang that not every pool would take whole, for a limit there, is placed in a trial, too: each of its pods stands in a
+pool whose limits take it beside those that stand already. A gang with a `topology_key` is tried in one domain after the
+other, and at last, unless one domain is required, over all of them.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -19,13 +24,20 @@ from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.trial import Trial
 from allotment_scheduler.core.units import Unit
 
+MOST_STEPS: Final = 256
+"""Seats that one search for a gang may try, beside one for each of its pods."""
+MOST_RETRIES: Final = 8
+"""Nodes, each with those that its choice led to, on which the first of a gang's pods may be tried."""
+
 
 class GangPlacer:
-    """Places units in trials, and remembers for which shapes that failed since room last grew."""
+    """Places units in trials."""
 
     def __init__(self, state: ClusterState, placer: Placer) -> None:
         self.state = state
         self.placer = placer
+        self._steps = 0
+        """Seats that the search may still try."""
 
     def fits(self, unit: Unit, pools: tuple[str, ...]) -> bool:
         """Whether the whole unit fits now."""
@@ -49,33 +61,120 @@ class GangPlacer:
     def place(self, unit: Unit, pools: tuple[str, ...], trial: Trial, within: BoolVector | None = None) -> bool:
         """Start every pod of the unit within a trial, on some nodes only; on failure the trial is as before."""
         mark = trial.mark()
+        self._steps = len(unit.pods) + MOST_STEPS
         for domain in self._domains(unit):
             only = within if domain is None else domain if within is None else domain & within
-            for pods in self._orders(unit):
+            for pods in self._orders(unit, pools):
                 if self._place_in_order(pods, pools, trial, only):
                     return True
                 trial.rollback(mark)
+            if self._place_by_search(unit, pools, trial, only):
+                return True
         return False
+
+    def _row(self, pod: Pod, pools: tuple[str, ...]) -> Row:
+        """The row of a pod in the pools whose limits take it now."""
+        klass_id, seen, _ = self.state.lineup.row_key(pod)
+        there = pools if pod.leaf is None else open_pools(pod.leaf, pod.klass.amounts, pools)
+        return self.placer.row((klass_id, seen, there))
 
     def _place_in_order(
         self, pods: Sequence[Pod], pools: tuple[str, ...], trial: Trial, only: BoolVector | None
     ) -> bool:
         for pod in pods:
-            klass_id, seen, _ = self.state.lineup.row_key(pod)
-            there = pools if pod.leaf is None else open_pools(pod.leaf, pod.klass.amounts, pools)
-            index = self.placer.best(self.placer.row((klass_id, seen, there)), only)
+            index = self.placer.best(self._row(pod, pools), only)
             if index < 0:
                 return False
             trial.start(pod, index)
         return True
 
-    def _orders(self, unit: Unit) -> Iterator[Sequence[Pod]]:
-        if len(unit.shape.parts) == 1:
-            yield unit.pods
-            return
+    def _size(self, pod: Pod) -> int:
+        """The dominant share of a pod."""
         scale = self.state.measure.scale
-        yield sorted(unit.pods, key=lambda pod: -max((a * scale[c] for c, a in pod.klass.asks), default=0))
+        return max((amount * scale[column] for column, amount in pod.klass.asks), default=0)
+
+    def _hardest_first(self, unit: Unit, pools: tuple[str, ...]) -> list[Pod]:
+        """Pods that the fewest nodes would take, then the largest; equal pods stay together."""
+        takes: dict[Row, tuple[int, int]] = {}
+        rows = [(self._row(pod, pools), pod) for pod in unit.pods]
+        for row, pod in rows:
+            if row not in takes:
+                takes[row] = (int((row.allowed & self.placer.fits(row)).sum()), -self._size(pod))
+        return [pod for row, pod in sorted(rows, key=lambda it: (*takes[it[0]], it[0].index))]
+
+    def _orders(self, unit: Unit, pools: tuple[str, ...]) -> Iterator[Sequence[Pod]]:
+        if len(unit.shape.parts) > 1:
+            yield self._hardest_first(unit, pools)
+            yield sorted(unit.pods, key=lambda pod: -self._size(pod))
         yield unit.pods
+
+    # --- going back on choices -----------------------------------------------------------------------------------
+
+    def _place_by_search(self, unit: Unit, pools: tuple[str, ...], trial: Trial, only: BoolVector | None) -> bool:
+        """Place every pod, going back on earlier choices; on failure the trial is as before."""
+        rows = [self._row(pod, pools) for pod in unit.pods]
+        blocks = any(row.blocks for row in rows)
+        if self._steps <= 0 or (len(unit.shape.parts) == 1 and not blocks):
+            return False
+        counts: dict[Row, int] = {}
+        for row in rows:
+            counts[row] = counts.get(row, 0) + 1
+        if any(not row.blocks and self.placer.slots(row) < count for row, count in counts.items()):
+            return False
+        pods = self._hardest_first(unit, pools)
+        if blocks and self._place_elsewhere(pods, pools, trial, only):
+            return True
+        return len(unit.shape.parts) > 1 and self._place_going_back(pods, pools, trial, only)
+
+    def _place_elsewhere(
+        self, pods: Sequence[Pod], pools: tuple[str, ...], trial: Trial, only: BoolVector | None
+    ) -> bool:
+        """Place the first pod on none of the nodes that have led nowhere, and the others as they then fit."""
+        mark = trial.mark()
+        left = np.ones(len(self.state.nodes.ordered), dtype=np.bool_) if only is None else only.copy()
+        for _ in range(MOST_RETRIES):
+            self._steps -= len(pods) - 1
+            index = self.placer.best(self._row(pods[0], pools), left)
+            if index < 0 or self._steps <= 0:
+                return False
+            trial.start(pods[0], index)
+            if self._place_in_order(pods[1:], pools, trial, only):
+                return True
+            left[[self.state.nodes.by_name[name].index for _, name, _ in trial.log[mark:]]] = False
+            trial.rollback(mark)
+        return False
+
+    def _place_going_back(
+        self, pods: Sequence[Pod], pools: tuple[str, ...], trial: Trial, only: BoolVector | None
+    ) -> bool:
+        """Where a pod finds no node, the one before it goes to its next best."""
+        everywhere = np.ones(len(self.state.nodes.ordered), dtype=np.bool_) if only is None else only
+        mark = trial.mark()
+        left = [everywhere.copy()]
+        """By pod: nodes that have not been tried for it beside those before it."""
+        while self._steps > 0:
+            self._steps -= 1
+            place = len(left) - 1
+            index = self.placer.best(self._row(pods[place], pools), left[place])
+            if index < 0:
+                left.pop()
+                if not left:
+                    break
+                trial.rollback(mark + len(left) - 1)
+                continue
+            trial.start(pods[place], index)
+            if place + 1 == len(pods):
+                return True
+            left[place][index] = False
+            left.append(everywhere.copy())
+            if self._alike(pods[place], pods[place + 1]):  # what failed for one fails for the other
+                left[-1] &= left[place]
+                left[-1][index] = True
+        trial.rollback(mark)
+        return False
+
+    def _alike(self, one: Pod, other: Pod) -> bool:
+        return self.state.lineup.row_key(one) == self.state.lineup.row_key(other) and not one.klass.minds
 
     def _topology(self, unit: Unit) -> str | None:
         return unit.gang.spec.topology_key if unit.gang and unit.gang.spec and len(unit.pods) > 1 else None

@@ -179,7 +179,7 @@ class Lineup:
             order = (-min(gang.spec.priority, leaf.highest_priority), order[1])
         for pod in pods:
             self.counters.fed_by(pod.klass, pod.labels)
-        unit = Unit(leaf, pods, self._shape(pods), order, gang)
+        unit = Unit(leaf, pods, self._shape(pods, gang), order, gang)
         for pod in pods:
             pod.unit = unit
         self.queue(leaf).push(unit)
@@ -191,7 +191,7 @@ class Lineup:
         if pod.leaf is not None:
             self.dirty.add(pod.leaf)
 
-    def _shape(self, pods: tuple[Pod, ...]) -> Shape:
+    def _shape(self, pods: tuple[Pod, ...], gang: Gang | None) -> Shape:
         key: tuple[object, ...]
         if len(pods) == 1:
             parts: tuple[tuple[RowKey, int], ...] = ((self.row_key(pods[0]), 1),)
@@ -202,7 +202,9 @@ class Lineup:
                 row = self.row_key(pod)
                 counts[row] = counts.get(row, 0) + 1
             parts = tuple(counts.items())
-            key = (parts, *(not pod.spec.preemptible for pod in pods))
+            spec = gang.spec if gang is not None else None
+            together = (spec.topology_key, spec.topology_required) if spec is not None else None
+            key = (parts, together, *(not pod.spec.preemptible for pod in pods))
         found = self._shapes.get(key)
         if found is None:
             amounts = total(pods)
