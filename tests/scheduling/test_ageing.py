@@ -185,3 +185,31 @@ def test_a_reservation_ends_when_its_tenant_is_above_its_entitlement() -> None:
     engine.cycle(1310)
 
     assert not engine.reservations.by_unit
+
+
+def test_backfill_serves_tenants_by_their_shares() -> None:
+    world = World().node("n", cpu=5).tenant("a").tenant("b", weight=2).tenant("z")
+    world.pod("z", "long", on="n", cpu=1, more={"max_runtime": 5000.0}).pod("z", "large", cpu=5)
+    engine = timed(world)
+    engine.cycle(1000)
+    engine.cycle(1300)
+    assert engine.reservations.by_unit
+
+    world.events.clear()
+    world.pods("a", 4, "a", cpu=1, more={"max_runtime": 10.0}).pods("b", 4, "b", cpu=1, more={"max_runtime": 10.0})
+    engine.state.apply_all(world.events)
+
+    assert [start.pod[1] for start in engine.cycle(1310).starts] == ["a0", "b0", "b1", "a1"]
+
+
+def test_a_gang_and_then_its_further_pods_backfill() -> None:
+    world = World().node("n", cpu=5).tenant("a").tenant("z").gang("a", "g", 2)
+    world.pod("z", "long", on="n", cpu=1, more={"max_runtime": 5000.0}).pod("z", "large", cpu=5)
+    engine = timed(world)
+    engine.cycle(1000)
+    engine.cycle(1300)
+
+    world.events.clear()
+    engine.state.apply_all(world.pods("a", 3, "g", group="g", cpu=1, more={"max_runtime": 10.0}).events)
+
+    assert [start.pod[1] for start in engine.cycle(1310).starts] == ["g0", "g1", "g2"]

@@ -2,6 +2,14 @@
 
 Read `Engine.cycle` from top to bottom: it is the algorithm. The engine decides, and records its decisions in the state
 as it goes; carrying them out is the caller's business.
+
+Words that recur. A *unit* is what starts together: a pod, or what a gang is missing. Every leaf tenant *proposes* its
+first unit that could start; it is *asked* again only when the answer may have changed: its own queue has
+(`state.dirty_leaves`), or somebody else's start has (`eligibility.leaves_to_ask`). Equal units wait in one *lane*; a
+lane whose first unit cannot start is *parked* until what it lacks may have come. A unit that fits nowhere may *claim*
+the room of others; a *pass* goes once through all claimants, over as many cycles as it takes.
+
+Seats, reserved units and backfill start outside the serving order, the first two because that room is theirs already.
 """
 
 from collections.abc import Iterable
@@ -10,11 +18,12 @@ from typing import Final
 
 import numpy as np
 
+from allotment_scheduler.core.backfill import Backfill
 from allotment_scheduler.core.brakes import Brakes
 from allotment_scheduler.core.claims import Claimants, Pass
 from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.demand import Demand
-from allotment_scheduler.core.eligibility import Eligibility, beyond_guarantee, limits_met
+from allotment_scheduler.core.eligibility import Eligibility, limits_met
 from allotment_scheduler.core.events import PodEvicted, RoundEnded, TimePassed
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.plans import Plan, Planner
@@ -33,9 +42,6 @@ from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Gang, Unit
 
-_FEW_ROWS: Final = 512
-"""So many rows of scores may be kept, whether or not anybody waits for them."""
-
 
 class Engine:
     """The decision maker over one state."""
@@ -52,7 +58,7 @@ class Engine:
         self.reservations = Reservations(state, self.gangs, self.demand, self.settings)
         self.quarantine = Quarantine(state, self.settings)
         self.claimed = Pass()
-        self._most_rows = _FEW_ROWS
+        self._most_rows = FEW_ROWS
         self.eligibility = Eligibility(state, self.placer, self.gangs, troubled=self.quarantine.isolate)
         self.serving = Serving(state, self.eligibility.propose, self.eligibility.where)
 
@@ -72,17 +78,19 @@ class Engine:
         # 4. Serve: while any unit is eligible, the one next in serving order starts.
         self._open_serving()
         self._serve(done, most_starts)
-        # 5. Claim: the first unit in serving order that has a plan evicts and starts; then serving goes on.
-        while claims and not _enough(done, most_starts) and (plan := self._first_plan(done)) is not None:
+        # 5. Claim: the first unit in serving order that has a plan evicts and starts; then serving goes on. It ends
+        #    when nobody has a plan, or when that has cost a cycle's `claim_effort`: then `done.cut_short` asks for another
+        #    cycle, which goes on where this one stopped. Callers that must not evict leave it out (`claims`).
+        while claims and not _enough(done, most_starts) and (plan := self._next_plan(done)) is not None:
             self._carry_out(plan, done)
             self._open_serving()
             self._serve(done, most_starts)
-        # 6. Backfill: on reserved nodes start what ends in time.
+        # 6. Backfill: on reserved nodes start what ends in time, in serving order.
         self.holds.open(reserved)
         self._backfill(done, now)
         # 7. Reserve: the oldest units that fit nowhere get nodes and a time.
         self.reservations.renew(now)
-        self.holds.open()
+        self.holds.end()
         # 8. Let go: gangs that lost members from outside and were not brought back up in time.
         self._let_go(done, now)
         # 9. What was evicted waits again, behind its peers.
@@ -96,11 +104,15 @@ class Engine:
         state.settle()
         if self.settings.timed:
             state.apply(TimePassed(now))
-        if len(self.placer.rows) > self._most_rows:
-            self.placer.forget(state.lineup.row_keys())
-            self._most_rows = max(_FEW_ROWS, 2 * len(self.placer.rows))
+        self._thin_out_rows()
         self.brakes.begin_cycle(now)
         self.planner.effort = 0
+
+    def _thin_out_rows(self) -> None:
+        """Forget the rows of scores that nobody waits for, now and then."""
+        if len(self.placer.rows) > self._most_rows:
+            self.placer.forget(self.state.lineup.row_keys())
+            self._most_rows = max(FEW_ROWS, 2 * len(self.placer.rows))
 
     def _seat_members(self, done: Round) -> None:
         """Members of a gang that were announced and have come take the room that is held for them."""
@@ -144,8 +156,9 @@ class Engine:
 
     def _seat_successors(self, done: Round, now: float) -> None:
         self.holds.collect(now)
-        for unit, index in self.holds.successors():
-            self._start_within(unit, self._only(index), done)
+        self.holds.seat(
+            lambda unit, index: self._start_within(unit, None if index is None else self._only(index), done)
+        )
 
     def _seat_reserved(self, done: Round, now: float) -> None:
         for reservation in list(self.reservations.by_unit.values()):
@@ -158,17 +171,16 @@ class Engine:
     def _backfill(self, done: Round, now: float) -> None:
         if not self.reservations.by_unit:
             return
-        for leaf in self._leaves():
-            for unit in sorted(self.state.lineup.queue(leaf).waiting(), key=lambda unit: unit.order):
-                names = self.reservations.may_backfill(unit, now)
-                if names:
-                    only = np.array([node.spec.name in names for node in self.state.nodes.ordered], dtype=np.bool_)
-                    self._start_within(unit, only, done)
+        backfill = Backfill(self.state, self.gangs, self.reservations, now)
+        serving = Serving(self.state, backfill.propose, backfill.where)
+        serving.refresh_all(self._leaves())
+        while (unit := serving.next()) is not None:
+            self._start_within(unit, backfill.nodes(unit), done)
+            backfill.passed(unit)
+            serving.refresh(unit.leaf)
 
     def _start_within(self, unit: Unit, only: BoolVector | None, done: Round) -> None:
         """Start a unit on some nodes only, if it fits there and may start at all."""
-        if unit.shape.fixed and beyond_guarantee(unit.leaf, unit.shape) is not None:
-            return
         blocked, pools = limits_met(unit.leaf, unit.shape)
         trial = self.state.trial()
         if blocked is None and self.gangs.place(unit, pools, trial, only):
@@ -244,8 +256,12 @@ class Engine:
                 raise AssertionError(f"{unit.first} was found eligible but cannot be placed: this is a bug")
             self._record(unit, trial.commit(), done)
 
-    def _first_plan(self, done: Round) -> Plan | None:
-        """The plan of the first unit in serving order that has one, among those not tried in this pass."""
+    def _next_plan(self, done: Round) -> Plan | None:
+        """The plan of the first unit in serving order that has one, among those not tried in this pass.
+
+        Whoever has none counts as tried (`self.claimed`). When all have been tried, the pass is over: the next one
+        begins with the next cycle, at once if anything has changed in the course of this one.
+        """
         if self.claimed.version < 0:
             self.claimed.version = self.state.demand_version
         claimants = Claimants(self.state, self.demand.entitlement, self.claimed)
@@ -288,6 +304,10 @@ class Engine:
             self.brakes.evicted(pod, rule, self.state.now)
             self.state.apply(PodEvicted(pod.key))
             done.decisions.append(Evict(pod.key, claimant, rule, node))
+
+
+FEW_ROWS: Final = 512
+"""So many rows of scores may be kept, whether or not anybody waits for them."""
 
 
 def _enough(done: Round, most_starts: int | None) -> bool:

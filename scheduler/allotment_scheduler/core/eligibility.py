@@ -262,7 +262,8 @@ def covered_pools(
         total, name = tenant.guaranteed or {}, tenant.name
         bare = [
             column for column, amount in asks
-            if tenant.fixed[column] + ahead.get((name, "", column), 0) + amount > total.get(column, 0)
+            if tenant.fixed[column] + tenant.held_fixed.get(("", column), 0) + ahead.get((name, "", column), 0) + amount
+            > total.get(column, 0)
         ]  # fmt: skip
         if not bare:
             continue
@@ -276,5 +277,7 @@ def _covers(tenant: Tenant, pool: str, asks: Iterable[tuple[Column, int]], ahead
     """Whether a tenant's guarantee for one pool covers a request."""
     caps, fixed, name = tenant.guaranteed_in.get(pool, {}), tenant.fixed_at(pool), tenant.name
     return all(
-        fixed[column] + ahead.get((name, pool, column), 0) + amount <= caps.get(column, 0) for column, amount in asks
+        fixed[column] + tenant.held_fixed.get((pool, column), 0) + ahead.get((name, pool, column), 0) + amount
+        <= caps.get(column, 0)
+        for column, amount in asks
     )

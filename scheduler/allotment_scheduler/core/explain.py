@@ -138,8 +138,8 @@ class Explainer:
         names = self.state.resources.names
         for column, amount in unit.shape.amounts:
             cap = tenant.limits.get(column)
-            if cap is not None and tenant.used[column] + amount > cap:
-                name, used = names[column], tenant.used[column]
+            if cap is not None and tenant.taken(column) + amount > cap:
+                name, used = names[column], tenant.taken(column)
                 left = max(cap - used, 0)
                 text = (
                     f"tenant {tenant.shown_name} uses {format_units(name, used)} of its limit of "

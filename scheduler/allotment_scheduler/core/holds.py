@@ -2,8 +2,14 @@
 
 Holds live outside the state: during a cycle the room is taken from the nodes, afterwards it is given back, so the
 state's sums never contain anything but pods. Whoever a room is held for is served before the holds close.
+
+A seat is more than room on a node: it keeps what its pod took up of limits, and, if it could not be preempted, of
+guarantees (`Tenant.held`). It counts in no share. A seat is given up when its successor runs, there or elsewhere, and
+when its time is over. While the successor has come and its node cannot take it, the room stays held, but nothing of
+limits: it may start elsewhere.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from allotment_scheduler.core.placement import Placer
@@ -11,6 +17,7 @@ from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.resources import Amounts
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Gang, Unit
 
 RECREATING: frozenset[str] = frozenset({"StatefulSet"})
@@ -32,6 +39,8 @@ class Hold:
     until: float
     gang: Gang | None = None
     """The Job's gang: with it goes the hold."""
+    fixed: bool = False
+    """The pod could not be preempted."""
 
     def is_for(self, pod: Pod) -> bool:
         """Whether a waiting pod is the successor."""
@@ -50,6 +59,10 @@ class Holds:
     settings: Settings
     holds: list[Hold] = field(default_factory=list)
     closed: list[tuple[int, Amounts]] = field(default_factory=list)
+    _keeping: set[Tenant] = field(default_factory=set)
+    """Whose limits and guarantees seats take a part of."""
+    _sought: list[tuple[Pod, Hold]] = field(default_factory=list)
+    """Successors that have come, and did not start in their seats in this cycle."""
 
     def collect(self, now: float) -> None:
         """Hold the rooms of pods that have gone since the last cycle, and drop what is over."""
@@ -63,33 +76,68 @@ class Holds:
                 name = spec.name if spec.owner_kind in RECREATING else None
                 until = now + self.settings.successor_hold
                 gang = pod.gang if gang_of_job else None
-                self.holds.append(Hold(node, pod.klass.amounts, spec.namespace, spec.owner, name, until, gang))
+                fixed = not spec.preemptible
+                self.holds.append(Hold(node, pod.klass.amounts, spec.namespace, spec.owner, name, until, gang, fixed))
         for hold in self.holds:  # a clock that was set back makes none of them longer
             hold.until = min(hold.until, now + self.settings.successor_hold)
         self.holds = [hold for hold in self.holds if self._stands(hold, now)]
+
+    def _keep(self) -> None:
+        """Let every seat take up its part of limits and guarantees, and nothing else."""
+        for tenant in self._keeping:
+            tenant.held.clear()
+            tenant.held_fixed.clear()
+        self._keeping.clear()
+        for hold in self.holds:
+            self._count(hold, 1)
+
+    def _count(self, hold: Hold, sign: int) -> None:
+        leaf = self.state.forest.leaf_of_namespace.get(hold.namespace)
+        for tenant in leaf.path if leaf is not None else ():
+            self._keeping.add(tenant)
+            for held in (tenant.held, tenant.held_fixed) if hold.fixed else (tenant.held,):
+                for column, amount in hold.amounts:
+                    for pool in ("", self.state.nodes.by_name[hold.node].pool):
+                        held[pool, column] = held.get((pool, column), 0) + sign * amount
 
     def _stands(self, hold: Hold, now: float) -> bool:
         gone = hold.gang is not None and hold.gang.spec is None
         return hold.until > now and hold.node in self.state.nodes.by_name and not gone
 
-    def successors(self) -> list[tuple[Unit, int]]:
-        """Waiting units of one pod whose room is held, with the node's index; their holds are used up."""
-        if not self.holds:
-            return []
-        out: list[tuple[Unit, int]] = []
-        for pod in self.state.waiting():
-            unit = pod.unit
-            if not isinstance(unit, Unit) or not unit.live or len(unit.pods) != 1:
-                continue
-            hold = next((hold for hold in self.holds if hold.is_for(pod)), None)
-            if hold is not None:
-                self.holds.remove(hold)
-                out.append((unit, self.state.nodes.by_name[hold.node].index))
-        return out
+    def seat(self, start: Callable[[Unit, int | None], None]) -> None:
+        """Let successors that have come start, by `start`: a unit, and the index of its node if it is one pod.
 
-    def seats(self) -> list[tuple[int, Amounts]]:
-        """The rooms that are held for successors which have not come yet."""
-        return [(self.state.nodes.by_name[hold.node].index, hold.amounts) for hold in self.holds]
+        What a gang is missing starts as a whole, where it finds room beside the seats of others.
+        """
+        self._keep()
+        free = list(self.holds)
+        for pod in list(self.state.waiting()) if free else ():
+            unit = pod.unit
+            if not isinstance(unit, Unit) or not unit.live or unit.first is not pod:
+                continue
+            mine = [(member, hold) for member in unit.pods if (hold := _taken_from(free, member)) is not None]
+            if not mine:
+                continue
+            for _, hold in mine:
+                self._count(hold, -1)
+            if len(unit.pods) == 1:
+                start(unit, self.state.nodes.by_name[mine[0][1].node].index)
+            else:
+                mark = self.close(self.seats([hold for hold in self.holds if all(hold is not it for _, it in mine)]))
+                start(unit, None)
+                self.open(mark)
+            if pod.node is None:
+                self._sought += mine
+            else:
+                self._give_up([hold for _, hold in mine])
+
+    def _give_up(self, holds: list[Hold]) -> None:
+        self.holds = [hold for hold in self.holds if all(hold is not it for it in holds)]
+
+    def seats(self, holds: list[Hold] | None = None) -> list[tuple[int, Amounts]]:
+        """The rooms that are held, of all or of some."""
+        which = self.holds if holds is None else holds
+        return [(self.state.nodes.by_name[hold.node].index, hold.amounts) for hold in which]
 
     def close(self, rooms: list[tuple[int, Amounts]]) -> int:
         """Take rooms off their nodes for a while; returns the mark to open them by."""
@@ -100,8 +148,20 @@ class Holds:
             self.closed.append((index, room))
         return mark
 
+    def end(self) -> None:
+        """The cycle ends: give back every room, and give up the seats whose successors have started elsewhere."""
+        self.open()
+        self._give_up([hold for pod, hold in self._sought if pod.node is not None])
+        self._sought.clear()
+
     def open(self, mark: int = 0) -> None:
         """Give back every room that was closed since a mark."""
         for index, room in self.closed[mark:]:
             self.state.nodes.take(index, room, -1)
         del self.closed[mark:]
+
+
+def _taken_from(holds: list[Hold], pod: Pod) -> Hold | None:
+    """The first hold that is for a pod, taken out of the list."""
+    index = next((index for index, hold in enumerate(holds) if hold.is_for(pod)), None)
+    return None if index is None else holds.pop(index)

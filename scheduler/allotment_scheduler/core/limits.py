@@ -8,9 +8,9 @@ one by one (gangs.py).
 What is said here of a gang in several pools is necessary, never sufficient: placing it in a trial decides.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from allotment_scheduler.core.resources import Amounts, Column
+from allotment_scheduler.core.resources import Amounts
 from allotment_scheduler.core.tenants import Tenant
 from allotment_scheduler.core.units import Shape
 
@@ -18,7 +18,7 @@ from allotment_scheduler.core.units import Shape
 def limit_in_the_way(leaf: Tenant, shape: Shape, pools: tuple[str, ...]) -> tuple[Tenant | None, tuple[str, ...]]:
     """The tenant whose limit is in the way of one more such unit, and which of these pools are open to it."""
     for tenant in leaf.limited_path:
-        if tenant.limits and _exceeds(tenant.limits, tenant.used, shape.amounts):
+        if tenant.limits and _exceeds(tenant, shape.amounts):
             return tenant, pools
         if tenant.limits_in:
             left = tuple(
@@ -46,28 +46,29 @@ def limits_divide(leaf: Tenant, amounts: Amounts, pools: Iterable[str]) -> bool:
     )
 
 
-def _exceeds(caps: Mapping[Column, int], used: list[int], amounts: Amounts) -> bool:
-    return any(column in caps and used[column] + amount > caps[column] for column, amount in amounts)
+def _exceeds(tenant: Tenant, amounts: Amounts) -> bool:
+    caps = tenant.limits
+    return any(column in caps and tenant.taken(column) + amount > caps[column] for column, amount in amounts)
 
 
 def _exceeds_in(tenant: Tenant, pool: str, amounts: Amounts) -> bool:
     caps = tenant.limits_in.get(pool)
-    return caps is not None and _exceeds(caps, tenant.used_at(pool), amounts)
+    return caps is not None and any(
+        column in caps and tenant.taken_at(pool, column) + amount > caps[column] for column, amount in amounts
+    )
 
 
 def _have_room(tenant: Tenant, shape: Shape, pools: tuple[str, ...]) -> bool:
     """Whether pools together leave enough for all of a unit, and for as many of each kind of its pods as there are."""
-    tables = [(tenant.limits_in.get(pool, {}), tenant.used_at(pool)) for pool in pools]
+    rooms = [
+        {column: max(cap - tenant.taken_at(pool, column), 0) for column, cap in tenant.limits_in.get(pool, {}).items()}
+        for pool in pools
+    ]
     for column, amount in shape.amounts:
-        if all(column in caps for caps, _ in tables):
-            room = sum(max(caps[column] - used[column], 0) for caps, used in tables)
-            if room < amount:
-                return False
+        if all(column in room for room in rooms) and sum(room[column] for room in rooms) < amount:
+            return False
     for amounts, count in shape.pieces:
-        fit = [
-            min((max(caps[c] - used[c], 0) // amount for c, amount in amounts if c in caps), default=count)
-            for caps, used in tables
-        ]  # fmt: skip
+        fit = (min((room[c] // amount for c, amount in amounts if c in room), default=count) for room in rooms)
         if sum(fit) < count:
             return False
     return True

@@ -94,6 +94,10 @@ class Tenant:
     used_in: dict[str, list[int]] = field(default_factory=dict)
     fixed_in: dict[str, list[int]] = field(default_factory=dict)
     """`used` and `fixed` per pool, where there are several."""
+    held: dict[tuple[str, Column], int] = field(default_factory=dict)
+    held_fixed: dict[tuple[str, Column], int] = field(default_factory=dict)
+    """What seats of successors take up of limits, and of guarantees for what may not be preempted: by pool ("": in
+    all) and resource. It counts in no share."""
     limited_path: tuple["Tenant", ...] = ()
     """The tenants on the path that have a limit."""
     highest_priority: int = 2**31 - 1
@@ -113,6 +117,14 @@ class Tenant:
     def shown_name(self) -> str:
         """The name an admin knows."""
         return self.name.removesuffix(OWN)
+
+    def taken(self, column: Column) -> int:
+        """What counts against the limit of a resource."""
+        return self.used[column] + self.held.get(("", column), 0)
+
+    def taken_at(self, pool: str, column: Column) -> int:
+        """What counts against the limit of a resource in one pool."""
+        return self.used_at(pool)[column] + self.held.get((pool, column), 0)
 
     def used_at(self, pool: str) -> list[int]:
         """What is used in one pool; use is kept per pool only where there are several."""
