@@ -82,23 +82,24 @@ class ProgramProcess:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it; optionally wait until it is at work."""
-        given = {
-            "httpHost": "127.0.0.1",
-            "httpPort": 0,
-            "namespace": NAMESPACE,
-            "logFormat": "json",
-            **self.defaults,
-            **self.settings,
-        }
-        self.configure(json.dumps(given))
+        self.configure(json.dumps(self.written()))
         with self._hand:
             assert self.process is None, f"{self.account} runs already"
             self._spawn()
         if wait:
             eventually(self.at_work, because=self.tail, timeout=START_SECONDS)
 
+    def written(self) -> dict[str, Any]:
+        """The settings that it starts with."""
+        fixed = {"httpHost": "127.0.0.1", "httpPort": 0, "namespace": NAMESPACE, "logFormat": "json"}
+        return {**fixed, **self.defaults, **self.settings}
+
+    def _interpreter(self) -> list[str]:
+        """What its module's name follows on the command line."""
+        return [sys.executable, "-m"]
+
     def _spawn(self) -> None:
-        command = [sys.executable, "-m", self.module]
+        command = [*self._interpreter(), self.module]
         command += ["--kubeconfig", str(self.kubeconfig), "--config", str(self.config)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ALLOTMENT_")}
         with self.log.open("ab") as log:

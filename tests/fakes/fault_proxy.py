@@ -3,7 +3,7 @@
 It speaks plain HTTP to the program, on the loopback interface, and TLS to the API server, and passes the program's
 credentials on. Each request belongs to a class (bind, evict, status, lease, watch, other); each class has a rate of
 faults. A fault hits before the request is passed on, or after it was carried out; watches are also hit in midstream:
-cut within a line, ended, silenced, told 410, or given old events again.
+cut within a line, ended, silenced, told 410, given old events again, or left to lag behind from then on.
 
 Delays stay below the programs' own timeouts: a request that its sender has given up is dropped here, too.
 
@@ -30,12 +30,14 @@ RATES: Final = {"bind": 0.3, "evict": 0.5, "status": 0.3, "lease": 0.15, "watch"
 CLASSES: Final = ("bind", "evict", "status", "watch", "lease")
 _BEFORE: Final = ("drop", "delay", "409", "410", "429", "500", "503")
 _AFTER: Final = ("drop after", "500 after")
-_STREAM: Final = ("cut", "end", "silence", "gone", "repeat")
+_STREAM: Final = ("cut", "end", "silence", "gone", "repeat", "lag")
 _HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "te", "upgrade"})
 _REASONS: Final = {
     409: "Conflict", 410: "Expired", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable",
 }  # fmt: skip
 _LONGEST_DELAY: Final = 1.0
+Lines = asyncio.Queue[tuple[float, bytes]]
+"""Lines of a watch, and when each came."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class FaultProxy:
         """Pass a watch on, until its fate comes true."""
         response = web.StreamResponse(status=200, headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        lines: asyncio.Queue[bytes] = asyncio.Queue()
+        lines: Lines = asyncio.Queue()
         reader = asyncio.create_task(_read_lines(answer.content, lines))
         try:
             return await self._pass_on(request, response, lines, fault)
@@ -186,13 +188,14 @@ class FaultProxy:
             await asyncio.wait({reader})
 
     async def _pass_on(
-        self, request: web.Request, response: web.StreamResponse, lines: asyncio.Queue[bytes], fault: str
+        self, request: web.Request, response: web.StreamResponse, lines: Lines, fault: str
     ) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
+        lag = 0.0
         fate_at = loop.time() + self._rng.uniform(0.5, 8.0) if fault in _STREAM else float("inf")
         told: list[bytes] = []
         while True:
-            line = await _next(lines, min(fate_at - loop.time(), 1.0))
+            came, line = await _next(lines, min(fate_at - loop.time(), 1.0))
             if line == b"":
                 break
             if loop.time() >= fate_at and not self.calm:
@@ -203,9 +206,13 @@ class FaultProxy:
                         await response.write(old)
                 elif fault == "silence":
                     await asyncio.sleep(self._rng.uniform(1.0, 4.0))
+                elif fault == "lag":
+                    lag = self._rng.uniform(0.5, 3.0)
                 else:
                     return await self._cut(request, response, line, fault)
             if line is not None:
+                if not self.calm:
+                    await asyncio.sleep(max(0.0, came + lag - loop.time()))
                 told.append(line)
                 del told[:-50]
                 await response.write(line)
@@ -245,26 +252,27 @@ def classify(method: str, path: str) -> str:
     return {"binding": "bind", "eviction": "evict", "status": "status"}.get(last, "other")
 
 
-async def _read_lines(content: aiohttp.StreamReader, lines: asyncio.Queue[bytes]) -> None:
+async def _read_lines(content: aiohttp.StreamReader, lines: Lines) -> None:
     """Put every line into the queue, and an empty one at the end."""
+    loop = asyncio.get_running_loop()
     rest = b""
     try:
         async for chunk in content.iter_any():
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
-                lines.put_nowait(line + b"\n")
+                lines.put_nowait((loop.time(), line + b"\n"))
     except aiohttp.ClientError:
         pass
-    lines.put_nowait(b"")
+    lines.put_nowait((loop.time(), b""))
 
 
-async def _next(lines: asyncio.Queue[bytes], seconds: float) -> bytes | None:
-    """The next line; None if none came in time; empty at the end."""
+async def _next(lines: Lines, seconds: float) -> tuple[float, bytes | None]:
+    """When the next line came, and the line; None if none came in time; empty at the end."""
     try:
         async with asyncio.timeout(max(0.05, seconds)):
             return await lines.get()
     except TimeoutError:
-        return None
+        return 0.0, None
 
 
 def _failure(code: int) -> dict[str, Any]:
