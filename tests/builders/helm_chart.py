@@ -55,7 +55,7 @@ def render(values: dict[str, Any] | None = None, *, namespace: str = NAMESPACE) 
 @cache
 def _render(settings: tuple[str, ...], namespace: str) -> list[Rendered]:
     done = helm("template", RELEASE, str(CHART), "--namespace", namespace, *settings)
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return [document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document]
 
 
 def refusal(values: dict[str, Any]) -> str:

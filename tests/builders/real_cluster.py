@@ -38,7 +38,7 @@ class RealCluster:
 
     def get(self, *args: str) -> Any:
         """One object, or a list of them, as JSON."""
-        return yaml.safe_load(self.kubectl("get", *args, "-o", "json").stdout)
+        return json.loads(self.kubectl("get", *args, "-o", "json").stdout)
 
     def wait(self, *args: str, timeout: int = 180) -> None:
         """`kubectl wait` with a deadline; a failure shows the namespace's pods, events and logs."""
