@@ -79,7 +79,7 @@ class Engine:
         self._open_serving()
         self._serve(done, most_starts)
         # 5. Claim: the first unit in serving order that has a plan evicts and starts; then serving goes on. It ends
-        #    when nobody has a plan, or when that has cost a cycle's `claim_effort`: then `done.cut_short` asks for another
+        #    when nobody has a plan, or when the search has cost `claim_effort`: then `done.cut_short` asks for another
         #    cycle, which goes on where this one stopped. Callers that must not evict leave it out (`claims`).
         while claims and not _enough(done, most_starts) and (plan := self._next_plan(done)) is not None:
             self._carry_out(plan, done)
