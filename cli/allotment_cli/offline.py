@@ -58,7 +58,7 @@ def load(files: list[Path]) -> "tuple[Engine, float]":
 
 
 def show(data: Data, output: Output) -> None:
-    """Print data: JSON or YAML as it is, tables with one row per item."""
+    """Print data: JSON or YAML as it is, each list as a table."""
     if output is Output.json:
         json.dump(data, sys.stdout, indent=1)
         sys.stdout.write("\n")
@@ -66,29 +66,10 @@ def show(data: Data, output: Output) -> None:
         import yaml  # noqa: PLC0415 - only where it is asked for
 
         yaml.safe_dump(data, sys.stdout, sort_keys=False)
-    elif isinstance(data, list):
-        _table("", data)
     else:
-        for title, rows in data.items():
+        from allotment_cli.tables import show_rows, terminal  # noqa: PLC0415 - only for tables
+
+        screen = terminal()
+        for title, rows in data.items() if isinstance(data, dict) else (("rows", data),):
             if isinstance(rows, list):
-                _table(title, rows)
-
-
-def _table(title: str, rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only for tables
-    from rich.table import Table  # noqa: PLC0415 - as above
-
-    table = Table(title=f"{title}: {len(rows)}" if title else None, title_justify="left", box=None)
-    for name in rows[0] if rows else ():
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    Console().print(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {amount}" for name, amount in value.items())
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
+                show_rows(title, rows, screen)

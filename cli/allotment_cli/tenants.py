@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from allotment_cli.live import ApiUrl, Kubeconfig, Where, read_tenants
+from allotment_cli.live import SYSTEM, ApiUrl, Kubeconfig, OfNamespace, System, Where, read_tenants
 from allotment_cli.offline import Output, load, show
 
 
@@ -14,19 +14,30 @@ def tenants(
         list[Path] | None,
         typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'),
     ] = None,
+    *,
     output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    namespace: OfNamespace = "",
     kubeconfig: Kubeconfig = None,
     api: ApiUrl = "",
+    system: System = SYSTEM,
 ) -> None:
     """List every tenant: leaves in the order in which they would be served next, then inner tenants.
 
     The live cluster's scheduler is asked; who may not see every tenant sees the one of their namespace. Where its API
     cannot be reached, the tenants' statuses are listed, which it keeps; leaves then come by weighted share.
+
+    Exit codes: 0 listed; 2 wrong usage or file, no right, or no cluster; stderr says what to do.
     """
     if not files:
-        show(read_tenants(Where(kubeconfig, api)), output)
-        return
-    engine, _ = load(files)
-    from allotment_scheduler.core.report import tenants_report  # noqa: PLC0415 - keeps `allot --help` quick
+        rows = read_tenants(Where(kubeconfig, api, system, namespace))
+    else:
+        engine, _ = load(files)
+        from allotment_scheduler.core.report import tenants_report  # noqa: PLC0415 - keeps `allot --help` quick
 
-    show(tenants_report(engine), output)
+        rows = tenants_report(engine)
+    if output is not Output.table:
+        show(rows, output)
+        return
+    from allotment_cli.tables import show_tenants, terminal  # noqa: PLC0415 - only for tables
+
+    show_tenants(rows, terminal())
