@@ -220,7 +220,7 @@ async def test_a_refused_eviction_gives_the_plan_up_and_loses_nothing() -> None:
     world.settings = Settings(minimum_runtime_seconds=0, eviction_seconds=2)
     world.node("n", cpu="2")
     async with world.running() as scheduler:
-        await world.claimed(*[Fault.ERROR] * 40)
+        await world.claimed(*[Fault.ERROR] * 8)
         await asyncio.sleep(4)
         assert world.bound() == {"victim": "n"}
         await until(lambda: world.bound() == {"claimant": "n"}, seconds=300)

@@ -8,7 +8,8 @@ import pytest
 from allotment_kube.resources import PODS
 from allotment_scheduler.core.invariants import check
 from allotment_scheduler.shell import succession
-from allotment_scheduler.shell.watches import TENANTS
+from allotment_scheduler.shell.loop import Scheduler
+from allotment_scheduler.shell.watches import POD_GROUPS, TENANTS
 from builders.live_world import World, until
 from fakes.faults import Fault, FaultPlan, Verb
 
@@ -90,3 +91,41 @@ async def test_a_fault_in_taking_over_keeps_nobody_from_leading(where: str, monk
         world.pod("a", "p")
         await until(lambda: world.bound() == {"p": "n"})
     check(standby.scheduler.state)
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["its status was not written yet", "its status says so"])
+@pytest.mark.parametrize("how", ["another process", "a state built anew"])
+async def test_a_plan_for_announced_members_outlives_its_leader(how: str, *, told: bool) -> None:
+    """The victim is on its way out; the room is promised to a driver, and held for executors to come."""
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="4")
+    async with world.running() as scheduler:
+        world.pod("a", "victim", cpu="4")
+        await until(lambda: world.bound() == {"victim": "n"})
+        world.group("a", "g", 3, expected=[{"name": "executor", "count": 2, "requests": {"cpu": "1"}}])
+        world.pod("a", "driver", cpu="2", group="g", priority=9)
+        await world.being_evicted()
+        if how == "a state built anew":
+            scheduler._known.rebuild()
+            await finishes(world, scheduler)
+            return
+    if told:
+        holds = [{"member": "executor", "node": "n", "count": 2}, {"member": "pod", "node": "n", "count": 1}]
+        status = {"phase": "Starting", "reservation": {"until": "2030-01-01T00:00:00Z", "holds": holds}}
+        world.server.put(POD_GROUPS, {**(world.server.get(POD_GROUPS, "g", "a") or {}), "status": status})
+    world.scheduler = world.new_scheduler()
+    async with world.running() as successor:
+        await finishes(world, successor)
+
+
+async def finishes(world: World, scheduler: Scheduler) -> None:
+    """Whoever leads now finishes the plan, whoever else wants the room."""
+    world.pod("b", "thief", cpu="4")
+    await asyncio.sleep(3)
+    assert world.status("a", "driver").get("nominatedNodeName") == "n"
+    world.server.remove(PODS, "victim", "a")
+    await until(lambda: world.bound() == {"driver": "n"})
+    for number in range(2):
+        world.pod("a", f"executor-{number}", group="g")
+    await until(lambda: world.bound() == {"driver": "n", "executor-0": "n", "executor-1": "n"})
+    check(scheduler.state)

@@ -131,6 +131,8 @@ class PodSpec(msgspec.Struct, frozen=True, gc=False):
     checkpointed: float | None = None
     ours: bool = True
     """Whether it names our scheduler; others' pods count but are never started or evicted."""
+    spared: bool = False
+    """It runs and is no victim for now: its eviction was refused."""
     invalid: str = ""
     """What is wrong with its request, in words: until that is mended it waits, and nobody waits for it."""
 

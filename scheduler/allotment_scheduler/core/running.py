@@ -80,7 +80,8 @@ class RunningTable:
         self.sight[rows] = [pod.arrival[2] for pod in pods]
         self.deleting[rows] = [spec.deleting for spec in specs]
         self.evictable[rows] = [
-            pod.spec.preemptible and pod.spec.ours and not pod.spec.deleting and not pod.phantom for pod in pods
+            spec.preemptible and spec.ours and not spec.deleting and not spec.spared and not pod.phantom
+            for pod, spec in zip(pods, specs, strict=True)
         ]
 
     def remove(self, row: int) -> None:

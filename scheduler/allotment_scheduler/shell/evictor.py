@@ -96,7 +96,7 @@ class Evictor:
         held = await asyncio.gather(*(self._hold(start) for start in claimants))
         if not all(held):
             for departure in victims:
-                self._report(departure, Fate.REFUSED, "the claimant is gone")
+                self._report(departure, Fate.NEEDLESS, "no room can be held for the claimant")
             return
         until = asyncio.get_running_loop().time() + patience
         await asyncio.gather(*(self._evict(departure, until) for departure in victims))

@@ -12,16 +12,12 @@ given up.
 It must never talk to anybody: the loop carries out, the ledger remembers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
 
 from allotment_scheduler.core.pods import PodKey
-
-LONGEST_QUARANTINE: Final = 600.0
-_FORGIVEN_AFTER: Final = 3600.0
-"""Seconds after which refusals are forgotten."""
+from allotment_scheduler.shell.asides import Asides
 
 
 class Phase(Enum):
@@ -83,15 +79,6 @@ class Departure:
     """No start waits for it: what is left of a gang goes as a whole."""
 
 
-@dataclass(slots=True)
-class _Quarantine:
-    uid: str
-    refusals: int
-    until: float
-    message: str
-    last: float
-
-
 class Ledger:
     """Starts, departures and quarantines, by pod. Implements the picture's `Decided`."""
 
@@ -101,7 +88,11 @@ class Ledger:
         self.departures: dict[PodKey, Departure] = {}
         self.bound: int = 0
         """Starts that the watch has confirmed."""
-        self._quarantined: dict[PodKey, _Quarantine] = {}
+        self.on_bound: Callable[[Start], None] = lambda _: None
+        """Told of each of them, before the state is."""
+        self.spared = Asides()
+        """Running pods whose eviction was refused: nobody plans with it."""
+        self._quarantined = Asides()
 
     # --- what the picture asks and tells ------------------------------------------------------------------------
 
@@ -117,16 +108,21 @@ class Ledger:
 
     def quarantined(self, key: PodKey, uid: str) -> bool:
         """Whether this pod is set aside after refusals."""
-        found = self._quarantined.get(key)
-        return found is not None and found.uid == uid and found.until > 0
+        return self._quarantined.holds(key, uid)
+
+    def is_spared(self, key: PodKey, uid: str) -> bool:
+        """Whether this pod is no victim for now, because its eviction was refused."""
+        return self.spared.holds(key, uid)
 
     def seen_bound(self, key: PodKey, uid: str, node: str) -> None:
         """The watch shows this pod on a node: ours, or one that somebody else chose."""
         start = self.starts.get(key)
         if start is not None and start.uid == uid:
-            self.bound += start.node == node
+            if start.node == node:
+                self.bound += 1
+                self.on_bound(start)
             self.close(start)
-            self._quarantined.pop(key, None)
+            self._quarantined.forget(key)
 
     def seen_gone(self, key: PodKey) -> None:
         """The pod of this name has finished or is gone."""
@@ -138,9 +134,9 @@ class Ledger:
             undertaking = self.undertakings.get(departure.claimant)
             if undertaking is not None:
                 undertaking.departures.discard(key)
-                if not undertaking.departures and not undertaking.starts:
-                    del self.undertakings[departure.claimant]
-        self._quarantined.pop(key, None)
+                self._drop_empty(undertaking)
+        self._quarantined.forget(key)
+        self.spared.forget(key)
 
     # --- starts -------------------------------------------------------------------------------------------------
 
@@ -159,8 +155,7 @@ class Ledger:
         undertaking = self.undertakings.get(start.unit)
         if undertaking is not None:
             undertaking.starts.remove(start)
-            if not undertaking.starts and not undertaking.departures:
-                del self.undertakings[start.unit]
+            self._drop_empty(undertaking)
 
     def depart(self, departure: Departure) -> None:
         """An eviction is decided."""
@@ -174,6 +169,12 @@ class Ledger:
         undertaking = self.undertakings.get(departure.claimant)
         if undertaking is not None:
             undertaking.departures.discard(departure.key)
+            self._drop_empty(undertaking)
+
+    def _drop_empty(self, undertaking: Undertaking) -> None:
+        """Nothing is left of an undertaking: the next one of its unit has a deadline of its own."""
+        if not undertaking.starts and not undertaking.departures:
+            del self.undertakings[undertaking.unit]
 
     def is_wanted(self, departure: Departure) -> bool:
         """Whether anybody still waits for the room that an eviction would free."""
@@ -196,39 +197,25 @@ class Ledger:
         """Undertakings that wait for room."""
         return [each for each in self.undertakings.values() if each.waits]
 
-    # --- quarantine ---------------------------------------------------------------------------------------------
+    # --- what is left alone for a while -------------------------------------------------------------------------
 
     def refuse(self, key: PodKey, uid: str, message: str, *, now: float, first: float) -> float:
         """Set a pod aside for the next time; returns for how many seconds."""
-        known = self._quarantined.get(key)
-        refusals = 0
-        if known is not None and known.uid == uid and now - known.last < _FORGIVEN_AFTER:
-            refusals = known.refusals
-        seconds: float = min(first * 2 ** min(refusals, 60), LONGEST_QUARANTINE)  # a float overflows at 1024
-        self._quarantined[key] = _Quarantine(uid, refusals + 1, now + seconds, message, now)
-        return seconds
+        return self._quarantined.refused(key, uid, message, now=now, first=first)
 
     def releasable(self, now: float) -> list[PodKey]:
-        """Pods whose quarantine is over; they are not in quarantine any more.
-
-        A quarantine that would last longer than any is from before the clock was set back: it is over, too.
-        """
-        latest = now + LONGEST_QUARANTINE
-        over = [key for key, found in self._quarantined.items() if found.until > 0 and not now < found.until <= latest]
-        for key in over:
-            self._quarantined[key].until = 0.0
-        return over
+        """Pods whose quarantine is over; they are not in quarantine any more."""
+        return self._quarantined.over(now)
 
     def next_release(self) -> float | None:
         """When the next quarantine ends."""
-        return min((found.until for found in self._quarantined.values() if found.until > 0), default=None)
+        return self._quarantined.next_over()
 
     def refusal(self, key: PodKey) -> tuple[str, int, float] | None:
         """Why a pod is in quarantine: the server's message, how often it refused, and until when."""
-        found = self._quarantined.get(key)
-        return (found.message, found.refusals, found.until) if found is not None and found.until > 0 else None
+        return self._quarantined.why(key)
 
     @property
     def in_quarantine(self) -> int:
         """How many pods are set aside."""
-        return sum(found.until > 0 for found in self._quarantined.values())
+        return len(self._quarantined)

@@ -5,6 +5,9 @@ pod that we wanted to evict and did not stays where it runs. A plan is given up 
 and the victims that were not asked yet stay. The mark on a claimant (`status.nominatedNodeName`) is then taken off,
 because a successor would hold room by it.
 
+Where the API server has refused, the same plan would be made and refused again at once: so the victim is spared, and
+the claimant set aside, for doubling times.
+
 What it must never do: forget a start while nobody knows whether its Binding took effect. Room and limits would be given
 away twice.
 """
@@ -16,7 +19,7 @@ from msgspec.structs import replace
 
 from allotment_kube.program import logs
 from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import PodKey
+from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.shell import succession
 from allotment_scheduler.shell.binder import Outcome
 from allotment_scheduler.shell.errands import Errands
@@ -134,9 +137,10 @@ class Outcomes:
             self._absent(departure)
         elif fate is Fate.REFUSED:
             self.keep(departure)
+            self._spare(departure, message)
             undertaking = self._known.ledger.undertakings.get(departure.claimant)
             if undertaking is not None:
-                self.give_up(undertaking, message)
+                self._fall_back(undertaking, f"the eviction of {namespace}/{name} is refused: {message}")
 
     def keep(self, departure: Departure) -> None:
         """A pod that we wanted to evict stays."""
@@ -145,9 +149,21 @@ class Outcomes:
             return
         known.ledger.stay(departure)
         pod = known.state.pods.get(departure.key)
-        if pod is not None and pod.spec.uid == departure.uid and pod.leaving:
+        if pod is not None and self._only_we_end(pod, departure):
             known.state.apply(ev.PodSeen(replace(pod.spec, deleting=False)))
         known.wake()
+
+    def _only_we_end(self, pod: Pod, departure: Departure) -> bool:
+        """Whether a pod is shown to the core as being deleted for no other reason than our eviction."""
+        ends = pod.spec.deleting and departure.key not in self._known.picture.ending
+        return ends and pod.spec.uid == departure.uid
+
+    def _spare(self, departure: Departure, message: str) -> None:
+        """A pod cannot be evicted: it is left out of plans for a while."""
+        known, first = self._known, self._known.settings().quarantine_seconds
+        if departure.key in known.picture.seats:
+            known.ledger.spared.refused(departure.key, departure.uid, message, now=known.clock(), first=first)
+            known.picture.spare(departure.key, spared=True)
 
     def _absent(self, departure: Departure) -> None:
         """A pod that we wanted to evict never came to its node: it waits, and its room is free."""
@@ -156,7 +172,7 @@ class Outcomes:
             return
         known.ledger.stay(departure)
         pod = known.state.pods.get(departure.key)
-        if pod is not None and pod.spec.uid == departure.uid and pod.leaving:
+        if pod is not None and self._only_we_end(pod, departure):
             known.state.apply(ev.PodSeen(replace(pod.spec, node=None, deleting=False)))
             known.picture.reconsider(departure.key)
         known.wake()
@@ -180,7 +196,19 @@ class Outcomes:
         """Room cannot be held for a claimant."""
         undertaking = self._known.ledger.undertakings.get(start.unit)
         if undertaking is not None:
-            self.give_up(undertaking, message)
+            self._fall_back(undertaking, message)
+
+    def _fall_back(self, undertaking: Undertaking, message: str) -> None:
+        """A plan is refused: its claimant waits for a moment, which doubles, before it makes another."""
+        known, first = self._known, min(self._known.settings().quarantine_seconds, 1.0)
+        starts = [start for start in undertaking.starts if start.phase is Phase.WAITING]
+        self.give_up(undertaking, message)
+        for start in starts:
+            pod = known.state.pods.get(start.key)
+            if pod is not None and pod.spec.uid == start.uid:
+                said = f"no room could be made for it: {message}"
+                known.ledger.refuse(start.key, start.uid, said, now=known.clock(), first=first)
+                known.picture.reconsider(start.key)
 
     # --- marks --------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,9 @@ class Decided(Protocol):
     def quarantined(self, key: PodKey, uid: str) -> bool:
         """Whether this pod is set aside after refusals."""
 
+    def is_spared(self, key: PodKey, uid: str) -> bool:
+        """Whether this pod's eviction was refused a short while ago."""
+
     def seen_bound(self, key: PodKey, uid: str, node: str) -> None:
         """The watch shows this pod on a node."""
 
@@ -85,10 +88,13 @@ class Picture:
         self.hardware = Hardware(teller, self._read_again)
         self.problems = teller.problems
         self.generations = teller.generations
+        self.conditions = teller.conditions
         self.invalid_pods: dict[PodKey, str] = {}
         """Pods of ours that cannot be understood, with the reason."""
         self.seats: dict[PodKey, str] = {}
         """Every bound pod's node, as the watch shows it."""
+        self.ending: set[PodKey] = set()
+        """Pods that the watch shows as being deleted, whoever deleted them."""
         self._decided = decided
         self._own_gates: set[PodKey] = set()
         """Pods with scheduling gates."""
@@ -132,16 +138,21 @@ class Picture:
         try:
             spec = self._bound(key, pod) or self._translated(pod)
         except QuantityError as error:
-            self.pod_gone(key)
-            self.invalid_pods[key] = str(error)
-            return
+            if pod.spec.node_name:
+                self.pod_gone(key)
+                self.invalid_pods[key] = str(error)
+                return
+            spec = unreadable_spec(pod, str(error))
         self.invalid_pods.pop(key, None)
+        (self.ending.add if spec.deleting else self.ending.discard)(key)
         if spec.node is not None:
             self.seats[key] = spec.node
             self._said.pop(key, None)
             self._decided.seen_bound(key, uid, spec.node)
             if not spec.deleting and self._decided.is_leaving(key, uid):
                 spec = replace(spec, deleting=True)
+            if self._decided.is_spared(key, uid):
+                spec = replace(spec, spared=True)
         elif spec.ours:
             self._read[key] = pod.metadata.generation
             self._listen(key, pod)
@@ -153,6 +164,7 @@ class Picture:
         event = ev.PodGone(key) if finished is None else pod_gone(finished)
         self.invalid_pods.pop(key, None)
         self.seats.pop(key, None)
+        self.ending.discard(key)
         self._own_gates.discard(key)
         self.hardware.claimants.pop(key, None)
         self._said.pop(key, None)
@@ -198,6 +210,12 @@ class Picture:
         pod = self.state.pods.get(key)
         if pod is not None and pod.node is None and pod.spec.ours:
             self._teller.apply(ev.PodSeen(replace(pod.spec, gated=self._gated(key, pod.spec))))
+
+    def spare(self, key: PodKey, *, spared: bool) -> None:
+        """Show a running pod to the core as one that nobody plans with, or as a possible victim again."""
+        pod = self.state.pods.get(key)
+        if pod is not None and pod.spec.node is not None and pod.spec.spared != spared:
+            self._teller.apply(ev.PodSeen(replace(pod.spec, spared=spared)))
 
     def gate(self, key: PodKey) -> Gate | None:
         """Why a pod is kept out of the queues; None where it is not, or by its own gates only."""

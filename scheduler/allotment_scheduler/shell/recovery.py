@@ -118,10 +118,15 @@ def _told(old: ClusterState, decided: Decided, seats: Mapping[PodKey, str]) -> I
         yield from (ev.StorageSeen(item) for item in items.values())
     yield from (ev.BudgetSeen(budget) for budget in old.budgets.values())
     yield from (ev.GroupSeen(gang.spec) for gang in old.gangs.values() if gang.spec is not None)
-    yield from (ev.PodSeen(_as_decided(pod.spec, decided, seats.get(pod.key))) for pod in old.pods.values())
+    for pod in old.pods.values():
+        yield from _as_decided(pod.spec, decided, seats.get(pod.key))
 
 
-def _as_decided(spec: PodSpec, decided: Decided, seat: str | None) -> PodSpec:
-    """A pod as the core is to see it: where it runs, where it is being started, or leaving."""
+def _as_decided(spec: PodSpec, decided: Decided, seat: str | None) -> Iterator[ev.Event]:
+    """A pod as the core is to see it: where it runs, where it is being started, or leaving by our decision."""
     node = seat or decided.node_of(spec.key, spec.uid)
-    return replace(spec, node=node, deleting=spec.deleting or decided.is_leaving(spec.key, spec.uid))
+    if node is not None and decided.is_leaving(spec.key, spec.uid):
+        yield ev.PodSeen(replace(spec, node=None, deleting=False))
+        yield ev.PodLeaving(spec.key, node)
+    else:
+        yield ev.PodSeen(replace(spec, node=node))

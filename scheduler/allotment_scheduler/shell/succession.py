@@ -1,9 +1,9 @@
 """Succession: how a new leader goes on from what its predecessor left in the API server.
 
 A pod with `status.nominatedNodeName` was promised a node: its victims have been asked to go, and may be gone already.
-The promise is kept where it can be: the whole unit is promised, every filter passes, and the nodes have the room once
-all that is leaving them has left. A promise that cannot be kept is withdrawn from the pod, and the unit waits like any
-other.
+The promise is kept where it can be: every pod of the unit is promised a node, every filter passes, and the nodes have
+the room once all that is leaving them has left. A promise that cannot be kept is withdrawn from the pod, and the unit
+waits like any other.
 
 Eviction budgets and back-offs come from the tenants' statuses, rooms held for announced members from the PodGroups'.
 """
@@ -24,10 +24,11 @@ from allotment_scheduler.core.brakes import Backoff, Brakes, Window
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
 from allotment_scheduler.core.limits import open_pools
+from allotment_scheduler.core.nodes import BoolVector
 from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.trial import Trial
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.units import Unit, total
 
 _EXPECTED: Final = "-expected-"
 """Between an announced member's name and a number, in the names of rooms."""
@@ -43,8 +44,11 @@ class PatchingClient(Protocol):
         """Change part of an object."""
 
 
-def seats(engine: Engine, heirs: Iterable[Pod]) -> dict[PodKey, list[Pod]]:
-    """Units whose every waiting pod can keep the node that it was promised, by their first pod, best priority first."""
+def seats(engine: Engine, heirs: Iterable[Pod]) -> dict[PodKey, list[tuple[Pod, str]]]:
+    """Units whose every waiting pod can keep the node that it was promised, by their first pod, best priority first.
+
+    With each pod comes its node. Rooms for announced members are among them, wherever there is one: they bear no mark.
+    """
     units: dict[int, Unit] = {}
     for pod in heirs:
         if isinstance(pod.unit, Unit) and pod.unit.live:
@@ -56,26 +60,24 @@ def seats(engine: Engine, heirs: Iterable[Pod]) -> dict[PodKey, list[Pod]]:
         for unit in sorted(units.values(), key=lambda unit: unit.order):
             mark = trial.mark()
             if _fits(engine, unit, trial):
-                kept[unit.first.key] = [pod for pod in unit.pods if not pod.phantom]
+                kept[unit.first.key] = [(pod, node) for pod, node, started in trial.log[mark:] if started]
             else:
                 trial.rollback(mark)
     return kept
 
 
 def _fits(engine: Engine, unit: Unit, trial: Trial) -> bool:
-    """Put every pod of a unit on its promised node; false as soon as one does not fit there."""
+    """Put every pod of a unit on its promised node, rooms for announced members anywhere; false if one does not fit."""
     if unit.shape.fixed and beyond_guarantee(unit.leaf, unit.shape) is not None:
         return False
     blocked, pools = limits_met(unit.leaf, unit.shape)
     if blocked is not None:
         return False
     state = engine.state
-    for pod in unit.pods:
-        node = state.nodes.by_name.get(pod.spec.nominated or "")
-        if node is None or not node.usable or node.index < 0:
+    for pod in sorted(unit.pods, key=lambda pod: pod.phantom):  # promised nodes first
+        only = None if pod.phantom else _promised(state, pod)
+        if only is None and not pod.phantom:
             return False
-        only = np.zeros(len(state.nodes.ordered), dtype=np.bool_)
-        only[node.index] = True
         klass_id, seen, _ = state.lineup.row_key(pod)
         there = open_pools(unit.leaf, pod.klass.amounts, pools)
         index = engine.placer.best(engine.placer.row((klass_id, seen, there)), only)
@@ -83,6 +85,16 @@ def _fits(engine: Engine, unit: Unit, trial: Trial) -> bool:
             return False
         trial.start(pod, index)
     return True
+
+
+def _promised(state: ClusterState, pod: Pod) -> BoolVector | None:
+    """The node that a pod was promised, as a vector; None where it is no node to start on."""
+    node = state.nodes.by_name.get(pod.spec.nominated or "")
+    if node is None or not node.usable or node.index < 0:
+        return None
+    only = np.zeros(len(state.nodes.ordered), dtype=np.bool_)
+    only[node.index] = True
+    return only
 
 
 def remember_evictions(brakes: Brakes, said: Mapping[str, Evictions | None]) -> None:
@@ -107,7 +119,7 @@ def remember_rooms(state: ClusterState, groups: Mapping[PodKey, PodGroup], *, no
 
 
 def hold_rooms(state: ClusterState, key: PodKey, rooms: Iterable[tuple[str, str]], *, since: float) -> None:
-    """Hold room for announced members of a gang, by their name and node, where it is free."""
+    """Hold room for announced members of a gang, by their name and node, where it is free or about to be left."""
     gang, leaf = state.gangs.get(key), state.forest.leaf_of_namespace.get(key[0])
     if gang is None or gang.spec is None or leaf is None:
         return
@@ -118,7 +130,9 @@ def hold_rooms(state: ClusterState, key: PodKey, rooms: Iterable[tuple[str, str]
             continue
         spec = replace(templates[member], name=f"{member}{_EXPECTED}{number}", group=key[1])
         klass = state.interning.klass(spec.scheduling, spec.namespace)
-        if any(state.nodes.free[column, node.index] < amount for column, amount in klass.amounts):
+        left = dict(total(each for each in node.pods.values() if each.spec.deleting))
+        free = state.nodes.free
+        if any(free[column, node.index] + left.get(column, 0) < amount for column, amount in klass.amounts):
             continue
         labels = state.interning.labelset(spec.namespace, spec.labels)
         room = Pod(spec, klass, labels, leaf, (0, spec.created, number), gang=gang, phantom=True)

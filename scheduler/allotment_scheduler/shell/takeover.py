@@ -48,11 +48,15 @@ def _remember(known: Knowledge) -> None:
 
 def _keep_promises(known: Knowledge) -> None:
     seated = succession.seats(known.engine, _heirs(known))
-    for unit, pods in seated.items():
-        for pod in pods:
-            node = pod.spec.nominated or ""
-            _assume(known, pod, node, unit=unit).nominated = True
-            logs.event(_logger, "room is held as before", namespace=pod.key[0], name=pod.key[1], node=node)
+    for unit, places in seated.items():
+        for pod, node in places:
+            if not pod.phantom:
+                _assume(known, pod, node, unit=unit).nominated = True
+                logs.event(_logger, "room is held as before", namespace=pod.key[0], name=pod.key[1], node=node)
+        rooms = [(succession.member_of(pod), node) for pod, node in places if pod.phantom]
+        gang = places[0][0].gang
+        if rooms and gang is not None:
+            succession.hold_rooms(known.state, gang.key, rooms, since=known.clock())
         known.ledger.undertakings[unit].deadline = known.clock() + 2 * known.settings().eviction_seconds
 
 

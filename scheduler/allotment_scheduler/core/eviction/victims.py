@@ -72,7 +72,8 @@ def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
 
 
 def _evictable(pod: Pod) -> bool:
-    return pod.spec.preemptible and pod.spec.ours and not pod.spec.deleting and not pod.phantom
+    spec = pod.spec
+    return spec.preemptible and spec.ours and not spec.deleting and not spec.spared and not pod.phantom
 
 
 def work_of(pod: Pod, state: ClusterState) -> float:
