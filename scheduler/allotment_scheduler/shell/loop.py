@@ -166,16 +166,17 @@ class Scheduler:
             self.progress.leading = False
 
     async def _turns(self, reign: _Reign) -> None:
-        woken = self._known.woken
+        woken, clock = self._known.woken, asyncio.get_running_loop().time
         woken.set()
+        rested = clock()
         while True:
             try:
                 async with asyncio.timeout(self._housekeeping.until_next()):
                     await woken.wait()
             except TimeoutError:
                 pass
-            # What comes together is decided together; and a slow cycle leaves as much time to others as it took.
-            await asyncio.sleep(max(self._settings().coalesce_seconds, min(self.progress.last_cycle_seconds, 1.0)))
+            # Who comes after a pause is decided about at once, and what comes soon after that is decided together.
+            await asyncio.sleep(max(0.0, rested - clock()))
             woken.clear()
             try:
                 self._housekeeping.look(reign.client, reign.errands)
@@ -185,6 +186,8 @@ class Scheduler:
                 await asyncio.sleep(self._faults.pause)
                 continue
             self._faults.over()
+            # A slow cycle leaves as much time to others as it took.
+            rested = clock() + max(self._settings().coalesce_seconds, min(self.progress.last_cycle_seconds, 1.0))
             # Deciding is faster than binding: what is not decided yet can still be decided better.
             await reign.binder.drained(below=_BACKLOG * self._settings().starts_per_cycle)
             await asyncio.sleep(0)

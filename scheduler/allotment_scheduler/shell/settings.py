@@ -47,7 +47,7 @@ class Settings(ProgramSettings):
     """Pods decided before watches and lease renewals get their turn."""
 
     coalesce_seconds: Annotated[float, Field(ge=0, le=10)] = 0.01
-    """How long events are gathered before a cycle begins."""
+    """Least time between two cycles: what happens meanwhile is decided together."""
 
     confirm_seconds: Annotated[float, Field(ge=1, le=600)] = 30
     """How long a binding may take to come back by the watch before the pod is read."""
