@@ -27,7 +27,7 @@ import yaml
 from allotment_local import audit, build, kubeconfig, nodes, process
 from allotment_local.api import Connection
 from allotment_local.binaries import choose
-from allotment_local.components import command
+from allotment_local.components import command, variables
 from allotment_local.credentials import KWOK_ROLE, write_credentials
 from allotment_local.diagnosis import died, not_executable, tail
 from allotment_local.errors import (
@@ -297,10 +297,8 @@ class LocalCluster:
         self._check_alive(spec)
 
     def _spawn(self, spec: Specification, name: str, line: Sequence[str], *, stdin: int | None = None) -> None:
-        # The components get no proxy settings: they talk to each other on this machine only.
-        environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         try:
-            record = process.spawn(line, log=spec.log(name), environment=environment, stdin=stdin)
+            record = process.spawn(line, log=spec.log(name), environment=variables(os.environ), stdin=stdin)
         except OSError as error:
             raise not_executable(name, line[0], error) from error
         record.save(spec.record(name))

@@ -59,23 +59,27 @@ from allotment_kube.resources import NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, 
 from allotment_kube.transport import Request
 from allotment_local.cluster import LocalCluster
 from allotment_local.progress import reporter
+from builders.live_contenders import (
+    CONTENDERS,
+    SCHEDULER_NAMES,
+    ContenderError,
+    Contenders,
+    environment,
+    processes,
+    usage,
+)
 from builders.live_workloads import WORKLOADS, Workload, node, running_pod
 
 TENANTS: Final = Resource.custom("allotment.dev/v1alpha1", "Tenant", "tenants", namespaced=False)
 POD_GROUPS: Final = Resource.custom("allotment.dev/v1alpha1", "PodGroup", "podgroups")
 LEASES: Final = Resource.custom("coordination.k8s.io/v1", "Lease", "leases")
 ROOT: Final = Path(__file__).resolve().parents[2]
-CONTENDERS: Final = ("allotment", "kube-scheduler", "ceiling")
-SCHEDULER_NAMES: Final = {"allotment": "allotment", "kube-scheduler": "default-scheduler", "ceiling": "nobody"}
 WEIGHTS: Final = (1.0, 2.0, 0.5)
-CONNECTIONS: Final = 64
 WRITES: Final = re.compile(r'verb="(POST|PUT|PATCH|APPLY|DELETE)"')
-HERTZ: Final = os.sysconf("SC_CLK_TCK")
+HERALD: Final = "herald"
+STANDING: Final = "bench-standing"
+"""Namespace and tenant of pods that run all the time."""
 LONGEST_RUN: Final = 900.0
-
-
-class ContenderError(Exception):
-    """A contender ended before its work was done."""
 
 
 class _Spec(msgspec.Struct, frozen=True, gc=False):
@@ -109,9 +113,13 @@ class Run:
 
 @dataclass
 class Seen:
-    """What the benchmark's own watch saw: when each pod was bound, and the processes' CPU at the first of them."""
+    """What the benchmark's own watch saw: when each pod was bound, and the processes' CPU at the first of them.
+
+    A stream begins when a herald has been bound: by then the contender is at work.
+    """
 
     wanted: int
+    herald: asyncio.Event = field(default_factory=asyncio.Event)
     created: dict[str, float] = field(default_factory=dict)
     bound: dict[str, float] = field(default_factory=dict)
     cpu: tuple[float, float] = (0.0, 0.0)
@@ -124,16 +132,17 @@ class Bench:
 
     client: Client
     cluster: LocalCluster
-    folder: Path
+    contenders: Contenders
     runs: list[Run] = field(default_factory=list)
     servers: list[int] = field(default_factory=list)
     """Processes of API server and etcd."""
+    standing: int = 0
+    """Pods that run all the time."""
 
     async def prepare(self, nodes: int, tenants: int) -> None:
         """Make namespaces, tenants and nodes."""
         self.servers = [pid for name in ("kube-apiserver", "etcd") for pid in processes(name, self.cluster)]
-        for number in range(tenants):
-            name = f"bench-{number}"
+        for number, name in enumerate([STANDING, *(f"bench-{number}" for number in range(tenants))]):
             labels = {"allotment.dev/tenant": name}
             await self.client.create(NAMESPACES.untyped, {"metadata": {"name": name, "labels": labels}})
             spec = {"weight": WEIGHTS[number % 3], "namespaces": [name]}
@@ -141,6 +150,7 @@ class Bench:
         await gather(self.client.create(NODES.untyped, node(number)) for number in range(nodes))
         await self.clear(1)
         await self._settled(nodes, tenants)
+        await self.contenders.admit(self.client)
 
     async def _settled(self, nodes: int, tenants: int) -> None:
         """Wait until the controllers have untainted the nodes and made ServiceAccounts."""
@@ -160,13 +170,13 @@ class Bench:
         if not workload.rate:
             await gather(self._create(seen, workload.pod(number, scheduler)) for number in range(pods))
         writes = await self._writes()
-        process = self._start(contender)
+        process = self.contenders.start(contender)
         began = time.monotonic()
         before = self._server_cpu()
         watching = asyncio.create_task(self._watch(seen, process.pid))
         feeding = asyncio.create_task(self._feed(seen, workload, pods, scheduler))
         try:
-            await _until(seen.done, process, self._log(contender))
+            await self._until(seen.done, contender, process)
             cpu, memory = usage(process.pid)
             server = self._server_cpu() - (seen.cpu[1] or before)
         finally:
@@ -175,7 +185,7 @@ class Bench:
             await asyncio.gather(watching, feeding, return_exceptions=True)
             process.kill()
             process.wait()
-        writes = await self._writes() - writes - (pods if workload.rate else 0)
+        writes = await self._writes() - writes - (pods + 1 if workload.rate else 0)
         await self.clear(workload.tenants)
         times = sorted(seen.bound.values())
         waits = sorted(at - max(began, seen.created[key]) for key, at in seen.bound.items())
@@ -196,19 +206,29 @@ class Bench:
         self.runs.append(found)
         return found
 
+    async def populate(self, nodes: int, pods: int) -> None:
+        """Make pods that run all the time, or take them away again."""
+        if pods == self.standing:
+            return
+        self.standing = pods
+        await self._delete_all(PODS, STANDING)
+        made = (running_pod(number, nodes, namespace=STANDING) for number in range(pods))
+        await gather(self.client.create(PODS.untyped, each) for each in made)
+
     async def restart(self, nodes: int, pods: int) -> dict[str, float]:
         """Start ours beside many running pods; seconds to the first binding, and bytes per running pod."""
+        await self.populate(nodes, 0)
         empty = await self._memory_at_rest()
-        await gather(self.client.create(PODS.untyped, running_pod(number, nodes)) for number in range(pods))
+        await self.populate(nodes, pods)
         full = await self._memory_at_rest()
         await self.clear(0)
         seen = Seen(1)
         await self._create(seen, WORKLOADS["simple"].pod(0, "allotment"))
-        process = self._start("allotment")
+        process = self.contenders.start("allotment")
         began = time.monotonic()
         watching = asyncio.create_task(self._watch(seen, process.pid))
         try:
-            await _until(seen.done, process, self._log("allotment"))
+            await self._until(seen.done, "allotment", process)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -229,11 +249,11 @@ class Bench:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        process = self._start("allotment", port=port)
+        process = self.contenders.start("allotment", port=port)
         try:
             async with asyncio.timeout(LONGEST_RUN):
                 while not await asyncio.to_thread(_ready, port):
-                    _alive(process, self._log("allotment"))
+                    self.contenders.alive("allotment", process)
                     await asyncio.sleep(0.5)
             await asyncio.sleep(3.0)  # a few cycles and status writes
             return usage(process.pid)[1]
@@ -249,7 +269,11 @@ class Bench:
         """Create pods at the workload's rate, whatever becomes of them."""
         if not workload.rate:
             return
-        await asyncio.sleep(5.0)  # the contender is at work by then
+        herald = workload.pod(0, scheduler)
+        herald["metadata"]["name"] = HERALD
+        await self.client.create(PODS.untyped, herald)
+        await seen.herald.wait()
+        await asyncio.sleep(2.0)  # a few cycles and status writes
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for number in range(pods):
@@ -261,6 +285,8 @@ class Bench:
             if isinstance(event, Synced | Deleted) or not event.new.spec.nodeName:
                 return
             name = event.key[1]
+            if name == HERALD:
+                seen.herald.set()
             if name in seen.bound or name not in seen.created:
                 return
             if not seen.bound:
@@ -269,40 +295,18 @@ class Bench:
             if len(seen.bound) >= seen.wanted:
                 seen.done.set()
 
-        await Reflector(self.client, BOUND_PODS, handle, keep_objects=False).run()
+        # Pods that have been running all the time are none of ours.
+        await Reflector(self.client, BOUND_PODS, handle, label_selector="app=bench", keep_objects=False).run()
 
-    def _start(self, contender: str, *, port: int = 0) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self._command(contender, port),
-            stdout=self._log(contender).open("wb"),
-            stderr=subprocess.STDOUT,
-            env=environment(),
-        )
-
-    def _log(self, contender: str) -> Path:
-        return self.folder / f"{contender}.log"
-
-    def _command(self, contender: str, port: int) -> list[str]:
-        kubeconfig = self.cluster.kubeconfig
-        if contender == "allotment":
-            config = self.folder / "scheduler.yaml"
-            settings = {"httpHost": "127.0.0.1", "httpPort": port, "namespace": "kube-system", "apiPort": -1}
-            # kube-scheduler is run without a Lease; ours must not lose its own to a server that is driven to its end.
-            config.write_text(json.dumps({**settings, "leaseSeconds": 60}))
-            command = [sys.executable, "-m", "allotment_scheduler.shell.main", "--kubeconfig", str(kubeconfig)]
-            return [*command, "--config", str(config)]
-        if contender == "kube-scheduler":
-            flags = ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"]
-            return [
-                *self.cluster.specification.binaries["kube-scheduler"],
-                *(f"--{flag}={kubeconfig}" for flag in flags),
-                "--leader-elect=false",
-                "--kube-api-qps=5000",
-                "--kube-api-burst=5000",
-                "--bind-address=127.0.0.1",
-                "--secure-port=0",
-            ]
-        return [sys.executable, str(Path(__file__).resolve()), "--bare-loop", str(kubeconfig)]
+    async def _until(self, done: asyncio.Event, contender: str, process: subprocess.Popen[bytes]) -> None:
+        """Wait, but not for a contender that has ended."""
+        async with asyncio.timeout(LONGEST_RUN):
+            while not done.is_set():
+                self.contenders.alive(contender, process)
+                try:
+                    await asyncio.wait_for(done.wait(), 1.0)
+                except TimeoutError:
+                    continue
 
     def _server_cpu(self) -> float:
         """CPU seconds of API server and etcd."""
@@ -342,22 +346,6 @@ async def gather(requests: Iterable[Awaitable[Any]]) -> None:
     await asyncio.gather(*(work() for _ in range(32)))
 
 
-async def _until(done: asyncio.Event, process: subprocess.Popen[bytes], log: Path) -> None:
-    async with asyncio.timeout(LONGEST_RUN):
-        while not done.is_set():
-            _alive(process, log)
-            try:
-                async with asyncio.timeout(1.0):
-                    await done.wait()
-            except TimeoutError:
-                continue
-
-
-def _alive(process: subprocess.Popen[bytes], log: Path) -> None:
-    if process.poll() is not None:
-        raise ContenderError(f"the contender ended with {process.returncode}:\n{log.read_text()[-2000:]}")
-
-
 def _ready(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
@@ -368,45 +356,6 @@ def _ready(port: int) -> bool:
 
 def _head(resource: Resource[Any]) -> dict[str, str]:
     return {"apiVersion": resource.api_version, "kind": resource.kind}
-
-
-def environment() -> dict[str, str]:
-    """Ours without its settings, and with byte code, as the image has it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ALLOTMENT_")}
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return {**kept, "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "pycache")}
-
-
-def processes(name: str, cluster: LocalCluster) -> list[int]:
-    """Processes of a part of the control plane."""
-    done = subprocess.run(["pgrep", "-f", f"{name} .*{cluster.folder}"], capture_output=True, text=True, check=False)
-    return [int(found) for found in done.stdout.split()]
-
-
-def usage(pid: int) -> tuple[float, float]:
-    """CPU seconds and resident bytes of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return (int(fields[11]) + int(fields[12])) / HERTZ, float(resident)
-
-
-async def bare_loop(kubeconfig: Path) -> None:
-    """List, watch with decode, bind round robin: what an API server gives to Python that decides nothing."""
-    async with Client.connect(kubeconfig, connections=CONNECTIONS + 4) as client:
-        names = [each.metadata.name for each in await client.list(NODES)]
-        reflector = Reflector(client, PODS, lambda _: None)
-        task = asyncio.create_task(reflector.run())
-        await reflector.synced()
-        queue = [each for each in reflector.objects().values() if each.spec.scheduler_name == "nobody"]
-        waiting = iter(list(enumerate(queue)))
-
-        async def work() -> None:
-            for number, each in waiting:
-                target = names[number % len(names)]
-                await client.bind(each.metadata.namespace, each.metadata.name, uid=each.metadata.uid, node=target)
-
-        await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
-        await task
 
 
 @asynccontextmanager
@@ -427,11 +376,12 @@ async def measure(cluster: LocalCluster, options: argparse.Namespace, folder: Pa
     restart: dict[str, float] = {}
     names = [name for name in options.workload if name in WORKLOADS]
     async with Client.connect(cluster.kubeconfig, connections=48) as client:
-        bench = Bench(client, cluster, folder)
+        bench = Bench(client, cluster, Contenders(cluster, folder))
         tenants = max([3, *(WORKLOADS[name].tenants for name in names)])
         await bench.prepare(options.nodes if names else options.restart_nodes, tenants)
         async with standing_still(cluster):
             for name in names:
+                await bench.populate(options.nodes, options.standing_pods if WORKLOADS[name].full else 0)
                 turns = [each for each in options.contenders if each != "ceiling" or name == "simple"]
                 for number in range(options.runs):
                     for contender in turns:
@@ -494,6 +444,10 @@ def ratios(medians: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[st
             of["partOfItsCpuInAll"] = ours["cpu_seconds"] / peer["cpu_seconds"]
         if ours and ceiling:
             of["partOfTheCeiling"] = ours["pods_per_second"] / ceiling["pods_per_second"]
+        empty = medians.get("stream", {}).get("allotment")
+        if ours and empty and workload == "stream-full":
+            of["timesTheP50WithoutRunningPods"] = ours["latency_p50"] / empty["latency_p50"]
+            of["timesTheP99WithoutRunningPods"] = ours["latency_p99"] / empty["latency_p99"]
     return out
 
 
@@ -509,8 +463,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--restart-nodes", type=int, default=5000)
     parser.add_argument("--restart-pods", type=int, default=50_000)
+    parser.add_argument("--standing-pods", type=int, default=50_000, help="running pods of stream-full")
     parser.add_argument("--output", type=Path, default=Path("build/bench-live.json"))
-    parser.add_argument("--bare-loop", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
         options.workload, options.runs, options.pods, options.nodes = ["simple", "spread"], 3, 1000, 500
@@ -522,10 +476,6 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the benchmark and print medians and ratios."""
     options = arguments()
-    if options.bare_loop:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(bare_loop(options.bare_loop))
-        return
     # The first start writes the byte code.
     subprocess.run([sys.executable, "-c", "import allotment_scheduler.shell.main"], env=environment(), check=True)
     with tempfile.TemporaryDirectory(prefix="allotment-bench-") as name, reporter() as progress:

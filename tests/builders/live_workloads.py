@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import NAMESPACE_DNS, uuid5
 
 Manifest = dict[str, Any]
 GROUPS: Final = 20
@@ -18,6 +19,7 @@ class Workload:
         tenants: leaves among which the pods are dealt out; their weights alternate between 1, 2 and 0.5.
         gang: members of a gang; 1 is none.
         rate: pods created per second while the schedulers run; 0 creates all of them beforehand.
+        full: whether many pods run all the time beside it.
         shape: what of a pod's spec and labels makes the workload what it is.
     """
 
@@ -26,6 +28,7 @@ class Workload:
     tenants: int = 3
     gang: int = 1
     rate: float = 0.0
+    full: bool = False
     shape: Callable[[int], Manifest] = lambda _: {}
 
     def namespace(self, number: int) -> str:
@@ -95,6 +98,8 @@ WORKLOADS: Final = {
     "spread": Workload("zone topology spread, DoNotSchedule", 2000, shape=spread),
     "affinity": Workload("required pod affinity by zone, 20 groups", 2000, shape=affinity),
     "anti-affinity": Workload("required pod anti-affinity by host, 20 groups", 2000, shape=anti_affinity),
+    # Last, because what is running stays.
+    "stream-full": Workload("the stream beside 50,000 running pods", 1500, rate=100.0, full=True),
 }
 
 
@@ -112,10 +117,16 @@ def node(number: int) -> Manifest:
     }
 
 
-def running_pod(number: int, nodes: int) -> Manifest:
-    """A pod that is placed already."""
+def running_pod(number: int, nodes: int, *, namespace: str = "bench-0") -> Manifest:
+    """A pod that is placed already, as a ReplicaSet of fifty makes them: only name and uid are its own."""
     made = Workload("", 0).pod(number, "allotment")
-    made["metadata"]["name"] = f"running-{number}"
-    made["metadata"]["labels"] = {"app": f"app-{number % 100}", "pod-template-hash": f"{number % 997:08x}"}
+    name = f"app-{number // 50}"
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": str(uuid5(NAMESPACE_DNS, name))}
+    made["metadata"] |= {
+        "name": f"running-{number}",
+        "namespace": namespace,
+        "labels": {"app": name, "pod-template-hash": f"{number // 50:08x}"},
+        "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
+    }
     made["spec"] |= {"nodeName": f"node-{number % nodes}"}
     return made

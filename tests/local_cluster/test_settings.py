@@ -93,6 +93,18 @@ def test_extra_flags_come_last(tmp_path: Path) -> None:
     assert components.command(specification(tmp_path), "kwok")[-1] == "--v=DEBUG"
 
 
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        ({"HOME": "/h"}, {"HOME": "/h", "GOGC": "200"}),
+        ({"GOGC": "50"}, {"GOGC": "50"}),
+        ({"https_proxy": "http://p", "NO_PROXY": "*"}, {"GOGC": "200"}),
+    ],
+)
+def test_components_run_with_the_callers_settings_but_for_proxies(given: dict[str, str], want: dict[str, str]) -> None:
+    assert components.variables(given) == want
+
+
 def test_a_cluster_runs_what_it_has_programs_for(tmp_path: Path) -> None:
     spec = specification(tmp_path)
 
