@@ -81,6 +81,19 @@ def test_a_gang_goes_whole_or_not_at_all() -> None:
     assert sorted(done.evicted) == ["a0", "a1", "a2", "a3"]
 
 
+def test_a_gang_goes_whole_also_from_a_node_that_is_no_more() -> None:
+    """Its pod there is still to be found by the garbage collector."""
+    world = World().node("n", cpu=2).node("m", cpu=2).tenant("a").tenant("b", guaranteed={"cpu": 2}).gang("a", "g", 3)
+    for name, node in (("a0", "n"), ("a1", "m"), ("a2", "gone")):
+        world.pod("a", name, on=node, group="g", cpu=1)
+    world.pod("a", "other", on="n", cpu=1).pod("a", "another", on="m", cpu=1).pod("b", "claims", cpu=2)
+
+    done = world.run()
+
+    assert done.running("b") == {"claims"}
+    assert not any(each.troubles for each in done.outcome.rounds)
+
+
 def test_pods_beyond_the_minimum_go_first() -> None:
     world = World().node("n", cpu=4).tenant("a").tenant("b").gang("a", "g", 2)
     world.pods("a", 4, "a", on="n", group="g", cpu=1).pods("b", 2, "b", cpu=1)

@@ -512,7 +512,10 @@ class Surplus:
         free, allowed = self.state.nodes.free, self.allowed
         back: dict[int, dict[int, int]] = {}
         for pod, name in zip(step.victim.pods, step.nodes, strict=True):
-            held = back.setdefault(self.state.nodes.by_name[name].index, {})
+            node = self.state.nodes.by_name.get(name)
+            if node is None:
+                continue  # it is gone, and its pods with it soon: they hold no room
+            held = back.setdefault(node.index, {})
             for column, amount in pod.klass.amounts:
                 held[column] = held.get(column, 0) + amount
         for index, held in back.items():
