@@ -128,7 +128,7 @@ def run(stage: Stage, tmp_path: Path, *, seed: int, seconds: float, least: int) 
     assert not bound_twice(deed.uid for deed in proxy.deeds if deed.kind == "bind")
     assert all(deed.uid for deed in proxy.deeds), "an eviction names no uid"
     assert not history.violations
-    assert not replicas.exceptions()
+    assert not replicas.mistakes()
     assert set(replicas.ends) <= {1}, "the scheduler ends with 1 when it loses the Lease, and otherwise not at all"
     assert {kind: proxy.count(kind) for kind in CLASSES if proxy.count(kind) < least} == {}, "this run does not count"
     if least >= LEAST_FAULTS:
