@@ -37,7 +37,7 @@ from .errors import (
     AlreadyExistsError,
     ApiError,
     ConflictError,
-    ForbiddenError,
+    DeniedError,
     GoneError,
     LeadershipLostError,
     NotFoundError,
@@ -50,9 +50,9 @@ from .retries import NEVER_REPEAT
 
 _logger = logging.getLogger(__name__)
 _LEASES: Final = LEASES.untyped
-_PASSING: Final = (RetryError, GoneError, ProtocolError, ConflictError, ForbiddenError)
+_PASSING: Final = (RetryError, GoneError, ProtocolError, ConflictError, DeniedError)
 """Failures that say nothing about who holds the Lease: time alone decides. An API server that has just been started
-forbids everything for a moment."""
+forbids everything for a moment, and where its webhook for tokens is away it knows nobody."""
 
 
 def boot_clock() -> float:
@@ -62,10 +62,15 @@ def boot_clock() -> float:
     return time.monotonic()
 
 
-def unique_identity(rng: random.Random | None = None) -> str:
-    """A name for this process that no other process, past or future, has."""
+def unique_identity(whose: str = "", rng: random.Random | None = None) -> str:
+    """A name for this process that no other process, past or future, has.
+
+    Args:
+        whose: what it begins with, for people: the pod, say. Empty: the machine and the number of the process.
+        rng: the source of what makes it unique.
+    """
     rng = rng or random.SystemRandom()
-    return f"{socket.gethostname()}_{os.getpid()}_{rng.getrandbits(64):016x}"
+    return f"{whose or f'{socket.gethostname()}_{os.getpid()}'}_{rng.getrandbits(64):016x}"
 
 
 @dataclass(frozen=True, slots=True)

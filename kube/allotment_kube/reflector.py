@@ -40,6 +40,7 @@ Key = tuple[str, str]
 
 _logger = logging.getLogger(__name__)
 _PEACE: Final = 10.0  # seconds of watching after which a failure counts as the first one again
+_LONGEST_WAIT: Final = 30.0  # seconds that a server may ask for: a proxy that names an hour would leave us blind
 _YIELD_AFTER: Final = 256  # events told without letting other tasks run; about 5 ms of work for pods
 
 
@@ -221,7 +222,7 @@ class Reflector(Generic[T]):
             return 0.0
         delay = self._settings.backoff.delay(attempt, self._rng)
         after = getattr(failure, "after", None)
-        return delay if after is None else max(delay, float(after) + delay / 2)
+        return delay if after is None else max(delay, min(float(after), _LONGEST_WAIT) + delay / 2)
 
     async def _list(self) -> None:
         seen: set[Key] = set()

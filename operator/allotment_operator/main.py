@@ -63,7 +63,7 @@ async def run(settings: Settings, configuration: Configuration) -> None:
     metrics, readiness, stop = Metrics(queue_depth=queue.__len__), Readiness(), asyncio.Event()
     base = Foundations(settings, configuration, metrics, readiness, queue)
     install_signals(stop)
-    identity = settings.identity or unique_identity()
+    identity = unique_identity(settings.identity)
     async with Client.connect(configuration, user_agent="allotment-operator", observer=metrics) as client:
         times = lease_times(settings.lease_seconds)
         lease = Lease(client, LEASE, namespace=settings.namespace, identity=identity, settings=times)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from allotment_kube import ApiError, Client, LeadershipLostError, Lease, LeaseSettings
+from allotment_kube import ApiError, Client, LeadershipLostError, Lease, LeaseSettings, unique_identity
 from allotment_kube.models import Object
 from allotment_kube.resources import CONFIG_MAPS, LEASES
 from fakes.environments import Fake
@@ -269,3 +269,10 @@ async def write_for_ever(client: Client) -> None:
     while True:
         with contextlib.suppress(ApiError):
             await client.create(CONFIG_MAPS, {"metadata": {"name": "d", "namespace": "a"}})
+
+
+def test_a_container_that_is_started_anew_in_its_pod_is_somebody_else() -> None:
+    first, second = unique_identity("pod_uid"), unique_identity("pod_uid")
+
+    assert first.startswith("pod_uid_")
+    assert first != second

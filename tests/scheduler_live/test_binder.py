@@ -76,3 +76,11 @@ async def test_what_is_certain_is_said(errors: tuple[ApiError | None, ...], outc
 )
 async def test_what_may_stand_on_its_node_all_the_same_is_never_given_up_unread(errors: tuple[ApiError, ...]) -> None:
     assert await outcome_of(*errors) is Outcome.DOUBTFUL
+
+
+async def test_a_proxy_that_names_an_hour_does_not_hold_the_room_for_an_hour() -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    assert await outcome_of(ThrottledError("wait", after=3600.0), None) is Outcome.BOUND
+    assert loop.time() - began < 60

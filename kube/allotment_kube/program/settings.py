@@ -62,7 +62,10 @@ class ProgramSettings(BaseModel):
 
     @property
     def identity(self) -> str:
-        """Who we are in the Lease, where the pod says so; empty otherwise."""
+        """What begins our name in the Lease, where the pod says so; empty otherwise.
+
+        It does not tell one process in the pod from the next: a container is restarted, its pod is not.
+        """
         return f"{self.pod_name}_{self.pod_uid}" if self.pod_name and self.pod_uid else ""
 
 

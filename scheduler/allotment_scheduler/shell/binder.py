@@ -35,6 +35,7 @@ from allotment_scheduler.shell.ledger import Start
 
 _logger = logging.getLogger(__name__)
 _ATTEMPTS: Final = 6
+_LONGEST_WAIT: Final = 30.0  # seconds that a server may ask for; a proxy that names an hour would hold the room as long
 _BACKOFF: Final = Backoff(first=0.2, limit=5.0)
 
 
@@ -142,7 +143,7 @@ class Binder:
                 message = str(error)
                 lost = lost or not isinstance(error, ThrottledError | UnreachableError)
                 _logger.info("binding %s/%s to %s: %s", namespace, name, start.node, error)
-                await asyncio.sleep(max(error.after or 0.0, self._jitter(attempt)))
+                await asyncio.sleep(max(min(error.after or 0.0, _LONGEST_WAIT), self._jitter(attempt)))
             except LeadershipLostError:
                 raise
             except ApiError as error:

@@ -123,7 +123,7 @@ async def run(live: LiveSettings, metrics: Metrics, configuration: Configuration
     """
     settings, stop = live(), asyncio.Event()
     install_signals(stop)
-    identity = settings.identity or unique_identity()
+    identity = unique_identity(settings.identity)
     scheduler = Scheduler(live, metrics)
     live.changed = scheduler.configure
     async with Client.connect(

@@ -92,10 +92,13 @@ class Choices:
 
     async def tell(self, client: ClaimClient, key: Key, node: str, volume: str | None) -> None:
         """Tell one claim its volume or its node; a failure is tried again when somebody looks next."""
+        known = self.state.attachments.claims.get(key)
+        # A claim made anew under the same name has a choice of its own: the server compares the uid.
+        uid = known.uid if known is not None else ""
         if volume is not None:
-            patch = MergePatch({"spec": {"volumeName": volume}})
+            patch = MergePatch({"spec": {"volumeName": volume}}, uid=uid)
         else:
-            patch = MergePatch({"metadata": {"annotations": {SELECTED_NODE_ANNOTATION: node}}})
+            patch = MergePatch({"metadata": {"annotations": {SELECTED_NODE_ANNOTATION: node}}}, uid=uid)
         try:
             await client.patch(PERSISTENT_VOLUME_CLAIMS, key[1], patch, namespace=key[0])
         except LeadershipLostError:
