@@ -30,6 +30,7 @@ class JobSpec(Model, frozen=True):
     completions: int | None = None
     suspend: bool | None = None
     backoff_limit: int | None = None
+    backoff_limit_per_index: int | None = None
     active_deadline_seconds: int | None = None
     selector: LabelSelector | None = None
     pod_failure_policy: PodFailurePolicy | None = None

@@ -87,6 +87,8 @@ def test_a_job_without_the_label_is_no_gang() -> None:
 
 IGNORING = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}
 FAILING = {"rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
+FAILING_ITS_INDEX = {"rules": [{"action": "FailIndex", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
+COUNTING = {"rules": [{"action": "Count", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,13 @@ FAILING = {"rules": [{"action": "FailJob", "onPodConditions": [{"type": "Disrupt
         (job(backoffLimit=0), True),
         (job(backoffLimit=0, podFailurePolicy=IGNORING), False),
         (job(backoffLimit=9, podFailurePolicy=FAILING), True),
+        (job(backoffLimit=9, podFailurePolicy=FAILING_ITS_INDEX), True),
+        (job(backoffLimit=0, podFailurePolicy=COUNTING), True),
+        (job(backoffLimit=9, podFailurePolicy=COUNTING), False),
+        (job(parallelism=8, backoffLimit=2**31 - 1, backoffLimitPerIndex=0), True),
+        (job(parallelism=8, backoffLimit=2**31 - 1, backoffLimitPerIndex=2), False),
+        (job(failed=2, parallelism=8, backoffLimit=2**31 - 1, backoffLimitPerIndex=2), True),
+        (job(backoffLimit=2**31 - 1, backoffLimitPerIndex=0, podFailurePolicy=IGNORING), False),
     ],
 )
 def test_a_job_dies_of_evictions_that_count_as_too_many_failures(found: Job, dies: bool) -> None:

@@ -158,11 +158,19 @@ def gang_of_job(job: Job) -> GroupSpec | None:
 
 
 def dies_of_eviction(job: Job) -> bool:
-    """Whether losing all its pods at once to evictions would fail the Job: they count as failures, and are too many."""
+    """Whether losing all its pods at once to evictions would fail the Job: they count as failures, and are too many.
+
+    Where failures are counted by index (KEP-3850), one index that fails for good fails the Job, and which index failed
+    how often the Job does not say: it counts as fragile once its failures might all have been of one.
+    """
     policy = job.spec.pod_failure_policy
     for rule in policy.rules if policy else ():
         if any(each.type == "DisruptionTarget" and each.status == "True" for each in rule.on_pod_conditions):
-            return rule.action == "FailJob"
+            if rule.action == "Count":
+                break
+            return rule.action != "Ignore"
+    if job.spec.backoff_limit_per_index is not None:
+        return job.status.failed >= job.spec.backoff_limit_per_index
     tolerated = _DEFAULT_BACKOFF_LIMIT if job.spec.backoff_limit is None else job.spec.backoff_limit
     parallelism = 1 if job.spec.parallelism is None else job.spec.parallelism
     return job.status.failed + parallelism > tolerated
