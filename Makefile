@@ -6,6 +6,8 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 JOBS ?= 2
+# Programs are started hundreds of times; without byte code on disk each would compile all it loads, which is half of it.
+unexport PYTHONDONTWRITEBYTECODE
 # Of what ARGS names, one of two runs may have nothing: pytest says so by 5.
 OR_NONE := || [ $$? -eq 5 ]
 
