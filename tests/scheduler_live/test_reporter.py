@@ -35,7 +35,10 @@ async def test_a_pod_is_told_why_it_waits_unless_it_waits_no_more(node: str, sta
     live = server.get(PODS, "p", "a")
     assert live is not None
     reporter = Reporter(
-        cast("Any", SimpleNamespace(engine=Engine(ClusterState()))), Settings, now=lambda: 0.0, publish=lambda _: None
+        cast("Any", SimpleNamespace(engine=Engine(ClusterState()), picture=SimpleNamespace(said=lambda _: None))),
+        Settings,
+        now=lambda: 0.0,
+        publish=lambda _: None,
     )
 
     await reporter._write(client, ("a", "p"), live["metadata"]["uid"], Why("AboveLimit", "8 of 8 cpu"))

@@ -77,7 +77,11 @@ class Timers:
 
 
 def _watch(gang: Gang, now: float) -> None:
-    """Note when a gang that was whole is cut, and when it is whole again."""
+    """Note when a gang that was whole is cut, when it is whole again, and with how many done its last member went."""
+    if gang.members:
+        gang.succeeded = 0
+    elif gang.finished:
+        gang.succeeded = len(gang.finished)
     if gang.spec is None or not gang.running:
         gang.whole, gang.cut_since = False, None
         if not gang.members:

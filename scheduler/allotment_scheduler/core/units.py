@@ -70,6 +70,8 @@ class Gang:
     """Since when the rooms are held."""
     finished: set[PodKey] = field(default_factory=set)
     """Members that have succeeded since the gang last had none: they are not missing."""
+    succeeded: int = 0
+    """How many had when the last member went; 0 while there is any."""
     running: int = 0
     whole: bool = False
     """It has run with all it needs, and some of it still runs."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.shell import recovery, succession
-from allotment_scheduler.shell.ledger import Ledger
+from allotment_scheduler.shell.ledger import Ledger, Start
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.picture import Picture
 from allotment_scheduler.shell.settings import Settings
@@ -35,6 +35,7 @@ class Knowledge:
         self.state = ClusterState(share_policy=settings().share_policy)
         self.engine = Engine(self.state, settings().core)
         self.ledger = Ledger()
+        self.ledger.on_bound = self._on_bound
         self.woken = asyncio.Event()
         """Set when a turn may find something to do."""
         self.picture = Picture(self.state, self.ledger, self.woken.set, self._doubt)
@@ -65,6 +66,11 @@ class Knowledge:
         for key, gang in broken.gangs.items():
             rooms = [(succession.member_of(room), room.node or "") for room in gang.phantoms]
             succession.hold_rooms(self.state, key, rooms, since=gang.held_since)
+
+    def _on_bound(self, start: Start) -> None:
+        pod = self.state.pods.get(start.key)
+        if pod is not None and pod.spec.uid == start.uid:
+            self.metrics.started(self.clock() - pod.spec.created)
 
     def _doubt(self) -> None:
         """Taking something in failed: the state may be half changed."""

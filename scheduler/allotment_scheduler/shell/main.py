@@ -157,7 +157,9 @@ class Program:
         self._identity = identity
         self._watches = Watches(client, scheduler.picture, self.readiness)
         self._reporter = Reporter(scheduler, live, now=time.time, publish=metrics.waiting)
-        self._statuses = Statuses(scheduler, live, now=time.time, publish=metrics.tenants)
+        self._statuses = Statuses(
+            scheduler, live, now=time.time, publish=metrics.tenants, failed=lambda: metrics.fault("status")
+        )
         self._announcer = Announcer(instance=identity, now=time.time)
         scheduler.tell_of_evictions(self._announcer.evicted)
         self._api = self._api_of(live()) if live().api_port >= 0 else None

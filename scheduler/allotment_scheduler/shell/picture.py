@@ -27,7 +27,7 @@ from allotment_scheduler.shell.hardware import Hardware
 from allotment_scheduler.shell.jobs import Gate, Jobs
 from allotment_scheduler.shell.teller import Key, Teller, fault
 from allotment_scheduler.translation.bindings import bound_spec
-from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec
+from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec, unreadable_spec
 from allotment_scheduler.translation.scalars import seconds
 
 _logger = logging.getLogger(__name__)

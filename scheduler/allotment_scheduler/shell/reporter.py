@@ -7,6 +7,8 @@ wait their turn.
 A condition is rewritten when its code changes, and at most once a minute when only its numbers do. What a pod says
 already is learnt from the watch, so that a new leader does not write everything again. One pass explains a bounded
 number of pods, in turn, and only after a cycle that decided all it could: a pod that is about to start is left alone.
+Where pods come faster than they are decided there may be no such cycle for long; then those that have waited for
+`LONGEST_SILENCE` are told all the same.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, NotFoundError
 from allotment_kube.models import Object
@@ -30,8 +32,20 @@ from allotment_scheduler.shell.settings import Settings
 _logger = logging.getLogger(__name__)
 ADMITTED: Final = frozenset({"NoNodeFits", "Fragmented"})
 """Codes of pods that only nodes are missing for."""
+LONGEST_SILENCE: Final = 10.0
+"""Seconds after which pods are told even where no cycle decides all it could, and how old they are then at least."""
+NOT_SEEN: Final = "NotSeenYet"
+"""The code of pods that have not been explained yet."""
 _AT_ONCE: Final = 8
 _LONGEST: Final = 1024
+
+
+class Told(NamedTuple):
+    """What a pod has been told, by whom ever."""
+
+    said: Said
+    since: float
+    """Since when it has been waiting, as its condition says."""
 
 
 class PatchingClient(Protocol):
@@ -65,35 +79,44 @@ class Reporter:
         self._settings = settings
         self._now = now
         self._publish = publish
-        self._said: dict[PodKey, Said] = {}
+        self._told: dict[PodKey, Told] = {}
         self._codes: dict[PodKey, str] = {}
         self._turn = 0
+        self._began = now()
 
     async def run(self, client: PatchingClient) -> None:
         """Report until cancelled."""
-        complete = 0  # until a cycle has decided all it could, every pod may be about to start
+        clock = asyncio.get_running_loop().time
+        self._began = self._now()
+        complete, looked = 0, clock()  # until a cycle has decided all it could, every pod may be about to start
         while True:
             await asyncio.sleep(self._settings().explain_seconds)
             if self._scheduler.progress.complete != complete:
-                complete = self._scheduler.progress.complete
+                complete, looked = self._scheduler.progress.complete, clock()
                 await self._write_all(client, self.pass_over())
+            elif clock() - looked >= LONGEST_SILENCE:
+                looked = clock()
+                await self._write_all(client, self.pass_over(least_age=LONGEST_SILENCE))
 
-    def pass_over(self) -> list[tuple[Pod | None, PodKey, str, Why]]:
-        """Explain the next waiting pods; returns those whose condition is due: (pod, key, uid, why)."""
+    def pass_over(self, *, least_age: float = 0.0) -> list[tuple[Pod, Why]]:
+        """Explain the next waiting pods that are old enough; returns those whose condition is due."""
         settings, now = self._settings(), self._now()
         scheduler = self._scheduler
         scheduler.state.settle()
         waiting = {pod.key: pod for pod in scheduler.state.waiting() if not scheduler.picture.has_own_gates(pod.key)}
-        for memory in (self._said, self._codes):
-            for key in [key for key in memory if key not in waiting and key not in scheduler.picture.invalid_pods]:
+        for memory in (self._told, self._codes):
+            for key in [key for key in memory if key not in waiting]:
                 del memory[key]
-        due: list[tuple[Pod | None, PodKey, str, Why]] = []
-        for pod in self._next(list(waiting.values()), settings.explained_per_pass):
+        old = [pod for pod in waiting.values() if not least_age or now - pod.spec.created >= least_age]
+        due: list[tuple[Pod, Why]] = []
+        for pod in self._next(old, settings.explained_per_pass):
             why = self._why(pod)
             self._codes[pod.key] = why.code
             if self._is_due(pod, why, settings, now):
-                due.append((pod, pod.key, pod.spec.uid, why))
-        self._publish(dict(Counter(self._codes.values())))
+                due.append((pod, why))
+        counts = Counter(self._codes.values())
+        counts[NOT_SEEN] = len(waiting) - len(self._codes)
+        self._publish({code: count for code, count in counts.items() if count})
         return due
 
     def explain(self, key: PodKey) -> Why | None:
@@ -103,17 +126,18 @@ class Reporter:
 
     def code(self, key: PodKey) -> str:
         """Why a pod waits as last explained, in one word."""
-        return self._codes.get(key, "NotSeenYet")
+        return self._codes.get(key, NOT_SEEN)
 
     def _next(self, waiting: list[Pod], most: int) -> list[Pod]:
         if len(waiting) <= most:
             return waiting
-        # Pods that say nothing yet come first; the others in turn.
-        silent = list(islice((pod for pod in waiting if pod.key not in self._said), most))
+        # Pods that were never looked at come first; the others in turn.
+        unseen = list(islice((pod for pod in waiting if pod.key not in self._codes), most))
         self._turn %= len(waiting)
-        turn = waiting[self._turn : self._turn + most - len(silent)]
+        turn = waiting[self._turn : self._turn + most - len(unseen)]
         self._turn += len(turn)
-        return [*silent, *(pod for pod in turn if pod not in silent)]
+        first = {pod.key for pod in unseen}
+        return [*unseen, *(pod for pod in turn if pod.key not in first)]
 
     def _why(self, pod: Pod) -> Why:
         refusal = self._scheduler.ledger.refusal(pod.key)
@@ -127,29 +151,39 @@ class Reporter:
         return Explainer(self._scheduler.engine).why(pod)
 
     def _is_due(self, pod: Pod, why: Why, settings: Settings, now: float) -> bool:
-        said = self._said.get(pod.key) or self._scheduler.picture.said(pod.key)
-        if said is None or said.uid != pod.spec.uid or said.code != why.code:
+        told = self._last_told(pod.key, pod.spec.uid)
+        if told is None or told.said.code != why.code:
             return True
-        return said.message != text(why) and now - said.at >= settings.numbers_seconds
+        return told.said.message != text(why) and now - told.said.at >= settings.numbers_seconds
 
-    async def _write_all(self, client: PatchingClient, due: list[tuple[Pod | None, PodKey, str, Why]]) -> None:
+    def _last_told(self, key: PodKey, uid: str) -> Told | None:
+        """What a pod was told last, by us, or, as the watch shows it, by a former leader."""
+        told = self._told.get(key)
+        if told is None and (said := self._scheduler.picture.said(key)) is not None:
+            # When it was told is not known; as if it were when we came, or all numbers would be written anew at once.
+            told = Told(said._replace(at=max(said.at, self._began)), said.at)
+        return told if told is not None and told.said.uid == uid else None
+
+    async def _write_all(self, client: PatchingClient, due: list[tuple[Pod, Why]]) -> None:
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def write(pod: Pod | None, key: PodKey, uid: str, why: Why) -> None:
+        async def write(pod: Pod, why: Why) -> None:
             async with slots:
-                if pod is None or pod.node is None:
-                    await self._write(client, key, uid, why)
+                if pod.node is None:
+                    await self._write(client, pod.key, pod.spec.uid, why)
 
         await asyncio.gather(*(write(*each) for each in due))
 
     async def _write(self, client: PatchingClient, key: PodKey, uid: str, why: Why) -> None:
-        reason = "Unschedulable" if why.code in ADMITTED else why.code
-        patch = StrategicMergePatch(self._condition("False", reason, text(why)), uid=uid)
+        reason, now = "Unschedulable" if why.code in ADMITTED else why.code, self._now()
+        told = self._last_told(key, uid)
+        since = now if told is None else told.since
+        patch = StrategicMergePatch(_condition("False", reason, text(why), since), uid=uid)
         try:
             patched = await client.patch(PODS, key[1], patch, namespace=key[0], subresource="status")
             if patched.spec.node_name:
                 # It was bound while this was under way. The binding had set the condition; nobody else would again.
-                patch = StrategicMergePatch(self._condition("True", None, None), uid=uid)
+                patch = StrategicMergePatch(_condition("True", None, None, self._now()), uid=uid)
                 await client.patch(PODS, key[1], patch, namespace=key[0], subresource="status")
                 return
         except (NotFoundError, ConflictError):
@@ -159,20 +193,20 @@ class Reporter:
         except ApiError as error:
             _logger.warning("%s/%s cannot be told why it waits: %s", *key, error)
             return
-        self._said[key] = Said(uid, why.code, text(why), self._now())
+        self._told[key] = Told(Said(uid, why.code, text(why), now), since)
 
-    def _condition(self, status: str, reason: str | None, message: str | None) -> Object:
-        """The condition as a patch; None removes a field."""
-        since = datetime.fromtimestamp(int(self._now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        condition = {
-            "type": "PodScheduled",
-            "status": status,
-            "reason": reason,
-            "message": message,
-            "lastProbeTime": None,
-            "lastTransitionTime": since,
-        }
-        return {"status": {"conditions": [condition]}}
+
+def _condition(status: str, reason: str | None, message: str | None, since: float) -> Object:
+    """The condition PodScheduled as a patch; None removes a field."""
+    condition = {
+        "type": "PodScheduled",
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastProbeTime": None,
+        "lastTransitionTime": datetime.fromtimestamp(int(since), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    return {"status": {"conditions": [condition]}}
 
 
 def text(why: Why) -> str:

@@ -8,8 +8,9 @@ among them; ours is the condition Scheduled, which says whether the present vers
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from math import inf
 from typing import Any, Final, Protocol
 
@@ -19,6 +20,7 @@ from allotment_kube.errors import ApiError, LeadershipLostError, NotFoundError
 from allotment_kube.models import Object
 from allotment_kube.resources import Resource
 from allotment_scheduler.core.brakes import HOUR, workload
+from allotment_scheduler.core.nodes import Node
 from allotment_scheduler.core.report import tenant_report
 from allotment_scheduler.core.tenants import OWN, Forest, Tenant
 from allotment_scheduler.core.units import Gang
@@ -35,6 +37,12 @@ _DIGITS: Final = 6
 _LONGEST: Final = 1000
 _MOST_BACKOFFS: Final = 1024
 _MOST_HOLDS: Final = 1024
+_LAST_SECOND: Final = 253_402_300_799.0
+"""The end of the year 9999."""
+_AT_REST: Final = frozenset({"Running", "Finished"})
+"""Phases of groups that wait for nothing."""
+_Wanted = tuple[Resource[Any], Key, Callable[[], Object]]
+"""An object, and what makes its status."""
 
 
 class ApplyingClient(Protocol):
@@ -62,6 +70,7 @@ class Statuses:
         settings: asked each time, because they change.
         now: seconds since the epoch.
         publish: given every tenant's report, for metrics.
+        failed: told of every status that could not be made, which is a fault of ours.
     """
 
     def __init__(
@@ -71,11 +80,14 @@ class Statuses:
         *,
         now: Callable[[], float],
         publish: Callable[[list[dict[str, Any]]], None],
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         self._scheduler = scheduler
         self._settings = settings
         self._now = now
         self._publish = publish
+        self._failed = failed
+        self._reports: list[dict[str, Any]] = []
         self._written: dict[tuple[str, Key], Object] = {}
         self._flipped: dict[tuple[str, Key, str], tuple[str, str]] = {}
 
@@ -87,15 +99,26 @@ class Statuses:
             await asyncio.gather(*(self._write(client, slots, *each) for each in self.due()))
 
     def due(self) -> list[tuple[Resource[Any], Key, Object]]:
-        """Statuses that differ from what was written last."""
+        """Statuses that differ from what was written last. One that cannot be made keeps no other from being told."""
         self._scheduler.state.settle()
-        wanted = [*self._tenants(), *self._pools(), *self._groups()]
-        alive = {(resource.kind, key) for resource, key, _ in wanted}
+        found: list[tuple[Resource[Any], Key, Object]] = []
+        alive = set()
+        for resource, key, make in [*self._tenants(), *self._pools(), *self._groups()]:
+            alive.add((resource.kind, key))
+            try:
+                status = make()
+            except Exception:
+                self._failed()
+                _logger.exception("the status of %s %s cannot be made", resource.kind, "/".join(key).strip("/"))
+                continue
+            if self._written.get((resource.kind, key)) != status:
+                found.append((resource, key, status))
         for known in [known for known in self._written if known not in alive]:
             del self._written[known]
         for flip in [flip for flip in self._flipped if flip[:2] not in alive]:
             del self._flipped[flip]
-        return [each for each in wanted if self._written.get((each[0].kind, each[1])) != each[2]]
+        self._publish(self._reports)
+        return found
 
     async def _write(
         self, client: ApplyingClient, slots: asyncio.Semaphore, resource: Resource[Any], key: Key, status: Object
@@ -124,27 +147,33 @@ class Statuses:
 
     # --- tenants ------------------------------------------------------------------------------------------------
 
-    def _tenants(self) -> Iterable[tuple[Resource[Any], Key, Object]]:
+    def _tenants(self) -> Iterator[_Wanted]:
         scheduler = self._scheduler
-        forest = scheduler.state.forest
         pending: dict[str, int] = {}
         for pod in scheduler.state.waiting():
             for above in pod.leaf.path if pod.leaf else ():
                 pending[above.name] = pending.get(above.name, 0) + 1
-        reports = []
+        backoffs = self._backoffs()
+        self._reports = []
         for name in scheduler.state.tenant_specs:
-            key = ("", name)
-            tenant = forest.by_name.get(name)
-            status: Object = {"conditions": [self._in_force("Tenant", key, _problems(forest, name))]}
-            if tenant is not None and not name.endswith(OWN):
-                report = tenant_report(scheduler.engine, tenant, pending.get(name, 0))
-                reports.append(report)
-                status |= self._tenant(tenant, report)
-            yield TENANTS, key, status
+            yield TENANTS, ("", name), partial(self._tenant_status, name, pending.get(name, 0), backoffs.get(name, []))
         for kind, key in scheduler.picture.problems:
             if kind == "Tenant" and key[1] not in scheduler.state.tenant_specs:
-                yield TENANTS, key, {"conditions": [self._in_force("Tenant", key, "")]}
-        self._publish(reports)
+                yield TENANTS, key, partial(self._refused, "Tenant", key)
+
+    def _tenant_status(self, name: str, pending: int, backoffs: list[Object]) -> Object:
+        forest, key = self._scheduler.state.forest, ("", name)
+        tenant = forest.by_name.get(name)
+        status: Object = {"conditions": [self._in_force("Tenant", key, _problems(forest, name))]}
+        if tenant is None or name.endswith(OWN):
+            return status
+        report = tenant_report(self._scheduler.engine, tenant, pending)
+        self._reports.append(report)
+        return status | self._tenant(tenant, report) | self._evictions(tenant, backoffs)
+
+    def _refused(self, kind: str, key: Key) -> Object:
+        """The status of an object that was never in force."""
+        return {"conditions": [self._in_force(kind, key, "")]}
 
     def _tenant(self, tenant: Tenant, report: Mapping[str, Any]) -> Object:
         state = self._scheduler.state
@@ -166,33 +195,35 @@ class Statuses:
             status["dominantResource"] = report["dominantResource"]
         if report["weightedShare"] is not None:
             status["weightedShare"] = _rounded(report["weightedShare"])
-        evictions = self._evictions(tenant)
-        if evictions:
-            status["evictions"] = evictions
         return status
 
-    def _evictions(self, tenant: Tenant) -> Object:
+    def _evictions(self, tenant: Tenant, backoffs: list[Object]) -> Object:
         """The tenant's eviction budget and back-offs, for a new leader to go on from."""
-        brakes, now = self._scheduler.engine.brakes, self._now()
         found: Object = {}
-        window = brakes.windows.get(tenant.name)
-        if window is not None and now - window.start < HOUR:
-            found |= {"windowStart": _stamp(window.start), "used": window.used}
-        owned = (
-            {workload(pod) for pod in self._scheduler.state.pods.values() if pod.leaf is tenant}
-            if brakes.backoffs
-            else ()
-        )
-        backoffs = [
-            {"workload": name, "evictions": each.evictions, "until": _stamp(each.until)}
-            for name, each in sorted(brakes.backoffs.items())
-            if name in owned
-        ]
-        return {**found, "backoff": backoffs[:_MOST_BACKOFFS]} if backoffs else found
+        window = self._scheduler.engine.brakes.windows.get(tenant.name)
+        if window is not None and self._now() - window.start < HOUR:
+            found |= {"windowStart": stamp(window.start), "used": window.used}
+        if backoffs:
+            found["backoff"] = backoffs[:_MOST_BACKOFFS]
+        return {"evictions": found} if found else {}
+
+    def _backoffs(self) -> dict[str, list[Object]]:
+        """The back-offs of evicted workloads, by the tenant whose they are; in one look at all pods."""
+        kept = self._scheduler.engine.brakes.backoffs
+        owners: dict[str, str] = {}
+        for pod in self._scheduler.state.pods.values() if kept else ():
+            if pod.leaf is not None and (name := workload(pod)) in kept:
+                owners[name] = pod.leaf.name
+        found: dict[str, list[Object]] = {}
+        for name, each in sorted(kept.items()):
+            if name in owners:
+                record = {"workload": name, "evictions": each.evictions, "until": stamp(each.until)}
+                found.setdefault(owners[name], []).append(record)
+        return found
 
     # --- node pools ---------------------------------------------------------------------------------------------
 
-    def _pools(self) -> Iterable[tuple[Resource[Any], Key, Object]]:
+    def _pools(self) -> Iterator[_Wanted]:
         state = self._scheduler.state
         specs = state.nodes.pools
         overlaps: dict[str, set[str]] = {}
@@ -200,77 +231,78 @@ class Statuses:
             selecting = [name for name, spec in specs.items() if spec.selector.matches(node.spec.labels)]
             for name in selecting if len(selecting) > 1 else ():
                 overlaps.setdefault(name, set()).update(other for other in selecting if other != name)
+        members: dict[str, list[Node]] = {name: [] for name in specs}
+        for node in state.nodes.ordered:
+            if node.pool in members:
+                members[node.pool].append(node)
         for name in specs:
-            key = ("", name)
-            members = [node for node in state.nodes.ordered if node.pool == name]
-            usable = [node.index for node in members if node.usable]
-            allocatable = state.nodes.allocatable[:, usable].sum(axis=1) if usable else []
-            free = state.nodes.free[:, usable].sum(axis=1) if usable else []
-            names = state.resources.names
-            amounts = {it: int(offered) for it, offered in zip(names, allocatable, strict=False) if offered}
-            usage = {it: amounts.get(it, 0) - int(left) for it, left in zip(names, free, strict=False)}
-            ready = "no node of the pool is ready" if not usable else ""
-            both = overlaps.get(name)
-            shared = f"it shares nodes with {', '.join(sorted(both))}: the first by name has them" if both else ""
-            yield (
-                NODE_POOLS,
-                key,
-                {
-                    "observedGeneration": self._scheduler.picture.generations.get(("NodePool", key), 0),
-                    "nodes": len(members),
-                    "readyNodes": len(usable),
-                    "allocatable": format_resources(amounts),
-                    "usage": format_resources({it: amount for it, amount in usage.items() if amount > 0}),
-                    "conditions": [
-                        self._condition("NodePool", key, "Ready", good=bool(usable), reason="NodesReady", but=ready),
-                        self._condition(
-                            "NodePool", key, "Overlapping", good=bool(both), reason="AsExpected", but=shared
-                        ),
-                        self._in_force("NodePool", key, ""),
-                    ],
-                },
-            )
+            yield NODE_POOLS, ("", name), partial(self._pool_status, name, members[name], overlaps.get(name, set()))
         for kind, key in self._scheduler.picture.problems:
             if kind == "NodePool" and key[1] not in specs:
-                yield NODE_POOLS, key, {"conditions": [self._in_force("NodePool", key, "")]}
+                yield NODE_POOLS, key, partial(self._refused, "NodePool", key)
+
+    def _pool_status(self, name: str, members: list[Node], both: set[str]) -> Object:
+        state, key = self._scheduler.state, ("", name)
+        usable = [node.index for node in members if node.usable]
+        allocatable = state.nodes.allocatable[:, usable].sum(axis=1) if usable else []
+        free = state.nodes.free[:, usable].sum(axis=1) if usable else []
+        names = state.resources.names
+        amounts = {it: int(offered) for it, offered in zip(names, allocatable, strict=False) if offered}
+        usage = {it: amounts.get(it, 0) - int(left) for it, left in zip(names, free, strict=False)}
+        ready = "no node of the pool is ready" if not usable else ""
+        shared = f"it shares nodes with {', '.join(sorted(both))}: the first by name has them" if both else ""
+        return {
+            "observedGeneration": self._scheduler.picture.generations.get(("NodePool", key), 0),
+            "nodes": len(members),
+            "readyNodes": len(usable),
+            "allocatable": format_resources(amounts),
+            "usage": format_resources({it: amount for it, amount in usage.items() if amount > 0}),
+            "conditions": [
+                self._condition("NodePool", key, "Ready", good=bool(usable), reason="NodesReady", but=ready),
+                self._condition("NodePool", key, "Overlapping", good=bool(both), reason="AsExpected", but=shared),
+                self._in_force("NodePool", key, ""),
+            ],
+        }
 
     # --- pod groups ---------------------------------------------------------------------------------------------
 
-    def _groups(self) -> Iterable[tuple[Resource[Any], Key, Object]]:
+    def _groups(self) -> Iterator[_Wanted]:
         picture = self._scheduler.picture
-        for key in picture.known("PodGroup"):
+        known = list(picture.known("PodGroup"))
+        for key in known:
             gang = self._scheduler.state.gangs.get(key)
-            if gang is None or gang.spec is None:
-                continue
-            phase, message = self._phase(gang)
-            wrong = ("PodGroup", key) in picture.problems
-            status: Object = {
-                "observedGeneration": picture.generations["PodGroup", key],
-                "phase": phase,
-                "members": len(gang.members),
-                "running": gang.running,
-                "conditions": [
-                    self._in_force("PodGroup", key, "")
-                    if wrong
-                    else self._condition(
-                        "PodGroup", key, "Scheduled", good=phase == "Running", reason="Running", but=message
-                    )
-                ],
-            }
-            if message:
-                status["message"] = message[:_LONGEST]
-            reservation = self._reservation(gang)
-            if reservation:
-                status["reservation"] = reservation
-            bounded = self._bounded(gang)
-            if bounded:
-                status["conditions"].append(
-                    self._condition("PodGroup", key, "PriorityBounded", good=True, reason="AboveCeiling", but=bounded)
-                )
-            yield POD_GROUPS, key, status
-        known = set(picture.known("PodGroup"))
-        for key in [key for kind, key in picture.problems if kind == "PodGroup" and key not in known]:
-            yield POD_GROUPS, key, {"conditions": [self._in_force("PodGroup", key, "")]}
+            if gang is not None and gang.spec is not None:
+                yield POD_GROUPS, key, partial(self._group_status, key, gang)
+        for kind, key in picture.problems:
+            if kind == "PodGroup" and key not in known:
+                yield POD_GROUPS, key, partial(self._refused, "PodGroup", key)
+
+    def _group_status(self, key: Key, gang: Gang) -> Object:
+        phase, message = self._phase(gang)
+        wrong = ("PodGroup", key) in self._scheduler.picture.problems
+        runs = phase in _AT_REST
+        status: Object = {
+            "observedGeneration": self._scheduler.picture.generations["PodGroup", key],
+            "phase": phase,
+            "members": len(gang.members),
+            "running": gang.running,
+            "conditions": [
+                self._in_force("PodGroup", key, "")
+                if wrong
+                else self._condition("PodGroup", key, "Scheduled", good=runs, reason=phase, but=message)
+            ],
+        }
+        if message:
+            status["message"] = message[:_LONGEST]
+        reservation = self._reservation(gang)
+        if reservation:
+            status["reservation"] = reservation
+        bounded = self._bounded(gang)
+        if bounded:
+            status["conditions"].append(
+                self._condition("PodGroup", key, "PriorityBounded", good=True, reason="AboveCeiling", but=bounded)
+            )
+        return status
 
     def _reservation(self, gang: Gang) -> Object:
         """Room held for the group: for members that are announced, and for those that wait for victims to go."""
@@ -287,7 +319,7 @@ class Statuses:
         if not held:
             return {}
         holds = [{"member": member, "node": node, "count": count} for (member, node), count in sorted(held.items())]
-        return {"until": _stamp(until), "holds": holds[:_MOST_HOLDS]}
+        return {"until": stamp(until), "holds": holds[:_MOST_HOLDS]}
 
     def _awaited(self, gang: Gang) -> str:
         """The nodes reserved for a group that fits nowhere yet, and when it will."""
@@ -295,7 +327,7 @@ class Statuses:
         found = next((by_unit[key] for key in gang.members if key in by_unit), None)
         if found is None:
             return ""
-        when = f"it fits at {_stamp(found.eta)} at the latest" if found.eta < inf else "when it fits is not known"
+        when = f"it fits at {stamp(found.eta)} at the latest" if found.eta < inf else "when it fits is not known"
         return f"; {len(found.nodes)} nodes are reserved for it, {when}"
 
     def _bounded(self, gang: Gang) -> str:
@@ -312,6 +344,9 @@ class Statuses:
     def _phase(self, gang: Gang) -> tuple[str, str]:
         held = len(gang.phantoms)
         bound = sum(pod.spec.node is not None for pod in gang.members.values())
+        done = 0 if gang.members else max(gang.succeeded, len(gang.finished))
+        if gang.spec is not None and done >= gang.spec.min_member:
+            return "Finished", ""
         if bound >= gang.min_member:
             return "Running", ""
         if gang.running + held >= gang.min_member:
@@ -328,20 +363,17 @@ class Statuses:
     # --- conditions ---------------------------------------------------------------------------------------------
 
     def _in_force(self, kind: str, key: Key, problem: str) -> Object:
-        """Whether the object's present version is what the scheduler goes by."""
-        found = self._scheduler.picture.problems.get((kind, key))
-        said = problem
+        """Whether the object's present version is what the scheduler goes by, and which version that is said of."""
+        picture = self._scheduler.picture
+        found, generation, said = picture.problems.get((kind, key)), picture.generations.get((kind, key)), problem
         if found is not None:
-            good = self._scheduler.picture.generations.get((kind, key))
-            kept = f"generation {good} stays in force" if good is not None else "it is not taken into account"
-            said = f"{found.message}; {kept}"
-        return self._condition(kind, key, "Scheduled", good=not said, reason="AsExpected", but=said)
+            kept = f"generation {generation} stays in force" if generation is not None else "it is not in force"
+            said, generation = f"{found.message}; {kept}", found.generation or generation
+        condition = self._condition(kind, key, "Scheduled", good=not said, reason="AsExpected", but=said)
+        return condition | ({"observedGeneration": generation} if generation else {})
 
     def _condition(self, kind: str, key: Key, type_: str, *, good: bool, reason: str, but: str) -> Object:
         status = "True" if good else "False"
-        before = self._flipped.get((kind, key, type_))
-        if before is None or before[0] != status:
-            before = self._flipped[kind, key, type_] = (status, _stamp(self._now()))
         word = reason if good or type_ == "Overlapping" else ("NoNodes" if type_ == "Ready" else "InvalidSpec")
         if kind == "PodGroup" and not good and (kind, key) not in self._scheduler.picture.problems:
             word = "Waiting"
@@ -350,8 +382,18 @@ class Statuses:
             "status": status,
             "reason": word,
             "message": but[:_LONGEST],
-            "lastTransitionTime": before[1],
+            "lastTransitionTime": self._since(kind, key, type_, status),
         }
+
+    def _since(self, kind: str, key: Key, type_: str, status: str) -> str:
+        """Since when a condition says what it says: a former leader may have written it."""
+        before = self._flipped.get((kind, key, type_)) or self._scheduler.picture.conditions.get((kind, key), {}).get(
+            type_
+        )
+        if before is None or before[0] != status or not before[1]:
+            before = (status, stamp(self._now()))
+        self._flipped[kind, key, type_] = before
+        return before[1]
 
 
 def _problems(forest: Forest, tenant: str) -> str:
@@ -362,8 +404,9 @@ def _problems(forest: Forest, tenant: str) -> str:
     return "; ".join(text for name, text in forest.problems.items() if name.startswith(f"{tenant}:"))
 
 
-def _stamp(seconds: float) -> str:
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def stamp(seconds: float) -> str:
+    """A time as the API writes it; one that no calendar has becomes the last that it has."""
+    return datetime.fromtimestamp(int(min(max(seconds, 0.0), _LAST_SECOND)), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _rounded(share: float) -> float:

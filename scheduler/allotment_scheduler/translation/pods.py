@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from sys import intern
 
+from msgspec import structs
+
 from allotment_api.labels import (
     CHECKPOINTED_AT_ANNOTATION,
     MAX_RUNTIME_ANNOTATION,
@@ -107,6 +109,12 @@ def pod_spec(
         ours=spec.scheduler_name == SCHEDULER_NAME,
         invalid=needs.problem,
     )
+
+
+def unreadable_spec(pod: kube.Pod, problem: str) -> PodSpec:
+    """A waiting pod whose requests cannot be counted: it asks for nothing, never starts, and says why."""
+    counted = structs.replace(pod.spec, containers=(), init_containers=(), overhead={}, resources=None)
+    return structs.replace(pod_spec(structs.replace(pod, spec=counted)), invalid=problem)
 
 
 def scheduling_spec(pod: kube.Pod, needs: DeviceNeeds) -> SchedulingSpec:
