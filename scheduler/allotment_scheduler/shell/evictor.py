@@ -23,6 +23,8 @@ from allotment_kube.errors import (
     LeadershipLostError,
     NotFoundError,
     RetryError,
+    ThrottledError,
+    UnreachableError,
 )
 from allotment_kube.patches import MergePatch, Patch
 from allotment_kube.resources import PODS, Resource
@@ -31,6 +33,8 @@ from allotment_scheduler.shell.ledger import Departure, Start
 _logger = logging.getLogger(__name__)
 _AT_ONCE: Final = 16
 _PAUSE: Final = 1.0
+_MARKS: Final = 5
+"""Attempts at a mark, before the plan is given up."""
 
 
 class EvictionClient(Protocol):
@@ -102,18 +106,30 @@ class Evictor:
         await asyncio.gather(*(self._evict(departure, until) for departure in victims))
 
     async def _hold(self, start: Start) -> bool:
+        """Mark the room as held; false, and the plan abandoned, where that cannot be done."""
         namespace, name = start.key
         patch = MergePatch({"status": {"nominatedNodeName": start.node}}, uid=start.uid)
-        try:
-            async with self._slots:
-                await self._client.patch(PODS, name, patch, namespace=namespace, subresource="status")
-        except LeadershipLostError:
-            raise
-        except ApiError as error:
-            self._abandon(start, str(error))
-            return False
-        start.nominated = True
-        return True
+        message = ""
+        for attempt in range(_MARKS):
+            try:
+                async with self._slots:
+                    await self._client.patch(PODS, name, patch, namespace=namespace, subresource="status")
+            except LeadershipLostError:
+                raise
+            except RetryError as error:
+                # It may stand there all the same: then it is taken off with the plan.
+                start.nominated |= not isinstance(error, ThrottledError | UnreachableError)
+                message = str(error)
+                if attempt + 1 < _MARKS:
+                    await asyncio.sleep(_PAUSE)
+            except ApiError as error:
+                message = str(error)
+                break
+            else:
+                start.nominated = True
+                return True
+        self._abandon(start, message)
+        return False
 
     async def _has_gone(self, departure: Departure) -> bool:
         """Whether the pod of this uid is there no more."""

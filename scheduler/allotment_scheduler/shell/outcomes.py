@@ -14,10 +14,13 @@ away twice.
 
 import logging
 from collections.abc import Callable
+from math import inf
+from typing import Final
 
 from msgspec.structs import replace
 
 from allotment_kube.program import logs
+from allotment_kube.program.reign import lease_times
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.shell import succession
@@ -29,6 +32,8 @@ from allotment_scheduler.shell.ledger import Departure, Phase, Start, Undertakin
 from allotment_scheduler.shell.succession import PatchingClient
 
 _logger = logging.getLogger(__name__)
+_UNMARK_AGAIN: Final = 5.0
+_MARGIN: Final = 1.0
 
 
 class Outcomes:
@@ -40,8 +45,8 @@ class Outcomes:
         """Accepted evictions by rule."""
         self.on_evicted: Callable[[Departure], None] = lambda _: None
         """Told of every eviction that the API server accepted."""
-        self._marked: dict[PodKey, str] = {}
-        """Pods, with their uid, whose status.nominatedNodeName speaks of a plan that was given up."""
+        self._marked: dict[PodKey, tuple[str, float]] = {}
+        """Pods whose status.nominatedNodeName speaks of a plan that was given up: their uid, and when to see to it."""
 
     # --- starts -------------------------------------------------------------------------------------------------
 
@@ -54,9 +59,19 @@ class Outcomes:
         if self._known.ledger.starts.get(start.key) is not start:
             return  # the watch was faster, or its pod is gone
         if outcome is Outcome.DOUBTFUL:
-            start.phase, start.doubt, start.since = Phase.BOUND, message, 0.0  # read at the next look
+            start.phase, start.doubt, start.since = Phase.BOUND, message, self._read_soon()
             return
         self.came_to_nothing(start, outcome, message)
+
+    def _read_soon(self) -> float:
+        """Since when a start must have waited to be read once no request of ours can be on its way any more.
+
+        The API server gives up what took longer than the time that a request has; before that, what a read says of a
+        Binding may become untrue.
+        """
+        settings = self._known.settings()
+        longest = lease_times(settings.lease_seconds).request_timeout + _MARGIN
+        return self._known.clock() - max(0.0, settings.confirm_seconds - longest)
 
     def came_to_nothing(self, start: Start, outcome: Outcome, message: str) -> None:
         """A Binding was certainly not carried out: its pod waits, set aside for a while."""
@@ -220,12 +235,19 @@ class Outcomes:
 
     def marked(self, key: PodKey, uid: str) -> None:
         """A pod's mark is to be taken off."""
-        self._marked[key] = uid
+        self._marked[key] = (uid, -inf)
 
     def unmark(self, client: PatchingClient, errands: Errands) -> None:
         """Take the marks of plans that were given up off their pods."""
-        for key, uid in self._marked.items():
+        now = self._known.clock()
+        for key, (uid, due) in [*self._marked.items()]:
+            if now < due <= now + _UNMARK_AGAIN:
+                continue
+            del self._marked[key]
             start = self._known.ledger.starts.get(key)
             if start is None or start.uid != uid:  # otherwise it has a place again, and no harm is in the mark
-                errands.send(succession.unmark(client, key, uid), f"mark of {key}")
-        self._marked.clear()
+                errands.send(self._unmark(client, key, uid), f"mark of {key}")
+
+    async def _unmark(self, client: PatchingClient, key: PodKey, uid: str) -> None:
+        if not await succession.unmark(client, key, uid):
+            self._marked.setdefault(key, (uid, self._known.clock() + _UNMARK_AGAIN))

@@ -147,14 +147,16 @@ def member_of(room: Pod) -> str:
     return room.spec.name.rpartition(_EXPECTED)[0]
 
 
-async def unmark(client: PatchingClient, key: PodKey, uid: str) -> None:
-    """Take the promise off a pod."""
+async def unmark(client: PatchingClient, key: PodKey, uid: str) -> bool:
+    """Take the promise off a pod; false where it may still stand there."""
     patch = MergePatch({"status": {"nominatedNodeName": None}}, uid=uid)
     try:
         await client.patch(PODS, key[1], patch, namespace=key[0], subresource="status")
     except LeadershipLostError:
         raise
     except (NotFoundError, ConflictError):
-        return
+        return True
     except ApiError as error:
         _logger.info("%s/%s keeps a mark of a plan that was given up: %s", *key, error)
+        return False
+    return True
