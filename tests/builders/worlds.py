@@ -1,4 +1,4 @@
-"""Random small clusters: trees, weights, limits, guarantees, gangs, priorities."""
+"""Random small clusters: trees, weights, limits, guarantees, gangs (elastic, of unlike pods), priorities."""
 
 from hypothesis import strategies as st
 
@@ -35,11 +35,12 @@ def worlds(draw: st.DrawFn) -> World:
             limits=draw(st.one_of(st.just({}), st.just({}), bounds)),
             guaranteed=draw(st.one_of(st.just({}), bounds)),
             suspended=draw(st.sampled_from([False] * 9 + [True])),
+            highest_priority=draw(st.sampled_from([1000, 1000, 1])),
         )
     gangs: dict[str, list[str]] = {name: [] for name in leaves}
     for number in range(draw(st.integers(0, 3))):
         leaf = draw(st.sampled_from(leaves))
-        world.gang(leaf, f"g{number}", draw(st.integers(1, 3)))
+        world.gang(leaf, f"g{number}", draw(st.integers(1, 3)), priority=draw(st.sampled_from([None, None, 0, 1, 3])))
         gangs[leaf].append(f"g{number}")
     for number in range(draw(st.integers(1, 14))):
         leaf = draw(st.sampled_from(leaves))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.brakes import Backoff
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.nodes import PoolSpec
 from allotment_scheduler.core.pods import SchedulingSpec
@@ -109,3 +110,16 @@ def test_a_claim_is_made_again_only_after_demand_has_changed() -> None:
     engine.state.apply(World().node("m", cpu=0).events[0])
 
     assert not engine.state.is_spent(victim)
+
+
+def test_who_is_in_backoff_holds_up_no_other_workload_of_its_shape() -> None:
+    """The first of the lane may not claim for a long time yet: the next one, of another workload, may."""
+    world = World().node("n", cpu=4).tenant("y").tenant("x").pods("y", 4, "y", on="n", cpu=1)
+    for name, priority in (("evicted", 10), ("other", 0)):
+        world.pod("x", name, cpu=1, priority=priority, more={"owner": name, "owner_kind": "ReplicaSet"})
+    engine = Engine(world.state(), Settings())
+    engine.brakes.backoffs["evicted"] = Backoff(evictions=3, until=100_000.0)
+
+    done = engine.cycle(10_000.0)
+
+    assert [start.pod[1] for start in done.starts] == ["other"]

@@ -56,7 +56,7 @@ def test_guaranteed_use_is_never_taken(world: World) -> None:
                     assert claimant is not None
                     if rule == "P":
                         assert victim is claimant
-                        assert state.pods[key].spec.priority < state.pods[by].spec.priority
+                        assert state.pods[key].priority < state.pods[by].priority
                     else:
                         theirs = next(t for t in victim.path if t.parent in (*claimant.path, state.forest.root))
                         assert any(

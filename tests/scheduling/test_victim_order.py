@@ -1,5 +1,7 @@
 """Which of several possible victims goes first: each test tells one rule of the order from its opposite."""
 
+from typing import Any
+
 import pytest
 
 from builders.scheduling import World
@@ -58,3 +60,93 @@ def test_who_was_evicted_claims_from_nobody_else_until_demand_changes() -> None:
 
     assert done.evicted == ["own"]
     assert done.running("a") == {"others"}
+
+
+def lone(name: str, *, tenant: str = "y", cpu: int = 1, **more: Any) -> dict[str, Any]:
+    """A running pod, as one line of a table."""
+    return {"name": name, "tenant": tenant, "cpu": cpu, **more}
+
+
+BARE = {"recreated": False}
+LAST_JOB = {"fragile": True}
+
+
+@pytest.mark.parametrize("claimant", ["y", "x"])
+@pytest.mark.parametrize(
+    ("pods", "goes"),
+    [
+        pytest.param([lone("kept"), lone("bare", more=BARE)], {"kept"}, id="last-choice"),
+        pytest.param([lone("kept"), lone("fragile", more=LAST_JOB)], {"kept"}, id="last-of-its-job"),
+        pytest.param([lone("low"), lone("mid", priority=4)], {"low"}, id="priority-before-work"),
+        pytest.param([lone("old"), lone("young")], {"young"}, id="work"),
+        pytest.param([lone("dear", priority=4, more=BARE), lone("mid", priority=4)], {"mid"}, id="both"),
+    ],
+)
+def test_of_pods_on_different_nodes_the_same_go_first_as_on_one(
+    claimant: str, pods: list[dict[str, Any]], goes: set[str]
+) -> None:
+    """By priority as well as by entitlement: a plan for one node does not win by work what it loses by the order."""
+    world = World().tenant("y").tenant("x")
+    for number, pod in enumerate(pods):
+        world.clock = 1000.0 * number
+        world.node(f"n{number}", cpu=1).pod(on=f"n{number}", **pod)
+    world.clock = 9000.0
+
+    done = world.pod(claimant, "claims", cpu=1, priority=9).run()
+
+    assert set(done.evicted) == goes
+
+
+def test_one_pod_nobody_recreates_is_dearer_than_two_that_are() -> None:
+    world = World().node("n1", cpu=2).node("n2", cpu=2).tenant("a")
+    world.pod("a", "bare", on="n1", cpu=2, more=BARE).pods("a", 2, "a", on="n2", cpu=1)
+
+    assert set(world.pod("a", "urgent", cpu=2, priority=5).run().evicted) == {"a0", "a1"}
+
+
+def test_between_tenants_work_decides_and_priority_does_not() -> None:
+    """Else a tenant would be spared for giving all its pods a high priority."""
+    world = World().node("n1", cpu=2).node("n2", cpu=2).tenant("modest").tenant("loud").tenant("x")
+    world.pod("modest", "old", on="n1", cpu=2)
+    world.clock = 5000.0
+    world.pod("loud", "young", on="n2", cpu=2, priority=1000)
+    world.clock = 9000.0
+
+    assert world.pod("x", "claims", cpu=1).run().evicted == ["young"]
+
+
+def test_the_lowest_priority_is_found_on_the_last_of_many_nodes() -> None:
+    world = World().tenant("a")
+    for number in range(100):
+        world.node(f"n{number:02}", cpu=1).pod("a", f"a{number:02}", on=f"n{number:02}", cpu=1, priority=number < 99)
+
+    assert world.pod("a", "urgent", cpu=1, priority=5).run().evicted == ["a99"]
+
+
+def test_victims_that_use_a_right_up_in_vain_are_left_for_one_that_makes_the_room() -> None:
+    """The small pod comes first by priority, but it takes its side down to its guarantee: then nobody else may go."""
+    world = World().node("n", cpu=4).tenant("y", guaranteed={"cpu": 3}).tenant("x", guaranteed={"cpu": 3})
+    world.pod("y", "small", on="n", cpu=1).pod("y", "large", on="n", cpu=3, priority=1)
+
+    done = world.pod("x", "claims", cpu=3).run()
+
+    assert done.evicted == ["large"]
+
+
+def test_an_elastic_gang_gives_the_one_pod_that_is_enough() -> None:
+    """Of what may not be preempted the gang keeps two, so that only one may go: the small one would not do."""
+    world = World().node("n", cpu=4).tenant("a").gang("a", "g", 2)
+    world.pod("a", "fixed", on="n", cpu=1, group="g", more={"preemptible": False})
+    world.pod("a", "large", on="n", cpu=2, group="g").pod("a", "small", on="n", cpu=1, group="g")
+
+    assert world.pod("a", "urgent", cpu=2, priority=5).run().evicted == ["large"]
+
+
+def test_who_gets_a_right_by_its_own_sides_room_uses_it() -> None:
+    """Side d may claim from y only after its own t1, above its entitlement, has given something."""
+    world = World().node("n", cpu=6).inner("d").tenant("t0", "d").tenant("t1", "d", weight=0).tenant("y")
+    world.pod("t1", "own", on="n", cpu=2).pod("y", "others", on="n", cpu=4)
+
+    done = world.pod("t0", "claims", cpu=3).run()
+
+    assert set(done.evicted) == {"own", "others"}

@@ -1,8 +1,9 @@
 """Claimants: units that fit nowhere now, in serving order, each tried once until something changes.
 
 Equal units of one leaf have equal prospects: when the first unit of a lane finds no plan, the lane is passed over,
-except for what sets single units apart (evicted before, forbidden to preempt). Whoever has no right to anyone's room is
-passed over at once: no lower priority in its own leaf, and neither guarantee nor entitlement left at any level.
+except for what sets single units apart (evicted before, in backoff, forbidden to preempt). Whoever has no right to
+anyone's room is passed over at once: no lower priority in its own leaf, and neither guarantee nor entitlement left at
+any level.
 
 Searching for plans in a full cluster may take longer than a cycle may. So claimants are tried in passes: within one,
 whoever found no plan is not tried again; a pass that was cut short goes on in the next cycle; and a new one begins when
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from allotment_scheduler.core.brakes import Brakes
 from allotment_scheduler.core.entitlement import Entitlement
 from allotment_scheduler.core.resources import Column
 from allotment_scheduler.core.state import ClusterState
@@ -38,8 +40,11 @@ class Pass:
 class Claimants:
     """Proposes each leaf's first unit that has not been tried in this pass and has any right to claim."""
 
-    def __init__(self, state: ClusterState, entitlement: Callable[[], Entitlement], tried: Pass) -> None:
+    def __init__(
+        self, state: ClusterState, entitlement: Callable[[], Entitlement], tried: Pass, brakes: Brakes
+    ) -> None:
         self.state = state
+        self.brakes = brakes
         self.entitlement = entitlement
         self._tried = tried.tried
         self._sources: dict[Lane, Iterator[Unit]] = {}
@@ -106,7 +111,7 @@ class Claimants:
             return False
         if self._lowest[unit.leaf.rank] < unit.priority:
             return True
-        if any(map(self.state.is_spent, unit.pods)):
+        if any(map(self.state.is_spent, unit.pods)) or not self.brakes.may_claim(unit, self.state.now):
             return False
         if len(self.state.measure.capacity) > 1:
             return True  # rights are compared on the pools where the claimant may run: the planner does
@@ -134,7 +139,10 @@ class Claimants:
         return found
 
     def _special(self, unit: Unit) -> bool:
-        return any(self.state.is_spent(pod) or pod.spec.never_preempts for pod in unit.pods)
+        """Whether more than its shape decides about its prospects."""
+        if any(self.state.is_spent(pod) or pod.spec.never_preempts for pod in unit.pods):
+            return True
+        return not self.brakes.may_claim(unit, self.state.now)
 
 
 def _identity(lane: Lane) -> object:

@@ -264,7 +264,7 @@ class Engine:
         """
         if self.claimed.version < 0:
             self.claimed.version = self.state.demand_version
-        claimants = Claimants(self.state, self.demand.entitlement, self.claimed)
+        claimants = Claimants(self.state, self.demand.entitlement, self.claimed, self.brakes)
         order = Serving(self.state, claimants.propose, self.demand.scope)
         order.refresh_all(self._leaves())
         while (unit := order.next()) is not None:

@@ -59,7 +59,7 @@ class Demand:
         leaf = _joined(running.leaf[rows], [pod.leaf.rank if pod.leaf else -1 for pod in waiting])
         klass = _joined(running.klass[rows], [pod.klass.id for pod in waiting])
         node = _joined(running.node[rows], [-1] * len(waiting))
-        priority = _joined(running.priority[rows], [pod.spec.priority for pod in waiting])
+        priority = _joined(running.priority[rows], [pod.priority for pod in waiting])
         created = np.concatenate([running.created[rows], np.array([pod.spec.created for pod in waiting])])
         sight = _joined(running.sight[rows], [pod.arrival[2] for pod in waiting])
         pools = self.state.nodes.pool_index
@@ -96,7 +96,7 @@ class Demand:
         waiting = [pod for pod in self.state.waiting() if self._could_start(pod, gangs)] + expected
         if all(pod.spec.preemptible for pod in waiting):
             return waiting
-        waiting.sort(key=lambda pod: (-pod.spec.priority, pod.spec.created, pod.arrival[2]))
+        waiting.sort(key=lambda pod: (-pod.priority, pod.spec.created, pod.arrival[2]))
         return [pod for pod in waiting if pod.leaf is not None and self._covered(pod, pod.leaf, ahead)]
 
     def _could_start(self, pod: Pod, gangs: Mapping[tuple[str, str], bool]) -> bool:

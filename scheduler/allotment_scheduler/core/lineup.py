@@ -175,8 +175,6 @@ class Lineup:
         leaf = pods[0].leaf
         assert leaf is not None, "only pods with a tenant wait in queues"  # noqa: S101 - invariant
         order = min(order_of(pod) for pod in pods if not pod.phantom)
-        if gang is not None and gang.spec is not None and gang.spec.priority is not None:
-            order = (-min(gang.spec.priority, leaf.highest_priority), order[1])
         for pod in pods:
             self.counters.fed_by(pod.klass, pod.labels)
         unit = Unit(leaf, pods, self._shape(pods, gang), order, gang)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ClassId = NewType("ClassId", int)
 PodKey = tuple[str, str]
 """(namespace, name)."""
+LOWEST, HIGHEST = -(2**31), 2**31 - 1
+"""Bounds of priorities: Kubernetes keeps them in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,11 @@ class PodSpec(msgspec.Struct, frozen=True, gc=False):
         """(namespace, name)."""
         return (self.namespace, self.name)
 
+    @property
+    def last_choice(self) -> bool:
+        """Whether more is lost with it than its work: nobody recreates it, or its Job would die of the eviction."""
+        return self.fragile or not self.recreated
+
 
 @dataclass(slots=True, eq=False)
 class PodClass:
@@ -217,6 +224,14 @@ class Pod:
     def key(self) -> PodKey:
         """(namespace, name)."""
         return (self.spec.namespace, self.spec.name)
+
+    @property
+    def priority(self) -> int:
+        """What counts wherever priorities are compared: its gang's within the tenant's bound, else its own."""
+        gang = self.gang
+        if gang is None or gang.spec is None or gang.spec.priority is None:
+            return self.spec.priority
+        return min(max(gang.spec.priority, LOWEST), HIGHEST if self.leaf is None else self.leaf.highest_priority)
 
     def __repr__(self) -> str:
         return f"<Pod {self.spec.namespace}/{self.spec.name} on {self.node}>"

@@ -6,6 +6,8 @@ A row is taken when a pod occupies a node and given back when it leaves. Rows ne
 tenants by index is rewritten when those indexes change (`relabel`).
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +35,7 @@ class RunningTable:
         self.sight: npt.NDArray[np.int64] = np.zeros(_FIRST, dtype=np.int64)
         """Order of first sight, which breaks ties of creation."""
         self.evictable: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
+        self.last_choice: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
         self.deleting: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
 
     def __len__(self) -> int:
@@ -72,17 +75,24 @@ class RunningTable:
         self.used[rows] = True
         self.node[rows] = nodes
         self.leaf[rows] = [-1 if pod.leaf is None else pod.leaf.rank for pod in pods]
-        self.priority[rows] = [spec.priority for spec in specs]
+        self.priority[rows] = [pod.priority for pod in pods]
         self.started[rows] = [pod.started for pod in pods]
         self.klass[rows] = [pod.klass.id for pod in pods]
         self.labels[rows] = [pod.labels.id for pod in pods]
         self.created[rows] = [spec.created for spec in specs]
         self.sight[rows] = [pod.arrival[2] for pod in pods]
+        self.last_choice[rows] = [spec.last_choice for spec in specs]
         self.deleting[rows] = [spec.deleting for spec in specs]
         self.evictable[rows] = [
             spec.preemptible and spec.ours and not spec.deleting and not spec.spared and not pod.phantom
             for pod, spec in zip(pods, specs, strict=True)
         ]
+
+    def reprioritise(self, pods: Iterable[Pod]) -> None:
+        """Write the priorities of pods anew: that of their gang has changed."""
+        standing = [pod for pod in pods if pod.slot >= 0]
+        if standing:
+            self.flush().priority[[pod.slot for pod in standing]] = [pod.priority for pod in standing]
 
     def remove(self, row: int) -> None:
         """Give a row back."""
@@ -91,17 +101,19 @@ class RunningTable:
         self.vacant.append(row)
 
     def relabel(self, node_index: dict[str, int]) -> None:
-        """Write the indexes of nodes and tenants anew."""
+        """Write the indexes of nodes and tenants anew, and what follows from a tenant's bound on priorities."""
         self.flush()
         for row, pod in enumerate(self.pods):
             if pod is not None:
                 self.node[row] = node_index.get(pod.node or "", -1)
                 self.leaf[row] = -1 if pod.leaf is None else pod.leaf.rank
+                if pod.gang is not None:
+                    self.priority[row] = pod.priority
 
     def _grow(self) -> None:
         for name in (
             "used", "node", "leaf", "priority", "started", "klass", "labels", "created", "sight",
-            "evictable", "deleting",
+            "evictable", "last_choice", "deleting",
         ):  # fmt: skip
             old = getattr(self, name)
             new = np.zeros(2 * len(old), dtype=old.dtype)

@@ -105,6 +105,7 @@ class Surroundings:
         gang = self.state.gang((event.spec.namespace, event.spec.name))
         if gang.spec != event.spec:
             gang.spec = event.spec
+            self.state.running.reprioritise([*gang.members.values(), *gang.phantoms])
             self.state.demand_version += 1
             if not self.state.stale:
                 self.state.lineup.regang(gang)
@@ -115,6 +116,7 @@ class Surroundings:
         if gang is None:
             return
         gang.spec, gang.whole, gang.cut_since = None, False, None
+        self.state.running.reprioritise(gang.members.values())
         gang.finished.clear()
         for phantom in gang.phantoms:
             self._give_back(phantom)

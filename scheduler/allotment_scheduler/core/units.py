@@ -94,7 +94,7 @@ class Gang:
 
 def order_of(pod: Pod) -> Order:
     """Serving order within a leaf: priority, then arrival."""
-    return (-pod.spec.priority, pod.arrival)
+    return (-pod.priority, pod.arrival)
 
 
 @dataclass(slots=True, eq=False)

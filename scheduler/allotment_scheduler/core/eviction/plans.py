@@ -1,8 +1,9 @@
 """Plans: which victims make room for a claimant, proven before anyone is touched.
 
 A plan is all or nothing. Everything happens in a trial on the real state, so every filter, limit and budget that binds
-a start binds the plan too. Three kinds of plan are made, and the one with the fewest pods wins, then the one with the
-least work lost:
+a start binds the plan too. Three kinds of plan are made, and the cheapest wins (`cheapest`): the fewest last-choice
+pods, then the fewest pods, then the least work lost; among plans that cost the same tenants the same number of pods,
+the lowest priority comes before work:
 
 - one per candidate node: victims on that node only;
 - one over all nodes, victims in the order of the rules alone;
@@ -12,6 +13,7 @@ Afterwards needless victims are dropped, last chosen first, where every remainin
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -27,7 +29,7 @@ from allotment_scheduler.core.gangs import GangPlacer
 from allotment_scheduler.core.limits import open_pools
 from allotment_scheduler.core.nodes import BoolVector, IntVector
 from allotment_scheduler.core.placement import Placer, Row
-from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.pods import LOWEST, Pod
 from allotment_scheduler.core.resources import Column
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
@@ -45,6 +47,12 @@ STEPS_ALL = 512
 """Victims up to which the plan over all nodes is made although another plan was found."""
 
 
+Cost = tuple[int, int]
+"""Pods that go: those of the last choice, and all."""
+Bound = tuple[int, int, int, int]
+"""A node with what room on it costs at least: (last-choice pods, pods, how far up the lowest priority is, index)."""
+
+
 @dataclass(slots=True)
 class Plan:
     """Who goes, by which rule, and where the claimant's pods then start."""
@@ -54,9 +62,48 @@ class Plan:
     starts: list[tuple[Pod, str]]
 
     @property
-    def cost(self) -> tuple[int, float]:
-        """Pods evicted, then work lost."""
-        return (sum(len(step.victim.pods) for step in self.steps), sum(step.victim.work for step in self.steps))
+    def pods(self) -> Cost:
+        """Pods evicted: those of the last choice, and all."""
+        return pods_of(self.steps)
+
+    @property
+    def work(self) -> float:
+        """Work lost."""
+        return sum(step.victim.work for step in self.steps)
+
+    @property
+    def priority(self) -> int:
+        """The highest among its victims."""
+        return max(step.victim.priority for step in self.steps)
+
+    @property
+    def payers(self) -> Counter[str]:
+        """How many pods each leaf gives."""
+        paid: Counter[str] = Counter()
+        for step in self.steps:
+            paid[step.victim.leaf.name] += len(step.victim.pods)
+        return paid
+
+
+def pods_of(steps: Iterable[Step]) -> Cost:
+    """How many pods some steps take: those of the last choice, and all."""
+    pods = [pod for step in steps for pod in step.victim.pods]
+    return (sum(pod.spec.last_choice for pod in pods), len(pods))
+
+
+def cheapest(plans: Iterable[Plan]) -> Plan | None:
+    """The plan that is carried out.
+
+    Which tenants pay is decided without a look at priorities: these mean nothing between tenants. Then, among the plans
+    that cost the same tenants the same, the one whose victims have the lowest priority: a higher one would only come
+    back and evict it.
+    """
+    plans = list(plans)
+    best = min(plans, key=lambda plan: (plan.pods, plan.work), default=None)
+    if best is None or len(plans) == 1:
+        return best
+    peers = [plan for plan in plans if plan.pods == best.pods and plan.payers == best.payers]
+    return min(peers, key=lambda plan: (plan.priority, plan.work))
 
 
 class Planner:
@@ -140,12 +187,13 @@ class Planner:
             if mine.parent is None or len(mine.parent.children) == 1:
                 continue
             by_guarantee, by_entitlement = claim.side(mine)
-            if not (by_guarantee or by_entitlement or own):
+            if not (by_guarantee or by_entitlement or out):
                 continue
+            may_come = bool(out) and mine.has_guarantee  # R1, once somebody on the claimant's own side has made room
             for theirs in mine.parent.children:
                 if theirs is mine or not claim.above_guarantee(theirs, columns, self.state.nodes.pool_names):
                     continue
-                if by_guarantee or claim.above_entitlement(theirs, columns):
+                if by_guarantee or may_come or claim.above_entitlement(theirs, columns):
                     out |= dict.fromkeys([leaf for leaf in theirs.leaves() if leaf.running], R1 if by_guarantee else R2)
         return out
 
@@ -188,13 +236,13 @@ class Attempt:
         else:
             plans += filter(None, [self._node_by_node()]) if blocked is None else []
         minds = any(row.blocks for row, _ in self.rows)
-        cheap = min((plan.cost[0] for plan in plans), default=0)
-        if not plans or (cheap > 1 and (minds or len(self.unit.pods) > 1)):
+        dear = bool(plans) and min(plan.pods for plan in plans) > (0, 1)
+        if not plans or (dear and (minds or len(self.unit.pods) > 1)):
             rows = self._candidates(blocked)
             if not plans or len(rows) <= STEPS_ALL:
                 running = self.state.running.pods
                 plans += filter(None, [self._over([pod for row in rows if (pod := running[row]) is not None])])
-        return min(plans, key=lambda plan: plan.cost, default=None)
+        return cheapest(plans)
 
     # --- candidates ----------------------------------------------------------------------------------------------
 
@@ -223,16 +271,24 @@ class Attempt:
         return found
 
     def _victims(self, pods: Iterable[Pod]) -> Iterator[Victim]:
-        """Distinct victims among some pods; a gang counts once."""
+        """Distinct victims among some pods that the brakes let go: a gang counts once, the claimant's own never."""
         seen: set[int] = set()
         for pod in pods:
+            if pod.gang is not None and pod.gang is self.unit.gang:
+                continue
             if pod.gang is not None and pod.gang.running <= pod.gang.min_member:
                 if id(pod.gang) in seen:
                     continue
                 seen.add(id(pod.gang))
             victim = victim_of(pod, self.state)
-            if victim is not None:
+            if victim is not None and self._may_go(victim):
                 yield victim
+
+    def _may_go(self, victim: Victim) -> bool:
+        """Whether the brakes let all of a victim's pods go."""
+        self.planner.effort += 1
+        brakes, by, now = self.planner.brakes, self.rights[victim.leaf], self.state.now
+        return len(victim.pods) == 1 or all(brakes.may_go(pod, by, now) for pod in victim.pods)
 
     # --- one node ------------------------------------------------------------------------------------------------
 
@@ -242,15 +298,16 @@ class Attempt:
             return []
         row = self.rows[0][0]
         plans: list[Plan] = []
-        fewest, before = None, self.planner.effort
-        for tried, (least, index) in enumerate(self._nodes_by_bound(row)):
+        fewest: Cost | None = None
+        before = self.planner.effort
+        for tried, (*least, _, index) in enumerate(self._nodes_by_bound(row)):
             enough = tried >= NODES_TRIED or self.planner.effort - before >= VICTIMS_TRIED
-            if fewest is not None and (least > fewest or enough):
+            if fewest is not None and (tuple(least) > fewest or enough):
                 break
             plan = self._on_node(index)
             if plan is not None:
                 plans.append(plan)
-                fewest = min(plan.cost[0], fewest or plan.cost[0])
+                fewest = min(plan.pods, fewest or plan.pods)
         return plans
 
     def _on_node(self, index: int) -> Plan | None:
@@ -264,10 +321,10 @@ class Attempt:
         leaf = pod.leaf
         if leaf not in self.since or pod.started > self.since[leaf]:
             return False
-        return leaf is not self.unit.leaf or pod.spec.priority < self.claim.priority
+        return leaf is not self.unit.leaf or pod.priority < self.claim.priority
 
-    def _nodes_by_bound(self, row: Row) -> list[tuple[int, int]]:
-        """Nodes where evictions could make room for one pod of a row, by a lower bound of the pods it takes."""
+    def _nodes_by_bound(self, row: Row) -> list[Bound]:
+        """Nodes where evictions could make room for one pod of a row, by lower bounds of what they cost."""
         running, size, free = self.state.running.flush(), self.state.running.size, self.state.nodes.free
         rows = np.flatnonzero(self.mask() & (running.node[:size] >= 0))
         where = running.node[rows]
@@ -277,6 +334,9 @@ class Attempt:
         possible = row.allowed & self.usable
         amounts = self._amounts_matrix()
         gangs = self._gang_nodes()
+        last = running.last_choice[rows]
+        some_last = bool(last.any())
+        least_last: IntVector = np.zeros(count, dtype=np.int64)
         for column, asked in row.klass.room:
             held = amounts[running.klass[rows], column]
             lacking = np.maximum(asked - free[column], 0)
@@ -286,11 +346,29 @@ class Attempt:
             np.add.at(summed, where, held)
             possible &= (lacking <= summed) | (gangs & (lacking > 0) & (largest > 0))
             bound = np.maximum(bound, -(-lacking // np.maximum(largest, 1)))
+            if some_last:
+                np.add.at(summed, where[last], -held[last])
+                least_last |= lacking > summed
         possible &= most > 0
         bound = np.where(gangs, 1, np.maximum(bound, 1))
         indexes = np.flatnonzero(possible)
-        order = np.argsort(bound[indexes], kind="stable")
-        return [(int(bound[i]), int(i)) for i in indexes[order]]
+        rank = self._lowest_ranks(rows, count)
+        order = np.lexsort((rank[indexes], bound[indexes], least_last[indexes]))
+        return [(int(least_last[i]), int(bound[i]), int(rank[i]), int(i)) for i in indexes[order]]
+
+    def _lowest_ranks(self, rows: IntVector, count: int) -> IntVector:
+        """By node: how many priorities lie below its lowest candidate, within the candidate's own leaf."""
+        running = self.state.running
+        priority = running.priority[rows]
+        ranks: IntVector = np.zeros(count, dtype=np.int64)
+        if not len(rows) or (priority == priority[0]).all():
+            return ranks
+        codes, which = np.unique((running.leaf[rows].astype(np.int64) << 33) + priority - LOWEST, return_inverse=True)
+        leaf = codes >> 33
+        rank = (np.arange(len(codes)) - np.searchsorted(leaf, leaf))[which]
+        ranks[:] = _NOTHING
+        np.minimum.at(ranks, running.node[rows], rank)
+        return ranks
 
     def _gang_nodes(self) -> BoolVector:
         """Nodes where a gang stands several of whose pods may leave at once: their bound is one step."""
@@ -334,25 +412,25 @@ class Attempt:
         return self._finish(steps, None)
 
     def _seat(
-        self, pod: Pod, row: Row, heap: list[tuple[int, int]], trial: Trial, steps: list[Step], *,
+        self, pod: Pod, row: Row, heap: list[Bound], trial: Trial, steps: list[Step], *,
         offers: dict[int, Offers],
     ) -> bool:  # fmt: skip
         """Start one pod of the gang: where it fits, else where the fewest pods make room for it."""
         index = self.planner.placer.best(row)
         while index < 0 and heap:
-            _, node = heapq.heappop(heap)
+            *_, rank, node = heapq.heappop(heap)
             mark, before = trial.mark(), len(steps)
             if not self._clear(row, node, trial, steps, offers):
                 trial.rollback(mark)
                 del steps[before:], offers[node]
                 continue
-            cost = sum(len(step.victim.pods) for step in steps[before:])
-            if heap and cost > heap[0][0]:
+            cost = pods_of(steps[before:])
+            if heap and cost > heap[0][:2]:
                 trial.rollback(mark)
                 del steps[before:], offers[node]
-                heapq.heappush(heap, (cost, node))
+                heapq.heappush(heap, (*cost, rank, node))
                 continue
-            heapq.heappush(heap, (1, node))
+            heapq.heappush(heap, (0, 1, rank, node))
             index = node
         if index < 0:
             return False
@@ -369,7 +447,7 @@ class Attempt:
             for earlier in steps:
                 budgets.spend(earlier.victim.pods)
             pods = [pod for pod in self.state.nodes.ordered[index].pods.values() if self._candidate(pod)]
-            offers = offered[index] = Offers(self.state, self.claim, self._braked(self._victims(pods)), budgets)
+            offers = offered[index] = Offers(self.state, self.claim, self._victims(pods), budgets, self._may_go)
         only = np.zeros(len(self.usable), dtype=np.bool_)
         only[index] = True
         while not self._fits_on(row, index, only):
@@ -390,31 +468,32 @@ class Attempt:
 
     # --- choosing in order, then dropping what is needless --------------------------------------------------------
 
-    def _braked(self, victims: Iterable[Victim]) -> Iterator[Victim]:
-        """Victims all of whose pods the brakes let go."""
-        brakes, now = self.planner.brakes, self.state.now
-        for victim in victims:
-            self.planner.effort += 1
-            by = self.rights[victim.leaf]
-            if len(victim.pods) == 1 or all(brakes.may_go(pod, by, now) for pod in victim.pods):
-                yield victim
-
     def _over(self, pods: list[Pod], only: BoolVector | None = None) -> Plan | None:
-        """Evict in the order of the rules until the claimant fits."""
+        """Evict in the order of the rules until the claimant fits; if that leads nowhere, the largest first.
+
+        The order of the rules may use a right up on small victims (until their side is down to its guarantee, say, or
+        their gang to its minimum), when one large victim would have made the room.
+        """
+        steps, fits = self._evict(pods, only)
+        if not fits and 0 < len(steps) < len(pods):
+            steps, fits = self._evict(pods, only, largest=True)
+        return self._finish(steps, only) if fits else None
+
+    def _evict(self, pods: list[Pod], only: BoolVector | None, *, largest: bool = False) -> tuple[list[Step], bool]:
+        """The victims taken one after the other, and whether the claimant fits then. The state is as before."""
         budgets = Budgets(self.state)
-        offers = Offers(self.state, self.claim, self._braked(self._victims(pods)), budgets)
+        offers = Offers(self.state, self.claim, self._victims(pods), budgets, self._may_go)
         steps: list[Step] = []
         with self.state.trial() as trial:
-            while not self._claimant_fits(trial, only):
-                step = offers.choose()
+            while not (fits := self._claimant_fits(trial, only)):
+                step = offers.choose_largest(only) if largest else offers.choose()
                 if step is None:
-                    return None
+                    break
                 for pod in step.victim.pods:
                     trial.evict(pod)
                 budgets.spend(step.victim.pods)
                 steps.append(step)
-            trial.rollback()
-        return self._finish(steps, only)
+        return steps, fits
 
     def _claimant_fits(self, trial: Trial, only: BoolVector | None) -> bool:
         """Whether limits and nodes now take the claimant; the trial is left as it was."""
@@ -465,7 +544,7 @@ class Attempt:
         return Surplus(self.state, self.planner.placer, *self.rows[0], only)
 
     def _replay(self, steps: list[Step], trial: Trial) -> bool:
-        """Evict again from the start; whether every step obeys a rule."""
+        """Evict again from the start; whether every step obeys a rule and leaves no gang cut."""
         for step in steps:
             by = rule(self.claim, step.victim)
             if by is None:
@@ -474,6 +553,9 @@ class Attempt:
             step.nodes = [pod.node or "" for pod in step.victim.pods]
             for pod in step.victim.pods:
                 trial.evict(pod)
+            gang = step.victim.gang
+            if gang is not None and 0 < gang.running < gang.min_member:
+                return False
         return True
 
     def _starts(self, trial: Trial, only: BoolVector | None) -> list[tuple[Pod, str]] | None:

@@ -1,29 +1,35 @@
 """Victims: what may be evicted as one step, and which of them goes next.
 
 A victim is one preemptible pod, or, where its gang would fall below `min_member`, the whole gang (only if all of it is
-preemptible). Every leaf offers one: those that somebody recreates first, then the lowest priority, then the one that
-takes its side Y least below e(Y), then the youngest. Among the offers those that leave Y at or above e(Y) go first;
-then the tree is descended by the highest weighted share, ties in the reverse of serving order.
+preemptible): once a plan has taken a gang down to its minimum, what is left of it is offered as one victim. Every leaf
+offers one: those that somebody recreates first, then the lowest priority, then the one that takes its side Y least
+below e(Y), then the youngest. Among the offers those that leave Y at or above e(Y) go first; then the tree is descended
+by the highest weighted share, ties in the reverse of serving order.
 """
 
-from collections.abc import Iterable
+from bisect import insort
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.rules import Claim, rule, sides
-from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.nodes import BoolVector
+from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.core.resources import Amounts, Column, without_pods
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import total
+from allotment_scheduler.core.units import Gang, total
 
 ZERO = Fraction(0)
+
+LaneKey = tuple[bool, int, Amounts, frozenset[str]]
+"""What victims have in common among which only age decides: (last choice, priority, what they hold, where)."""
 
 
 @dataclass(slots=True, eq=False)
 class Victim:
-    """One step of a plan. Work is what would be lost: seconds times dominant share, summed over pods."""
+    """One step of a plan: pods by key. Work is what would be lost: seconds times dominant share, summed over pods."""
 
     pods: list[Pod]
     leaf: Tenant
@@ -36,9 +42,19 @@ class Victim:
     work: float
 
     @property
-    def order(self) -> tuple[bool, int]:
-        """What comes before everything else in the choice."""
-        return (self.last_choice, self.priority)
+    def lane(self) -> LaneKey:
+        """Its lane; the first two decide before everything else."""
+        return (self.last_choice, self.priority, self.asks, self.pools)
+
+    @property
+    def age(self) -> tuple[float, PodKey]:
+        """The larger goes first: the youngest, then by name."""
+        return (self.started, self.pods[0].key)
+
+    @property
+    def gang(self) -> Gang | None:
+        """The gang that it is of, or is."""
+        return self.pods[0].gang
 
 
 @dataclass(slots=True, eq=False)
@@ -58,17 +74,22 @@ def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
         return None
     pods = [pod]
     if gang is not None and gang.running <= gang.min_member:
-        pods = [member for member in gang.members.values() if member.node is not None]
+        pods = sorted((member for member in gang.members.values() if member.node is not None), key=by_key)
         if not all(_evictable(member) for member in pods):
             return None
     asks = pod.klass.asks if len(pods) == 1 else without_pods(total(pods))
     return Victim(
-        pods, leaf, max(member.spec.priority for member in pods), max(member.started for member in pods), asks,
+        pods, leaf, max(member.priority for member in pods), max(member.started for member in pods), asks,
         frozenset(column for column, _ in asks),
         frozenset(node.pool for member in pods if (node := state.nodes.by_name.get(member.node or "")) is not None),
-        any(member.spec.fragile or not member.spec.recreated for member in pods),
+        any(member.spec.last_choice for member in pods),
         sum(work_of(member, state) for member in pods),
     )  # fmt: skip
+
+
+def by_key(pod: Pod) -> PodKey:
+    """Sorts pods the same way in whatever order they came."""
+    return pod.key
 
 
 def _evictable(pod: Pod) -> bool:
@@ -84,20 +105,30 @@ def work_of(pod: Pod, state: ClusterState) -> float:
     return max(state.now - since, 0.0) * share
 
 
+def _age(victim: Victim) -> tuple[float, PodKey]:
+    return victim.age
+
+
 class Offers:
     """The victims of one plan, by leaf, and the choice among them."""
 
-    def __init__(self, state: ClusterState, claim: Claim, victims: Iterable[Victim], budgets: Budgets) -> None:
+    def __init__(
+        self, state: ClusterState, claim: Claim, victims: Iterable[Victim], budgets: Budgets,
+        may_go: Callable[[Victim], bool],
+    ) -> None:  # fmt: skip
         self.state = state
         self.claim = claim
         self.budgets = budgets
-        self.lanes: dict[Tenant, dict[tuple[bool, int, Amounts], list[Victim]]] = {}
+        self.may_go = may_go
+        """Whether the brakes let a victim go that is formed in the course of the plan."""
+        self.lanes: dict[Tenant, dict[LaneKey, list[Victim]]] = {}
+        self._whole: set[int] = set()
+        """Gangs, by id, the rest of which has been offered."""
         for victim in victims:
-            lanes = self.lanes.setdefault(victim.leaf, {})
-            lanes.setdefault((*victim.order, victim.asks), []).append(victim)
+            self.lanes.setdefault(victim.leaf, {}).setdefault(victim.lane, []).append(victim)
         for lanes in self.lanes.values():
             for lane in lanes.values():
-                lane.sort(key=lambda victim: (victim.started, victim.pods[0].key))
+                lane.sort(key=_age)
 
     def choose(self) -> Step | None:
         """The next victim by the rules as things stand now; it is taken out of its lane."""
@@ -111,13 +142,38 @@ class Offers:
         gentle = {leaf: offer for leaf, offer in offers.items() if offer[1] <= 0}
         leaf = self._descend(gentle or offers)
         step = offers[leaf][0]
-        lane = self.lanes[leaf][(*step.victim.order, step.victim.asks)]
-        lane.pop()
+        self.lanes[leaf][step.victim.lane].pop()
         return step
 
-    def _offer(
-        self, leaf: Tenant, lanes: dict[tuple[bool, int, Amounts], list[Victim]]
-    ) -> tuple[Step, Fraction] | None:
+    def choose_largest(self, only: BoolVector | None) -> Step | None:
+        """The victim that may go now and frees most of what the claimant asks for, on some nodes; out of its lane."""
+        found: tuple[tuple[int, tuple[float, PodKey]], Step] | None = None
+        for lanes in self.lanes.values():
+            for lane in list(lanes.values()):
+                while lane and not self._possible(lane[-1]):
+                    if self._offer_rest(lane.pop(), lanes):
+                        return self.choose_largest(only)
+                by = rule(self.claim, lane[-1]) if lane else None
+                if by is not None and (found is None or found[0] < (self._size(lane[-1], only), lane[-1].age)):
+                    found = (self._size(lane[-1], only), lane[-1].age), Step(lane[-1], by)
+        if found is None:
+            return None
+        step = found[1]
+        self.lanes[step.victim.leaf][step.victim.lane].pop()
+        return step
+
+    def _size(self, victim: Victim, only: BoolVector | None) -> int:
+        """The largest share of a resource asked for that a victim holds, on some nodes; comparable, in no unit."""
+        asked, scale = dict(self.claim.asks), self.state.measure.scale
+        held: dict[Column, int] = {}
+        for pod in victim.pods:
+            if only is None or only[self.state.nodes.by_name[pod.node or ""].index]:
+                for column, amount in pod.klass.asks:
+                    if column in asked:
+                        held[column] = held.get(column, 0) + amount * scale[column]
+        return max(held.values(), default=0)
+
+    def _offer(self, leaf: Tenant, lanes: dict[LaneKey, list[Victim]]) -> tuple[Step, Fraction] | None:
         sole = len(self.lanes) == 1 and len(lanes) == 1
         best: tuple[Step, Fraction] | None = None
         best_order: tuple[bool, int] | None = None
@@ -126,7 +182,8 @@ class Offers:
                 break
             lane = lanes[key]
             while lane and not self._possible(lane[-1]):
-                lane.pop()
+                if self._offer_rest(lane.pop(), lanes):
+                    return self._offer(leaf, lanes)
             if not lane:
                 continue
             victim = lane[-1]
@@ -134,17 +191,29 @@ class Offers:
             if by is None:
                 continue
             below = ZERO if sole else self._below(leaf, victim)
-            if best is None or (below, -victim.started) < (best[1], -best[0].victim.started):
+            if best is None or below < best[1] or (below == best[1] and victim.age > best[0].victim.age):
                 best, best_order = (Step(victim, by), below), key[:2]
         return best
 
     def _possible(self, victim: Victim) -> bool:
         if not all(pod.node is not None for pod in victim.pods):
             return False
-        gang = victim.pods[0].gang
+        gang = victim.gang
         if gang is not None and 0 < gang.running - len(victim.pods) < gang.min_member:
             return False  # other members have left in this plan: one more would cut the gang
         return self.budgets.allows(victim.pods)
+
+    def _offer_rest(self, victim: Victim, lanes: dict[LaneKey, list[Victim]]) -> bool:
+        """Offer what is left of a gang that has come to its minimum in this plan, in place of its single pods."""
+        gang = victim.gang
+        if gang is None or not 0 < gang.running <= gang.min_member or id(gang) in self._whole:
+            return False
+        self._whole.add(id(gang))
+        rest = victim_of(next(pod for pod in gang.members.values() if pod.node is not None), self.state)
+        if rest is None or not self.may_go(rest):
+            return False
+        insort(lanes.setdefault(rest.lane, []), rest, key=_age)
+        return True
 
     def _below(self, leaf: Tenant, victim: Victim) -> Fraction:
         """How far the victim would take its side below e, as a share; 0 if it stays at or above."""
