@@ -43,7 +43,7 @@ GROUPS: Final = {
     "uninstall": Group(
         "uninstall", "uninstall", "Take Allotment off a cluster, in an order that leaves nothing stuck."
     ),
-    "what-if": Group("what_if", "what_if", "Compare the outcome of a change with the outcome without it."),
+    "what-if": Group("what_if", "app", "Compare the outcome of a change with the outcome without it."),
     "why": Group(
         "why", "why", "Explain why a pod waits, with numbers, and name the smallest change that would start it."
     ),

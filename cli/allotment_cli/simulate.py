@@ -1,19 +1,23 @@
 """`allot simulate`: what the scheduler would do with these manifests, to the end."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from allotment_cli.offline import Output, load, show
+from allotment_cli.estate import Config, Files, load
+from allotment_cli.offline import Output, show
 
 
 def simulate(
-    files: Annotated[list[Path], typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin.')],
+    files: Files,
     output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    config: Config = None,
 ) -> None:
-    """Run the scheduler on manifests until nothing more can be decided, and print what it did."""
-    engine, now = load(files)
+    """Run the scheduler on manifests until nothing more can be decided, and print what it did.
+
+    Exit codes: 0 simulated; 2 wrong usage or file; stderr says what to do.
+    """
+    engine, now = load(files, config)
     from allotment_scheduler.core.report import outcome_report  # noqa: PLC0415 - keeps `allot --help` quick
     from allotment_scheduler.core.simulate import run_to_fixpoint  # noqa: PLC0415 - as above
 

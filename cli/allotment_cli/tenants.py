@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from allotment_cli.estate import Config, load
 from allotment_cli.live import SYSTEM, ApiUrl, Kubeconfig, OfNamespace, System, Where, read_tenants
-from allotment_cli.offline import Output, load, show
+from allotment_cli.offline import Output, show
 
 
 def tenants(
@@ -20,6 +21,7 @@ def tenants(
     kubeconfig: Kubeconfig = None,
     api: ApiUrl = "",
     system: System = SYSTEM,
+    config: Config = None,
 ) -> None:
     """List every tenant: leaves in the order in which they would be served next, then inner tenants.
 
@@ -31,7 +33,7 @@ def tenants(
     if not files:
         rows = read_tenants(Where(kubeconfig, api, system, namespace))
     else:
-        engine, _ = load(files)
+        engine, _ = load(files, config)
         from allotment_scheduler.core.report import tenants_report  # noqa: PLC0415 - keeps `allot --help` quick
 
         rows = tenants_report(engine)

@@ -1,33 +1,100 @@
 """`allot what-if`: what a change would do before anyone makes it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from allotment_cli.offline import Output, engine_over, read, show
+from allotment_cli.estate import Config, Files, end, engine_over, events_of, read, share_policy
+from allotment_cli.offline import Output, show
+
+if TYPE_CHECKING:
+    from allotment_scheduler.core.cycle import Engine
+    from allotment_scheduler.core.events import Event
+
+WAITS, NEVER, WRONG = 1, 2, 3
+_STDIN = Path("-")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+class WrongIsThree(TyperCommand):
+    """A command whose wrong usage does not end as "it can never run" does."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's own
+        """Parse the command line; what is wrong with it ends with 3."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except Exception as error:
+            if getattr(error, "exit_code", None) == NEVER:  # click's UsageError, by whatever name typer has it
+                error.exit_code = WRONG  # type: ignore[attr-defined] # it has just been asked for
+            raise
+
+
+@app.command("what-if", cls=WrongIsThree)
 def what_if(
-    files: Annotated[list[Path], typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin.')],
+    files: Files,
     add: Annotated[list[Path] | None, typer.Option("--add", help="Manifests of what would be created.")] = None,
     change: Annotated[list[Path] | None, typer.Option("--change", help="Manifests that would replace others.")] = None,
     drain: Annotated[list[str] | None, typer.Option("--drain", help="Node that would be drained.")] = None,
+    *,
     output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    config: Config = None,
 ) -> None:
     """Compare the outcome of a change with the outcome without it.
 
     Exit codes: 0 what is added starts now (or nothing more waits than before); 1 it waits; 2 it can never run.
-    A wrong file or an unknown node ends with 3.
+    Wrong usage, a wrong file or an unknown node ends with 3; stderr says what to do.
     """
-    from allotment_scheduler.core.explain import Explainer  # noqa: PLC0415 - keeps `allot --help` quick
-    from allotment_scheduler.core.simulate import run_to_fixpoint  # noqa: PLC0415 - as above
+    if not (add or change or drain):
+        end("say what would change: --add FILE, --change FILE or --drain NODE", WRONG)
+    policy = share_policy(config, failure=WRONG)
+    before, after = _events(files, add or [], change or [])
+    base = _outcome(before, policy)
+    engine = _outcome([*after, *_drained(after, drain or [])], policy)
+    report, never = _differences(base, engine)
+    show(report, output)
+    raise typer.Exit(NEVER if never else WAITS if report["waits"] or report["displaced"] else 0)
 
-    before, more = read(files, failure=3), read([*(add or ()), *(change or ())], failure=3)
-    base, base_now = engine_over(before)
-    run_to_fixpoint(base, base_now)
-    engine, now = engine_over([*before, *more, *_drained(before, drain or [])])
+
+def _events(files: list[Path], add: list[Path], change: list[Path]) -> "tuple[list[Event], list[Event]]":
+    """What there is, and what there would be."""
+    from allotment_scheduler.core.events import TenantSeen  # noqa: PLC0415 - keeps `allot --help` quick
+    from allotment_scheduler.manifests import ManifestError  # noqa: PLC0415 - as above
+
+    if sum(path == _STDIN for path in (*files, *add, *change)) > 1:
+        end("standard input can be read only once: give all but one of the manifests as files", WRONG)
+    base, added, edited = (read(paths, failure=WRONG) for paths in (files, add, change))
+    before = events_of(base, failure=WRONG)
+    if not (added.documents or edited.documents):
+        return before, before
+    try:
+        changed = base.changed(added, edited)
+        told = [*changed.warnings]
+        after = changed.events()
+    except ManifestError as error:
+        end(str(error), WRONG)
+    known = set(base.warnings)
+    for warning in dict.fromkeys([*told, *changed.warnings]):
+        if warning not in known:
+            typer.echo(f"allot: {warning}", err=True)
+    # An edit that cannot be leaves a tenant its last good version: so the first one comes first.
+    return before, [*(event for event in before if isinstance(event, TenantSeen)), *after]
+
+
+def _outcome(events: "list[Event]", policy: str) -> "Engine":
+    from allotment_scheduler.core.simulate import run_to_fixpoint  # noqa: PLC0415 - keeps `allot --help` quick
+
+    engine, now = engine_over(events, policy)
     run_to_fixpoint(engine, now)
+    return engine
+
+
+def _differences(base: "Engine", engine: "Engine") -> "tuple[dict[str, list[dict[str, Any]]], bool]":
+    """What starts, moves, is displaced and waits; and whether anything new can never run."""
+    from allotment_scheduler.core.explain import Explainer  # noqa: PLC0415 - keeps `allot --help` quick
+
     old = {pod.key: pod.node for pod in base.state.pods.values()}
     explainer = Explainer(engine)
     report: dict[str, list[dict[str, Any]]] = {"starts": [], "moves": [], "displaced": [], "waits": []}
@@ -47,12 +114,14 @@ def what_if(
         never = never or (reason.never and pod.key not in old)
         kind = "displaced" if was is not None else "waits"
         report[kind].append({**row, "reason": reason.code, "message": reason.message, "change": reason.change})
-    show(report, output)
-    raise typer.Exit(2 if never else 1 if report["waits"] or report["displaced"] else 0)
+    return report, never
 
 
-def _drained(events: list[Any], names: list[str]) -> list[Any]:
-    """The events of draining nodes: no new starts there, and what ran there waits."""
+def _drained(events: "list[Event]", names: list[str]) -> "list[Event]":
+    """The events of draining nodes: no new starts there, and what ran there waits.
+
+    As `kubectl drain` does it: pods of a DaemonSet and of the node itself stay, others' pods are for others to place.
+    """
     from dataclasses import replace  # noqa: PLC0415 - keeps `allot --help` quick
 
     from msgspec import structs  # noqa: PLC0415 - as above
@@ -60,13 +129,17 @@ def _drained(events: list[Any], names: list[str]) -> list[Any]:
     from allotment_scheduler.core.events import NodeSeen, PodGone, PodSeen  # noqa: PLC0415 - as above
 
     nodes = {event.spec.name: event for event in events if isinstance(event, NodeSeen)}
-    out: list[Any] = []
+    out: list[Event] = []
     for name in names:
         if name not in nodes:
-            typer.echo(f"allot: --drain {name}: there is no such node in the files", err=True)
-            raise typer.Exit(3)
+            end(f"--drain {name}: there is no such node in the files", WRONG)
         out.append(NodeSeen(replace(nodes[name].spec, unschedulable=True)))
         for event in events:
-            if isinstance(event, PodSeen) and event.spec.node == name:
-                out += [PodGone(event.spec.key), PodSeen(structs.replace(event.spec, node=None, started=None))]
+            if not isinstance(event, PodSeen) or event.spec.node != name:
+                continue
+            if event.spec.owner_kind in ("DaemonSet", "Node"):
+                continue
+            out.append(PodGone(event.spec.key))
+            if event.spec.ours:
+                out.append(PodSeen(structs.replace(event.spec, node=None, started=None)))
     return out

@@ -5,8 +5,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from allotment_cli.estate import USAGE, Config, end, engine_over, events_of, pods_named, read, share_policy
 from allotment_cli.live import SYSTEM, ApiUrl, Kubeconfig, System, Where, own_namespace, read_waits
-from allotment_cli.offline import Output, load, show
+from allotment_cli.offline import Output, show
 
 
 def why(
@@ -24,6 +25,7 @@ def why(
     kubeconfig: Kubeconfig = None,
     api: ApiUrl = "",
     system: System = SYSTEM,
+    config: Config = None,
 ) -> None:
     """Explain why a pod waits, with numbers, and name the smallest change that would start it.
 
@@ -34,24 +36,25 @@ def why(
         name = f"{namespace}/{name}"
     if not files:
         _live(name, output, Where(kubeconfig, api, system))
-    engine, now = load(files or [])
+    _show(_from_files(name, files or [], config), output)
+
+
+def _from_files(name: str, files: list[Path], config: Path | None) -> list[dict[str, Any]]:
+    """Answer from manifests: what would become of these pods if the scheduler began now."""
     from allotment_scheduler.core.explain import Explainer  # noqa: PLC0415 - keeps `allot --help` quick
     from allotment_scheduler.core.simulate import run_to_fixpoint  # noqa: PLC0415 - as above
 
+    policy = share_policy(config)
+    manifests = read(files)
+    engine, now = engine_over(events_of(manifests), policy)
     outcome = run_to_fixpoint(engine, now)
-    namespace, _, plain = name.rpartition("/")
-    found = [
-        pod for pod in engine.state.pods.values()
-        if (pod.spec.name == plain or pod.spec.name.startswith(f"{plain}-")) and namespace in ("", pod.spec.namespace)
-    ]  # fmt: skip
-    exact = [pod for pod in found if pod.spec.name == plain]
+    found = pods_named(manifests, engine, name)
     if not found:
-        typer.echo(f"allot: no pod or job {name} in the files", err=True)
-        raise typer.Exit(2)
+        end(f"no pod or workload {name} in the files, or none that still has to run", USAGE)
     explainer = Explainer(engine)
-    started = {start.pod: start.node for done in outcome.rounds for start in done.starts}
+    started = {start.pod for done in outcome.rounds for start in done.starts}
     rows: list[dict[str, Any]] = []
-    for pod in exact or found:
+    for pod in found:
         row: dict[str, Any] = {"namespace": pod.spec.namespace, "pod": pod.spec.name}
         if pod.node is not None:
             code = "StartsNow" if pod.key in started else "Running"
@@ -60,7 +63,7 @@ def why(
             reason = explainer.why(pod)
             row |= {"reason": reason.code, "message": reason.message, "change": reason.change}
         rows.append(row)
-    _show(rows, output)
+    return rows
 
 
 def _live(name: str, output: Output, where: Where) -> NoReturn:

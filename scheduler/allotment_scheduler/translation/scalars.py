@@ -24,8 +24,17 @@ def amounts(listed: Mapping[str, str]) -> dict[str, int]:
 
 @lru_cache(maxsize=65_536)
 def seconds(text: str | None) -> float:
-    """An RFC 3339 time as seconds since the epoch; 0 where there is none."""
-    return datetime.fromisoformat(text).timestamp() if text else 0.0
+    """An RFC 3339 time as seconds since the epoch; 0 where there is none.
+
+    Raises:
+        ValueError: the text is no time, or names no offset from UTC.
+    """
+    if not text:
+        return 0.0
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} names no offset from UTC: end it in Z")
+    return time.timestamp()
 
 
 def positive(text: str | None) -> float | None:

@@ -1,0 +1,225 @@
+"""Files into documents: YAML or JSON, several to a file, Lists taken apart.
+
+YAML is read as `kubectl` reads it: times stay text, and a key may stand in a mapping once. Tags beyond YAML's own
+scalars are refused. Whatever a file holds, it is read to documents or refused: with its name, and the line where the
+reader knows it.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from allotment_scheduler.manifests.faults import ManifestError
+
+Manifest = Mapping[str, Any]
+STDIN: Final = Path("-")
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+"""Files of a folder that are read, as by `kubectl`."""
+_SPACE: Final = re.compile(r"\s*")
+_MOST_LISTS: Final = 8
+"""Lists within Lists."""
+_UNTAGGED: Final = ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One object with the place it stands in.
+
+    Attributes:
+        origin: file and document.
+        content: the object.
+        maker: the workload whose template it was made of, as messages name it; its fields stand under spec.template.
+        added: it does not exist yet: it arrives now, behind everybody.
+    """
+
+    origin: str
+    content: Manifest
+    maker: str = ""
+    added: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Its kind."""
+        return str(self.content.get("kind", ""))
+
+    @property
+    def group(self) -> str | None:
+        """Its API group, empty for the core; None where it does not say."""
+        version = self.content.get("apiVersion")
+        if version is None:
+            return None
+        return str(version).rpartition("/")[0]
+
+    @property
+    def metadata(self) -> Manifest:
+        """Its metadata."""
+        found = self.content.get("metadata")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def spec(self) -> Manifest:
+        """Its spec."""
+        found = self.content.get("spec")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.metadata.get("name") or "")
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace; `default` where it names none."""
+        return str(self.metadata.get("namespace") or "default")
+
+    @property
+    def title(self) -> str:
+        """Kind and name for messages."""
+        return self.maker or f"{self.kind} {self.name}"
+
+    @property
+    def prefix(self) -> str:
+        """What every message about it begins with."""
+        return f"{self.origin}: {self.title}"
+
+    def at(self, field: str) -> str:
+        """A field as it stands in the file."""
+        return f"spec.template.{field}" if self.maker and field else field
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """The objects of a file, or of a folder's files; "-" is standard input.
+
+    Raises:
+        ManifestError: it cannot be read, or holds something else than objects of Kubernetes.
+    """
+    if path != STDIN and path.is_dir():
+        for each in sorted(it for it in path.iterdir() if it.suffix in SUFFIXES and it.is_file()):
+            yield from read_documents(each)
+        return
+    name = "standard input" if path == STDIN else str(path)
+    for number, content in enumerate(_parse(name, _text(name, path)), start=1):
+        if content is not None:
+            yield from _unfold(f"{name}, document {number}", content, _MOST_LISTS)
+
+
+def _text(name: str, path: Path) -> str:
+    try:
+        found = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
+        return found.decode("utf-8-sig")
+    except OSError as error:
+        raise ManifestError(f"{name}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{name}: is not in UTF-8 (byte {error.start}): save it in that encoding") from error
+
+
+def _parse(name: str, text: str) -> Iterable[Any]:
+    try:
+        if text.lstrip().startswith("{"):
+            return [msgspec.json.decode(text)]
+    except (msgspec.DecodeError, RecursionError):
+        if (several := _several(text)) is not None:
+            return several
+        # Else it is flow-style YAML, or broken: the YAML reader says what is wrong.
+    import yaml  # noqa: PLC0415 - JSON is read without it
+
+    try:
+        return list(yaml.load_all(text, Loader=_loader()))
+    except yaml.YAMLError as error:
+        what = " ".join(str(error).split()).replace('in "<unicode string>", line', "at line")
+        raise ManifestError(f"{name}: is no YAML: {what}") from error
+    except RecursionError as error:
+        raise ManifestError(f"{name}: is nested too deeply: no object of Kubernetes is") from error
+    except Exception as error:  # the reader's constructors end in all kinds of errors
+        raise ManifestError(f"{name}: is no YAML: a value does not fit its tag: {error}") from error
+
+
+def _several(text: str) -> list[Any] | None:
+    """JSON documents one after the other; None where it is something else."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    try:
+        at = len(text) - len(text.lstrip())
+        while at < len(text):
+            one, at = decoder.raw_decode(text, at)
+            found.append(one)
+            at = _SPACE.match(text, at).end()  # type: ignore[union-attr] # it matches nothing, too
+    except (ValueError, RecursionError):
+        return None
+    return found
+
+
+@cache
+def _loader() -> Any:  # noqa: ANN401 - a class of one of two bases
+    """YAML's safe loader, as `kubectl` reads it."""
+    import yaml  # noqa: PLC0415 - as above
+
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc] # the base is one of two
+        yaml_implicit_resolvers: ClassVar = {
+            first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+            for first, resolvers in base.yaml_implicit_resolvers.items()
+        }
+        yaml_constructors: ClassVar = {
+            tag: made for tag, made in base.yaml_constructors.items()
+            if tag is None or tag.rpartition(":")[2] in _UNTAGGED
+        }  # fmt: skip
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - PyYAML's own
+            seen: set[str] = set()
+            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    if key.value in seen:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"the key {key.value!r} stands there twice: remove one", key.start_mark
+                        )
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep=deep)
+
+    Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_yaml_str)
+    return Loader
+
+
+def _unfold(origin: str, content: object, lists: int) -> Iterator[Document]:
+    if not isinstance(content, dict) or "kind" not in content:
+        raise ManifestError(f"{origin}: is no Kubernetes object: it needs apiVersion, kind and metadata")
+    kind, version = content["kind"], content.get("apiVersion")
+    if not isinstance(kind, str) or not kind:
+        raise ManifestError(f"{origin}: kind: must be text, such as Pod")
+    if version is not None and not isinstance(version, str):
+        raise ManifestError(f"{origin}: {kind}: apiVersion: must be text, such as v1")
+    if kind.endswith("List") and ("items" in content or kind == "List"):
+        yield from _items(origin, kind, content, lists)
+        return
+    metadata = content.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise ManifestError(f"{origin}: {kind}: metadata: must be a mapping of fields, name among them")
+    for field in ("name", "namespace"):
+        value = (metadata or {}).get(field)
+        if value is not None and not isinstance(value, str):
+            raise ManifestError(f"{origin}: {kind}: metadata.{field}: must be text: put it in quotes")
+    if not (metadata or {}).get("name"):
+        raise ManifestError(f"{origin}: {kind}: metadata.name: is required: add it")
+    yield Document(origin, content)
+
+
+def _items(origin: str, kind: str, content: Manifest, lists: int) -> Iterator[Document]:
+    """The objects of a List; those of a PodList and the like need not say what they are."""
+    items = content["items"] if content.get("items") is not None else []
+    if not isinstance(items, list):
+        raise ManifestError(f"{origin}: {kind}: items: must be a list of objects")
+    if not lists:
+        raise ManifestError(f"{origin}: {kind}: Lists stand within Lists too often: write the objects one by one")
+    known: Manifest = {}
+    if kind != "List":
+        known = {"kind": kind.removesuffix("List"), "apiVersion": content.get("apiVersion")}
+    for number, item in enumerate(items, start=1):
+        whole = {**known, **item} if isinstance(item, dict) else item
+        yield from _unfold(f"{origin}, item {number}", whole, lists - 1)
