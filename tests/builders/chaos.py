@@ -81,6 +81,13 @@ class Replicas:
         """The copy that says it leads, if any."""
         return next((each for each in self.all if each.process is not None and each.status().get("leading")), None)
 
+    def somebody_leads(self) -> bool:
+        """Whether one that is not frozen says that it leads."""
+        frozen = self._frozen[0] if self._frozen is not None else None
+        return any(
+            each is not frozen and each.process is not None and each.status().get("leading") for each in self.all
+        )
+
     def kill_leader(self) -> bool:
         """As a power cut would; false if nobody leads now."""
         leader = self.leader() if self._frozen is None else None

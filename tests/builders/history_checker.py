@@ -30,7 +30,7 @@ NEWS_TAKES: Final = 30.0
 PROMISE_LASTS: Final = 20.0
 """Seconds for which a promise that was withdrawn explains evictions: requests under way may take so long."""
 CUT_FOR: Final = 90.0
-"""Seconds in which the rest of a gang must have followed, whatever the network does to the requests."""
+"""Seconds with a leader in which the rest of a gang must have followed, whatever the network does to its requests."""
 
 
 @dataclass(slots=True)
@@ -77,6 +77,8 @@ class HistoryChecker:
     _withdrawn: dict[str, float] = field(default_factory=dict)
     """When a promise of a node last ended."""
     _cut: dict[str, float] = field(default_factory=dict)
+    """Gangs that an eviction has cut, with the time at which it did, had there been a leader ever since."""
+    _leaderless: float = 0.0
 
     def take(self, event: Event[Pod], now: float) -> None:
         """One event, at a time in seconds."""
@@ -92,9 +94,13 @@ class HistoryChecker:
         """Find gangs that have stayed cut: no event says so."""
         for gang, since in [*self._cut.items()]:
             running = self._running(gang)
-            if now - since > CUT_FOR and 0 < running < self.gang_size:
+            if now - self._leaderless - since > CUT_FOR and 0 < running < self.gang_size:
                 self._violated(f"gang {gang} was cut to {running} of {self.gang_size} by an eviction, and stays so")
                 del self._cut[gang]
+
+    def nobody_leads(self, seconds: float) -> None:
+        """For so long there was nobody to end what had begun."""
+        self._leaderless += seconds
 
     def bound(self, namespace: str) -> int:
         """How many pods of a namespace occupy a node."""
@@ -135,7 +141,7 @@ class HistoryChecker:
             self.evictions += 1
             self._check_promise(key, found, now)
             if found.gang:
-                self._cut.setdefault(found.gang, now)
+                self._cut.setdefault(found.gang, now - self._leaderless)
         self._gang_changed(found)
 
     def _known(self, key: Key, pod: Pod) -> _Known:

@@ -15,6 +15,8 @@ from builders.ground import ALLOTMENT, Ground
 
 _FINALIZER = "example.org/held"
 _MERGE = "application/strategic-merge-patch+json"
+_CLOSES = 0.3
+"""How many of the changes to a node close it; the others open it."""
 
 
 @dataclass
@@ -79,7 +81,7 @@ class Meddling:
 
     def cordon(self) -> None:
         """Close a node, or open it again."""
-        self._change_node({"unschedulable": self.rng.random() < 0.5})
+        self._change_node({"unschedulable": self.rng.random() < _CLOSES})
 
     def taint(self) -> None:
         """Keep new pods from a node, or admit them again."""
@@ -116,7 +118,7 @@ class Meddling:
 
     def _taints(self, effect: str) -> list[dict[str, str]] | None:
         taint = {"key": "example.org/tried", "value": "yes", "effect": effect}
-        return [taint] if self.rng.random() < 0.5 else None
+        return [taint] if self.rng.random() < _CLOSES else None
 
     def _node_path(self, number: int) -> str:
         return f"/api/v1/nodes/{self.ground.name}-{number}"

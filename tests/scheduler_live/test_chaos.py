@@ -106,6 +106,7 @@ def run(stage: Stage, tmp_path: Path, *, seed: int, seconds: float, least: int) 
             stage,
             replicas,
             bustle,
+            history,
             rng,
             too_few=lambda: any(proxy.count(kind) < least for kind in CLASSES),
             seconds=seconds,
@@ -141,6 +142,7 @@ def torment(
     stage: Stage,
     replicas: Replicas,
     bustle: Bustle,
+    history: PodHistory,
     rng: random.Random,
     *,
     too_few: Callable[[], bool],
@@ -160,12 +162,16 @@ def torment(
         blows += [lambda: stage.kill("etcd"), lambda: stage.kill("kube-apiserver")]
     turn = 0
     next_blow = time.monotonic() + 6
+    looked = time.monotonic()
     while (gone := time.monotonic() - began) < seconds or (too_few() and gone < seconds + _EXTRA):
         bustle.step()
         replicas.look_after()
         if time.monotonic() > next_blow and blows[turn % len(blows)]():
             turn += 1
             next_blow = time.monotonic() + rng.uniform(12, 25)
+        if (now := time.monotonic()) - looked > 1:
+            history.nobody_leads(0 if replicas.somebody_leads() else now - looked)
+            looked = now
         time.sleep(0.2)
 
 

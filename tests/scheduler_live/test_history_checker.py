@@ -209,6 +209,13 @@ def test_a_gang_that_an_eviction_has_cut_for_good_is_noticed(then: str, want: li
     assert story.later(CUT_FOR).violations == want
 
 
+def test_a_gang_gets_its_time_from_leaders_not_from_the_clock() -> None:
+    story = Story().gang(0, 1, 2).gang(0, evicted=True).gone("a/g-0")
+    story.checker.nobody_leads(CUT_FOR)
+    assert story.later(2 * CUT_FOR - 1).violations == []
+    assert story.later(2).violations
+
+
 def test_a_gang_that_others_have_cut_is_no_fault_of_the_schedulers() -> None:
     story = Story().gang(0, 1, 2)
     story.checker.evicted_by_others.add("a/g-0")
