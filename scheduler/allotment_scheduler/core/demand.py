@@ -3,6 +3,9 @@
 Per leaf, in order of priority, then creation: every running pod, and every pending pod that could start on this
 cluster. A pending pod counts if its gang is complete, its tenant not suspended, some empty node would take it, and,
 where it may not be preempted, the guarantee covers it on top of what such pods use already.
+
+Entitlement knows pools, not nodes. So demand that only some nodes of its pools would take (pins.py) counts no further
+than these nodes reach: what no fair division could give to a leaf must not lessen the others' part.
 """
 
 from collections.abc import Mapping
@@ -13,6 +16,7 @@ import numpy.typing as npt
 from allotment_scheduler.core.eligibility import covered_pools
 from allotment_scheduler.core.entitlement import Entitlement, fill
 from allotment_scheduler.core.nodes import BoolVector
+from allotment_scheduler.core.pins import Pins
 from allotment_scheduler.core.placement import Placer
 from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.portions import Portions, Want
@@ -33,6 +37,7 @@ class Demand:
     def __init__(self, state: ClusterState, placer: Placer) -> None:
         self.state = state
         self.placer = placer
+        self.pins = Pins(state, placer)
         self._version = -1
         self._entitlement = Entitlement({})
         self._filled: tuple[Tenant, Measure, Portions] | None = None
@@ -65,6 +70,7 @@ class Demand:
         pools = self.state.nodes.pool_index
         pool = np.where(node >= 0, pools[node] if len(pools) else -1, -1)
         order = np.lexsort((sight, created, -priority, leaf))
+        order = order[self.pins.within_reach(leaf[order], klass[order])]
         return self._merged(leaf[order], klass[order], pool[order])
 
     def _merged(self, leaf: Ints, klass: Ints, pool: Ints) -> Portions:
