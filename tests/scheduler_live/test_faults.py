@@ -16,10 +16,11 @@ from allotment_kube.resources import (
     STORAGE_CLASSES,
 )
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.events import PodSeen
+from allotment_scheduler.core.events import PodSeen, PodSetAside
 from allotment_scheduler.core.invariants import check
 from allotment_scheduler.core.pods import Pod
 from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.shell.evictor import Evictor
 from allotment_scheduler.shell.recovery import rebuilt
 from allotment_scheduler.shell.settings import Settings
 from builders.live_world import EPOCH, World, until
@@ -373,6 +374,84 @@ async def test_a_state_built_anew_is_the_same_but_for_what_was_half_done() -> No
         }
         assert (fresh.nodes.free == old.nodes.free).all()
         check(fresh)
+
+
+async def test_a_state_built_anew_forgets_nothing_that_only_the_old_one_knew() -> None:
+    world = World(FaultPlan(), graceful=True)
+    world.settings = Settings(minimum_runtime_seconds=0, reserve_after_seconds=5)
+    world.node("n", cpu="4")
+    async with world.running() as scheduler:
+        world.pod("a", "victim", cpu="4", owner=("ReplicaSet", "rs"))
+        await until(lambda: world.bound() == {"victim": "n"})
+        world.pod("a", "claimant", cpu="4", priority=9)
+        await world.being_evicted()
+        world.group("a", "g", 2)
+        for number in range(2):
+            world.pod("a", f"g-{number}", cpu="2", group="g")
+        await until(lambda: scheduler.engine.reservations.misfits)
+        old = scheduler.state
+        old.gangs["a", "g"].finished.add(("a", "g-9"))
+        old.apply(PodSetAside(("a", "g-1"), old.now + 100, "a fault"))
+        old.disruptions["a", "budget"] = 3
+        misfits = dict(scheduler.engine.reservations.misfits)
+
+        scheduler._known.rebuild()
+
+        fresh = scheduler.state
+        assert scheduler.engine.reservations.misfits == misfits
+        assert fresh.gangs["a", "g"].min_member == 1
+        assert fresh.pods["a", "g-1"].set_aside == old.pods["a", "g-1"].set_aside
+        assert fresh.pods["a", "g-1"].times_set_aside == 1
+        assert fresh.set_aside == {("a", "g-1")}
+        assert fresh.disruptions == {("a", "budget"): 3}
+        assert {key: (pod.arrival, pod.leaving) for key, pod in fresh.pods.items()} == {
+            key: (pod.arrival, pod.leaving) for key, pod in old.pods.items()
+        }
+        assert fresh.population.turns.owners_evicted == {"rs": (1, old.population.turns.owners_evicted["rs"][1])}
+        check(fresh)
+
+
+async def test_a_fault_over_an_answer_to_a_binding_ends_nothing_and_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="8")
+    failed = 0
+
+    def faulty(*_given: Any, **_named: Any) -> Any:
+        nonlocal failed
+        failed += 1
+        raise ZeroDivisionError
+
+    async with world.running() as scheduler:
+        monkeypatch.setattr(scheduler._outcomes, "bound", faulty)
+        world.pod("a", "p")
+        await until(lambda: world.bound() == {"p": "n"})
+        await until(lambda: not scheduler.ledger.starts)
+        monkeypatch.undo()
+        world.pod("a", "q")
+        await until(lambda: "q" in world.bound())
+        await until(lambda: not scheduler.ledger.starts)
+        assert scheduler.progress.leading
+        assert not scheduler._known.doubtful
+        assert failed == 1
+    check(scheduler.state)
+
+
+async def test_a_fault_in_an_errand_casts_doubt_on_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        before = scheduler.state
+
+        async def faulty(*_given: Any, **_named: Any) -> None:
+            await asyncio.sleep(0.1)
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Evictor, "carry_out", faulty)
+        await world.claimed()
+        await until(lambda: scheduler.state is not before)
+        monkeypatch.undo()
+        await until(lambda: world.bound() == {"claimant": "n"})
+    check(scheduler.state)
 
 
 @pytest.mark.parametrize("seed", range(6))

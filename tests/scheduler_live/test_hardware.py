@@ -48,12 +48,12 @@ def pod(name: str) -> Pod:
 
 
 class Seen:
-    """A picture, and how often it was in doubt."""
+    """A picture, and how many faults of ours it met."""
 
     def __init__(self) -> None:
-        self.doubts = 0
+        self.faults = self.doubts = 0
         self.state = ClusterState()
-        self.picture = Picture(self.state, Ledger(), lambda: None, self._doubt)
+        self.picture = Picture(self.state, Ledger(), lambda: None, self._doubt, self._fault)
         self.hardware = self.picture.hardware
         self.hardware.device_class(
             ("", "gpu"), msgspec.convert({"metadata": {"name": "gpu"}, "spec": {}}, kube.DeviceClass)
@@ -61,6 +61,9 @@ class Seen:
 
     def _doubt(self) -> None:
         self.doubts += 1
+
+    def _fault(self) -> None:
+        self.faults += 1
 
     @property
     def held(self) -> list[str]:
@@ -153,7 +156,8 @@ def test_a_pod_that_cannot_be_read_again_is_set_aside_and_others_are_read(monkey
     assert gate is not None
     assert gate.code == "Quarantined"
     assert "ZeroDivisionError" in gate.message
-    assert seen.doubts
+    assert seen.faults
+    assert not seen.doubts, "nothing was told to the core by half"
 
     monkeypatch.undo()
     seen.hardware.resource_claim(CLAIM, claim("10"))
@@ -200,4 +204,5 @@ def test_where_no_slice_is_to_blame_nodes_keep_what_they_offered(monkeypatch: py
     seen.hardware.offer()
 
     assert set(seen.state.attachments.slices) == {"good"}
-    assert seen.doubts
+    assert seen.faults
+    assert not seen.doubts, "nothing was told to the core by half"

@@ -6,6 +6,7 @@ we evicted (same owner) comes behind its peers and alters no demand; all else th
 While the layout is stale, pods are only noted on their nodes: the layout counts everything anew.
 """
 
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,19 @@ _LASTING = attrgetter(
     *(each.name for each in fields(PodSpec) if each.name not in {"node", "started", "nominated", "labels"})
 )
 """What of a pod its binding leaves alone."""
+_REPLACED_WITHIN = 3600.0
+"""Seconds after which a new pod of an owner is no replacement of one that we evicted."""
+_MANY_OWNERS = 4096
+
+
+@dataclass(slots=True)
+class Turns:
+    """Who comes behind whom: the counters behind `Pod.arrival`."""
+
+    seen: int = 0
+    requeues: int = 0
+    owners_evicted: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Owners whose evicted pods have not been replaced yet: how many, and when the last one went."""
 
 
 class Population:
@@ -34,9 +48,7 @@ class Population:
         self.running = state.running
         self.interning = state.interning
         self.lineup = state.lineup
-        self._seen = 0
-        self._requeues = 0
-        self._owners_evicted: dict[str, int] = {}
+        self.turns = Turns()
 
     def pod_seen(self, event: ev.PodSeen) -> None:
         """A pod exists and looks like this."""
@@ -99,8 +111,8 @@ class Population:
     def _record(self, spec: PodSpec, known: Pod | None) -> Pod:
         klass = self.interning.klass(spec.scheduling, spec.namespace)
         labels = self.interning.labelset(spec.namespace, spec.labels)
-        self._seen += 1
-        arrival = known.arrival if known is not None else (0, spec.created, self._seen)
+        self.turns.seen += 1
+        arrival = known.arrival if known is not None else (0, spec.created, self.turns.seen)
         pod = Pod(spec, klass, labels, self.state.forest.leaf_of_namespace.get(spec.namespace), arrival)
         pod.started = spec.started if spec.started is not None else spec.created
         pod.invalid = spec.invalid
@@ -118,12 +130,13 @@ class Population:
 
     def _replaces_evicted(self, pod: Pod) -> bool:
         """Whether a new pod takes the place of one we evicted: then it returns behind its peers, and alters nothing."""
-        count = self._owners_evicted.get(pod.spec.owner, 0) if pod.spec.owner else 0
-        if not count:
+        count, at = self.turns.owners_evicted.pop(pod.spec.owner, (0, 0.0)) if pod.spec.owner else (0, 0.0)
+        if not count or self.state.now - at > _REPLACED_WITHIN:
             return False
-        self._owners_evicted[pod.spec.owner] = count - 1
-        self._requeues += 1
-        pod.arrival = (self._requeues, pod.spec.created, self._seen)
+        if count > 1:
+            self.turns.owners_evicted[pod.spec.owner] = (count - 1, at)
+        self.turns.requeues += 1
+        pod.arrival = (self.turns.requeues, pod.spec.created, self.turns.seen)
         pod.spent_at = self.state.demand_version
         return True
 
@@ -197,20 +210,26 @@ class Population:
 
     def evicted_now(self, pod: Pod) -> None:
         """Remember that a pod, which has left its node, was evicted by us."""
-        self._requeues += 1
-        pod.arrival = (self._requeues, pod.spec.created, pod.arrival[2])
-        pod.evicted_in = self._requeues
+        self.turns.requeues += 1
+        pod.arrival = (self.turns.requeues, pod.spec.created, pod.arrival[2])
+        pod.evicted_in = self.turns.requeues
         pod.spent_at = self.state.demand_version
         if pod.spec.node is not None:
             pod.spec = replace(pod.spec, node=None, started=None)
         if pod.spec.owner:
-            self._owners_evicted[pod.spec.owner] = self._owners_evicted.get(pod.spec.owner, 0) + 1
+            count = self.turns.owners_evicted.get(pod.spec.owner, (0, 0.0))[0]
+            self.turns.owners_evicted[pod.spec.owner] = (count + 1, self.state.now)
         self.state.evicted.append(pod)
         if pod.gang is not None:
             self.lineup.regang(pod.gang)
 
     def round_ended(self, _event: ev.RoundEnded) -> None:
         """What this round evicted waits again."""
+        if len(self.turns.owners_evicted) > _MANY_OWNERS:
+            since = self.state.now - _REPLACED_WITHIN
+            self.turns.owners_evicted = {
+                key: each for key, each in self.turns.owners_evicted.items() if each[1] >= since
+            }
         evicted, self.state.evicted = self.state.evicted, []
         for pod in evicted:
             pod.evicted_in = -1

@@ -81,7 +81,8 @@ class ClusterState:
         self.lineup = Lineup(self)
         self.queues, self.dirty_leaves = self.lineup.queues, self.lineup.dirty
         self._held_version = 0
-        self._handlers = self._doorkeepers(Population(self), Surroundings(self))
+        self.population = Population(self)
+        self._handlers = self._doorkeepers(self.population, Surroundings(self))
 
     def _doorkeepers(self, pods: Population, around: Surroundings) -> dict[type, Callable[..., None]]:
         return {

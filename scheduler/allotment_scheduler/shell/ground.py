@@ -84,6 +84,7 @@ class Ground:
     def tenant_gone(self, key: Key) -> None:
         """A tenant is gone."""
         self._teller.forget("Tenant", key)
+        self.evictions.pop(key[1], None)
         self._teller.apply(ev.TenantGone(key[1]))
 
     def namespace(self, key: Key, found: Namespace | None) -> None:

@@ -117,7 +117,7 @@ class Hardware:
             return self.devices.offered()
         except Exception:
             _logger.exception("nodes keep the devices that they were known to offer")
-            self._teller.doubt()
+            self._teller.fault()
             return dict(self._teller.state.attachments.slices)
 
     def _fault_of(self, name: str) -> Exception | None:

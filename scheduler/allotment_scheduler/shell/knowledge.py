@@ -38,9 +38,9 @@ class Knowledge:
         self.ledger.on_bound = self._on_bound
         self.woken = asyncio.Event()
         """Set when a turn may find something to do."""
-        self.picture = Picture(self.state, self.ledger, self.woken.set, self._doubt)
+        self.picture = Picture(self.state, self.ledger, self.woken.set, self.doubt, lambda: metrics.fault("picture"))
         self.doubtful = False
-        """Whether taking in something failed, so that the state cannot be trusted."""
+        """Whether something failed that may have left the state half changed."""
 
     def wake(self) -> None:
         """Something has happened that may let somebody start."""
@@ -61,6 +61,8 @@ class Knowledge:
         self.engine = Engine(self.state, self.settings().core)
         self.engine.brakes.backoffs, self.engine.brakes.windows = old.brakes.backoffs, old.brakes.windows
         self.engine.holds.holds = old.holds.holds
+        kept, before = self.engine.reservations, old.reservations
+        kept.by_unit, kept.misfits = before.by_unit, before.misfits
         self.picture.state = self.state
         self.state.settle()
         for key, gang in broken.gangs.items():
@@ -72,8 +74,7 @@ class Knowledge:
         if pod is not None and pod.spec.uid == start.uid:
             self.metrics.started(self.clock() - pod.spec.created)
 
-    def _doubt(self) -> None:
-        """Taking something in failed: the state may be half changed."""
-        self.metrics.fault("picture")
+    def doubt(self) -> None:
+        """Something failed that may have left the state half changed: it is built anew before the next cycle."""
         self.doubtful = True
         self.wake()

@@ -26,13 +26,13 @@ from allotment_scheduler.core import decisions as core
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.shell import recovery
-from allotment_scheduler.shell.binder import Binder, BindingClient, jitter_with
+from allotment_scheduler.shell.binder import Binder, BindingClient, Outcome, jitter_with
 from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.evictor import EvictionClient, Evictor
 from allotment_scheduler.shell.housekeeping import PERIOD, Housekeeping
 from allotment_scheduler.shell.issuing import Issuing
 from allotment_scheduler.shell.knowledge import Knowledge
-from allotment_scheduler.shell.ledger import Departure, Ledger
+from allotment_scheduler.shell.ledger import Departure, Ledger, Phase, Start
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.outcomes import Outcomes
 from allotment_scheduler.shell.picture import Picture
@@ -151,7 +151,7 @@ class Scheduler:
         binder = Binder(
             client,
             connections=max(1, settings.connections - 16),
-            report=outcomes.bound,
+            report=self._bound,
             jitter=jitter_with(self._rng.random),
         )
         evictor = Evictor(client, report=outcomes.evicted, abandon=outcomes.abandoned, prospect=outcomes.prospect)
@@ -231,7 +231,16 @@ class Scheduler:
 
     def _errand_failed(self) -> None:
         self._metrics.fault("task")
-        self._known.wake()
+        self._known.doubt()
+
+    def _bound(self, start: Start, outcome: Outcome, message: str, seconds: float) -> None:
+        """A Binding has been answered; a fault of ours over one of them ends nothing else."""
+        try:
+            self._outcomes.bound(start, outcome, message, seconds)
+        except Exception as error:
+            _logger.exception("what became of the Binding of %s/%s cannot be taken in", *start.key)
+            start.phase, start.doubt = Phase.BOUND, f"a fault of the scheduler: {error}"  # until it has been read
+            self._errand_failed()
 
     def _mend(self, error: Exception) -> None:
         """A turn failed: begin with a new state, without the unit that it failed over.

@@ -25,7 +25,7 @@ from allotment_scheduler.shell.ground import Ground
 from allotment_scheduler.shell.groups import Groups
 from allotment_scheduler.shell.hardware import Hardware
 from allotment_scheduler.shell.jobs import Gate, Jobs
-from allotment_scheduler.shell.teller import Key, Teller, fault
+from allotment_scheduler.shell.teller import Key, Teller, in_words
 from allotment_scheduler.translation.bindings import bound_spec
 from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec, unreadable_spec
 from allotment_scheduler.translation.scalars import seconds
@@ -71,7 +71,8 @@ class Picture:
         state: the core's state.
         decided: our own decisions that are under way.
         changed: called after anything that may let somebody start.
-        doubt: called when taking something in has failed half way.
+        doubt: called when the state may be half changed.
+        fault: called when something cannot be taken in for a fault of ours.
     """
 
     def __init__(
@@ -80,8 +81,9 @@ class Picture:
         decided: Decided,
         changed: Callable[[], None],
         doubt: Callable[[], None] = lambda: None,
+        fault: Callable[[], None] = lambda: None,
     ) -> None:
-        self._teller = teller = Teller(state, changed, doubt)
+        self._teller = teller = Teller(state, changed, doubt, fault)
         self.ground = Ground(teller)
         self.groups = Groups(teller)
         self.jobs = Jobs(teller, self.reconsider)
@@ -114,6 +116,10 @@ class Picture:
     def known(self, kind: str) -> Iterable[Key]:
         """Names of all Tenants, NodePools or PodGroups that are in force."""
         return self._teller.known(kind)
+
+    def once_more(self, kind: str, key: Key) -> None:
+        """An object is about to be taken in, or is gone."""
+        self._teller.once_more(kind, key)
 
     def failed(self, kind: str, key: Key, error: Exception) -> None:
         """Taking in an object failed, which is a fault of ours: it is left as it was known before, if at all."""
@@ -188,8 +194,8 @@ class Picture:
 
     def _set_aside(self, key: PodKey, error: Exception) -> None:
         """A pod cannot be taken in for a fault of ours: it does not start as it was known, until it can."""
-        self.invalid_pods[key] = fault(error)
-        self._teller.doubt()
+        self.invalid_pods[key] = in_words(error)
+        self._teller.fault()
         try:
             self.reconsider(key)
         except Exception:

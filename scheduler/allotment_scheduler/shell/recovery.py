@@ -101,7 +101,24 @@ def rebuilt(old: ClusterState, decided: Decided, seats: Mapping[PodKey, str]) ->
             fresh.apply(event)
         except Exception:
             _logger.exception("this is left out of the new state: %.500s", event)
+    _remember(old, fresh)
     return fresh
+
+
+def _remember(old: ClusterState, fresh: ClusterState) -> None:
+    """Keep what only `old` knows: places in queues, quarantines, spent claims, and what gangs have been through."""
+    fresh.now, fresh.demand_version = old.now, old.demand_version
+    fresh.disruptions.update(old.disruptions)
+    fresh.population.turns = old.population.turns
+    for key, pod in fresh.pods.items():
+        before = old.pods[key]
+        pod.arrival, pod.spent_at, pod.started = before.arrival, before.spent_at, before.started
+        pod.set_aside, pod.times_set_aside = before.set_aside, before.times_set_aside
+        if pod.set_aside is not None:
+            fresh.set_aside.add(key)
+    for name, gang in fresh.gangs.items():
+        if (known := old.gangs.get(name)) is not None:
+            gang.finished, gang.whole, gang.cut_since = known.finished, known.whole, known.cut_since
 
 
 def _told(old: ClusterState, decided: Decided, seats: Mapping[PodKey, str]) -> Iterator[ev.Event]:

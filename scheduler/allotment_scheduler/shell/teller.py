@@ -34,10 +34,13 @@ class Teller:
     Args:
         state: the core's state.
         changed: called after anything that may let somebody start.
-        doubt: called when taking something in has failed half way.
+        doubt: called when the state may be half changed.
+        fault: called when something cannot be taken in for a fault of ours.
     """
 
-    def __init__(self, state: ClusterState, changed: Callable[[], None], doubt: Callable[[], None]) -> None:
+    def __init__(
+        self, state: ClusterState, changed: Callable[[], None], doubt: Callable[[], None], fault: Callable[[], None]
+    ) -> None:
         self.state = state
         self.problems: dict[tuple[str, Key], Problem] = {}
         self.generations: dict[tuple[str, Key], int] = {}
@@ -45,11 +48,18 @@ class Teller:
         self.conditions: dict[tuple[str, Key], dict[str, tuple[str, str]]] = {}
         """What their conditions say, by type: status, and since when."""
         self.changed = changed
-        self.doubt = doubt
+        self.fault = fault
+        self._doubt = doubt
+        self._faulty: set[tuple[str, Key]] = set()
+        """Objects whose problem is a fault of ours: it is over as soon as they can be taken in."""
 
     def apply(self, event: ev.Event) -> None:
         """Tell the core."""
-        self.state.apply(event)
+        try:
+            self.state.apply(event)
+        except Exception:
+            self._doubt()
+            raise
         self.changed()
 
     def parsed(self, kind: str, key: Key, manifest: Object, parse: Callable[..., Any]) -> Any:  # noqa: ANN401 - a model
@@ -71,9 +81,16 @@ class Teller:
 
     def failed(self, kind: str, key: Key, error: Exception) -> None:
         """Taking in an object failed, which is a fault of ours: it is left as it was known before, if at all."""
-        message = fault(error)
+        message = in_words(error)
         self.problems[kind, key] = Problem(kind, key, message, self.generations.get((kind, key), 0))
-        self.doubt()
+        self._faulty.add((kind, key))
+        self.fault()
+
+    def once_more(self, kind: str, key: Key) -> None:
+        """An object is about to be taken in, or is gone: a fault of ours over its last version says nothing of this."""
+        if (kind, key) in self._faulty:
+            self._faulty.discard((kind, key))
+            self.problems.pop((kind, key), None)
 
     def forget(self, kind: str, key: Key) -> None:
         """An object is gone."""
@@ -86,6 +103,6 @@ class Teller:
         return [key for found, key in self.generations if found == kind]
 
 
-def fault(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """A fault of ours, in words."""
     return f"a fault of the scheduler, {type(error).__name__}: {error}"

@@ -194,6 +194,7 @@ def _reflect(
         if isinstance(event, Synced):
             readiness.done(str(resource))
             return
+        picture.once_more(resource.kind, event.key)
         try:
             if isinstance(event, Deleted):
                 gone(event.key)
