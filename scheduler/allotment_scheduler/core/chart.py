@@ -7,7 +7,7 @@ course: these are many, cells are few, and numpy works along rows.
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+
+def begins(owner: npt.NDArray[Any]) -> Bools:
+    """Where groups of equal neighbours begin; numpy's `diff` takes several times as long."""
+    found: Bools = np.ones(len(owner), dtype=np.bool_)
+    np.not_equal(owner[1:], owner[:-1], out=found[1:])
+    return found
 
 
 class Chart:

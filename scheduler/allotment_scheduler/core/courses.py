@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.chart import Bools, Chart, Floats, Ints
+from allotment_scheduler.core.chart import Bools, Chart, Floats, Ints, begins
 
 MANY: Final = 4000
 """Tenants up to which one float can hold a tenant's number and a key."""
@@ -86,9 +86,7 @@ class Course:
 
     def same_owner_before(self) -> Bools:
         """Whether the piece before belongs to the same tenant."""
-        same = np.zeros(len(self), dtype=np.bool_)
-        same[1:] = self.owner[1:] == self.owner[:-1]
-        return same
+        return ~begins(self.owner)
 
 
 def course(
@@ -107,15 +105,16 @@ def course(
 
 def stable_order(keys: Ints) -> Ints:
     """The order by small numbers, equals as they come: several times as fast as a stable sort."""
-    order: Ints = np.argsort(keys * len(keys) + np.arange(len(keys)))
+    order: Ints = (keys * len(keys) + np.arange(len(keys))).argsort()
     return order
 
 
 def running_sum(gain: npt.NDArray[Any], owner: Ints) -> npt.NDArray[Any]:
     """Sums of what came before in the pieces of the same owner. `gain` is [cell x piece]."""
-    total: npt.NDArray[Any] = np.cumsum(gain, axis=1) - gain
-    start = np.flatnonzero(np.diff(owner, prepend=-1))
-    total -= np.repeat(total[:, start], np.diff(start, append=len(owner)), axis=1)
+    total: npt.NDArray[Any] = gain.cumsum(axis=1)
+    total -= gain
+    first = begins(owner)
+    total -= total.take(first.nonzero()[0], axis=1).take(first.cumsum() - 1, axis=1)
     return total
 
 
@@ -163,8 +162,8 @@ def confluence(chart: Chart, children: Crested, use: Floats) -> tuple[Course, Fl
     owner = parents.take(rows.owner.take(row))
     order = np.argsort(2 * children.span * 4 * owner + key) if len(chart.basins) < MANY else np.lexsort((key, owner))
     sorted_key = key.take(order)
-    moved = np.diff(sorted_key, prepend=-np.inf) > HAIR * children.span
-    moved |= np.diff(owner.take(order), prepend=-1) != 0
+    moved = begins(owner.take(order))
+    moved[1:] |= sorted_key[1:] - sorted_key[:-1] > HAIR * children.span
     spot = np.empty(len(order), dtype=np.int64)
     spot[order] = np.cumsum(moved)
     order = stable_order(spot)
@@ -176,8 +175,8 @@ def confluence(chart: Chart, children: Crested, use: Floats) -> tuple[Course, Fl
 def _counted(flags: Bools, row: Ints, turn: Floats) -> Bools:
     """[flag x event]: whether any of the pieces that run has a flag."""
     if flags.all():
-        return np.broadcast_to(np.cumsum(turn) > 0.5, (len(flags), len(row)))
-    running: Bools = np.cumsum(turn * flags.take(row, axis=1), axis=1) > 0.5
+        return np.broadcast_to(turn.cumsum() > 0.5, (len(flags), len(row)))
+    running: Bools = (turn * flags.take(row, axis=1)).cumsum(axis=1) > 0.5
     return running
 
 
@@ -186,11 +185,12 @@ def _merge(rows: Course, events: tuple[Ints, Floats, Ints, Floats], use: Floats)
     row, turn, owner, key = events
     width = rows.x1 - rows.x0
     pace = rows.gain / np.where(width > 0, width, 1.0)
-    slope = np.cumsum(turn * pace.take(row, axis=1), axis=1)
+    slope = (turn * pace.take(row, axis=1)).cumsum(axis=1)
     asking, touching = (_counted(flags, row, turn) for flags in (rows.asks, rows.touches))
-    active = np.cumsum(turn)
-    length = np.diff(key, append=0.0)
-    length[np.diff(owner, append=-1) != 0] = 0.0
+    active = turn.cumsum()
+    length = np.zeros(len(key))
+    np.subtract(key[1:], key[:-1], out=length[:-1])
+    length[:-1][begins(owner)[1:]] = 0.0
     # What is poured at once comes before what goes on from the same event.
     turns = np.sort(np.append(2 * np.flatnonzero((length > 0) & (active > 0.5)) + 1, 2 * np.flatnonzero(turn == 0)))
     index, poured = turns >> 1, turns & 1 == 0

@@ -8,7 +8,10 @@ demand would go on.
 Like all of courses.py this estimates, and decides nothing.
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from allotment_scheduler.core.chart import Bools, Chart, Floats, Ints
 from allotment_scheduler.core.courses import HAIR, Course, Crested
@@ -128,11 +131,11 @@ def _regular(chart: Chart, rows: Course, known: Floats, insatiable: Bools, span:
     """End every course at its first piece that does not follow from the level alone, or that never comes."""
     hair, count = HAIR * span, len(chart.basins)
     before = rows.same_owner_before()
-    previous = np.where(before, np.roll(rows.x1, 1), -np.inf)
+    previous = np.where(before, _shifted(rows.x1), -np.inf)
     falls = rows.x0 < previous - hair
     leaps = before & (rows.x0 > previous + hair)
-    by_guarantee = (np.roll(rows.bound, 1) >= 0) | chart.is_leaf.take(rows.owner)
-    leaps &= ~(by_guarantee & (rows.beyond > np.roll(rows.beyond, 1)))
+    by_guarantee = (_shifted(rows.bound) >= 0) | chart.is_leaf.take(rows.owner)
+    leaps &= ~(by_guarantee & (rows.beyond > _shifted(rows.beyond)))
     unknown = rows.t0 >= known.take(rows.owner) - hair
     over, limit, column = _limits_met(chart, rows, insatiable)
     bad = np.flatnonzero(falls | leaps | unknown | over)
@@ -151,6 +154,13 @@ def _regular(chart: Chart, rows: Course, known: Floats, insatiable: Bools, span:
     if len(bad):
         rows = rows.take(np.flatnonzero(np.arange(len(rows)) < first[rows.owner]))
     return Crested(rows, ends, span)
+
+
+def _shifted(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Everybody's neighbour's before; the first's is any."""
+    shifted = values.copy()
+    shifted[1:] = values[:-1]
+    return shifted
 
 
 def _limits_met(chart: Chart, rows: Course, insatiable: Bools) -> tuple[Bools, Ints, Ints]:

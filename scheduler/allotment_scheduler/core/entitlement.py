@@ -147,7 +147,8 @@ class Filling:
         self.root = self._basin(root, ())
 
     def _basin(self, tenant: Tenant, up: tuple[Basin, ...]) -> Basin:
-        basin = Basin(tenant, portions=self.demand.get(tenant.name, ()))
+        portions = self.demand[tenant.name] if tenant.name in self.demand.span else ()
+        basin = Basin(tenant, portions=portions)
         basin.up = (basin, *up)
         self.basins.append(basin)
         basin.children = [self._basin(child, basin.up) for child in tenant.children]

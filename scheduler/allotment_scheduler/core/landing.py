@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from allotment_scheduler.core.chart import Ints
+from allotment_scheduler.core.chart import Ints, begins
 from allotment_scheduler.core.proof import Proof
 from allotment_scheduler.core.ratios import Ratios
 from allotment_scheduler.core.standing import BOUND, EMPTY, RISES, WAITS, Goal, Standing
@@ -68,7 +68,7 @@ class Landing:
             fixed, pace = fixed + pace * self.start.take(here), pace * self.speed.take(here)
             self.fixed.put(here, fixed)
             self.pace.put(here, pace)
-            starts = np.flatnonzero(np.diff(chart.parent[here], prepend=-1))
+            starts = np.flatnonzero(begins(chart.parent[here]))
             parents = chart.parent[here[starts]]
             self.fixed.put(parents, fixed.sums(starts).reduced())
             self.pace.put(parents, pace.sums(starts).reduced())
@@ -108,8 +108,9 @@ class Landing:
         stand, chart = self.at.stand[here], self.chart
         rising = here[stand == RISES]
         share, rise = self._dominant_share(self.fixed, rising), self._dominant_share(self.pace, rising)
-        self.start.put(rising, -share / rise)
-        self.speed.put(rising, chart.exact_weight.take(rising) / rise)
+        # In lowest terms these are small: all that is computed from them, up to the root and down again, stays small.
+        self.start.put(rising, (-share / rise).reduced())
+        self.speed.put(rising, (chart.exact_weight.take(rising) / rise).reduced())
         bound = here[stand == BOUND].tolist()
         poured = here[chart.is_leaf[here] & (stand > BOUND)].tolist()
         self.start.put(np.array(bound + poured, dtype=np.int64), Ratios.of(
@@ -162,13 +163,13 @@ class Landing:
         """The exact use of a tenant where the filling has landed, by cell."""
         found = self._use.get(number)
         if found is None:
-            tops, bottoms = self._amounts
+            tops, bottoms = self.amounts
             amounts = enumerate(zip(tops[number], bottoms[number], strict=True))
             found = self._use[number] = {cell: Fraction(top, bottom) for cell, (top, bottom) in amounts if top}
         return found
 
     @cached_property
-    def _amounts(self) -> tuple[list[list[int]], list[list[int]]]:
+    def amounts(self) -> tuple[list[list[int]], list[list[int]]]:
         """Everybody's use, by basin and cell: numerators and denominators."""
         levels = Ratios.of(level or 0 for level in self.below)
         above = np.maximum(self.chart.parent, 0)
@@ -224,11 +225,16 @@ class Landed(Mapping[str, dict["Cell", Fraction]]):
 
     def __init__(self, landing: Landing) -> None:
         self._landing = landing
+        self._found: dict[str, dict[Cell, Fraction]] = {}
         self._number = {basin.tenant.name: number for number, basin in enumerate(landing.basins)}
 
     def __getitem__(self, name: str) -> dict["Cell", Fraction]:
-        cells = self._landing.chart.cells
-        return {cells[cell]: amount for cell, amount in self._landing.use(self._number[name]).items()}
+        found = self._found.get(name)
+        if found is None:
+            tops, bottoms = (each[self._number[name]] for each in self._landing.amounts)
+            amounts = zip(self._landing.chart.cells, tops, bottoms, strict=True)
+            found = self._found[name] = {cell: Fraction(top, bottom) for cell, top, bottom in amounts if top}
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._number)

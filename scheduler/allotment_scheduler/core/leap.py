@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.chart import Bools, Chart, Floats, Ints
+from allotment_scheduler.core.chart import Bools, Chart, Floats, Ints, begins
 from allotment_scheduler.core.courses import HAIR, Course, Crested, confluence, pour, running_sum
 from allotment_scheduler.core.crests import crest
 from allotment_scheduler.core.landing import Landing
@@ -106,7 +106,7 @@ class Leap:
         self.begins: Bools = np.ones(total, dtype=np.bool_)
         if (self.columns == self.columns[:, :1]).all():
             leaf = self.chart.leaf[self.open]
-            first = np.flatnonzero(np.diff(leaf, prepend=-1))
+            first = np.flatnonzero(begins(leaf))
             lengths = np.diff(first, append=total)
             place = np.arange(total) - np.repeat(first, lengths)
             self.begins = place % np.repeat(np.maximum(-(-lengths // GROUPS), 2), lengths) == 0
@@ -132,7 +132,7 @@ class Leap:
         if only:
             there = np.zeros(len(self.chart.basins), dtype=np.bool_)
             there[leaf[middle]] = True
-            self.begins &= ~there[leaf] | (np.diff(leaf, prepend=-1) != 0)
+            self.begins &= ~there[leaf] | begins(leaf)
         for step in range(-NEAR, NEAR + 2):
             begin = np.clip(middle + step, 0, len(leaf) - 1)
             self.begins[begin[leaf[begin] == leaf[middle]]] = True

@@ -28,25 +28,26 @@ class Portion:
 
 
 class Row(Sequence[Portion]):
-    """One leaf's portions, in order."""
+    """One leaf's portions, in order: a view of what is kept for all of them."""
 
-    __slots__ = ("_kind", "_kinds")
+    __slots__ = ("_begin", "_demand", "_end")
 
-    def __init__(self, kinds: Sequence[Portion], kind: Ints) -> None:
-        self._kinds = kinds
-        self._kind = kind
+    def __init__(self, demand: "Portions", begin: int, end: int) -> None:
+        self._demand = demand
+        self._begin = begin
+        self._end = end
 
     def __len__(self) -> int:
-        return len(self._kind)
+        return self._end - self._begin
 
     @overload
     def __getitem__(self, index: int) -> Portion: ...
     @overload
-    def __getitem__(self, index: slice) -> "Row": ...
-    def __getitem__(self, index: int | slice) -> "Portion | Row":
-        if isinstance(index, slice):
-            return Row(self._kinds, self._kind[index])
-        return self._kinds[int(self._kind[index])]
+    def __getitem__(self, index: slice) -> list[Portion]: ...
+    def __getitem__(self, index: int | slice) -> Portion | list[Portion]:
+        kinds, kind = self._demand.kinds, self._demand.kind
+        where = range(self._begin, self._end)[index]
+        return [kinds[int(kind[i])] for i in where] if isinstance(where, range) else kinds[int(kind[where])]
 
 
 class Portions(Mapping[str, Row]):
@@ -85,8 +86,7 @@ class Portions(Mapping[str, Row]):
         return self.kinds == other.kinds and self.span == other.span and np.array_equal(self.kind, other.kind)
 
     def __getitem__(self, name: str) -> Row:
-        begin, end = self.span[name]
-        return Row(self.kinds, self.kind[begin:end])
+        return Row(self, *self.span[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.span)

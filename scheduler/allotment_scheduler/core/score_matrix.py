@@ -1,8 +1,8 @@
 """The score matrix: for the rows that are asked for, the score of every node, kept up to date column by column.
 
-A start or an eviction changes the free room of one node, hence one column, recomputed for all rows at once. Nodes with
-the same room look alike: what room is worth to each row is remembered by that room, and mostly found again, as nodes
-fill up with the same few sizes of pods.
+A start or an eviction changes the free room of one node, hence one column, recomputed for all rows at once. Nodes of one
+kind with the same room look alike to every row: their column is remembered by both, and mostly found again, as nodes fill
+up with the same few sizes of pods.
 
 Only rows in use are kept: a row enters when it is first asked for and leaves when it was not for a few thousand
 changes, which is about when computing its columns has cost as much as computing it whole. So a start costs by the
@@ -53,8 +53,12 @@ class ScoreMatrix:
         self._requests: IntMatrix = np.full((nodes.free.shape[0], 8), UNASKED, dtype=np.int64)
         self._most: dict[int, int] = {}
         """The largest request of any row in the matrix, by column."""
-        self._known: dict[tuple[float, bytes], Floats] = {}
-        """What a room is worth to each row, by the node's direction and its room."""
+        self._known: dict[tuple[int, bytes], Floats] = {}
+        """Columns, by the node's kind and its room."""
+        self._statics: set[bytes] = set()
+        self._kinds: list[int] = []
+        """By node: alike are those that pack or spread alike, and have the same static scores in every row."""
+        self._tell_apart(basis.direction)
         self._cut()
 
     def scores(self, row: "Row") -> Floats:
@@ -86,14 +90,14 @@ class ScoreMatrix:
     def _column(self, index: int) -> None:
         """One node's room changed: its scores for every row."""
         self._columns += 1
-        key = (self.basis.directions[index], self.nodes.free[: len(self._names), index].tobytes())
-        worth = self._known.get(key)
-        if worth is None:
-            worth = self._worth(index)
-            if (len(self._known) + 1) * len(worth) > _KNOWN_FLOATS:
+        key = (self._kinds[index], self.nodes.free[: len(self._names), index].tobytes())
+        column = self._known.get(key)
+        if column is None:
+            column = self._worth(index) + self._live_static[:, index]
+            if (len(self._known) + 1) * len(column) > _KNOWN_FLOATS:
                 self._known.clear()
-            self._known[key] = worth
-        np.add(worth, self._live_static[:, index], self._live_score[:, index])
+            self._known[key] = column
+        self._live_score[:, index] = column
 
     def _worth(self, index: int) -> Floats:
         """What one node's room is worth to every row, wherever the row may stand."""
@@ -117,8 +121,20 @@ class ScoreMatrix:
         self._shapes[:, place] = self.basis.request_shape(row.klass.amounts)
         self._steps[place] = self.basis.steps(row.klass.asks)
         self._static[place] = row.static
+        self._tell_apart(row.static)
         self._fill(row)
         self._cut()
+
+    def _tell_apart(self, static: Floats) -> None:
+        """Nodes of one kind have the same of these scores, too, from now on."""
+        scores = static.tobytes()
+        if scores not in self._statics:
+            self._statics.add(scores)
+            _, rank = np.unique(static, return_inverse=True)
+            before = np.array(self._kinds, dtype=np.int64) if self._kinds else np.zeros(len(static), dtype=np.int64)
+            _, kind = np.unique(before * (len(static) + 1) + rank.reshape(-1), return_inverse=True)
+            self._kinds = kind.reshape(-1).tolist()
+            self._known.clear()
 
     def _fill(self, row: "Row") -> None:
         free, place = self.nodes.free, row.place
@@ -151,6 +167,10 @@ class ScoreMatrix:
                 for column, amount in row.klass.room:
                     self._most[column] = max(self._most.get(column, 0), amount)
             self._rows = used
+            self._statics.clear()
+            self._kinds.clear()
+            for static in (self.basis.direction, *(row.static for row in used)):
+                self._tell_apart(static)
             self._cut()
         for row in used:
             row.asked = False
