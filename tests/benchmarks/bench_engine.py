@@ -26,6 +26,7 @@ from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, 
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.core.tenants import TenantSpec
 from allotment_scheduler.core.units import GroupSpec
+from allotment_scheduler.shell.loop import tame_collector
 
 GIB = 2**30
 MIB = 2**20
@@ -77,8 +78,7 @@ def build(events: Iterator[ev.Event]) -> Engine:
     state = ClusterState()
     state.apply_all(events)
     state.settle()
-    gc.collect()
-    gc.freeze()
+    tame_collector()  # as the live scheduler does after its first lists
     return Engine(state)
 
 

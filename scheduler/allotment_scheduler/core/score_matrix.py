@@ -1,8 +1,8 @@
 """The score matrix: for the rows that are asked for, the score of every node, kept up to date column by column.
 
-A start or an eviction changes the free room of one node, hence one column, recomputed for all rows at once. Nodes of one
-kind with the same room look alike to every row: their column is remembered by both, and mostly found again, as nodes fill
-up with the same few sizes of pods.
+A start or an eviction changes the free room of one node, hence one column, recomputed for all rows at once. Nodes of
+one kind with the same room look alike to every row: their column is remembered by both, and mostly found again, as
+nodes fill up with the same few sizes of pods.
 
 Only rows in use are kept: a row enters when it is first asked for and leaves when it was not for a few thousand
 changes, which is about when computing its columns has cost as much as computing it whole. So a start costs by the
