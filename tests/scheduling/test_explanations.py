@@ -162,3 +162,13 @@ def test_a_bad_file_is_named_with_document_and_field(tmp_path: Path, text: str, 
     assert done.exit_code == 2
     assert "bad.yaml" in done.stderr
     assert said in done.stderr
+
+
+def test_a_pod_beyond_what_its_gang_needs_waits_for_the_others() -> None:
+    done = World().node("n", cpu=1).tenant("a").gang("a", "g", 2).pods("a", 3, group="g", cpu=1).run()
+
+    why = Explainer(done.engine).why(done.state.pods["a", "p2"])
+
+    assert (why.code, why.message) == (
+        "GangIncomplete", "group g needs 2 pods, and others come first: it starts after them"
+    )  # fmt: skip

@@ -99,6 +99,9 @@ class Explainer:
             text = f"{there} of {needed} pods of group {gang.key[1]} exist"
             return Why("GangIncomplete", text, f"create {needed - there} more")
         kept = sum(1 for member in gang.members.values() if member.node is None and not self.state.lineup.waits(member))
+        if not kept:
+            text = f"group {gang.key[1]} needs {needed} pods, and others come first: it starts after them"
+            return Why("GangIncomplete", text)
         text = f"{there} of {needed} pods of group {gang.key[1]} exist, but {kept} of them may not start"
         return Why("GangIncomplete", text)
 
