@@ -483,11 +483,9 @@ def main() -> None:
         cluster = LocalCluster("bench", state=folder / "state", progress=progress)
         cluster.up(tied_to_us=True, extra_flags={"kube-apiserver": ("--delete-collection-workers=8",)})
         try:
-            subprocess.run(
-                [*cluster.specification.binaries["kubectl"], "--kubeconfig", str(cluster.kubeconfig),
-                 "apply", "--server-side", "-f", str(ROOT / "crds")],
-                check=True, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+            definitions = ("-f", str(ROOT / "crds"))
+            cluster.kubectl("apply", "--server-side", *definitions)
+            cluster.kubectl("wait", "--for=condition=Established", "--timeout=300s", *definitions)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 bench, restart = runner.run(measure(cluster, options, folder))
         finally:
