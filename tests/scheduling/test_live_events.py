@@ -140,3 +140,43 @@ def test_a_binding_comes_back_with_its_nodes_zone_and_changes_nothing_unless_som
     assert state.running.flush().labels[seen.slot] == seen.labels.id
     assert (seen is known, state.demand_version == version) == (want_untouched, want_untouched)
     assert not engine.cycle(2.0).starts
+
+
+def test_a_pod_that_is_spared_is_no_victim_and_neither_is_its_gang() -> None:
+    world = World().node("n", cpu=2).tenant("t").gang("t", "g", 2)
+    for name in ("one", "two"):
+        world.pod("t", name, on="n", cpu=1, group="g")
+    engine = Engine(world.pod("t", "high", cpu=1, priority=9).state())
+    spec = engine.state.pods["t", "one"].spec
+    engine.state.apply(ev.PodSeen(replace(spec, spared=True)))
+    assert not engine.cycle(10.0)
+
+    engine.state.apply(ev.PodSeen(replace(spec, spared=False)))
+    assert {evict.pod[1] for evict in engine.cycle(11.0).evictions} == {"one", "two"}
+    check(engine.state)
+
+
+def test_a_pod_that_comes_long_after_its_owners_eviction_is_no_replacement() -> None:
+    state = crowded().state
+    turns = state.population.turns
+    for owner in ("soon", "late"):
+        turns.owners_evicted[owner] = (1, 1000.0)
+    known = state.pods["t", "high"].spec
+    state.now = 2000.0
+    state.apply(ev.PodSeen(replace(known, name="soon", uid="soon", owner="soon")))
+    state.now = 9000.0
+    state.apply(ev.PodSeen(replace(known, name="late", uid="late", owner="late")))
+
+    assert state.pods["t", "soon"].arrival[0] > 0
+    assert state.pods["t", "late"].arrival[0] == 0
+    assert turns.owners_evicted == {}
+
+
+def test_owners_that_never_replace_what_was_evicted_are_forgotten() -> None:
+    state = crowded().state
+    turns = state.population.turns
+    turns.owners_evicted = {f"owner-{number}": (1, float(number)) for number in range(5000)}
+    state.now = 4000.0 + 3600.0
+    state.apply(ev.RoundEnded())
+
+    assert set(turns.owners_evicted) == {f"owner-{number}" for number in range(4000, 5000)}
