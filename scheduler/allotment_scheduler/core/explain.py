@@ -1,9 +1,10 @@
 """Why a pod waits: one code, one sentence with numbers, and the smallest change that would start it now.
 
-Codes, in the order in which they are looked for: `UnknownTenant`, `InvalidRequest`, `TenantSuspended`, `Quarantined`,
-`Gated`, `GangIncomplete`, `BeyondGuarantee`, `AboveLimit`, `Reserved`, `NoNodeFits` (filters refuse every node),
-`Fragmented` (enough is free in all, but nowhere together), `BehindFairShare` (what is free does not suffice, and others
-may keep what they have, or it is too late in the round).
+Codes, in the order in which they are looked for: `NotOurs`, `Deleted`, `UnknownTenant`, `InvalidRequest`,
+`TenantSuspended`, `Quarantined`, `Gated`, `GangIncomplete`, `BeyondGuarantee`, `AboveLimit`, `Reserved`, `NoNodeFits`
+(filters refuse every node, or a gang is larger than all of them), `Fragmented` (enough is free in all, but nowhere
+together), `BehindFairShare` (what is free does not suffice, and others may keep what they have, or it is too late in
+the round).
 
 An explanation never changes anything, and is made only when someone asks.
 """
@@ -14,6 +15,7 @@ from math import inf
 import numpy as np
 
 from allotment_api.quantities import format_units
+from allotment_scheduler.core.counterfactuals import slots, smaller_request, would_start
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
 from allotment_scheduler.core.filters.nodes import node_filters
@@ -48,20 +50,10 @@ class Explainer:
     def why(self, pod: Pod) -> Why:
         """The reason why a pod does not run."""
         leaf, unit = pod.leaf, pod.unit
-        if leaf is None:
-            return Why("UnknownTenant", self._unowned(pod.spec.namespace), never=True)
-        if pod.invalid:
-            return Why("InvalidRequest", pod.invalid, never=True)
-        if leaf.suspended:
-            above = next(tenant for tenant in leaf.path[::-1] if tenant.suspended)
-            return Why("TenantSuspended", f"tenant {above.shown_name} is suspended: it starts nothing new")
-        if pod.set_aside is not None:
-            when = f", next try in {pod.set_aside.until - self.state.now:.0f} s" if pod.set_aside.until < inf else ""
-            text = f"it could not be decided about {pod.times_set_aside} times{when}: {pod.set_aside.message}"
-            return Why("Quarantined", text, never=pod.set_aside.until == inf)
-        if pod.spec.gated:
-            return Why("Gated", "the pod has scheduling gates: it waits until their owner removes them")
-        if not isinstance(unit, Unit) or not unit.live:
+        kept_out = self._kept_out(pod)
+        if kept_out is not None:
+            return kept_out
+        if leaf is None or not isinstance(unit, Unit) or not unit.live:
             return self._incomplete(pod)
         beyond = beyond_guarantee(leaf, unit.shape) if unit.shape.fixed else None
         if beyond is not None:
@@ -75,6 +67,28 @@ class Explainer:
             nodes = "1 node is" if len(reservation.nodes) == 1 else f"{len(reservation.nodes)} nodes are"
             return Why("Reserved", f"{nodes} reserved; it is expected to start {when}")
         return self._no_room(unit)
+
+    def _kept_out(self, pod: Pod) -> Why | None:
+        """Why a pod is in no queue; None where it is in one, or waits for its gang."""
+        leaf = pod.leaf
+        if not pod.spec.ours:
+            return Why("NotOurs", "another scheduler is to place it")
+        if pod.spec.deleting:
+            return Why("Deleted", "it is being deleted", never=True)
+        if leaf is None:
+            return Why("UnknownTenant", self._unowned(pod.spec.namespace), never=True)
+        if pod.invalid:
+            return Why("InvalidRequest", pod.invalid, never=True)
+        if leaf.suspended:
+            above = next(tenant for tenant in leaf.path[::-1] if tenant.suspended)
+            return Why("TenantSuspended", f"tenant {above.shown_name} is suspended: it starts nothing new")
+        if pod.set_aside is not None:
+            when = f", next try in {pod.set_aside.until - self.state.now:.0f} s" if pod.set_aside.until < inf else ""
+            text = f"it could not be decided about {pod.times_set_aside} times{when}: {pod.set_aside.message}"
+            return Why("Quarantined", text, never=pod.set_aside.until == inf)
+        if pod.spec.gated:
+            return Why("Gated", "the pod has scheduling gates: it waits until their owner removes them")
+        return None
 
     def _unowned(self, namespace: str) -> str:
         """Why a namespace has no tenant: nobody lists it, or the tenant that does is not in force."""
@@ -109,7 +123,9 @@ class Explainer:
         if column is None:
             text = f"it may not be preempted, and no guarantee of tenant {tenant.shown_name} covers it"
             text += self._pool_by_pool(unit, tenant)
-            return Why("BeyondGuarantee", text, "make it preemptible, or guarantee the tenant what it requests")
+            never = not any(above.has_guarantee for above in unit.leaf.path)
+            change = self._preemptible(unit, "guarantee the tenant what it requests")
+            return Why("BeyondGuarantee", text, change, never=never)
         name = self.state.resources.names[column]
         cap = (tenant.guaranteed or {}).get(column, 0)
         asked = dict(unit.shape.fixed_asks)[column]
@@ -118,7 +134,13 @@ class Explainer:
             f"{name} of that kind and this asks for {format_units(name, asked)}, "
             f"but {format_units(name, cap)} are guaranteed"
         )
-        return Why("BeyondGuarantee", text, "make it preemptible, or raise the guarantee")
+        never = not tenant.guaranteed_in and asked > cap
+        return Why("BeyondGuarantee", text, self._preemptible(unit, "raise the guarantee"), never=never)
+
+    def _preemptible(self, unit: Unit, otherwise: str) -> str:
+        """What would end the lack of a guarantee, and whether that alone would start it."""
+        change = f"make it preemptible, or {otherwise}"
+        return change if would_start(self.engine.gangs, unit, preemptible=True) else f"{change}; then it waits for room"
 
     def _pool_by_pool(self, unit: Unit, tenant: Tenant) -> str:
         """What of a request a tenant's guarantee falls short of in each pool where it has one."""
@@ -143,13 +165,12 @@ class Explainer:
             cap = tenant.limits.get(column)
             if cap is not None and tenant.taken(column) + amount > cap:
                 name, used = names[column], tenant.taken(column)
-                left = max(cap - used, 0)
                 text = (
                     f"tenant {tenant.shown_name} uses {format_units(name, used)} of its limit of "
                     f"{format_units(name, cap)} {name}, and this asks for {format_units(name, amount)}"
                 )
-                change = f"ask for at most {format_units(name, left)} {name}" if left else None
-                return Why("AboveLimit", text, change, never=amount > cap)
+                found = smaller_request(self.state, self.engine.placer, unit)
+                return Why("AboveLimit", text, found.by_limit(names) if found else None, never=amount > cap)
         pools = ", ".join(sorted(tenant.limits_in))
         if unit.shape.size > 1:
             text = f"the limits of tenant {tenant.shown_name} for pools ({pools}) leave too little"
@@ -157,25 +178,56 @@ class Explainer:
         return Why("AboveLimit", f"tenant {tenant.shown_name} is at its limit in every pool it may use ({pools})")
 
     def _no_room(self, unit: Unit) -> Why:
-        placer = self.engine.placer
+        placer, nodes = self.engine.placer, self.state.nodes
         pools = limits_met(unit.leaf, unit.shape)[1]
         rows = [placer.row((klass, seen, pools)) for (klass, seen, _), _ in unit.shape.parts]
-        short = next((row for row in rows if placer.best(row) < 0), rows[0])
-        if not short.allowed.any() or never_fits(short, self.state.nodes.allocatable):
-            return Why("NoNodeFits", self._by_filter(short), self._change(short), never=True)
+        lacking = next((row for row in rows if placer.best(row) < 0), None)
+        short, change = lacking or rows[0], self._change(unit)
+        if not short.allowed.any() or any(never_fits(row, nodes.allocatable) for row in rows):
+            return Why("NoNodeFits", self._by_filter(short), change, never=True)
+        most = self._seats(unit, rows[0], nodes.allocatable)
+        if most is not None and most < unit.shape.size:
+            text = f"its {unit.shape.size} pods start together, and even empty nodes have room for {most} of them"
+            return Why("NoNodeFits", text + self._in_one_domain(unit), change, never=True)
         around = short.neighbours.mask(but_for=DEVICES_LACKING)  # devices are room: others may give it up
         if around is not None and not (short.allowed & around & placer.fits(short)).any():
             fits = short.allowed & placer.fits(short)
             if fits.any():
-                return Why("NoNodeFits", self._by_filter(short), self._change(short))
-        free = self.state.nodes.free
+                return Why("NoNodeFits", self._by_filter(short), change)
+        anywhere = np.logical_or.reduce([row.allowed for row in rows])
         enough = all(
-            int(np.maximum(free[column][short.allowed], 0).sum()) >= amount for column, amount in unit.shape.amounts
-        )  # fmt: skip
-        if enough:
-            return Why("Fragmented", f"enough is free in all, but no node has it together: {self._by_filter(short)}",
-                       self._change(short))  # fmt: skip
-        return Why("BehindFairShare", self._behind(unit, short), self._change(short))
+            int(np.maximum(nodes.free[column][anywhere], 0).sum()) >= amount for column, amount in unit.shape.amounts
+        )
+        if not enough:
+            return Why("BehindFairShare", self._behind(unit, short), change)
+        if lacking is not None:
+            text = f"enough is free in all, but no node has it together: {self._by_filter(short)}"
+        else:
+            text = f"enough is free in all, but not for its {unit.shape.size} pods at once: "
+            seats = self._seats(unit, rows[0], nodes.free)
+            text += f"{seats} of them fit" if seats is not None else "each of them fits by itself"
+            text += self._in_one_domain(unit)
+        return Why("Fragmented", text, change)
+
+    def _seats(self, unit: Unit, row: Row, free: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> int | None:
+        """How many pods of a gang of equal pods fit at once, within one domain if they must; None for all others."""
+        if unit.shape.size == 1 or len(unit.shape.parts) > 1 or row.blocks:
+            return None
+        by_node = slots(free, row.allowed, dict(row.klass.room))
+        key = self._one_domain(unit)
+        if key is None:
+            return int(by_node.sum())
+        codes, values = self.state.nodes.label_codes(key)
+        return max((int(by_node[codes == domain].sum()) for domain in range(len(values))), default=0)
+
+    def _one_domain(self, unit: Unit) -> str | None:
+        """The label in one of whose domains all pods of a unit must be."""
+        spec = unit.gang.spec if unit.gang is not None else None
+        return spec.topology_key if spec is not None and spec.topology_required else None
+
+    def _in_one_domain(self, unit: Unit) -> str:
+        key = self._one_domain(unit)
+        return f" within one domain of {key}" if key is not None else ""
 
     def _by_filter(self, row: Row) -> str:
         """How many nodes each filter refuses; a node counts for the first that does."""
@@ -216,7 +268,9 @@ class Explainer:
                 lacking.append(f"{format_units(name, amount)} {name} asked for, {format_units(name, room)} free")
         share, dominant = measure.dominant_share(unit.leaf)
         entitled = self.engine.demand.entitlement()
-        text = ", ".join(lacking) + f"; tenant {unit.leaf.shown_name} has {float(share):.1%}"
+        text = (
+            ", ".join(lacking) or "the nodes are full of pods"
+        ) + f"; tenant {unit.leaf.shown_name} has {float(share):.1%}"
         if dominant is not None:
             name, right = names[dominant], entitled.whole(unit.leaf, dominant)
             text += f" of all {name}, and is entitled to {format_units(name, right)} {name}"
@@ -236,26 +290,7 @@ class Explainer:
         own = weighted_share(self.state, rival.against, rival.own_key)
         return f"{name} is ahead with a weighted share of {float(theirs):.1%}, {mine} has {float(own):.1%}"
 
-    def _change(self, row: Row) -> str | None:
-        """The smallest reduction of one resource that would make the pod fit a node now."""
-        nodes, names = self.state.nodes, self.state.resources.names
-        allowed = row.allowed
-        around = row.neighbours.mask()
-        if around is not None:
-            allowed = allowed & around
-        best: tuple[float, str] | None = None
-        for column, amount in row.klass.asks:
-            others = allowed.copy()
-            for other, asked in row.klass.room:
-                if other != column:
-                    others &= nodes.free[other] >= asked
-            if not others.any():
-                continue
-            index = int(np.where(others, nodes.free[column], -1).argmax())
-            room = int(nodes.free[column, index])
-            if 0 < room < amount:
-                node, name = nodes.ordered[index], names[column]
-                less = format_units(name, amount - room)
-                text = f"{less} {name} fewer per pod fits node {node.spec.name} of pool {node.pool}"
-                best = min(best or (inf, ""), ((amount - room) / amount, text))
-        return best[1] if best else None
+    def _change(self, unit: Unit) -> str | None:
+        """The smallest reduction of its request that would start the unit now."""
+        found = smaller_request(self.state, self.engine.placer, unit)
+        return found.by_nodes(self.state.resources.names) if found is not None else None

@@ -66,8 +66,11 @@ _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "StatefulSet": ("apps",), "ReplicationController": ("",),
 }  # fmt: skip
 """The kinds that are read, with their API groups."""
-_BUILT_IN: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
-"""Priority classes that every cluster has."""
+BUILT_IN: Final = {
+    "system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000,
+    "allotment-low": -1000, "allotment-high": 1000, "allotment-service": 10_000,
+}  # fmt: skip
+"""Priority classes that every cluster has, and those of our chart; files may hold others of these names."""
 _INERT: Final = frozenset(
     {
         "ConfigMap", "Secret", "Service", "ServiceAccount", "Endpoints", "EndpointSlice", "Event", "Ingress",
@@ -467,7 +470,7 @@ class _Conversion:
 
     def _priority(self, name: str) -> int | None:
         found = self.priorities.get(name)
-        return found.value if found is not None else _BUILT_IN.get(name)
+        return found.value if found is not None else BUILT_IN.get(name)
 
     def _budget(self, document: Document) -> Iterable[ev.Event]:
         budget = self._typed(document, workloads.PodDisruptionBudget)
