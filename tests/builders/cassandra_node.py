@@ -74,5 +74,5 @@ def running_node(root: Path) -> Iterator[Node]:
     container.prepare(pod, {**world.of_kind("ConfigMap"), **world.of_kind("Secret")})
     log = root / "cassandra.log"
     with running(container.start(pod["containers"][0], f"{CLUSTER}-r1-0", log=log)) as process:
-        await_(lambda: listens(cql), process, log, timeout=110)
+        await_(lambda: listens(cql), process, log, timeout=300)
         yield Node(world, cql, container, pod, log)

@@ -100,7 +100,7 @@ class Machine:
         opened = {port["name"] for port in pod["containers"][0]["ports"]}
         waited = [port for name, port in vars_of(self.ports[pool, ordinal]).items() if name in opened]
         with running(container.start(pod["containers"][0], f"{CLUSTER}-{pool}-{ordinal}", log=log)) as process:
-            await_(lambda: all(map(listens, waited)), process, log, timeout=110)
+            await_(lambda: all(map(listens, waited)), process, log, timeout=300)
             yield log
 
     def _substitutes(self, root: Path, pool: str, ordinal: int) -> dict[str, str]:

@@ -16,7 +16,7 @@ from builders.cassandra_node import CLIENT_HOST, CLUSTER, NAMESPACE, Node, clust
 from builders.java_services import free_ports
 from builders.services import World
 
-pytestmark = pytest.mark.timeout(240)  # a cold start of the JVM on a busy machine
+pytestmark = pytest.mark.timeout(450)  # a cold start of the JVM on a busy machine
 
 
 class NearAdmin(CqlAdmin):

@@ -26,6 +26,7 @@ from builders.java_services import free_ports
 from builders.kafka_broker import BOOTSTRAP, CLUSTER, Broker, cluster_kind, secret_text
 from builders.services import HOME, World, custom
 
+pytestmark = pytest.mark.timeout(450)  # a cold start of the JVM on a busy machine
 T = TypeVar("T")
 
 
