@@ -144,7 +144,7 @@ async def _answer(place: _Place, path: str, query: dict[str, str], trusted: ssl.
         if code == 200:
             return said
         message = str(said.get("message", "")) if isinstance(said, dict) else ""
-        if code != 503:
+        if code not in {429, 503}:
             raise RefusedError(code, message or f"HTTP {code}")
         why = message
     raise UnreachableError(f"{place.url}: {why}")

@@ -19,7 +19,15 @@ from allotment_kube.errors import UnavailableError
 from allotment_kube.models import Object
 from allotment_kube.resources import CONFIG_MAPS, SECRETS, Resource
 from allotment_scheduler.shell.api import Api
-from allotment_scheduler.shell.api_access import ACCESS_REVIEWS, KEPT_SECONDS, Access, Right, User
+from allotment_scheduler.shell.api_access import (
+    ACCESS_REVIEWS,
+    BURST,
+    KEPT_SECONDS,
+    PER_SECOND,
+    Access,
+    Right,
+    User,
+)
 from allotment_scheduler.shell.api_callers import Callers, demand_certificates, user_of
 from allotment_scheduler.shell.api_certificate import NAME, Certificate
 from allotment_scheduler.shell.api_views import Views
@@ -63,7 +71,7 @@ class Shown:
     def tenants(self, only: str | None = None) -> list[dict[str, Any]]:
         return [{"name": name} for name in ("red", "blue") if only in (None, name)]
 
-    def why(self, namespace: str, name: str) -> list[dict[str, Any]]:
+    async def why(self, namespace: str, name: str) -> list[dict[str, Any]]:
         return [{"namespace": namespace, "pod": name}]
 
     def top(self, only: str | None = None) -> dict[str, Any]:
@@ -171,6 +179,27 @@ async def test_answers_are_kept_for_a_while_and_rights_end() -> None:
     clock[0] = KEPT_SECONDS
 
     assert not await access.allowed(user, right)
+
+
+def test_who_asks_too_often_waits_and_nobody_else_does() -> None:
+    clock = [0.0]
+    access = Access(reviews(), clock=lambda: clock[0])
+    rita, root = (User(name, "", (), ()) for name in ("rita", "root"))
+
+    assert [access.has_budget(rita) for _ in range(int(BURST) + 2)] == [True] * int(BURST) + [False] * 2
+    assert access.has_budget(root)
+    clock[0] += 1 / PER_SECOND
+    assert [access.has_budget(rita) for _ in range(2)] == [True, False]
+
+
+async def test_too_many_questions_are_refused_with_a_time_to_ask_again() -> None:
+    api = api_of(Shown(), reviews())
+    async with TestClient(TestServer(api.application())) as client:
+        headers = {"Authorization": "Bearer root-token"}
+        answers = [await client.get("/v1/top", headers=headers) for _ in range(int(BURST) + 1)]
+
+    assert [answer.status for answer in answers] == [200] * int(BURST) + [429]
+    assert answers[-1].headers["Retry-After"] == "1"
 
 
 def empty(kind: str) -> Object:

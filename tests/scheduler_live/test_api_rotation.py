@@ -21,7 +21,7 @@ from allotment_kube.errors import ApiError, ForbiddenError, UnavailableError
 from allotment_kube.models import Object
 from allotment_kube.resources import CONFIG_MAPS, SECRETS, Resource
 from allotment_scheduler.shell.api import Api
-from allotment_scheduler.shell.api_access import ACCESS_REVIEWS, Access
+from allotment_scheduler.shell.api_access import ACCESS_REVIEWS, Access, User
 from allotment_scheduler.shell.api_callers import Callers
 from allotment_scheduler.shell.api_certificate import LOOK_AT_AUTHORITY, NAME, Certificate
 from allotment_scheduler.shell.api_views import Views
@@ -53,6 +53,13 @@ class Cluster:
         if resource is ACCESS_REVIEWS:
             return {"status": {"allowed": True}}
         return {"status": {"authenticated": True, "user": {"username": "rita"}}}
+
+
+class Unlimited(Access):
+    """Nobody asks too often."""
+
+    def has_budget(self, user: User) -> bool:
+        return bool(user.name)
 
 
 class Shown:
@@ -126,7 +133,7 @@ async def serving(
 ) -> AsyncIterator[Served]:
     api = Api(
         cast("Views", Shown()),
-        Access(cluster, clock=lambda: 0.0),
+        Unlimited(cluster, clock=lambda: 0.0),
         certificate,
         Callers(cluster),
         host="127.0.0.1",

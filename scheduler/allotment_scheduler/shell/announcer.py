@@ -2,7 +2,8 @@
 
 Only what is rare and matters is announced: evictions, on the victim. Per tenant namespace there is a budget, so that a
 large reclaim cannot flood the API server; what goes over it is counted, told in the next Event of that namespace, and
-is in the log and the metrics. A failure to write one is logged and forgotten.
+is in the log and the metrics. A failure to write one is logged and forgotten. A claimant of another namespace is not
+named: whoever reads a tenant's Events need not know what others run.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ BUDGET: Final = 20
 """Events in one namespace at once."""
 REFILL_SECONDS: Final = 10.0
 """After so long there is budget for one more."""
+_MOST_NAMESPACES: Final = 1000
+"""Namespaces from which on those whose budget is whole again are forgotten."""
 REASONS: Final = {
     "P": "of higher priority in the same tenant",
     "R1": "of a tenant that is below its guarantee",
@@ -56,7 +59,7 @@ class Announcer:
             self.dropped += 1
             self._untold[namespace] = self._untold.get(namespace, 0) + 1
             return
-        note = f"evicted from {departure.node} for {'/'.join(departure.claimant)}, {REASONS.get(departure.rule, '')}"
+        note = f"evicted from {departure.node} for {_claimant(departure)} {REASONS.get(departure.rule, '')}"
         untold = self._untold.pop(namespace, 0)
         if untold:
             note += f"; {untold} more evictions in this namespace were not announced one by one"
@@ -93,8 +96,17 @@ class Announcer:
 
     def _may(self, namespace: str) -> bool:
         now = self._now()
+        if len(self._budgets) > _MOST_NAMESPACES:
+            whole = now - BUDGET * REFILL_SECONDS
+            self._budgets = {name: found for name, found in self._budgets.items() if found[1] > whole}
         left, at = self._budgets.get(namespace, (float(BUDGET), now))
         left = min(float(BUDGET), left + max(0.0, now - at) / REFILL_SECONDS)
         allowed = left >= 1
         self._budgets[namespace] = (left - allowed, now)
         return allowed
+
+
+def _claimant(departure: Departure) -> str:
+    """Whom a pod was evicted for, as far as its own tenant may know."""
+    own = departure.claimant[0] == departure.key[0]
+    return f"{'/'.join(departure.claimant)}," if own else "a pod"

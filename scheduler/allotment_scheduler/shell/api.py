@@ -199,7 +199,7 @@ class Api:
         if not namespace or not name:
             raise _RefusedError(400, "give namespace and name, as in /v1/why?namespace=team-a&name=train-0")
         await self._permit(request, Right("list", "", "pods", namespace))
-        return self._views.why(namespace, name)
+        return await self._views.why(namespace, name)
 
     async def _scope(self, request: web.Request) -> str | None:
         """The one tenant that the caller asks for and may see; None for all of them."""
@@ -215,6 +215,8 @@ class Api:
 
     async def _permit(self, request: web.Request, right: Right) -> None:
         user = await self._caller(request)
+        if not self._access.has_budget(user):
+            raise _RefusedError(429, f"{user.name} asks too often; ask again in a second")
         if not await self._access.allowed(user, right):
             hint = "; ask for one namespace with ?namespace=NAME" if right is LIST_TENANTS else ""
             raise _RefusedError(403, f"{user.name} may not {right}{hint}")
@@ -246,7 +248,7 @@ class _RefusedError(Exception):
 
 def refusal(code: int, message: str) -> web.Response:
     """An answer that is none."""
-    headers = {"Retry-After": "1"} if code == 503 else {"WWW-Authenticate": "Bearer"} if code == 401 else {}
+    headers = {"Retry-After": "1"} if code in {429, 503} else {"WWW-Authenticate": "Bearer"} if code == 401 else {}
     return web.json_response({"code": code, "message": message}, status=code, headers=headers)
 
 

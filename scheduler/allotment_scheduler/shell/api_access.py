@@ -6,6 +6,8 @@ pods and shares, an administrator sees everybody's.
 
 Answers are kept for some seconds, by a digest of the token, never by the token itself; a right that is taken away ends
 after that time. A failure to ask is a refusal.
+
+Each user has a budget of questions (`BURST`, `PER_SECOND`): answers take time from deciding, which is everybody's.
 """
 
 import hashlib
@@ -21,6 +23,10 @@ ACCESS_REVIEWS: Final = Resource.custom(
     "authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews", namespaced=False
 )
 KEPT_SECONDS: Final = 20.0
+BURST: Final = 20.0
+"""Questions of one user at once."""
+PER_SECOND: Final = 4.0
+"""How many more come with every second."""
 _MOST_KEPT: Final = 4096
 
 
@@ -68,6 +74,15 @@ class Access:
         self._clock = clock
         self._users: dict[bytes, tuple[float, User | None]] = {}
         self._rights: dict[tuple[User, Right], tuple[float, bool]] = {}
+        self._budgets: dict[str, tuple[float, float]] = {}
+
+    def has_budget(self, user: User) -> bool:
+        """Whether a user may ask one more question now; takes it off the budget."""
+        now = self._clock()
+        left, at = self._budgets.get(user.name, (BURST, now))
+        left = min(BURST, left + (now - at) * PER_SECOND)
+        _keep(self._budgets, user.name, (left - 1 if left >= 1 else left, now))
+        return left >= 1
 
     async def user(self, token: str) -> User | None:
         """Whose token this is; None where the API server does not accept it.
@@ -125,6 +140,6 @@ def _user(found: Object) -> User:
 
 
 def _keep(memory: dict[Any, Any], key: object, value: object) -> None:
-    if len(memory) >= _MOST_KEPT:
+    if len(memory) >= _MOST_KEPT and key not in memory:
         memory.clear()
     memory[key] = value

@@ -1,10 +1,11 @@
 """What the scheduler's API shows: shares, waits and the present load, from the live state.
 
 The rows are those of `allot tenants -f` and `allot why -f`: the same code over the same core. Nothing here changes the
-state, and everything is bounded: a listing is made at most once a second whoever asks, and one answer explains at most
-`MOST_EXPLAINED` pods.
+state, and everything is bounded: a listing or a load is made at most once a second whoever asks, one answer explains at
+most `MOST_EXPLAINED` pods, and the loop gets its turn after each of them.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
@@ -33,6 +34,7 @@ class Views:
         self._reporter = reporter
         self._clock = clock
         self._listing: tuple[float, list[Data]] = (float("-inf"), [])
+        self._loads: dict[str | None, tuple[float, Data]] = {}
 
     @property
     def leading(self) -> bool:
@@ -54,7 +56,7 @@ class Views:
             self._listing = (now, rows)
         return [row for row in rows if only is None or row["name"].partition("/")[0] == only]
 
-    def why(self, namespace: str, name: str) -> list[Data]:
+    async def why(self, namespace: str, name: str) -> list[Data]:
         """Pods of this name, or of a Job of this name, each with why it waits or where it runs."""
         state = self._scheduler.state
         state.settle()
@@ -62,10 +64,23 @@ class Views:
         if exact is not None:
             return [self._row(exact)]
         found = [pod for key, pod in state.pods.items() if key[0] == namespace and _of_controller(key[1], name)]
-        return [self._row(pod) for pod in found[:MOST_EXPLAINED]]
+        rows = []
+        for pod in found[:MOST_EXPLAINED]:
+            rows.append(self._row(pod))
+            await asyncio.sleep(0)
+        return rows
 
     def top(self, only: str | None = None) -> Data:
         """The load: nodes and pods, what waits and why, the scheduler's pace, and the tenants by share."""
+        now = self._clock()
+        made, load = self._loads.get(only, (float("-inf"), {}))
+        if now - made > _LISTED_FOR:
+            self._loads = {asked: found for asked, found in self._loads.items() if now - found[0] <= _LISTED_FOR}
+            load = self._load(only)
+            self._loads[only] = (now, load)
+        return load
+
+    def _load(self, only: str | None) -> Data:
         scheduler = self._scheduler
         state, progress = scheduler.state, scheduler.progress
         mine = [pod for pod in state.pods.values() if only is None or (pod.leaf and pod.leaf.shown_name == only)]

@@ -155,6 +155,7 @@ class Program:
         self._live = live
         self._metrics = metrics
         self._identity = identity
+        self._began = asyncio.get_running_loop().time()
         self._watches = Watches(client, scheduler.picture, self.readiness)
         self._reporter = Reporter(scheduler, live, now=time.time, publish=metrics.waiting)
         self._statuses = Statuses(
@@ -248,8 +249,13 @@ class Program:
         """All metrics."""
         now = asyncio.get_running_loop().time()
         for kind, found in self._watches.statistics():
-            silence = now - found.last_heard if found.last_heard else 0.0
-            self._metrics.watch(kind, events=found.events, relists=found.relists, silence=silence)
+            self._metrics.watch(
+                kind,
+                events=found.events,
+                relists=found.relists,
+                silence=now - (found.last_heard or self._began),
+                undecodable=found.undecodable,
+            )
         return self._metrics.text()
 
     def status(self) -> dict[str, Any]:

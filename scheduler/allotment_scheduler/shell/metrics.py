@@ -57,13 +57,13 @@ class Metrics:
         )
         self._evictions = Counter(
             PREFIX + "evictions_total",
-            "Evictions, by rule (P, R1, R2) and what became of them.",
+            "Evictions, by rule (P, R1, R2, Gang) and what became of them.",
             ["rule", "outcome"],
             registry=registry,
         )
         self._faults = Counter(
             PREFIX + "faults_total",
-            "Faults of the scheduler itself that it went on after, by where they happened: cycle, picture, task, unit.",
+            "Faults of the scheduler itself that it went on after, by where: cycle, picture, status, task, unit.",
             ["where"],
             registry=registry,
         )
@@ -105,7 +105,13 @@ class Metrics:
         self._events = Gauge(PREFIX + "watch_events", "Events received, by kind.", ["kind"], registry=registry)
         self._relists = Gauge(PREFIX + "watch_relists", "Lists after the first one.", ["kind"], registry=registry)
         self._silence = Gauge(
-            PREFIX + "watch_silence_seconds", "Seconds since the watch was last heard.", ["kind"], registry=registry
+            PREFIX + "watch_silence_seconds",
+            "Seconds since the watch was last heard, or since the start where it never was.",
+            ["kind"],
+            registry=registry,
+        )
+        self._undecodable = Gauge(
+            PREFIX + "watch_undecodable", "Objects left out because they cannot be read.", ["kind"], registry=registry
         )
         self._asked = {name: Gauge(PREFIX + name, what, registry=registry) for name, what in ASKED.items()}
         # Looking a child up by its labels costs more than counting: those of every request are kept.
@@ -199,8 +205,9 @@ class Metrics:
             for resource, amount in report["entitlement"].items():
                 self._entitled.labels(name, resource).set(amount)
 
-    def watch(self, kind: str, *, events: int, relists: int, silence: float) -> None:
+    def watch(self, kind: str, *, events: int, relists: int, silence: float, undecodable: int) -> None:
         """Publish one watch's statistics."""
+        self._undecodable.labels(kind).set(undecodable)
         self._events.labels(kind).set(events)
         self._relists.labels(kind).set(relists)
         self._silence.labels(kind).set(silence)
