@@ -7,6 +7,7 @@ from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.decisions import Evict, Start
 from allotment_scheduler.core.invariants import above_limits, check, overcommitted
+from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.simulate import run_to_fixpoint
 from allotment_scheduler.core.units import Gang
 from builders.scheduling import World
@@ -39,6 +40,16 @@ def test_a_simulation_ends_within_every_bound(world: World) -> None:
         started = {start.pod for start in done.starts}
         assert {evict.claimant for evict in done.evictions} <= started, "evicted in vain"
     assert not engine.cycle(world.clock), "the fixpoint is stable"
+
+
+@settings(SETTINGS, max_examples=25)
+@given(worlds())
+def test_with_time_and_no_change_of_demand_evictions_reach_zero(world: World) -> None:
+    engine = Engine(world.state(), Settings(least_runtime=0.0, backoff=1.0))
+
+    evictions = [len(engine.cycle(world.clock + 3600.0 * hour).evictions) for hour in range(30)]
+
+    assert not any(evictions[-10:]), evictions
 
 
 @SETTINGS

@@ -3,8 +3,8 @@
 A victim is one preemptible pod, or, where its gang would fall below `min_member`, the whole gang (only if all of it is
 preemptible): once a plan has taken a gang down to its minimum, what is left of it is offered as one victim. Every leaf
 offers one: those that somebody recreates first, then the lowest priority, then the one that takes its side Y least
-below e(Y), then the youngest. Among the offers those that leave Y at or above e(Y) go first; then the tree is descended
-by the highest weighted share, ties in the reverse of serving order.
+below e(Y), then the youngest. Among the offers those that somebody recreates go first, then those that leave Y at or
+above e(Y); then the tree is descended by the highest weighted share, ties in the reverse of serving order.
 """
 
 from bisect import insort
@@ -139,8 +139,9 @@ class Offers:
                 offers[leaf] = offer
         if not offers:
             return None
-        gentle = {leaf: offer for leaf, offer in offers.items() if offer[1] <= 0}
-        leaf = self._descend(gentle or offers)
+        lasting = {leaf: offer for leaf, offer in offers.items() if not offer[0].victim.last_choice} or offers
+        gentle = {leaf: offer for leaf, offer in lasting.items() if offer[1] <= 0}
+        leaf = self._descend(gentle or lasting)
         step = offers[leaf][0]
         self.lanes[leaf][step.victim.lane].pop()
         return step
