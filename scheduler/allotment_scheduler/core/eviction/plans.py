@@ -469,24 +469,29 @@ class Attempt:
     # --- choosing in order, then dropping what is needless --------------------------------------------------------
 
     def _over(self, pods: list[Pod], only: BoolVector | None = None) -> Plan | None:
-        """Evict in the order of the rules until the claimant fits; if that leads nowhere, the largest first.
+        """Evict in the order of the rules until the claimant fits; if that leads nowhere, by size.
 
         The order of the rules may use a right up on small victims (until their side is down to its guarantee, say, or
-        their gang to its minimum), when one large victim would have made the room.
+        their gang to its minimum), when one large victim would have made the room; or on a large one, when the small
+        ones before it would have left it the right to go too.
         """
         steps, fits = self._evict(pods, only)
-        if not fits and 0 < len(steps) < len(pods):
-            steps, fits = self._evict(pods, only, largest=True)
+        for size in (1, -1):
+            if not fits and 0 < len(steps) < len(pods):
+                steps, fits = self._evict(pods, only, size=size)
         return self._finish(steps, only) if fits else None
 
-    def _evict(self, pods: list[Pod], only: BoolVector | None, *, largest: bool = False) -> tuple[list[Step], bool]:
-        """The victims taken one after the other, and whether the claimant fits then. The state is as before."""
+    def _evict(self, pods: list[Pod], only: BoolVector | None, *, size: int = 0) -> tuple[list[Step], bool]:
+        """The victims taken one after the other, and whether the claimant fits then. The state is as before.
+
+        By `size` 1 the largest go first, by -1 the smallest, by 0 the order of the rules holds.
+        """
         budgets = Budgets(self.state)
         offers = Offers(self.state, self.claim, self._victims(pods), budgets, self._may_go)
         steps: list[Step] = []
         with self.state.trial() as trial:
             while not (fits := self._claimant_fits(trial, only)):
-                step = offers.choose_largest(only) if largest else offers.choose()
+                step = offers.choose_by_size(only, size) if size else offers.choose()
                 if step is None:
                     break
                 for pod in step.victim.pods:

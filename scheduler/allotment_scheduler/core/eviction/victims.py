@@ -146,17 +146,19 @@ class Offers:
         self.lanes[leaf][step.victim.lane].pop()
         return step
 
-    def choose_largest(self, only: BoolVector | None) -> Step | None:
-        """The victim that may go now and frees most of what the claimant asks for, on some nodes; out of its lane."""
+    def choose_by_size(self, only: BoolVector | None, sign: int) -> Step | None:
+        """The victim that may go now and frees most (1) or least (-1) of what the claimant asks for, on some nodes."""
         found: tuple[tuple[int, tuple[float, PodKey]], Step] | None = None
         for lanes in self.lanes.values():
             for lane in list(lanes.values()):
                 while lane and not self._possible(lane[-1]):
                     if self._offer_rest(lane.pop(), lanes):
-                        return self.choose_largest(only)
+                        return self.choose_by_size(only, sign)
                 by = rule(self.claim, lane[-1]) if lane else None
-                if by is not None and (found is None or found[0] < (self._size(lane[-1], only), lane[-1].age)):
-                    found = (self._size(lane[-1], only), lane[-1].age), Step(lane[-1], by)
+                if by is not None:
+                    order = (sign * self._size(lane[-1], only), lane[-1].age)
+                    if found is None or found[0] < order:
+                        found = order, Step(lane[-1], by)
         if found is None:
             return None
         step = found[1]
