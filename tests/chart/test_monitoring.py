@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+import promql_parser
+import pytest
 import yaml
 
 from allotment_scheduler.shell.metrics import Metrics
@@ -34,6 +36,32 @@ def test_every_metric_in_dashboard_and_alerts_exists() -> None:
 
     assert {where: sorted(names - known) for where, names in queried.items() if names - known} == {}
     assert [where for where, names in queried.items() if not names] == []
+
+
+GRAFANA = {"$__rate_interval": "5m", "${resource}": "cpu", "$resource": "cpu"}
+
+
+@pytest.mark.parametrize(("where", "query"), [*expressions().items()], ids=[*expressions()])
+def test_every_query_is_one_that_prometheus_reads(where: str, query: str) -> None:
+    for variable, value in GRAFANA.items():
+        query = query.replace(variable, value)
+    if query.startswith("label_values("):
+        query = query.removeprefix("label_values(").partition(",")[0]
+
+    assert promql_parser.parse(query) is not None, where
+
+
+def test_every_rule_is_one_that_prometheus_loads() -> None:
+    groups = yaml.safe_load((DASHBOARDS / "alerts.yaml").read_text())["groups"]
+    names = [rule["alert"] for group in groups for rule in group["rules"]]
+
+    assert len(set(names)) == len(names)
+    for rule in (rule for group in groups for rule in group["rules"]):
+        assert rule.keys() == {"alert", "expr", "for", "labels", "annotations"}
+        assert promql_parser.parse_duration(rule["for"]).total_seconds() >= 60
+        labels = set(re.findall(r"\$labels\.([a-z]+)", str(rule["annotations"])))
+        kept = set(re.findall(r"\bby \(([a-z]+)\)", rule["expr"]))
+        assert labels <= kept, f"{rule['alert']} speaks of labels that its query does not keep"
 
 
 def test_what_is_written_about_every_alert_can_be_found() -> None:

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import pytest
 import yaml
 
-from builders.ground import Ground
+from builders.ground import ALLOTMENT, Ground
 from builders.program_process import SchedulerProcess, eventually
 
 pytestmark = pytest.mark.cluster
+AT = "2026-01-01T00:00:00Z"
 
 
 class ClusterLike(Protocol):
@@ -156,3 +157,28 @@ def test_who_has_a_client_certificate_is_known_by_it(
         return code == 0 and not said and tenant in {row["name"] for row in load["tenants"]}
 
     eventually(known, because=scheduler.tail)
+
+
+def test_the_operators_part_of_a_tenants_status_stays_the_operators(
+    scheduler: SchedulerProcess, ground: Ground
+) -> None:
+    ground.nodes(1, cpu="4")
+    tenant = ground.tenant("a")
+    ready = {"type": "Ready", "status": "True", "reason": "Furnished", "message": "", "lastTransitionTime": AT}
+    body = {
+        "apiVersion": "allotment.dev/v1alpha1",
+        "kind": "Tenant",
+        "metadata": {"name": tenant},
+        "status": {"namespaces": [{"name": tenant, "phase": "Ready"}], "conditions": [ready]},
+    }
+    path = f"{ALLOTMENT}/tenants/{tenant}/status?fieldManager=allotment-operator&force=true"
+    answer = ground.admin.request("PATCH", path, body, content_type="application/apply-patch+yaml")
+    assert answer.accepted, answer.message
+    ground.pod(tenant, "runs", cpu="1")
+    eventually(lambda: ground.status("tenants", tenant).get("running") == 1, because=scheduler.tail)
+
+    status = ground.status("tenants", tenant)
+    assert [each["name"] for each in status["namespaces"]] == [tenant]
+    assert {each["type"]: each["reason"] for each in status["conditions"]} == {
+        "Ready": "Furnished", "Scheduled": "AsExpected",
+    }  # fmt: skip

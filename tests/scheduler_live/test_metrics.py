@@ -1,0 +1,105 @@
+"""What the metrics say: true numbers, no series of what is no more, and as many series as there are tenants."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from allotment_scheduler.core.report import tenants_report
+from allotment_scheduler.shell.metrics import Metrics, regret
+from builders.live_world import World, until
+from fakes.faults import FaultPlan
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"allotment_scheduler_{name}", labels)
+
+
+def tenant(name: str, **given: Any) -> dict[str, Any]:
+    return {
+        "name": name, "dominantShare": 0.5, "weightedShare": 0.25, "used": {"cpu": 2000},
+        "entitlement": {"cpu": 4000, "memory": 100}, "pending": 1, **given,
+    }  # fmt: skip
+
+
+def test_a_tenants_series_go_with_it() -> None:
+    metrics = Metrics()
+
+    metrics.tenants([tenant("red"), tenant("blue", weightedShare=None)])
+    assert value(metrics, "tenant_dominant_share", tenant="red") == 0.5
+    assert value(metrics, "tenant_weighted_share", tenant="blue") is None
+    assert value(metrics, "tenant_entitlement", tenant="red", resource="cpu") == 4000
+    assert value(metrics, "tenant_usage", tenant="red", resource="cpu") == 2000
+    metrics.tenants([tenant("blue")])
+
+    left = {sample.labels.get("tenant") for family in metrics.registry.collect() for sample in family.samples}
+    assert left - {None} == {"blue"}
+
+
+def test_a_reason_that_nobody_waits_for_any_more_has_no_series() -> None:
+    metrics = Metrics()
+
+    metrics.waiting({"AboveLimit": 3, "Reserved": 1})
+    metrics.waiting({"AboveLimit": 2})
+
+    assert value(metrics, "pending_pods", reason="AboveLimit") == 2
+    assert value(metrics, "pending_pods", reason="Reserved") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        ({}, 1.0),  # no memory at all
+        ({"used": {"cpu": 2000, "memory": 100}}, 0.5),
+        ({"used": {"cpu": 9000, "memory": 900}}, 0.0),
+        ({"pending": 0}, 0.0),
+        ({"entitlement": {"cpu": 0}}, 0.0),
+    ],
+    ids=["nothing of one resource", "half of one", "more than it may", "nobody waits", "entitled to nothing"],
+)
+def test_regret_is_what_is_missing_of_the_entitlement_while_pods_wait(given: dict[str, Any], want: float) -> None:
+    assert regret(tenant("red", **given)) == want
+
+
+def test_no_label_carries_the_name_of_a_pod() -> None:
+    """Labels are closed sets, kinds of the API, and tenants."""
+    named = {
+        label
+        for family in Metrics().registry._names_to_collectors.values()
+        for label in getattr(family, "_labelnames", ())
+    }
+
+    assert named <= {
+        "kind", "outcome", "reason", "rule", "where", "method", "resource", "code", "path", "tenant", "le",
+    }  # fmt: skip
+
+
+@pytest.mark.looptime
+async def test_what_is_decided_and_done_is_counted() -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        metrics = scheduler._metrics
+        await world.claimed()
+        await until(lambda: world.bound() == {"claimant": "n"})
+        await asyncio.sleep(1)
+        metrics.tenants(tenants_report(scheduler.engine))
+
+    assert value(metrics, "evictions_total", rule="P", outcome="accepted") == 1
+    assert value(metrics, "decisions_total", kind="evict") == 1
+    assert (value(metrics, "decisions_total", kind="start") or 0) >= 1
+    assert (value(metrics, "binding_seconds_count", outcome="bound") or 0) >= 1
+    assert (value(metrics, "cycle_seconds_count") or 0) >= 2
+    assert value(metrics, "tenant_usage", tenant="b", resource="cpu") in {None, 0}
+
+
+@pytest.mark.looptime
+async def test_a_changed_setting_reaches_what_decides_without_a_restart() -> None:
+    world = World(FaultPlan())
+    async with world.running() as scheduler:
+        world.settings = world.settings.model_copy(update={"evictions_per_hour": 7, "minimum_runtime_seconds": 99})
+        scheduler.configure()
+
+        engine = scheduler.engine
+        for part in (engine, engine.brakes, engine.holds, engine.reservations, engine.quarantine):
+            assert (part.settings.evictions_per_hour, part.settings.least_runtime) == (7, 99)
