@@ -129,3 +129,45 @@ async def finishes(world: World, scheduler: Scheduler) -> None:
         world.pod("a", f"executor-{number}", group="g")
     await until(lambda: world.bound() == {"driver": "n", "executor-0": "n", "executor-1": "n"})
     check(scheduler.state)
+
+
+@pytest.mark.parametrize("gone", [0, 1], ids=["both victims linger", "one victim is gone"])
+@pytest.mark.parametrize("how", ["another process", "a state built anew"])
+async def test_a_plan_for_a_gang_with_victims_on_two_nodes_is_finished(how: str, gone: int) -> None:
+    world = World(FaultPlan(), graceful=True)
+    victims = ["one", "two"]
+    for number in range(2):
+        world.node(f"n{number}", cpu="2")
+    async with world.running() as scheduler:
+        for name in victims:
+            world.pod("a", name, cpu="2", owner=("ReplicaSet", name))
+        await until(lambda: len(world.bound()) == 2)
+        world.group("a", "g", 2)
+        for number in range(2):
+            world.pod("a", f"g-{number}", cpu="2", group="g", priority=9)
+        for name in victims:
+            await until(lambda name=name: deleted(world, name))  # type: ignore[misc] # mypy knows no such defaults
+        for name in victims[:gone]:
+            world.server.remove(PODS, name, "a")
+        if how == "a state built anew":
+            scheduler._known.rebuild()
+            await gang_starts(world, scheduler, victims[gone:])
+            return
+    world.scheduler = world.new_scheduler()
+    async with world.running() as successor:
+        await gang_starts(world, successor, victims[gone:])
+
+
+def deleted(world: World, name: str) -> bool:
+    return "deletionTimestamp" in (world.server.get(PODS, name, "a") or {})["metadata"]
+
+
+async def gang_starts(world: World, scheduler: Scheduler, lingering: list[str]) -> None:
+    """Whoever leads now binds the gang when all its victims have gone, and not before; nobody else gets their room."""
+    world.pod("a", "thief", cpu="2")
+    for name in lingering:
+        await asyncio.sleep(5)
+        assert not {"g-0", "g-1", "thief"} & set(world.bound())
+        world.server.remove(PODS, name, "a")
+    await until(lambda: set(world.bound()) == {"g-0", "g-1"})
+    check(scheduler.state)
