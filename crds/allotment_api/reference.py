@@ -11,6 +11,7 @@ from typing import Any
 
 from allotment_api.crd import root_schema
 from allotment_api.labels import API_VERSION, NAMES
+from allotment_api.outputs import OUTPUTS
 from allotment_api.registry import KINDS
 from allotment_api.resource import Resource
 
@@ -21,7 +22,7 @@ _LONGEST_DEFAULT = 60
 def pages() -> dict[str, str]:
     """File name → Markdown."""
     out = {f"{kind.definition.plural}.md": kind_page(kind) for kind in KINDS.values()}
-    return {"README.md": index_page(), **out, "labels.md": names_page()}
+    return {"README.md": index_page(), **out, "labels.md": names_page(), "outputs.md": outputs_page()}
 
 
 _INTRODUCTION = f"""\
@@ -30,7 +31,8 @@ shows the same texts as these pages.
 """
 
 _CLOSING = """
-Names that objects carry are in [labels, annotations and other names](labels.md).
+Names that objects carry are in [labels, annotations and other names](labels.md), and what the commands print for
+programs in [JSON of the commands](outputs.md).
 
 Wherever a quantity is asked for, write it as in pods: `500m`, `4`, `16Gi`. Fractions need quotes (`"0.5"`). Weights and
 costs are plain decimals (`0.5`), read exactly. Manifests to begin with are under `examples/`: a bare and a full one of
@@ -99,6 +101,25 @@ def names_page() -> str:
         rows = [(f"`{each.name}`", each.carried_by, each.set_by, each.meaning) for each in names]
         parts += [f"## {sort.capitalize()}s", "", *_table(("Name", "On", "Set by", "Meaning"), rows), ""]
     return "\n".join(parts)
+
+
+def outputs_page() -> str:
+    """What the commands print as JSON."""
+    parts = [_NOTICE, "# JSON of the commands", "", _OUTPUTS]
+    for output in OUTPUTS:
+        rows = [(f"`{each.path}`", _nullable(each.type), each.meaning) for each in output.fields]
+        parts += [f"## `{output.command}`", "", output.about, "", *_table(("Field", "Type", "Meaning"), rows), ""]
+    return "\n".join(parts)
+
+
+_OUTPUTS = """\
+A stable interface: fields keep their names, types and meanings, and new ones may come. `[]` stands for the entries of a
+list, `.*` for the values of a map. `-o yaml` prints the same. Exit codes are in each command's `--help`.
+"""
+
+
+def _nullable(written: str) -> str:
+    return f"{written.removesuffix('?')} or null" if written.endswith("?") else written
 
 
 def _summary(kind: type[Resource]) -> str:

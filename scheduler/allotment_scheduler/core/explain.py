@@ -170,12 +170,22 @@ class Explainer:
                     f"{format_units(name, cap)} {name}, and this asks for {format_units(name, amount)}"
                 )
                 found = smaller_request(self.state, self.engine.placer, unit)
-                return Why("AboveLimit", text, found.by_limit(names) if found else None, never=amount > cap)
+                return Why(
+                    "AboveLimit",
+                    text,
+                    found.by_limit(names) if found else None,
+                    never=amount > cap or self._too_large(unit),
+                )
         pools = ", ".join(sorted(tenant.limits_in))
         if unit.shape.size > 1:
             text = f"the limits of tenant {tenant.shown_name} for pools ({pools}) leave too little"
             return Why("AboveLimit", f"{text} for all {unit.shape.size} pods that start together")
         return Why("AboveLimit", f"tenant {tenant.shown_name} is at its limit in every pool it may use ({pools})")
+
+    def _too_large(self, unit: Unit) -> bool:
+        """Whether some pod of a unit fits on no node that it may use, however empty."""
+        rows = (self.engine.placer.row(key) for key, _ in unit.shape.parts)
+        return any(never_fits(row, self.state.nodes.allocatable) for row in rows)
 
     def _no_room(self, unit: Unit) -> Why:
         placer, nodes = self.engine.placer, self.state.nodes

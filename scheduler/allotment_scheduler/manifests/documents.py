@@ -16,13 +16,17 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from allotment_scheduler.manifests.faults import ManifestError
+from allotment_scheduler.manifests.faults import DEEPEST, ManifestError
 
 Manifest = Mapping[str, Any]
 STDIN: Final = Path("-")
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 """Files of a folder that are read, as by `kubectl`."""
 _SPACE: Final = re.compile(r"\s*")
+_BRACKET: Final = re.compile(r"[\[\]{}]")
+_INDENT: Final = re.compile(r"^[ ?-]+", re.MULTILINE)
+_DEEPEST: Final = 2 * DEEPEST
+_TOO_DEEP: Final = f"it is more than {_DEEPEST} levels deep: no object of Kubernetes is"
 _MOST_LISTS: Final = 8
 """Lists within Lists."""
 _UNTAGGED: Final = ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value")
@@ -131,14 +135,41 @@ def _parse(name: str, text: str) -> Iterable[Any]:
     import yaml  # noqa: PLC0415 - JSON is read without it
 
     try:
+        _bound_depth(name, text)
         return list(yaml.load_all(text, Loader=_loader()))
     except yaml.YAMLError as error:
         what = " ".join(str(error).split()).replace('in "<unicode string>", line', "at line")
         raise ManifestError(f"{name}: is no YAML: {what}") from error
+    except ManifestError:
+        raise
     except RecursionError as error:
-        raise ManifestError(f"{name}: is nested too deeply: no object of Kubernetes is") from error
+        raise ManifestError(f"{name}: {_TOO_DEEP}") from error
     except Exception as error:  # the reader's constructors end in all kinds of errors
         raise ManifestError(f"{name}: is no YAML: a value does not fit its tag: {error}") from error
+
+
+def _bound_depth(name: str, text: str) -> None:
+    """Refuse what is nested so deeply that the C reader, which calls itself for each level, would crash.
+
+    Brackets and indentation bound the depth; only where they are many is it counted.
+    """
+    depth = deepest = 0
+    for match in _BRACKET.finditer(text):
+        depth += 1 if match[0] in "[{" else -1
+        deepest = max(deepest, depth)
+    indented = max((len(each) for each in _INDENT.findall(text)), default=0)
+    if deepest + indented <= _DEEPEST:
+        return
+    import yaml  # noqa: PLC0415 - as above
+
+    depth = 0
+    for event in yaml.parse(text, Loader=_loader()):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            raise ManifestError(f"{name}: {_TOO_DEEP}")
 
 
 def _several(text: str) -> list[Any] | None:

@@ -52,7 +52,7 @@ def typed_fault(content: object, error: msgspec.ValidationError) -> Fault:
     what, path = (match["what"], match["path"] or "") if match else (str(error), "")
     missing, expected = _MISSING.search(what), _EXPECTED.search(what)
     where, value = _follow(content, path, expected[1] if expected else "")
-    if path.rpartition(".")[2].partition("[")[0] in QUANTITIES and path.endswith("[...]"):
+    if path.endswith("[...]") and path.removesuffix("[...]").rpartition(".")[2] in QUANTITIES:
         return Fault(where, f"{_shown(value)} is no quantity: write one such as 500m, 4 or 16Gi")
     if missing:
         return Fault(f"{where}.{missing[1]}".lstrip("."), "is required: add it")
