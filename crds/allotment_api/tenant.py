@@ -274,7 +274,7 @@ class TenantStatus(Model):
     """State of the tenant's namespaces (operator)."""
 
     conditions: Conditions = ()
-    """Standing answers: Ready, Valid, Paused, GuaranteeIncomplete, Narrowed."""
+    """Standing answers: Ready, Valid, Paused, GuaranteeIncomplete, Narrowed; Scheduled: this version is in force."""
 
     usage: ResourceList = Field(default_factory=dict)
     """What the pods of this tenant, and of all below it, hold (scheduler)."""

@@ -229,6 +229,18 @@ def test_the_scheduler_may_see_what_it_watches_and_nothing_else() -> None:
     assert seen == watched
 
 
+def test_what_the_scheduler_watches_it_lists_and_watches_and_gets_only_what_it_reads_by_name() -> None:
+    rules = named(render(), "ClusterRole", "allotment-scheduler")["rules"]
+    verbs: dict[str, set[str]] = {}
+    for verb, _, plural in rights_of(rules):
+        verbs.setdefault(plural, set()).add(verb)
+    read = {plural: found & {"get", "list", "watch"} for plural, found in verbs.items()}
+
+    assert {plural for plural, found in read.items() if found and not found >= {"list", "watch"}} == set()
+    assert {plural for plural, found in read.items() if "get" in found} == {"pods", "resourceclaims"}
+
+
+MERGE = "application/merge-patch+json"
 FORBIDDEN_TO_BOTH: list[tuple[Right, str]] = [
     (("get", "", "secrets"), "kube-system"),
     (("list", "", "secrets"), "kube-system"),
@@ -466,3 +478,22 @@ class TestTheScheduler:
         assert named.accepted, named.message
         assert not grown.accepted
         assert "decides only about tenants' namespaces" in theirs.message
+
+    def test_gives_devices_to_tenants_claims_and_to_nobody_elses(
+        self, seat: str, elsewhere: str, scheduler: Actor, admin: Actor
+    ) -> None:
+        finalized: dict[str, Any] = {"metadata": {"finalizers": ["resource.kubernetes.io/delete-protection"]}}
+        given: dict[str, Any] = {"status": {"allocation": {"devices": {}}}}
+        answers = {}
+        for namespace in (seat, elsewhere):
+            path = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"
+            claim = {"metadata": {"name": "gpu"}, "spec": {"devices": {}}}
+            made = admin.request("POST", path, claim)
+            assert made.accepted, made.message
+            answers[namespace] = [
+                scheduler.request("PATCH", f"{path}/gpu{part}?dryRun=All", change, content_type=MERGE).message
+                for part, change in (("", finalized), ("/status", given))
+            ]
+
+        assert answers[seat] == ["", ""]
+        assert all("decides only about tenants' namespaces" in message for message in answers[elsewhere])

@@ -63,7 +63,7 @@ class Metrics:
         )
         self._faults = Counter(
             PREFIX + "faults_total",
-            "Faults of the scheduler itself that it went on after, by where: cycle, picture, status, takeover, task, unit.",
+            "Faults of its own that the scheduler went on after: cycle, picture, status, takeover, task, unit.",
             ["where"],
             registry=registry,
         )
