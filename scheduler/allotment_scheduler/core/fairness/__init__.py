@@ -1,0 +1,1 @@
+"""Who is served next: exact dominant shares, limits, and the tenant tree as heaps."""
