@@ -11,8 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
-    from allotment_scheduler.core.events import Event
-    from allotment_scheduler.core.pods import Pod
+    from allotment_scheduler.core.objects.events import Event
+    from allotment_scheduler.core.objects.pods import Pod
     from allotment_scheduler.manifests import Manifests
 
 USAGE = 2
@@ -84,8 +84,8 @@ def share_policy(config: Path | None, *, failure: int = USAGE) -> str:
 def engine_over(events: "list[Event]", policy: str) -> "tuple[Engine, float]":
     """An engine over these events, and the latest time that occurs in them; tenants that are not in force are named."""
     from allotment_scheduler.core.cycle import Engine  # noqa: PLC0415 - keeps `allot --help` quick
-    from allotment_scheduler.core.events import PodSeen  # noqa: PLC0415 - as above
-    from allotment_scheduler.core.state import ClusterState  # noqa: PLC0415 - as above
+    from allotment_scheduler.core.objects.events import PodSeen  # noqa: PLC0415 - as above
+    from allotment_scheduler.core.state.cluster import ClusterState  # noqa: PLC0415 - as above
 
     state = ClusterState(share_policy=policy)
     state.apply_all(events)

@@ -11,7 +11,7 @@ from allotment_cli.offline import Output, show
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
-    from allotment_scheduler.core.events import Event
+    from allotment_scheduler.core.objects.events import Event
 
 WAITS, NEVER, WRONG = 1, 2, 3
 _STDIN = Path("-")
@@ -60,7 +60,7 @@ def what_if(
 
 def _events(files: list[Path], add: list[Path], change: list[Path]) -> "tuple[list[Event], list[Event]]":
     """What there is, and what there would be."""
-    from allotment_scheduler.core.events import TenantSeen  # noqa: PLC0415 - keeps `allot --help` quick
+    from allotment_scheduler.core.objects.events import TenantSeen  # noqa: PLC0415 - keeps `allot --help` quick
     from allotment_scheduler.manifests import ManifestError  # noqa: PLC0415 - as above
 
     if sum(path == _STDIN for path in (*files, *add, *change)) > 1:
@@ -93,7 +93,7 @@ def _outcome(events: "list[Event]", policy: str) -> "Engine":
 
 def _differences(base: "Engine", engine: "Engine") -> "tuple[dict[str, list[dict[str, Any]]], bool]":
     """What starts, moves, is displaced and waits; and whether anything new can never run."""
-    from allotment_scheduler.core.explain import Explainer  # noqa: PLC0415 - keeps `allot --help` quick
+    from allotment_scheduler.core.explanation.explain import Explainer  # noqa: PLC0415 - keeps `allot --help` quick
 
     old = {pod.key: pod.node for pod in base.state.pods.values()}
     explainer = Explainer(engine)
@@ -126,7 +126,7 @@ def _drained(events: "list[Event]", names: list[str]) -> "list[Event]":
 
     from msgspec import structs  # noqa: PLC0415 - as above
 
-    from allotment_scheduler.core.events import NodeSeen, PodGone, PodSeen  # noqa: PLC0415 - as above
+    from allotment_scheduler.core.objects.events import NodeSeen, PodGone, PodSeen  # noqa: PLC0415 - as above
 
     nodes = {event.spec.name: event for event in events if isinstance(event, NodeSeen)}
     out: list[Event] = []

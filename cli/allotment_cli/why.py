@@ -41,7 +41,7 @@ def why(
 
 def _from_files(name: str, files: list[Path], config: Path | None) -> list[dict[str, Any]]:
     """Answer from manifests: what would become of these pods if the scheduler began now."""
-    from allotment_scheduler.core.explain import Explainer  # noqa: PLC0415 - keeps `allot --help` quick
+    from allotment_scheduler.core.explanation.explain import Explainer  # noqa: PLC0415 - keeps `allot --help` quick
     from allotment_scheduler.core.simulate import run_to_fixpoint  # noqa: PLC0415 - as above
 
     policy = share_policy(config)

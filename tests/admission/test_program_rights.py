@@ -19,7 +19,7 @@ from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate
 from allotment_operator.tenancy.kind import TenantKind
 from allotment_operator.tenancy.register import NODE_POOLS
 from allotment_operator.watches import CHILDREN
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell.ledger import Ledger
 from allotment_scheduler.shell.picture import Picture
 from allotment_scheduler.shell.watches import Watches

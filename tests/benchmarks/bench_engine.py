@@ -16,16 +16,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.entitlement import fill
-from allotment_scheduler.core.explain import Explainer
-from allotment_scheduler.core.nodes import NodeSpec
-from allotment_scheduler.core.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
-from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Requirement
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import TenantSpec
-from allotment_scheduler.core.units import GroupSpec
+from allotment_scheduler.core.entitlement.filling import fill
+from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import NodeSpec
+from allotment_scheduler.core.objects.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
+from allotment_scheduler.core.objects.selectors import LabelSelector, NodeSelectorTerm, Requirement
+from allotment_scheduler.core.objects.tenants import TenantSpec
+from allotment_scheduler.core.objects.units import GroupSpec
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell.loop import tame_collector
 
 GIB = 2**30

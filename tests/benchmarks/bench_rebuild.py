@@ -22,10 +22,10 @@ import msgspec
 from allotment_kube.decoding import ObjectList
 from allotment_kube.nodes import Node
 from allotment_kube.pods import Pod
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import TenantSpec
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.tenants import TenantSpec
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.translation.cluster import node_spec
 from allotment_scheduler.translation.pods import pod_spec
 

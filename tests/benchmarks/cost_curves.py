@@ -19,10 +19,10 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a program, or imported as tests are
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import SchedulingSpec
-from allotment_scheduler.core.tenants import TenantSpec
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import SchedulingSpec
+from allotment_scheduler.core.objects.tenants import TenantSpec
+from allotment_scheduler.core.objects.units import Unit
 from benchmarks.bench_engine import MIB, SMALL, build, nodes, pod, tenant
 
 DECISIONS: Final = 2000

@@ -9,14 +9,14 @@ import random
 from dataclasses import dataclass, field
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
 from allotment_scheduler.core.eviction.plans import Attempt
 from allotment_scheduler.core.eviction.rules import rule
 from allotment_scheduler.core.eviction.victims import Victim, victim_of
-from allotment_scheduler.core.limits import open_pools
-from allotment_scheduler.core.pods import PodKey, SchedulingSpec
-from allotment_scheduler.core.trial import Trial
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.fairness.limits import open_pools
+from allotment_scheduler.core.objects.pods import PodKey, SchedulingSpec
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.placement.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.state.trial import Trial
 from builders.scheduling import World
 
 Cost = tuple[int, int]

@@ -19,11 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from allotment_scheduler.core.entitlement import Cell, Entitlement
-from allotment_scheduler.core.portions import Portion
-from allotment_scheduler.core.resources import Amounts, Column
-from allotment_scheduler.core.shares import Measure
-from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.entitlement.filling import Cell, Entitlement
+from allotment_scheduler.core.entitlement.portions import Portion
+from allotment_scheduler.core.fairness.shares import Measure
+from allotment_scheduler.core.objects.resources import Amounts, Column
+from allotment_scheduler.core.objects.tenants import Tenant
 
 ZERO = Fraction(0)
 

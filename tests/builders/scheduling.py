@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.nodes import NodeSpec, PoolSpec
-from allotment_scheduler.core.pods import PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import NodeSpec, PoolSpec
+from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects.tenants import Bounds, TenantSpec
+from allotment_scheduler.core.objects.units import GroupSpec
 from allotment_scheduler.core.simulate import Outcome, run_to_fixpoint
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Bounds, TenantSpec
-from allotment_scheduler.core.units import GroupSpec
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
 
 NAMES = {"gpu": "nvidia.com/gpu"}
 

@@ -33,8 +33,9 @@ PACKAGE: Final = "allotment_scheduler.core"
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "scheduler" / "allotment_scheduler" / "core"
 MODULES: Final = (
-    "serving", "shares", "cycle", "gangs", "eligibility", "brakes", "holds", "reservations", "demand",
-    "eviction.plans", "eviction.rules", "eviction.victims", "eviction.budgets",
+    "cycle", "fairness.serving", "fairness.shares", "fairness.limits", "entitlement.demand", "entitlement.pins",
+    "placement.gangs", "placement.eligibility", "placement.holds", "placement.reservations", "placement.backfill",
+    "eviction.brakes", "eviction.plans", "eviction.rules", "eviction.victims", "eviction.budgets",
 )  # fmt: skip
 PATIENCE: Final = 600
 """Seconds after which a mutant counts as noticed: an endless loop is a failure too."""

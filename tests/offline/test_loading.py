@@ -11,10 +11,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.report import tenants_report
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.manifests import ManifestError, Manifests
 
 GROUND: list[dict[str, Any]] = [

@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 
 from allotment_kube import devices, nodes, pods, storage
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.pods import PodKey
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import TenantSpec
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import PodKey
+from allotment_scheduler.core.objects.tenants import TenantSpec
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.manifests import Document, Manifests
 from allotment_scheduler.shell.picture import Picture
 

@@ -10,7 +10,7 @@ from allotment_kube.errors import InvalidError
 from allotment_kube.patches import Patch
 from allotment_kube.pods import Pod
 from allotment_kube.resources import Resource
-from allotment_scheduler.core.devices import Grant
+from allotment_scheduler.core.objects.devices import Grant
 from allotment_scheduler.shell.claims import FINALIZER, Claims
 from allotment_scheduler.shell.ledger import Start
 from allotment_scheduler.translation.devices import DeviceError, Devices

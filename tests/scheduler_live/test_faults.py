@@ -16,10 +16,10 @@ from allotment_kube.resources import (
     STORAGE_CLASSES,
 )
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.events import PodSeen, PodSetAside
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.objects.events import PodSeen, PodSetAside
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.evictor import Evictor
 from allotment_scheduler.shell.recovery import rebuilt
 from allotment_scheduler.shell.settings import Settings

@@ -27,8 +27,8 @@ from allotment_kube.resources import (
     Resource,
 )
 from allotment_kube.transport import Request, Stream
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
 from builders.live_world import Standby, World, until

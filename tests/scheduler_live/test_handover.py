@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from allotment_kube.resources import PODS
-from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell import succession
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.watches import POD_GROUPS, TENANTS

@@ -7,7 +7,7 @@ import pytest
 
 from allotment_kube import devices as kube
 from allotment_kube.pods import Pod
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell.ledger import Ledger
 from allotment_scheduler.shell.picture import Picture
 from allotment_scheduler.translation.devices import Devices

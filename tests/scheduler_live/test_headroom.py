@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from allotment_kube.resources import PODS
-from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.settings import Settings
 from builders.live_world import World, until
 from fakes.faults import Fault, FaultPlan, Verb

@@ -7,7 +7,7 @@ import pytest
 
 from allotment_kube.models import Object
 from allotment_kube.resources import PODS
-from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.state.invariants import check
 from builders.live_world import World, until
 from fakes.faults import FaultPlan
 

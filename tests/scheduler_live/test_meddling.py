@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from allotment_kube.resources import NODES, PODS
-from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.state.invariants import check
 from builders.live_world import EPOCH, World, until
 from fakes.faults import Fault, FaultPlan, Verb
 

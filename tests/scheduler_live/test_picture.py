@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from allotment_kube.resources import JOBS, NAMESPACES, PERSISTENT_VOLUME_CLAIMS, PODS, PRIORITY_CLASSES, Resource
-from allotment_scheduler.core import state as core_state
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.layout import lay_out
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.state import cluster as core_state
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
+from allotment_scheduler.core.state.layout import lay_out
 from allotment_scheduler.shell.reporter import Reporter
 from allotment_scheduler.shell.statuses import Statuses
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS

@@ -9,7 +9,7 @@ import pytest
 from allotment_kube import Client
 from allotment_kube.errors import ApiError, ForbiddenError, UnavailableError
 from allotment_kube.resources import PODS, Resource
-from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.settings import Settings
 from builders.live_world import World, until
 from fakes.faults import FaultPlan

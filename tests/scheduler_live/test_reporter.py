@@ -9,8 +9,8 @@ import pytest
 from allotment_kube import Client
 from allotment_kube.resources import PODS
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.explain import Why
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.explanation.explain import Why
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell.reporter import Reporter
 from allotment_scheduler.shell.settings import Settings
 from fakes.api_server import FakeApiServer

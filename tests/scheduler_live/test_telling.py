@@ -9,7 +9,7 @@ import pytest
 from allotment_kube import Client
 from allotment_kube.models import Object
 from allotment_kube.resources import PODS, Resource
-from allotment_scheduler.core.brakes import Backoff
+from allotment_scheduler.core.eviction.brakes import Backoff
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.reporter import LONGEST_SILENCE, NOT_SEEN, Reporter
 from allotment_scheduler.shell.statuses import Statuses, stamp

@@ -8,7 +8,7 @@ import pytest
 
 from allotment_kube.patches import Patch
 from allotment_kube.resources import Resource
-from allotment_scheduler.core.attachments import Attachments, Claim
+from allotment_scheduler.core.objects.attachments import Attachments, Claim
 from allotment_scheduler.shell.volumes import Choices
 
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.nodes import PoolSpec
-from allotment_scheduler.core.pods import SchedulingSpec
-from allotment_scheduler.core.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import SchedulingSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.objects.tenants import Bounds
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.core.tenants import Bounds
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allotment_scheduler.core.allocation import LEAST_STEPS, MOST_STEPS, Effort, Grants, allocate
-from allotment_scheduler.core.devices import (
+from allotment_scheduler.core.filters.allocation import LEAST_STEPS, MOST_STEPS, Effort, Grants, allocate
+from allotment_scheduler.core.objects.devices import (
     Alike,
     Device,
     DeviceClaim,
@@ -20,7 +20,7 @@ from allotment_scheduler.core.devices import (
     NodeDevices,
     Wish,
 )
-from allotment_scheduler.core.selectors import Taint, Toleration
+from allotment_scheduler.core.objects.selectors import Taint, Toleration
 
 DRIVER = "gpu.example.com"
 NUMA = (DRIVER, "numa")

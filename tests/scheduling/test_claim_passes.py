@@ -2,12 +2,12 @@
 
 import pytest
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.nodes import NodeSpec
-from allotment_scheduler.core.pods import SchedulingSpec
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import NodeSpec
+from allotment_scheduler.core.objects.pods import SchedulingSpec
 from allotment_scheduler.core.settings import Settings
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 OLD = 10_000.0

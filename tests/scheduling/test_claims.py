@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.brakes import Backoff
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.nodes import PoolSpec
-from allotment_scheduler.core.pods import SchedulingSpec
-from allotment_scheduler.core.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.eviction.brakes import Backoff
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import SchedulingSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.settings import Settings
 from builders.scheduling import World
 

@@ -6,9 +6,9 @@ from math import inf
 import pytest
 from msgspec import structs
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.brakes import Backoff, Window
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.eviction.brakes import Backoff, Window
+from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.settings import Settings
 from builders.scheduling import World
 

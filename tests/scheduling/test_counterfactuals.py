@@ -9,13 +9,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from allotment_scheduler.core.counterfactuals import Reduction, smaller_request
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.events import PodSeen
-from allotment_scheduler.core.explain import Explainer, Why
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.resources import Column
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.explanation.counterfactuals import Reduction, smaller_request
+from allotment_scheduler.core.explanation.explain import Explainer, Why
+from allotment_scheduler.core.objects.events import PodSeen
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.resources import Column
+from allotment_scheduler.core.objects.units import Unit
 from builders.scheduling import Result, World
 
 

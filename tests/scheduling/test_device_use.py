@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 import pytest
 from msgspec import structs
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.attachments import Slice, device_resource
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.devices import (
+from allotment_scheduler.core.explanation.explain import Explainer, Why
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.attachments import Slice, device_resource
+from allotment_scheduler.core.objects.devices import (
     Alike,
     ClaimKey,
     Device,
@@ -18,13 +19,12 @@ from allotment_scheduler.core.devices import (
     NodeDevices,
     Wish,
 )
-from allotment_scheduler.core.explain import Explainer, Why
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.nodes import NodeSpec
-from allotment_scheduler.core.pods import PodKey, PodSpec, SchedulingSpec
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import TenantSpec
-from allotment_scheduler.core.units import GroupSpec
+from allotment_scheduler.core.objects.nodes import NodeSpec
+from allotment_scheduler.core.objects.pods import PodKey, PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects.tenants import TenantSpec
+from allotment_scheduler.core.objects.units import GroupSpec
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
 
 DRIVER = "gpu.example.com"
 GPU = device_resource("gpu")

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.attachments import Slice, device_resource
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.devices import NodeDevices
-from allotment_scheduler.core.explain import Explainer
-from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.attachments import Slice, device_resource
+from allotment_scheduler.core.objects.devices import NodeDevices
 from allotment_scheduler.core.report import outcome_report, tenants_report
 from allotment_scheduler.core.simulate import run_to_fixpoint
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.manifests import Manifests
 
 DRIVER = "gpu.example.com"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from allotment_cli.main import app
-from allotment_scheduler.core import explain
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.explain import Explainer
+from allotment_scheduler.core.explanation import explain
+from allotment_scheduler.core.explanation.explain import Explainer
 from allotment_scheduler.core.settings import Settings
 from builders.scheduling import World
 

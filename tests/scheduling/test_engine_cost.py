@@ -14,13 +14,13 @@ from typing import Final
 
 import pytest
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.entitlement import fill
-from allotment_scheduler.core.nodes import NodeSpec
-from allotment_scheduler.core.pods import PodSpec, SchedulingSpec
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import TenantSpec
+from allotment_scheduler.core.entitlement.filling import fill
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import NodeSpec
+from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects.tenants import TenantSpec
+from allotment_scheduler.core.state.cluster import ClusterState
 from builders.scheduling import World
 
 TURNS: Final = 20_000

@@ -21,14 +21,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.eviction.rules import GANG
-from allotment_scheduler.core.explain import Explainer
-from allotment_scheduler.core.invariants import above_limits, check, overcommitted
+from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.tenants import Bounds
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.core.tenants import Bounds
+from allotment_scheduler.core.state.invariants import above_limits, check, overcommitted
 from builders.scheduling import World, amounts
 
 LEAVES = ("a", "b", "c")

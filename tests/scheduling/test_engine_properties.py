@@ -3,13 +3,13 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.decisions import Evict, Start
-from allotment_scheduler.core.invariants import above_limits, check, overcommitted
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.units import Gang
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.simulate import run_to_fixpoint
-from allotment_scheduler.core.units import Gang
+from allotment_scheduler.core.state.invariants import above_limits, check, overcommitted
 from builders.scheduling import World
 from builders.worlds import worlds
 

@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.entitlement import Entitlement, Filling, fill
-from allotment_scheduler.core.invariants import overcommitted
-from allotment_scheduler.core.nodes import PoolSpec
-from allotment_scheduler.core.pods import SchedulingSpec
-from allotment_scheduler.core.resources import Column
-from allotment_scheduler.core.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.entitlement.filling import Entitlement, Filling, fill
+from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import SchedulingSpec
+from allotment_scheduler.core.objects.resources import Column
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.state.invariants import overcommitted
 from builders import filling_oracle
 from builders.scheduling import World
 from builders.worlds import worlds

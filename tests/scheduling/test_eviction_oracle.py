@@ -7,8 +7,8 @@ import pytest
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eviction.plans import Plan
 from allotment_scheduler.core.eviction.rules import rule
-from allotment_scheduler.core.invariants import check
 from allotment_scheduler.core.simulate import run_to_fixpoint
+from allotment_scheduler.core.state.invariants import check
 from builders.eviction_oracle import Search, fits, tiny, waiting
 from builders.scheduling import World
 

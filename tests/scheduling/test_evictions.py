@@ -2,8 +2,8 @@
 
 import pytest
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.selectors import LabelSelector
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.selectors import LabelSelector
 from builders.scheduling import World
 
 

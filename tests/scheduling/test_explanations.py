@@ -9,9 +9,9 @@ import yaml
 from typer.testing import CliRunner
 
 from allotment_cli.main import app
-from allotment_scheduler.core.events import TenantSeen
-from allotment_scheduler.core.explain import Explainer, Why
-from allotment_scheduler.core.tenants import Bounds
+from allotment_scheduler.core.explanation.explain import Explainer, Why
+from allotment_scheduler.core.objects.events import TenantSeen
+from allotment_scheduler.core.objects.tenants import Bounds
 from builders.scheduling import World
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.attachments import Claim, StorageClass, Volume
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.pods import PodAffinityTerm, SchedulingSpec, SpreadConstraint
-from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Requirement, Taint, Toleration
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.attachments import Claim, StorageClass, Volume
+from allotment_scheduler.core.objects.pods import PodAffinityTerm, SchedulingSpec, SpreadConstraint
+from allotment_scheduler.core.objects.selectors import LabelSelector, NodeSelectorTerm, Requirement, Taint, Toleration
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 ZONE = "topology.kubernetes.io/zone"

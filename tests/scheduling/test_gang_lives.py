@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.decisions import Round
-from allotment_scheduler.core.explain import Explainer
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.pods import PodSpec, SchedulingSpec
+from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects.units import ExpectedMember
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.core.units import ExpectedMember
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.pods import HIGHEST
-from allotment_scheduler.core.units import GroupSpec
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import HIGHEST
+from allotment_scheduler.core.objects.units import GroupSpec
 from builders.scheduling import World
 
 

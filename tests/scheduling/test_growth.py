@@ -3,10 +3,10 @@
 from dataclasses import replace
 from fractions import Fraction
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 

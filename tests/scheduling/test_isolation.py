@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.explain import Explainer
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.nodes import PoolSpec
-from allotment_scheduler.core.resources import LARGEST
-from allotment_scheduler.core.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.resources import LARGEST
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 

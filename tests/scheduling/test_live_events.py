@@ -3,12 +3,12 @@
 import pytest
 from msgspec.structs import replace
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.pods import SchedulingSpec, SpreadConstraint
-from allotment_scheduler.core.selectors import LabelSelector, Requirement
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import SchedulingSpec, SpreadConstraint
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 

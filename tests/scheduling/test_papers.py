@@ -6,9 +6,9 @@ from typing import Literal
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.invariants import check
 from allotment_scheduler.core.simulate import run_to_fixpoint
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import Result, World
 
 Policy = Literal["drf", "hdrf"]

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.nodes import NodeSpec
-from allotment_scheduler.core.pods import PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import NodeSpec
+from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects.tenants import Bounds, TenantSpec
+from allotment_scheduler.core.objects.units import GroupSpec
 from allotment_scheduler.core.report import tenants_report
 from allotment_scheduler.core.simulate import run_to_fixpoint
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Bounds, TenantSpec
-from allotment_scheduler.core.units import GroupSpec
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
 
 CASES = json.loads((Path(__file__).parent / "data" / "peer_cases.json").read_text())["cases"]
 SCALE = 1000

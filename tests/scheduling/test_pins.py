@@ -5,9 +5,9 @@ from fractions import Fraction
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.nodes import PoolSpec
-from allotment_scheduler.core.pods import SchedulingSpec
-from allotment_scheduler.core.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import SchedulingSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from builders.scheduling import World
 
 

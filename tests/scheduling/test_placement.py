@@ -5,14 +5,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core import score_matrix
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.nodes import PoolSpec
-from allotment_scheduler.core.placement import Placer
-from allotment_scheduler.core.pods import PodAffinityTerm, SchedulingSpec, SpreadConstraint
-from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Requirement
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import PodAffinityTerm, SchedulingSpec, SpreadConstraint
+from allotment_scheduler.core.objects.selectors import LabelSelector, NodeSelectorTerm, Requirement
+from allotment_scheduler.core.placement import score_matrix
+from allotment_scheduler.core.placement.placer import Placer
+from allotment_scheduler.core.state.cluster import ClusterState
 from builders.scheduling import World
 
 PEERS = LabelSelector((Requirement("app", "In", ("a",)),))

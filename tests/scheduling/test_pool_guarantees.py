@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.explain import Explainer
-from allotment_scheduler.core.nodes import PoolSpec
-from allotment_scheduler.core.selectors import LabelSelector, Requirement
-from allotment_scheduler.core.tenants import Bounds
+from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.objects.tenants import Bounds
 from builders.scheduling import World
 
 FIXED = {"preemptible": False}

@@ -5,14 +5,14 @@ import random
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.eligibility import Eligibility
-from allotment_scheduler.core.explain import Explainer
+from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.explanation.rivals import ahead_of
+from allotment_scheduler.core.fairness.serving import Serving, listing
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.placement.eligibility import Eligibility
 from allotment_scheduler.core.report import tenants_report
-from allotment_scheduler.core.rivals import ahead_of
-from allotment_scheduler.core.serving import Serving, listing
 from allotment_scheduler.core.simulate import run_to_fixpoint
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.state.cluster import ClusterState
 from builders.scheduling import World
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.explain import Explainer
-from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.settings import Settings
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 STATEFUL: dict[str, Any] = {"owner": "sts", "owner_kind": "StatefulSet"}

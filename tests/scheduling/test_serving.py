@@ -2,9 +2,9 @@
 
 import pytest
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.units import Lane, Unit
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.units import Lane, Unit
 from builders.scheduling import World, names
 
 

@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from allotment_cli.main import app
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.explain import Explainer
-from allotment_scheduler.core.invariants import check
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.ledger import Ledger
 from allotment_scheduler.shell.recovery import rebuilt
 from builders.scheduling import World

@@ -4,11 +4,11 @@ from math import inf
 
 import pytest
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.decisions import Round
-from allotment_scheduler.core.invariants import check
+from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.settings import Settings
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 

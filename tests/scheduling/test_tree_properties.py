@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.resources import PODS
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Bounds
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.resources import PODS
+from allotment_scheduler.core.objects.tenants import Bounds
+from allotment_scheduler.core.state.cluster import ClusterState
 from builders.scheduling import NAMES, World
 from builders.worlds import worlds
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from allotment_scheduler.core.pods import PodAffinityTerm, SchedulingSpec
-from allotment_scheduler.core.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.objects.pods import PodAffinityTerm, SchedulingSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from builders.scheduling import World
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from allotment_api.quantities import parse as exact
-from allotment_scheduler.core.devices import DeviceFacts
+from allotment_scheduler.core.objects.devices import DeviceFacts
 from allotment_scheduler.translation.device_selectors import SelectorError, Selectors, selectors
 from allotment_scheduler.translation.selector_values import Quantity
 from allotment_scheduler.translation.versions import Version, VersionError

@@ -9,8 +9,8 @@ from allotment_kube import devices as kube
 from allotment_kube import pods as kube_pods
 from allotment_kube.models import ObjectMeta
 from allotment_kube.pods import Pod
-from allotment_scheduler.core.devices import Alike, DeviceClaim, Grant
-from allotment_scheduler.core.selectors import NodeSelectorTerm, Requirement
+from allotment_scheduler.core.objects.devices import Alike, DeviceClaim, Grant
+from allotment_scheduler.core.objects.selectors import NodeSelectorTerm, Requirement
 from allotment_scheduler.translation.allocations import allocation, devices_for
 from allotment_scheduler.translation.device_selectors import Selectors
 from allotment_scheduler.translation.devices import Devices, claims_of_devices, given_out

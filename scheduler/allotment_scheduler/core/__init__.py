@@ -1,1 +1,4 @@
-"""The pure core: who is served next, where pods go, who makes room. No I/O, no clock, no randomness."""
+"""The pure core: who is served next, where pods go, who makes room. No I/O, no clock, no randomness.
+
+Begin with `cycle`.
+"""

@@ -18,29 +18,29 @@ from typing import Final
 
 import numpy as np
 
-from allotment_scheduler.core.backfill import Backfill
-from allotment_scheduler.core.brakes import Brakes
-from allotment_scheduler.core.claims import Claimants, Pass
 from allotment_scheduler.core.decisions import Evict, Round, Start
-from allotment_scheduler.core.demand import Demand
-from allotment_scheduler.core.eligibility import Eligibility, limits_met
-from allotment_scheduler.core.events import PodEvicted, RoundEnded, TimePassed
+from allotment_scheduler.core.entitlement.demand import Demand
+from allotment_scheduler.core.eviction.brakes import Brakes
 from allotment_scheduler.core.eviction.budgets import Budgets
+from allotment_scheduler.core.eviction.claimants import Claimants, Pass
 from allotment_scheduler.core.eviction.plans import Plan, Planner
 from allotment_scheduler.core.eviction.rules import GANG
 from allotment_scheduler.core.eviction.victims import victim_of
-from allotment_scheduler.core.gangs import GangPlacer
-from allotment_scheduler.core.holds import Holds
-from allotment_scheduler.core.nodes import BoolVector
-from allotment_scheduler.core.placement import Placer
-from allotment_scheduler.core.pods import Pod, PodKey
+from allotment_scheduler.core.fairness.serving import Serving, listing
+from allotment_scheduler.core.objects.events import PodEvicted, RoundEnded, TimePassed
+from allotment_scheduler.core.objects.nodes import BoolVector
+from allotment_scheduler.core.objects.pods import Pod, PodKey
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Gang, Unit
+from allotment_scheduler.core.placement.backfill import Backfill
+from allotment_scheduler.core.placement.eligibility import Eligibility, limits_met
+from allotment_scheduler.core.placement.gangs import GangPlacer
+from allotment_scheduler.core.placement.holds import Holds
+from allotment_scheduler.core.placement.placer import Placer
+from allotment_scheduler.core.placement.reservations import Reservations
 from allotment_scheduler.core.quarantine import Quarantine
-from allotment_scheduler.core.reservations import Reservations
-from allotment_scheduler.core.serving import Serving, listing
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Gang, Unit
+from allotment_scheduler.core.state.cluster import ClusterState
 
 
 class Engine:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from allotment_scheduler.core.pods import PodKey
+from allotment_scheduler.core.objects.pods import PodKey
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):

@@ -11,11 +11,11 @@ It must never leave the unit in its queue: the cycle would meet it again at once
 from dataclasses import dataclass, field
 from math import inf
 
-from allotment_scheduler.core.events import PodSetAside
-from allotment_scheduler.core.pods import PodKey
+from allotment_scheduler.core.objects.events import PodSetAside
+from allotment_scheduler.core.objects.pods import PodKey
+from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.state.cluster import ClusterState
 
 
 @dataclass(slots=True)

@@ -8,11 +8,11 @@ from fractions import Fraction
 from typing import Any
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.explain import Explainer
-from allotment_scheduler.core.resources import Column
+from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.objects.resources import Column
+from allotment_scheduler.core.objects.tenants import OWN, Tenant
 from allotment_scheduler.core.simulate import Outcome
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import OWN, Tenant
+from allotment_scheduler.core.state.cluster import ClusterState
 
 Data = dict[str, Any]
 

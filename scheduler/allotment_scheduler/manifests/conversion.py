@@ -30,8 +30,8 @@ from allotment_api.resource import Resource
 from allotment_api.tenant import Tenant
 from allotment_kube import devices as kube_devices
 from allotment_kube import nodes, pods, storage, workloads
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import PodKey, PodSpec
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import PodKey, PodSpec
 from allotment_scheduler.manifests import checks
 from allotment_scheduler.manifests.documents import Document, read_documents
 from allotment_scheduler.manifests.faults import ManifestError, of_model, typed_fault, value_fault

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.report import tenants_report
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.reporter import Reporter

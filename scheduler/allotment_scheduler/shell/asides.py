@@ -9,7 +9,7 @@ It must never last beyond `LONGEST`: what lasts longer is from before the clock 
 from dataclasses import dataclass, field
 from typing import Final
 
-from allotment_scheduler.core.pods import PodKey
+from allotment_scheduler.core.objects.pods import PodKey
 
 LONGEST: Final = 600.0
 _FORGIVEN_AFTER: Final = 3600.0

@@ -27,7 +27,7 @@ from allotment_kube.errors import (
 from allotment_kube.models import Object
 from allotment_kube.patches import MergePatch, Patch
 from allotment_kube.resources import RESOURCE_CLAIMS, Resource
-from allotment_scheduler.core.devices import ClaimKey, DeviceId, Grant
+from allotment_scheduler.core.objects.devices import ClaimKey, DeviceId, Grant
 from allotment_scheduler.shell.ledger import Start
 from allotment_scheduler.translation.allocations import Chosen, allocation, devices_for
 from allotment_scheduler.translation.devices import (

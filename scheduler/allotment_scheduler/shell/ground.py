@@ -12,8 +12,8 @@ from allotment_kube.models import Object
 from allotment_kube.nodes import Namespace, Node
 from allotment_kube.storage import CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass
 from allotment_kube.workloads import PodDisruptionBudget
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.nodes import NodeSpec
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import NodeSpec
 from allotment_scheduler.shell.teller import Key, Problem, Teller
 from allotment_scheduler.translation import cluster, storage
 

@@ -8,7 +8,7 @@ from typing import Any
 from allotment_api.pod_group import PodGroup
 from allotment_kube.models import Object
 from allotment_kube.workloads import PriorityClass, SchedulingPodGroup
-from allotment_scheduler.core import events as ev
+from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.shell.teller import Key, Teller
 from allotment_scheduler.translation import cluster
 from allotment_scheduler.translation.pods import scheduling_group_name

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from allotment_kube import pods as kube
 from allotment_kube.devices import DeviceClass, ResourceClaim, ResourceSlice
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.attachments import Slice
-from allotment_scheduler.core.pods import PodKey
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.attachments import Slice
+from allotment_scheduler.core.objects.pods import PodKey
 from allotment_scheduler.shell.teller import Key, Teller
 from allotment_scheduler.translation.devices import Devices, claims_of_devices, holding
 

@@ -11,10 +11,10 @@ for those after it.
 
 from collections.abc import Iterator
 
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.resources import Column
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.resources import Column
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell.ledger import Ledger, Phase, Start
 
 

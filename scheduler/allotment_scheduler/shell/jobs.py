@@ -12,8 +12,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from allotment_kube.workloads import Job
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import PodKey
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import PodKey
 from allotment_scheduler.shell.teller import Key, Teller
 from allotment_scheduler.translation import cluster
 

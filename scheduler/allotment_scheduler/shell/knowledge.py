@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell import recovery, succession
 from allotment_scheduler.shell.ledger import Ledger, Start
 from allotment_scheduler.shell.metrics import Metrics

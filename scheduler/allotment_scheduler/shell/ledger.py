@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from allotment_scheduler.core.pods import PodKey
+from allotment_scheduler.core.objects.pods import PodKey
 from allotment_scheduler.shell.asides import Asides
 
 

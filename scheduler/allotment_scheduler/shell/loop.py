@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from allotment_kube.program import logs
 from allotment_scheduler.core import decisions as core
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell import recovery
 from allotment_scheduler.shell.binder import Binder, BindingClient, Outcome, jitter_with
 from allotment_scheduler.shell.errands import Errands

@@ -21,8 +21,8 @@ from msgspec.structs import replace
 
 from allotment_kube.program import logs
 from allotment_kube.program.reign import lease_times
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import Pod, PodKey
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.shell import succession
 from allotment_scheduler.shell.binder import Outcome
 from allotment_scheduler.shell.errands import Errands

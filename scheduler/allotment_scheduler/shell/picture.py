@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 from allotment_api.quantities import QuantityError
 from allotment_kube import pods as kube
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import PodKey, PodSpec
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import PodKey, PodSpec
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell.ground import Ground
 from allotment_scheduler.shell.groups import Groups
 from allotment_scheduler.shell.hardware import Hardware

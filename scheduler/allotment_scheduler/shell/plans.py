@@ -7,8 +7,8 @@ or until it is given up; `under_way` names them.
 import asyncio
 
 from allotment_scheduler.core import decisions as core
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import PodKey
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import PodKey
 from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.evictor import Evictor
 from allotment_scheduler.shell.knowledge import Knowledge

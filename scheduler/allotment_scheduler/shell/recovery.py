@@ -17,10 +17,10 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import Pod, PodKey, PodSpec
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import Pod, PodKey, PodSpec
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.state.cluster import ClusterState
 
 _logger = logging.getLogger(__name__)
 MOST_FAULTS: Final = 20

@@ -23,8 +23,8 @@ from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, 
 from allotment_kube.models import Object
 from allotment_kube.patches import Patch, StrategicMergePatch
 from allotment_kube.resources import PODS, Resource
-from allotment_scheduler.core.explain import Explainer, Why
-from allotment_scheduler.core.pods import Pod, PodKey
+from allotment_scheduler.core.explanation.explain import Explainer, Why
+from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.picture import Said
 from allotment_scheduler.shell.settings import Settings

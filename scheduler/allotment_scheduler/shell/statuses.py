@@ -19,11 +19,11 @@ from allotment_api.quantities import format_resources
 from allotment_kube.errors import ApiError, LeadershipLostError, NotFoundError
 from allotment_kube.models import Object
 from allotment_kube.resources import Resource
-from allotment_scheduler.core.brakes import HOUR, workload
-from allotment_scheduler.core.nodes import Node
+from allotment_scheduler.core.eviction.brakes import HOUR, workload
+from allotment_scheduler.core.objects.nodes import Node
+from allotment_scheduler.core.objects.tenants import OWN, Forest, Tenant
+from allotment_scheduler.core.objects.units import Gang
 from allotment_scheduler.core.report import tenant_report
-from allotment_scheduler.core.tenants import OWN, Forest, Tenant
-from allotment_scheduler.core.units import Gang
 from allotment_scheduler.shell.ledger import Phase
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.settings import Settings

@@ -20,15 +20,15 @@ from allotment_api.tenant import Evictions
 from allotment_kube.errors import ApiError, ConflictError, LeadershipLostError, NotFoundError
 from allotment_kube.patches import MergePatch, Patch
 from allotment_kube.resources import PODS, Resource
-from allotment_scheduler.core.brakes import Backoff, Brakes, Window
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
-from allotment_scheduler.core.limits import open_pools
-from allotment_scheduler.core.nodes import BoolVector
-from allotment_scheduler.core.pods import Pod, PodKey
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.trial import Trial
-from allotment_scheduler.core.units import Unit, total
+from allotment_scheduler.core.eviction.brakes import Backoff, Brakes, Window
+from allotment_scheduler.core.fairness.limits import open_pools
+from allotment_scheduler.core.objects.nodes import BoolVector
+from allotment_scheduler.core.objects.pods import Pod, PodKey
+from allotment_scheduler.core.objects.units import Unit, total
+from allotment_scheduler.core.placement.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.trial import Trial
 
 _EXPECTED: Final = "-expected-"
 """Between an announced member's name and a number, in the names of rooms."""

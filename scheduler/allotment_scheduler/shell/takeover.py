@@ -13,8 +13,8 @@ import logging
 from msgspec.structs import replace
 
 from allotment_kube.program import logs
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import Pod, PodKey
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.shell import succession
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Start

@@ -11,8 +11,8 @@ from typing import Any
 
 from allotment_api.errors import InvalidManifestError
 from allotment_kube.models import Object
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.state.cluster import ClusterState
 
 Key = tuple[str, str]
 """Namespace (empty for cluster-scoped kinds) and name."""

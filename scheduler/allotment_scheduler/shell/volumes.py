@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from allotment_kube.errors import ApiError, LeadershipLostError
 from allotment_kube.patches import MergePatch, Patch
 from allotment_kube.resources import PERSISTENT_VOLUME_CLAIMS, Resource
-from allotment_scheduler.core.attachments import Claim
 from allotment_scheduler.core.filters.volumes import existing_volumes
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.objects.attachments import Claim
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell.ledger import Start
 from allotment_scheduler.translation.storage import SELECTED_NODE_ANNOTATION
 

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from allotment_kube import devices as kube
 from allotment_kube.models import Object
-from allotment_scheduler.core.allocation import allocate
-from allotment_scheduler.core.devices import ClaimKey, DeviceId, Grant
+from allotment_scheduler.core.filters.allocation import allocate
+from allotment_scheduler.core.objects.devices import ClaimKey, DeviceId, Grant
 from allotment_scheduler.translation.devices import Devices
 
 Chosen = Mapping[str, tuple[Grant, ...]]

@@ -19,7 +19,7 @@ from allotment_api.labels import (
     PREEMPTIBLE_LABEL,
 )
 from allotment_kube import pods as kube
-from allotment_scheduler.core.pods import PodSpec
+from allotment_scheduler.core.objects.pods import PodSpec
 from allotment_scheduler.translation.pods import shared_labels
 from allotment_scheduler.translation.scalars import seconds
 

@@ -14,12 +14,12 @@ from allotment_api.tenant import TenantSpec as ApiTenantSpec
 from allotment_kube.nodes import Namespace, Node
 from allotment_kube.storage import CSINode
 from allotment_kube.workloads import Job, PodDisruptionBudget, SchedulingPodGroup
-from allotment_scheduler.core.events import BudgetSpec, NamespaceSeen
-from allotment_scheduler.core.nodes import NodeSpec, PoolSpec
-from allotment_scheduler.core.pods import PodSpec, SchedulingSpec
-from allotment_scheduler.core.selectors import LabelSelector, Requirement, Toleration
-from allotment_scheduler.core.tenants import Bounds, TenantSpec
-from allotment_scheduler.core.units import ExpectedMember, GroupSpec
+from allotment_scheduler.core.objects.events import BudgetSpec, NamespaceSeen
+from allotment_scheduler.core.objects.nodes import NodeSpec, PoolSpec
+from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement, Toleration
+from allotment_scheduler.core.objects.tenants import Bounds, TenantSpec
+from allotment_scheduler.core.objects.units import ExpectedMember, GroupSpec
 from allotment_scheduler.translation.pods import scheduling_group_name
 from allotment_scheduler.translation.scalars import amounts, seconds
 from allotment_scheduler.translation.selectors import label_selector, requirements_of, taints

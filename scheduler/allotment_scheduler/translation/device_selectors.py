@@ -18,7 +18,7 @@ from typing import Final
 
 from allotment_api.quantities import QuantityError
 from allotment_api.quantities import parse as exact_quantity
-from allotment_scheduler.core.devices import DeviceFacts
+from allotment_scheduler.core.objects.devices import DeviceFacts
 from allotment_scheduler.translation.selector_values import (
     BINARY,
     COMPARISONS,

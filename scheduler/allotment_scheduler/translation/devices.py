@@ -18,9 +18,9 @@ from typing import Final
 
 from allotment_kube import devices as kube
 from allotment_kube import pods as kube_pods
-from allotment_scheduler.core.allocation import selected_by
-from allotment_scheduler.core.attachments import Slice, device_resource
-from allotment_scheduler.core.devices import Alike, ClaimKey, DeviceClaim, DeviceId, Holding, NodeDevices, Wish
+from allotment_scheduler.core.filters.allocation import selected_by
+from allotment_scheduler.core.objects.attachments import Slice, device_resource
+from allotment_scheduler.core.objects.devices import Alike, ClaimKey, DeviceClaim, DeviceId, Holding, NodeDevices, Wish
 from allotment_scheduler.translation.device_selectors import SelectorError, Selectors, selectors
 from allotment_scheduler.translation.inventories import Inventories
 from allotment_scheduler.translation.selectors import node_terms, toleration

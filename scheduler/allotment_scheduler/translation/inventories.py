@@ -14,7 +14,7 @@ from typing import Any
 from allotment_api.quantities import QuantityError
 from allotment_api.quantities import parse as exact_quantity
 from allotment_kube import devices as kube
-from allotment_scheduler.core.devices import Device, DeviceFacts, DeviceFilter, NodeDevices
+from allotment_scheduler.core.objects.devices import Device, DeviceFacts, DeviceFilter, NodeDevices
 from allotment_scheduler.translation.selector_values import Quantity
 from allotment_scheduler.translation.selectors import taints
 from allotment_scheduler.translation.versions import Version, VersionError

@@ -18,9 +18,9 @@ from allotment_api.labels import (
     SCHEDULER_NAME,
 )
 from allotment_kube import pods as kube
-from allotment_scheduler.core.events import PodGone
-from allotment_scheduler.core.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
-from allotment_scheduler.core.selectors import Toleration
+from allotment_scheduler.core.objects.events import PodGone
+from allotment_scheduler.core.objects.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
+from allotment_scheduler.core.objects.selectors import Toleration
 from allotment_scheduler.translation.devices import DeviceNeeds, Devices
 from allotment_scheduler.translation.requests import requests_of
 from allotment_scheduler.translation.scalars import positive, seconds

@@ -15,7 +15,7 @@ from typing import Final
 
 from allotment_api.quantities import CPU, quantity
 from allotment_kube import pods as kube
-from allotment_scheduler.core.requests import ContainerNeeds, pod_requests
+from allotment_scheduler.core.objects.requests import ContainerNeeds, pod_requests
 
 MOST: Final = 2**53
 """Units: 9 petabytes, or 9 million million processors; sums of a thousand such pods still fit."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from allotment_kube import models, nodes, pods
-from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Requirement, Taint, Toleration
+from allotment_scheduler.core.objects.selectors import LabelSelector, NodeSelectorTerm, Requirement, Taint, Toleration
 
 
 def requirement(expression: models.LabelRequirement) -> Requirement:

@@ -1,8 +1,8 @@
 """Volumes: claims, the volumes behind them, and the classes that make new ones."""
 
 from allotment_kube import storage as kube
-from allotment_scheduler.core.attachments import Claim, StorageClass, Volume
-from allotment_scheduler.core.selectors import NodeSelectorTerm, Requirement
+from allotment_scheduler.core.objects.attachments import Claim, StorageClass, Volume
+from allotment_scheduler.core.objects.selectors import NodeSelectorTerm, Requirement
 from allotment_scheduler.translation.scalars import amount
 from allotment_scheduler.translation.selectors import label_selector, node_terms
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.portions import Portions
-from allotment_scheduler.core.ratios import Ratios
-from allotment_scheduler.core.resources import Column
-from allotment_scheduler.core.shares import Measure
+from allotment_scheduler.core.entitlement.portions import Portions
+from allotment_scheduler.core.entitlement.ratios import Ratios
+from allotment_scheduler.core.fairness.shares import Measure
+from allotment_scheduler.core.objects.resources import Column
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.entitlement import Basin, Cell
+    from allotment_scheduler.core.entitlement.filling import Basin, Cell
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

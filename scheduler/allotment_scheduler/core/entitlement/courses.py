@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.chart import Bools, Chart, Floats, Ints, begins
+from allotment_scheduler.core.entitlement.chart import Bools, Chart, Floats, Ints, begins
 
 MANY: Final = 4000
 """Tenants up to which one float can hold a tenant's number and a key."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.chart import Bools, Chart, Floats, Ints
-from allotment_scheduler.core.courses import HAIR, Course, Crested
+from allotment_scheduler.core.entitlement.chart import Bools, Chart, Floats, Ints
+from allotment_scheduler.core.entitlement.courses import HAIR, Course, Crested
 
 
 def crest(chart: Chart, rows: Course, known: Floats, insatiable: Bools) -> Crested:

@@ -13,19 +13,19 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.eligibility import covered_pools
-from allotment_scheduler.core.entitlement import Entitlement, fill
-from allotment_scheduler.core.nodes import BoolVector
-from allotment_scheduler.core.pins import Pins
-from allotment_scheduler.core.placement import Placer
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.portions import Portions, Want
-from allotment_scheduler.core.resources import PODS, Amounts, Column
-from allotment_scheduler.core.scores import pools_by_price
-from allotment_scheduler.core.shares import Measure
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Gang, Unit
+from allotment_scheduler.core.entitlement.filling import Entitlement, fill
+from allotment_scheduler.core.entitlement.pins import Pins
+from allotment_scheduler.core.entitlement.portions import Portions, Want
+from allotment_scheduler.core.fairness.shares import Measure
+from allotment_scheduler.core.objects.nodes import BoolVector
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.resources import PODS, Amounts, Column
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Gang, Unit
+from allotment_scheduler.core.placement.eligibility import covered_pools
+from allotment_scheduler.core.placement.placer import Placer
+from allotment_scheduler.core.placement.scores import pools_by_price
+from allotment_scheduler.core.state.cluster import ClusterState
 
 Ints = npt.NDArray[np.int64]
 Places = tuple[int, tuple[str, ...]]

@@ -22,13 +22,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from allotment_scheduler.core.chart import Chart
-from allotment_scheduler.core.landing import Landed
-from allotment_scheduler.core.leap import Leap
-from allotment_scheduler.core.portions import Portion, Portions
-from allotment_scheduler.core.resources import Amounts, Column
-from allotment_scheduler.core.shares import Measure
-from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.entitlement.chart import Chart
+from allotment_scheduler.core.entitlement.landing import Landed
+from allotment_scheduler.core.entitlement.leap import Leap
+from allotment_scheduler.core.entitlement.portions import Portion, Portions
+from allotment_scheduler.core.fairness.shares import Measure
+from allotment_scheduler.core.objects.resources import Amounts, Column
+from allotment_scheduler.core.objects.tenants import Tenant
 
 ZERO = Fraction(0)
 ONE = Fraction(1)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from allotment_scheduler.core.chart import Ints, begins
-from allotment_scheduler.core.proof import Proof
-from allotment_scheduler.core.ratios import Ratios
-from allotment_scheduler.core.standing import BOUND, EMPTY, RISES, WAITS, Goal, Standing
+from allotment_scheduler.core.entitlement.chart import Ints, begins
+from allotment_scheduler.core.entitlement.proof import Proof
+from allotment_scheduler.core.entitlement.ratios import Ratios
+from allotment_scheduler.core.entitlement.standing import BOUND, EMPTY, RISES, WAITS, Goal, Standing
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.entitlement import Cell
-    from allotment_scheduler.core.leap import Leap
+    from allotment_scheduler.core.entitlement.filling import Cell
+    from allotment_scheduler.core.entitlement.leap import Leap
 
 ZERO: Final = Fraction(0)
 

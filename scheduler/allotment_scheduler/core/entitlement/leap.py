@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.chart import Bools, Chart, Floats, Ints, begins
-from allotment_scheduler.core.courses import HAIR, Course, Crested, confluence, pour, running_sum
-from allotment_scheduler.core.crests import crest
-from allotment_scheduler.core.landing import Landing
-from allotment_scheduler.core.standing import Goal
+from allotment_scheduler.core.entitlement.chart import Bools, Chart, Floats, Ints, begins
+from allotment_scheduler.core.entitlement.courses import HAIR, Course, Crested, confluence, pour, running_sum
+from allotment_scheduler.core.entitlement.crests import crest
+from allotment_scheduler.core.entitlement.landing import Landing
+from allotment_scheduler.core.entitlement.standing import Goal
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.entitlement import Basin, Filling
+    from allotment_scheduler.core.entitlement.filling import Basin, Filling
 
 ZERO: Final = Fraction(0)
 GROUPS: Final = 5

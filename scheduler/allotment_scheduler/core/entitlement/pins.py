@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.nodes import BoolVector, IntVector
-from allotment_scheduler.core.placement import Placer
-from allotment_scheduler.core.resources import PODS, Amounts
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.objects.nodes import BoolVector, IntVector
+from allotment_scheduler.core.objects.resources import PODS, Amounts
+from allotment_scheduler.core.placement.placer import Placer
+from allotment_scheduler.core.state.cluster import ClusterState
 
 Ints = npt.NDArray[np.int64]
 

@@ -11,7 +11,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.resources import Amounts
+from allotment_scheduler.core.objects.resources import Amounts
 
 Ints = npt.NDArray[np.int64]
 Want = tuple[Amounts, tuple[str, ...]]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from allotment_scheduler.core.chart import Bools
-from allotment_scheduler.core.courses import HAIR, Course
-from allotment_scheduler.core.resources import Column
-from allotment_scheduler.core.standing import CLEAR, RISES, WAITS
+from allotment_scheduler.core.entitlement.chart import Bools
+from allotment_scheduler.core.entitlement.courses import HAIR, Course
+from allotment_scheduler.core.entitlement.standing import CLEAR, RISES, WAITS
+from allotment_scheduler.core.objects.resources import Column
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.landing import Landing
+    from allotment_scheduler.core.entitlement.landing import Landing
 
 ZERO: Final = Fraction(0)
 

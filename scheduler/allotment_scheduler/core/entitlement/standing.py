@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from allotment_scheduler.core.chart import Bools, Floats, Ints
-from allotment_scheduler.core.courses import HAIR, Course
+from allotment_scheduler.core.entitlement.chart import Bools, Floats, Ints
+from allotment_scheduler.core.entitlement.courses import HAIR, Course
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.leap import Leap
+    from allotment_scheduler.core.entitlement.leap import Leap
 
 CLEAR: Final = 1e3
 """So many hairs from the ends of a piece an estimate needs no proof."""

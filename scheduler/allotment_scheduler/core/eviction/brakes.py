@@ -7,10 +7,10 @@ budgets are plain data, to be written to `Tenant.status` and read back by a new 
 from dataclasses import dataclass, field
 from math import inf
 
-from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Unit
 
 HOUR = 3600.0
 

@@ -7,9 +7,9 @@ the budget is reckoned from the pods we know. A pod under an exhausted budget is
 from dataclasses import dataclass, field
 from math import ceil
 
-from allotment_scheduler.core.events import BudgetSpec
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.state import ClusterState
+from allotment_scheduler.core.objects.events import BudgetSpec
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.state.cluster import ClusterState
 
 
 @dataclass(slots=True)

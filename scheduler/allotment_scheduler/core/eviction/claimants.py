@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from allotment_scheduler.core.brakes import Brakes
-from allotment_scheduler.core.entitlement import Entitlement
-from allotment_scheduler.core.resources import Column
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Lane, Unit
+from allotment_scheduler.core.entitlement.filling import Entitlement
+from allotment_scheduler.core.eviction.brakes import Brakes
+from allotment_scheduler.core.objects.resources import Column
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Lane, Unit
+from allotment_scheduler.core.state.cluster import ClusterState
 
 _NO_VICTIM = np.iinfo(np.int64).max
 

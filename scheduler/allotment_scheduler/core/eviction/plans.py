@@ -19,22 +19,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from allotment_scheduler.core.brakes import Brakes
-from allotment_scheduler.core.demand import Demand
-from allotment_scheduler.core.eligibility import beyond_guarantee, covered_pools, limits_met
+from allotment_scheduler.core.entitlement.demand import Demand
+from allotment_scheduler.core.eviction.brakes import Brakes
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.rules import R1, R2, Claim, P, rule
 from allotment_scheduler.core.eviction.victims import Offers, Step, Victim, victim_of
-from allotment_scheduler.core.gangs import GangPlacer
-from allotment_scheduler.core.limits import open_pools
-from allotment_scheduler.core.nodes import BoolVector, IntVector
-from allotment_scheduler.core.placement import Placer, Row
-from allotment_scheduler.core.pods import LOWEST, Pod
-from allotment_scheduler.core.resources import Column
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.trial import Trial
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.fairness.limits import open_pools
+from allotment_scheduler.core.objects.nodes import BoolVector, IntVector
+from allotment_scheduler.core.objects.pods import LOWEST, Pod
+from allotment_scheduler.core.objects.resources import Column
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.placement.eligibility import beyond_guarantee, covered_pools, limits_met
+from allotment_scheduler.core.placement.gangs import GangPlacer
+from allotment_scheduler.core.placement.placer import Placer, Row
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.trial import Trial
 
 NODES_TRIED = 64
 """Nodes looked at once one has a plan, after those that cannot be better are left out."""

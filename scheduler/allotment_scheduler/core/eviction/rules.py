@@ -17,10 +17,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from allotment_scheduler.core.entitlement import Entitlement
-from allotment_scheduler.core.resources import Amounts, Column
-from allotment_scheduler.core.shares import within_together
-from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.entitlement.filling import Entitlement
+from allotment_scheduler.core.fairness.shares import within_together
+from allotment_scheduler.core.objects.resources import Amounts, Column
+from allotment_scheduler.core.objects.tenants import Tenant
 
 P, R1, R2 = "P", "R1", "R2"
 GANG = "Gang"

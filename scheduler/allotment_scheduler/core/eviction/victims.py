@@ -14,12 +14,12 @@ from fractions import Fraction
 
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.rules import Claim, rule, sides
-from allotment_scheduler.core.nodes import BoolVector
-from allotment_scheduler.core.pods import Pod, PodKey
-from allotment_scheduler.core.resources import Amounts, Column, without_pods
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Gang, total
+from allotment_scheduler.core.objects.nodes import BoolVector
+from allotment_scheduler.core.objects.pods import Pod, PodKey
+from allotment_scheduler.core.objects.resources import Amounts, Column, without_pods
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Gang, total
+from allotment_scheduler.core.state.cluster import ClusterState
 
 ZERO = Fraction(0)
 

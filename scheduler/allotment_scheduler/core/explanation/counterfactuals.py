@@ -19,13 +19,13 @@ from typing import Final
 import numpy as np
 
 from allotment_api.quantities import format_units
-from allotment_scheduler.core.eligibility import limits_met
-from allotment_scheduler.core.gangs import GangPlacer
-from allotment_scheduler.core.nodes import BoolVector, IntVector
-from allotment_scheduler.core.placement import Placer
-from allotment_scheduler.core.resources import PODS, Amounts, Column, without_pods
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.units import Shape, Unit
+from allotment_scheduler.core.objects.nodes import BoolVector, IntVector
+from allotment_scheduler.core.objects.resources import PODS, Amounts, Column, without_pods
+from allotment_scheduler.core.objects.units import Shape, Unit
+from allotment_scheduler.core.placement.eligibility import limits_met
+from allotment_scheduler.core.placement.gangs import GangPlacer
+from allotment_scheduler.core.placement.placer import Placer
+from allotment_scheduler.core.state.cluster import ClusterState
 
 _STEPS: Final = 2**20
 """Parts of a request that a proportional reduction is searched in."""

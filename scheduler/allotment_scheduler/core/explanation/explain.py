@@ -15,19 +15,19 @@ from math import inf
 import numpy as np
 
 from allotment_api.quantities import format_units
-from allotment_scheduler.core.counterfactuals import slots, smaller_request, would_start
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.explanation.counterfactuals import slots, smaller_request, would_start
+from allotment_scheduler.core.explanation.rivals import Rival, ahead_of, weighted_share
 from allotment_scheduler.core.filters.nodes import node_filters
 from allotment_scheduler.core.filters.topology import DEVICES_LACKING
 from allotment_scheduler.core.filters.volumes import binding_filters
-from allotment_scheduler.core.nodes import BoolVector
-from allotment_scheduler.core.placement import Row, never_fits
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.resources import PODS, Column
-from allotment_scheduler.core.rivals import Rival, ahead_of, weighted_share
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.objects.nodes import BoolVector
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.resources import PODS, Column
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.placement.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.placement.placer import Row, never_fits
 
 
 @dataclass(frozen=True, slots=True)

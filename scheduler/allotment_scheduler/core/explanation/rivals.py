@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from allotment_scheduler.core.eligibility import ROOM
-from allotment_scheduler.core.serving import serving_key
-from allotment_scheduler.core.shares import ServingKey, Where
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.fairness.serving import serving_key
+from allotment_scheduler.core.fairness.shares import ServingKey, Where
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.placement.eligibility import ROOM
+from allotment_scheduler.core.state.cluster import ClusterState
 
 MOST_LEAVES: Final = 256
 

@@ -10,9 +10,9 @@ What is said here of a gang in several pools is necessary, never sufficient: pla
 
 from collections.abc import Iterable
 
-from allotment_scheduler.core.resources import Amounts
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Shape
+from allotment_scheduler.core.objects.resources import Amounts
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Shape
 
 
 def limit_in_the_way(leaf: Tenant, shape: Shape, pools: tuple[str, ...]) -> tuple[Tenant | None, tuple[str, ...]]:

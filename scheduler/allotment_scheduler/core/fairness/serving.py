@@ -15,11 +15,11 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from allotment_scheduler.core.resources import Column
-from allotment_scheduler.core.shares import ServingKey, Where
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.fairness.shares import ServingKey, Where
+from allotment_scheduler.core.objects.resources import Column
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.state.cluster import ClusterState
 
 Stall = tuple[ServingKey, int, Tenant, Unit]
 """One tenant's place in its parent's order. The number only keeps comparisons from going beyond it."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
 
-from allotment_scheduler.core.resources import PODS, Amounts, Column
-from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.objects.resources import PODS, Amounts, Column
+from allotment_scheduler.core.objects.tenants import Tenant
 
 Where = Mapping[str, Amounts] | tuple[str, ...]
 """Of a candidate: what of its request would stand in each pool; while it fits nowhere, the pools where it may run."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from allotment_scheduler.core.devices import (
+from allotment_scheduler.core.objects.devices import (
     MOST_RESULTS,
     Alike,
     Device,

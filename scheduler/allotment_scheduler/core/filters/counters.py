@@ -22,10 +22,10 @@ import numpy.typing as npt
 
 from allotment_scheduler.core.filters.devices import DeviceUse
 from allotment_scheduler.core.filters.volumes import VolumeUse
-from allotment_scheduler.core.nodes import BoolVector, IntVector, Nodes
-from allotment_scheduler.core.pods import LabelSet, Pod, PodAffinityTerm, PodClass
-from allotment_scheduler.core.running import RunningTable
-from allotment_scheduler.core.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.objects.nodes import BoolVector, IntVector, Nodes
+from allotment_scheduler.core.objects.pods import LabelSet, Pod, PodAffinityTerm, PodClass
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.state.running import RunningTable
 
 CounterId = NewType("CounterId", int)
 NODE: str = "\0node"

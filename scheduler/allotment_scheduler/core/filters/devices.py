@@ -17,11 +17,20 @@ from typing import Final
 
 import numpy as np
 
-from allotment_scheduler.core.allocation import Effort, Grants, allocate, selected_by
-from allotment_scheduler.core.attachments import Attachments
-from allotment_scheduler.core.devices import ClaimKey, Device, DeviceClaim, DeviceId, Grant, Holding, NodeDevices, Wish
-from allotment_scheduler.core.nodes import BoolVector, Nodes
-from allotment_scheduler.core.pods import Pod, PodClass
+from allotment_scheduler.core.filters.allocation import Effort, Grants, allocate, selected_by
+from allotment_scheduler.core.objects.attachments import Attachments
+from allotment_scheduler.core.objects.devices import (
+    ClaimKey,
+    Device,
+    DeviceClaim,
+    DeviceId,
+    Grant,
+    Holding,
+    NodeDevices,
+    Wish,
+)
+from allotment_scheduler.core.objects.nodes import BoolVector, Nodes
+from allotment_scheduler.core.objects.pods import Pod, PodClass
 
 _LONG_LOG: Final = 50_000
 _LONG_MEMORY: Final = 10_000

@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from allotment_scheduler.core.nodes import BoolVector, Nodes
-from allotment_scheduler.core.pods import SchedulingSpec
-from allotment_scheduler.core.selectors import NAME_FIELD, NodeSelectorTerm, Requirement, Taint, untolerated
+from allotment_scheduler.core.objects.nodes import BoolVector, Nodes
+from allotment_scheduler.core.objects.pods import SchedulingSpec
+from allotment_scheduler.core.objects.selectors import NAME_FIELD, NodeSelectorTerm, Requirement, Taint, untolerated
 
 UNSCHEDULABLE_TAINT: Final = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
 REFUSING_EFFECTS: Final = ("NoSchedule", "NoExecute")

@@ -25,8 +25,8 @@ from allotment_scheduler.core.filters.counters import Counter, CounterKey, Count
 from allotment_scheduler.core.filters.devices import DeviceDemand
 from allotment_scheduler.core.filters.nodes import REFUSING_EFFECTS, selected, tolerated_taints
 from allotment_scheduler.core.filters.volumes import VolumeDemand
-from allotment_scheduler.core.nodes import BoolVector, IntVector, Nodes
-from allotment_scheduler.core.pods import LabelSet, PodClass, SpreadConstraint
+from allotment_scheduler.core.objects.nodes import BoolVector, IntVector, Nodes
+from allotment_scheduler.core.objects.pods import LabelSet, PodClass, SpreadConstraint
 
 _FEW_VERDICTS: Final = 16
 """So many masks a spread rule remembers: few domains fill up in few patterns."""

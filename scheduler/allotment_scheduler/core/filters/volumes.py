@@ -23,11 +23,11 @@ from typing import Final
 
 import numpy as np
 
-from allotment_scheduler.core.attachments import Attachments, Claim, StorageClass, Volume
 from allotment_scheduler.core.filters.nodes import term_mask
-from allotment_scheduler.core.nodes import BoolVector, IntVector, Nodes
-from allotment_scheduler.core.pods import PodClass
-from allotment_scheduler.core.selectors import NodeSelectorTerm
+from allotment_scheduler.core.objects.attachments import Attachments, Claim, StorageClass, Volume
+from allotment_scheduler.core.objects.nodes import BoolVector, IntVector, Nodes
+from allotment_scheduler.core.objects.pods import PodClass
+from allotment_scheduler.core.objects.selectors import NodeSelectorTerm
 
 Disk = tuple[str, str]
 """A volume as its driver knows it: (driver, handle)."""

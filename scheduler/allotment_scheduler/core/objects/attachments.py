@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from allotment_scheduler.core.devices import ClaimKey, Holding, NodeDevices
-from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm
+from allotment_scheduler.core.objects.devices import ClaimKey, Holding, NodeDevices
+from allotment_scheduler.core.objects.selectors import LabelSelector, NodeSelectorTerm
 
 
 @dataclass(frozen=True, slots=True)

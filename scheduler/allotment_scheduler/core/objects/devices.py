@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from allotment_scheduler.core.selectors import NodeSelectorTerm, Taint, Toleration
+from allotment_scheduler.core.objects.selectors import NodeSelectorTerm, Taint, Toleration
 
 DeviceId = tuple[str, str, str]
 """(driver, pool, device)."""

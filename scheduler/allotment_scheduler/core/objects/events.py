@@ -8,13 +8,13 @@ decisions and what became of them; they do not change demand. Nor does `TimePass
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from allotment_scheduler.core.attachments import Claim, Slice, StorageClass, Volume
-from allotment_scheduler.core.devices import Holding
-from allotment_scheduler.core.nodes import NodeSpec, PoolSpec
-from allotment_scheduler.core.pods import PodKey, PodSpec
-from allotment_scheduler.core.selectors import LabelSelector
-from allotment_scheduler.core.tenants import TenantSpec
-from allotment_scheduler.core.units import GroupSpec
+from allotment_scheduler.core.objects.attachments import Claim, Slice, StorageClass, Volume
+from allotment_scheduler.core.objects.devices import Holding
+from allotment_scheduler.core.objects.nodes import NodeSpec, PoolSpec
+from allotment_scheduler.core.objects.pods import PodKey, PodSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector
+from allotment_scheduler.core.objects.tenants import TenantSpec
+from allotment_scheduler.core.objects.units import GroupSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final, NewType
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.resources import LARGEST, PODS, Amounts, Resources
-from allotment_scheduler.core.selectors import LabelSelector, Requirement, Taint
+from allotment_scheduler.core.objects.resources import LARGEST, PODS, Amounts, Resources
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement, Taint
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.pods import Pod
+    from allotment_scheduler.core.objects.pods import Pod
 
 NodeIdx = NewType("NodeIdx", int)
 IntMatrix = npt.NDArray[np.int64]

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, NewType
 
 import msgspec
 
-from allotment_scheduler.core.devices import DeviceClaim
-from allotment_scheduler.core.resources import Amounts
-from allotment_scheduler.core.selectors import LabelSelector, NodeSelectorTerm, Toleration
+from allotment_scheduler.core.objects.devices import DeviceClaim
+from allotment_scheduler.core.objects.resources import Amounts
+from allotment_scheduler.core.objects.selectors import LabelSelector, NodeSelectorTerm, Toleration
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.tenants import Tenant
-    from allotment_scheduler.core.units import Gang
+    from allotment_scheduler.core.objects.tenants import Tenant
+    from allotment_scheduler.core.objects.units import Gang
 
 ClassId = NewType("ClassId", int)
 PodKey = tuple[str, str]

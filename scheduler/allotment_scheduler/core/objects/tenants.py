@@ -19,7 +19,7 @@ from fractions import Fraction
 from math import inf, lcm
 from typing import Final
 
-from allotment_scheduler.core.resources import PODS, Amounts, Column, Resources
+from allotment_scheduler.core.objects.resources import PODS, Amounts, Column, Resources
 
 ROOT: Final = ""
 OWN: Final = "/"

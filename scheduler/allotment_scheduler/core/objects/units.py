@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
 
-from allotment_scheduler.core.pods import Pod, PodKey, PodSpec
-from allotment_scheduler.core.resources import Amounts, Column, add
-from allotment_scheduler.core.tenants import Tenant
+from allotment_scheduler.core.objects.pods import Pod, PodKey, PodSpec
+from allotment_scheduler.core.objects.resources import Amounts, Column, add
+from allotment_scheduler.core.objects.tenants import Tenant
 
 RowKey = tuple[int, tuple[int, ...], tuple[str, ...]]
 """What decides where a single pod may stand: (class, counters that see its labels, pools allowed to it)."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from allotment_scheduler.core.eligibility import limits_met
-from allotment_scheduler.core.gangs import GangPlacer
-from allotment_scheduler.core.nodes import BoolVector
-from allotment_scheduler.core.reservations import Reservations
-from allotment_scheduler.core.resources import Amounts, add, without_pods
-from allotment_scheduler.core.shares import Where
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.fairness.shares import Where
+from allotment_scheduler.core.objects.nodes import BoolVector
+from allotment_scheduler.core.objects.resources import Amounts, add, without_pods
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.placement.eligibility import limits_met
+from allotment_scheduler.core.placement.gangs import GangPlacer
+from allotment_scheduler.core.placement.reservations import Reservations
+from allotment_scheduler.core.state.cluster import ClusterState
 
 
 @dataclass(slots=True)

@@ -11,16 +11,16 @@ from typing import Final
 
 import numpy as np
 
-from allotment_scheduler.core.gangs import GangPlacer
-from allotment_scheduler.core.limits import limit_in_the_way
-from allotment_scheduler.core.placement import Placer, Row
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.resources import Amounts, Column, without_pods
-from allotment_scheduler.core.shares import Where
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Lane, Shape, Unit, total
-from allotment_scheduler.core.witnesses import Witnesses
+from allotment_scheduler.core.fairness.limits import limit_in_the_way
+from allotment_scheduler.core.fairness.shares import Where
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.resources import Amounts, Column, without_pods
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Lane, Shape, Unit, total
+from allotment_scheduler.core.placement.gangs import GangPlacer
+from allotment_scheduler.core.placement.placer import Placer, Row
+from allotment_scheduler.core.placement.witnesses import Witnesses
+from allotment_scheduler.core.state.cluster import ClusterState
 
 Ahead = Mapping[tuple[str, str, Column], int]
 """Use that may not be preempted and is still to come, by tenant, pool ("": all of them) and resource."""

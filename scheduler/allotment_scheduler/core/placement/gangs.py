@@ -16,13 +16,13 @@ from typing import Final
 
 import numpy as np
 
-from allotment_scheduler.core.limits import limits_divide, open_pools
-from allotment_scheduler.core.nodes import BoolVector
-from allotment_scheduler.core.placement import Placer, Row
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.trial import Trial
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.fairness.limits import limits_divide, open_pools
+from allotment_scheduler.core.objects.nodes import BoolVector
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.placement.placer import Placer, Row
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.trial import Trial
 
 MOST_STEPS: Final = 256
 """Seats that one search for a gang may try, beside one for each of its pods."""

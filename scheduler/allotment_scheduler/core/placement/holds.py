@@ -12,13 +12,13 @@ limits: it may start elsewhere.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from allotment_scheduler.core.placement import Placer
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.resources import Amounts
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.resources import Amounts
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import Gang, Unit
+from allotment_scheduler.core.placement.placer import Placer
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import Gang, Unit
+from allotment_scheduler.core.state.cluster import ClusterState
 
 RECREATING: frozenset[str] = frozenset({"StatefulSet"})
 """Controllers whose pods come back under the same name."""

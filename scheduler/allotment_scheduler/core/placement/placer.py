@@ -17,16 +17,16 @@ import numpy as np
 from allotment_scheduler.core.filters.nodes import node_filters
 from allotment_scheduler.core.filters.topology import Neighbourhood, neighbourhood
 from allotment_scheduler.core.filters.volumes import binding_filters
-from allotment_scheduler.core.nodes import BoolVector, IntVector
-from allotment_scheduler.core.pods import LabelSet, PodClass
-from allotment_scheduler.core.resources import PODS
-from allotment_scheduler.core.score_matrix import NEVER, ScoreMatrix
-from allotment_scheduler.core.scores import Floats, ScoreBasis, tiers
-from allotment_scheduler.core.units import RowKey
-from allotment_scheduler.core.witnesses import Witnesses
+from allotment_scheduler.core.objects.nodes import BoolVector, IntVector
+from allotment_scheduler.core.objects.pods import LabelSet, PodClass
+from allotment_scheduler.core.objects.resources import PODS
+from allotment_scheduler.core.objects.units import RowKey
+from allotment_scheduler.core.placement.score_matrix import NEVER, ScoreMatrix
+from allotment_scheduler.core.placement.scores import Floats, ScoreBasis, tiers
+from allotment_scheduler.core.placement.witnesses import Witnesses
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.state import ClusterState
+    from allotment_scheduler.core.state.cluster import ClusterState
 
 
 _RECOUNT: Final = 64

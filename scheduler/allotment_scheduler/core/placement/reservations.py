@@ -16,14 +16,14 @@ from math import inf
 
 import numpy as np
 
-from allotment_scheduler.core.demand import Demand
-from allotment_scheduler.core.eligibility import ROOM, beyond_guarantee, limits_met
-from allotment_scheduler.core.gangs import GangPlacer
-from allotment_scheduler.core.pods import Pod, PodKey
-from allotment_scheduler.core.resources import Amounts, Column
+from allotment_scheduler.core.entitlement.demand import Demand
+from allotment_scheduler.core.objects.pods import Pod, PodKey
+from allotment_scheduler.core.objects.resources import Amounts, Column
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.placement.eligibility import ROOM, beyond_guarantee, limits_met
+from allotment_scheduler.core.placement.gangs import GangPlacer
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.state.cluster import ClusterState
 
 
 @dataclass(slots=True)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from allotment_scheduler.core.nodes import IntMatrix, Nodes
-from allotment_scheduler.core.scores import Floats, ScoreBasis
+from allotment_scheduler.core.objects.nodes import IntMatrix, Nodes
+from allotment_scheduler.core.placement.scores import Floats, ScoreBasis
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.placement import Row
+    from allotment_scheduler.core.placement.placer import Row
 
 NEVER: Final = -np.inf
 UNASKED: Final = np.int64(-(2**62))

@@ -21,14 +21,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.attachments import DEVICES
+from allotment_scheduler.core.fairness.shares import Measure
 from allotment_scheduler.core.filters.nodes import term_mask
 from allotment_scheduler.core.filters.topology import normalised
-from allotment_scheduler.core.nodes import BoolVector, IntMatrix, Nodes
-from allotment_scheduler.core.pods import PodClass
-from allotment_scheduler.core.resources import Amounts, Column
-from allotment_scheduler.core.selectors import untolerated
-from allotment_scheduler.core.shares import Measure
+from allotment_scheduler.core.objects.attachments import DEVICES
+from allotment_scheduler.core.objects.nodes import BoolVector, IntMatrix, Nodes
+from allotment_scheduler.core.objects.pods import PodClass
+from allotment_scheduler.core.objects.resources import Amounts, Column
+from allotment_scheduler.core.objects.selectors import untolerated
 
 Floats = npt.NDArray[np.float64]
 

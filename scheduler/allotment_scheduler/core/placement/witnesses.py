@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from allotment_scheduler.core.nodes import BoolVector, Nodes
-from allotment_scheduler.core.score_matrix import UNASKED
+from allotment_scheduler.core.objects.nodes import BoolVector, Nodes
+from allotment_scheduler.core.placement.score_matrix import UNASKED
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.placement import Row
+    from allotment_scheduler.core.placement.placer import Row
 
 _STRIDE: Final = 7919
 """A prime: successive rows begin their search that far apart."""

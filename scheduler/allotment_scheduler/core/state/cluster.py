@@ -19,25 +19,25 @@ It must never decide anything.
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.attachments import Attachments
+from allotment_scheduler.core.fairness.shares import Measure
 from allotment_scheduler.core.filters.counters import Counters
 from allotment_scheduler.core.filters.devices import DeviceUse
 from allotment_scheduler.core.filters.volumes import VolumeUse
-from allotment_scheduler.core.interning import Interning
-from allotment_scheduler.core.layout import lay_out
-from allotment_scheduler.core.lineup import Lineup
-from allotment_scheduler.core.nodes import Node, Nodes
-from allotment_scheduler.core.pods import Pod, PodKey
-from allotment_scheduler.core.population import Population
-from allotment_scheduler.core.resources import Resources
-from allotment_scheduler.core.running import RunningTable
-from allotment_scheduler.core.shares import Measure
-from allotment_scheduler.core.surroundings import Surroundings
-from allotment_scheduler.core.tenants import Forest, TenantSpec, build_forest
-from allotment_scheduler.core.timers import Timers
-from allotment_scheduler.core.trial import Trial
-from allotment_scheduler.core.units import Gang
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.attachments import Attachments
+from allotment_scheduler.core.objects.nodes import Node, Nodes
+from allotment_scheduler.core.objects.pods import Pod, PodKey
+from allotment_scheduler.core.objects.resources import Resources
+from allotment_scheduler.core.objects.tenants import Forest, TenantSpec, build_forest
+from allotment_scheduler.core.objects.units import Gang
+from allotment_scheduler.core.state.interning import Interning
+from allotment_scheduler.core.state.layout import lay_out
+from allotment_scheduler.core.state.lineup import Lineup
+from allotment_scheduler.core.state.population import Population
+from allotment_scheduler.core.state.running import RunningTable
+from allotment_scheduler.core.state.surroundings import Surroundings
+from allotment_scheduler.core.state.timers import Timers
+from allotment_scheduler.core.state.trial import Trial
 
 _LONG_LOG: Final = 100_000
 

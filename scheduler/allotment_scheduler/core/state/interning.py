@@ -4,9 +4,9 @@ Whatever is computed per pod elsewhere is computed per class here: thousands of 
 out in order of first sight and never taken back.
 """
 
-from allotment_scheduler.core.attachments import DEVICES
-from allotment_scheduler.core.pods import ClassId, LabelSet, PodClass, SchedulingSpec
-from allotment_scheduler.core.resources import Resources, without_pods
+from allotment_scheduler.core.objects.attachments import DEVICES
+from allotment_scheduler.core.objects.pods import ClassId, LabelSet, PodClass, SchedulingSpec
+from allotment_scheduler.core.objects.resources import Resources, without_pods
 
 
 class Interning:

@@ -5,9 +5,9 @@ Everything is recomputed from the pods alone and compared with what the state ke
 
 import numpy as np
 
-from allotment_scheduler.core.resources import PODS
-from allotment_scheduler.core.state import ClusterState
-from allotment_scheduler.core.units import Unit
+from allotment_scheduler.core.objects.resources import PODS
+from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.state.cluster import ClusterState
 
 
 class InvariantError(AssertionError):

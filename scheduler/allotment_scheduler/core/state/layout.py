@@ -3,11 +3,11 @@
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from allotment_scheduler.core.resources import PODS, Column
-from allotment_scheduler.core.shares import Measure
+from allotment_scheduler.core.fairness.shares import Measure
+from allotment_scheduler.core.objects.resources import PODS, Column
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.state import ClusterState
+    from allotment_scheduler.core.state.cluster import ClusterState
 
 
 def lay_out(state: "ClusterState") -> None:

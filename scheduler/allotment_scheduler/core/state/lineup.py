@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from allotment_scheduler.core.nodes import DEFAULT_POOL
-from allotment_scheduler.core.pods import LabelSet, Pod
-from allotment_scheduler.core.resources import Amounts, without_pods
-from allotment_scheduler.core.tenants import Tenant
-from allotment_scheduler.core.units import ExpectedMember, Gang, LeafQueue, RowKey, Shape, Unit, order_of, total
+from allotment_scheduler.core.objects.nodes import DEFAULT_POOL
+from allotment_scheduler.core.objects.pods import LabelSet, Pod
+from allotment_scheduler.core.objects.resources import Amounts, without_pods
+from allotment_scheduler.core.objects.tenants import Tenant
+from allotment_scheduler.core.objects.units import ExpectedMember, Gang, LeafQueue, RowKey, Shape, Unit, order_of, total
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.state import ClusterState
+    from allotment_scheduler.core.state.cluster import ClusterState
 
 _FEW_SHAPES: Final = 512
 """So many shapes may be kept, whether or not anybody waits in them."""

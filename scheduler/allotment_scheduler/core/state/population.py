@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import fields, replace
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.pods import Pod, PodSpec, SetAside
-from allotment_scheduler.core.resources import LARGEST
-from allotment_scheduler.core.units import Gang, Unit
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import Pod, PodSpec, SetAside
+from allotment_scheduler.core.objects.resources import LARGEST
+from allotment_scheduler.core.objects.units import Gang, Unit
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.state import ClusterState
+    from allotment_scheduler.core.state.cluster import ClusterState
 
 _LASTING = attrgetter(
     *(each.name for each in fields(PodSpec) if each.name not in {"node", "started", "nominated", "labels"})

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.objects.pods import Pod
 
 _FIRST = 1024
 

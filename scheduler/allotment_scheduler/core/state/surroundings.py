@@ -7,13 +7,13 @@ evictions, they start nobody.
 
 from typing import TYPE_CHECKING
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.devices import Holding
-from allotment_scheduler.core.pods import Pod
-from allotment_scheduler.core.tenants import in_force
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.devices import Holding
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.tenants import in_force
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.state import ClusterState
+    from allotment_scheduler.core.state.cluster import ClusterState
 
 
 class Surroundings:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allotment_scheduler.core import events as ev
-from allotment_scheduler.core.units import Gang
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.units import Gang
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.state import ClusterState
+    from allotment_scheduler.core.state.cluster import ClusterState
 
 
 class Timers:

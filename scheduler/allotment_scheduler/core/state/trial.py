@@ -7,10 +7,10 @@ everything exactly. Trials nest by marks: `mark()` remembers a point, `rollback(
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from allotment_scheduler.core.pods import Pod
+from allotment_scheduler.core.objects.pods import Pod
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.state import ClusterState
+    from allotment_scheduler.core.state.cluster import ClusterState
 
 
 class Trial:
