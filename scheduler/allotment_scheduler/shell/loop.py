@@ -23,6 +23,7 @@ from typing import Final, Protocol
 
 from allotment_kube.program import logs
 from allotment_scheduler.core import decisions as core
+from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.state import ClusterState
 from allotment_scheduler.shell import recovery
@@ -132,6 +133,8 @@ class Scheduler:
                         self._rebuild()
                     self.picture.hardware.offer()
                     self.state.settle()
+                    # A gang that has run to its end begins anew: its next run must not find members done.
+                    self.state.apply(ev.TimePassed(self._clock()))
                 except Exception as error:  # noqa: BLE001 - counted, told, and raised again if it does not end
                     self._mend(error)
                     await asyncio.sleep(self._faults.pause)

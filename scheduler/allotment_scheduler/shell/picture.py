@@ -101,6 +101,8 @@ class Picture:
         self._own_gates: set[PodKey] = set()
         """Pods with scheduling gates."""
         self._said: dict[PodKey, Said] = {}
+        self._done: dict[PodKey, str] = {}
+        """Members of gangs that have succeeded and still exist, by uid: each of them is told once."""
         self._read: dict[PodKey, int] = {}
         """Every waiting pod of ours: the generation in which it was last translated."""
 
@@ -168,6 +170,9 @@ class Picture:
     def pod_gone(self, key: Key, *, finished: kube.Pod | None = None) -> None:
         """A pod has finished or is gone."""
         event = ev.PodGone(key) if finished is None else pod_gone(finished)
+        told = self._done.pop(key, None)
+        if finished is not None and event.succeeded and event.group is not None:
+            self._done[key] = finished.metadata.uid
         self.invalid_pods.pop(key, None)
         self.seats.pop(key, None)
         self.ending.discard(key)
@@ -177,7 +182,7 @@ class Picture:
         self._read.pop(key, None)
         known = self.state.pods.get(key)
         if known is None:
-            if event.succeeded and event.group is not None:
+            if key in self._done and self._done[key] != told:
                 self._teller.apply(event)  # a gang's member that was done before we came
             return
         self.jobs.pod_gone(key, known.spec.owner)
