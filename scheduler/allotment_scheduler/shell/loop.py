@@ -242,7 +242,8 @@ class Scheduler:
             self._outcomes.bound(start, outcome, message, seconds)
         except Exception as error:
             _logger.exception("what became of the Binding of %s/%s cannot be taken in", *start.key)
-            start.phase, start.doubt = Phase.BOUND, f"a fault of the scheduler: {error}"  # until it has been read
+            # It counts until it has been read.
+            start.phase, start.doubt, start.since = Phase.BOUND, f"a fault of the scheduler: {error}", self._clock()
             self._errand_failed()
 
     def _mend(self, error: Exception) -> None:

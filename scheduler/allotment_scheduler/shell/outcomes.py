@@ -20,7 +20,6 @@ from typing import Final
 from msgspec.structs import replace
 
 from allotment_kube.program import logs
-from allotment_kube.program.reign import lease_times
 from allotment_scheduler.core import events as ev
 from allotment_scheduler.core.pods import Pod, PodKey
 from allotment_scheduler.shell import succession
@@ -33,7 +32,6 @@ from allotment_scheduler.shell.succession import PatchingClient
 
 _logger = logging.getLogger(__name__)
 _UNMARK_AGAIN: Final = 5.0
-_MARGIN: Final = 1.0
 
 
 class Outcomes:
@@ -59,19 +57,9 @@ class Outcomes:
         if self._known.ledger.starts.get(start.key) is not start:
             return  # the watch was faster, or its pod is gone
         if outcome is Outcome.DOUBTFUL:
-            start.phase, start.doubt, start.since = Phase.BOUND, message, self._read_soon()
+            start.phase, start.doubt, start.since = Phase.BOUND, message, self._known.clock()
             return
         self.came_to_nothing(start, outcome, message)
-
-    def _read_soon(self) -> float:
-        """Since when a start must have waited to be read once no request of ours can be on its way any more.
-
-        The API server gives up what took longer than the time that a request has; before that, what a read says of a
-        Binding may become untrue.
-        """
-        settings = self._known.settings()
-        longest = lease_times(settings.lease_seconds).request_timeout + _MARGIN
-        return self._known.clock() - max(0.0, settings.confirm_seconds - longest)
 
     def came_to_nothing(self, start: Start, outcome: Outcome, message: str) -> None:
         """A Binding was certainly not carried out: its pod waits, set aside for a while."""
