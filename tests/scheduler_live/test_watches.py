@@ -10,10 +10,14 @@ import aiohttp
 import pytest
 
 from allotment_kube import Client
+from allotment_kube.errors import OutcomeUnknownError
 from allotment_kube.program.server import Readiness, serving
-from allotment_kube.resources import DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES
+from allotment_kube.resources import DEVICE_CLASSES, NODES, RESOURCE_CLAIMS, RESOURCE_SLICES
 from allotment_kube.transport import Request, Response
-from allotment_scheduler.shell.watches import Watches
+from allotment_kube.workloads import SchedulingPodGroup
+from allotment_scheduler.shell.groups import Groups
+from allotment_scheduler.shell.teller import Key
+from allotment_scheduler.shell.watches import SCHEDULING_GROUPS, Watches
 from builders.live_world import World, until
 from fakes.api_server import Refusal
 from fakes.faults import FaultPlan
@@ -123,6 +127,62 @@ async def test_what_every_decision_rests_on_is_waited_for_and_named(
         watching.transport.refused.clear()
         await until(synced.done)
         assert watching.missing == []
+
+
+@looptime
+async def test_a_kind_that_comes_while_it_is_asked_why_it_does_not_is_not_waited_for_again() -> None:
+    watching = Watching(World(FaultPlan()), "/nodes", code=500)
+    asked_in_vain: list[str] = []
+    send = watching.transport.send
+
+    async def send_late(request: Request) -> Response:
+        if request.path.endswith("/nodes") and "limit=1&" in f"{request.query}&":
+            await asyncio.sleep(30)  # the kind is listed meanwhile
+            asked_in_vain.append(request.path)
+            raise OutcomeUnknownError("no answer in time", request=request.line)
+        return await send(request)
+
+    watching.transport.send = send_late  # type: ignore[method-assign] # one request is late
+    async with watching.running() as synced:
+        await asyncio.sleep(10)
+        watching.transport.refused.clear()
+        await until(synced.done)
+        assert not asked_in_vain, "it has come while it is asked"
+        await asyncio.sleep(600)
+        assert asked_in_vain
+        assert watching.missing == []
+
+
+@looptime
+async def test_what_is_wrong_with_an_object_goes_with_it_and_is_not_mixed_with_a_namesakes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take = Groups.scheduling_group
+
+    def faulty(groups: Groups, key: Key, found: SchedulingPodGroup | None) -> None:
+        if found is not None and "poison" in found.metadata.labels:
+            raise ZeroDivisionError
+        take(groups, key, found)
+
+    monkeypatch.setattr(Groups, "scheduling_group", faulty)
+    world = World(FaultPlan())
+    world.server.register(SCHEDULING_GROUPS[0])
+    watching = Watching(world)
+    problems = watching.scheduler.picture.problems
+    async with watching.running() as synced:
+        await until(synced.done)
+        world.server.put(NODES, {"metadata": {"name": "bad"}, "status": {"allocatable": {"cpu": "many"}}})
+        await until(lambda: ("Node", ("", "bad")) in problems)
+        world.server.remove(NODES, "bad")
+        await until(lambda: not problems)
+
+        theirs = str(SCHEDULING_GROUPS[0]), ("a", "g")
+        world.server.put(SCHEDULING_GROUPS[0], {"metadata": {"name": "g", "namespace": "a", "labels": {"poison": "y"}}})
+        world.group("a", "g", -1)
+        await until(lambda: {*problems} == {("PodGroup", ("a", "g")), theirs})
+        assert "minMember" in problems["PodGroup", ("a", "g")].message
+        world.server.put(SCHEDULING_GROUPS[0], {"metadata": {"name": "g", "namespace": "a", "labels": {}}})
+        await until(lambda: [*problems] == [("PodGroup", ("a", "g"))])
 
 
 @looptime

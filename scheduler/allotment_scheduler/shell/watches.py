@@ -133,12 +133,15 @@ class Watches:
             await asyncio.sleep(_LOOK_AT_OBSTACLES)
             for reflector in pending:
                 if reflector.statistics.failures and not reflector.statistics.lists:
-                    await self._tell_obstacle(reflector.resource)
+                    await self._tell_obstacle(reflector)
 
-    async def _tell_obstacle(self, resource: Resource[Any]) -> None:
+    async def _tell_obstacle(self, reflector: Reflector[Any]) -> None:
+        resource = reflector.resource
         try:
             await present(self._client, resource)
         except ApiError as error:
+            if reflector.statistics.lists:
+                return  # it has come while we asked
             why = obstacle(resource, error)
             if self._readiness.await_(str(resource), why):
                 _logger.warning("%s cannot be listed, and nobody can lead without: %s", resource, why)
@@ -190,19 +193,22 @@ def _reflect(
     seen: Callable[[Any, Any], None],
     gone: Callable[[Any], None],
 ) -> Reflector[Any]:
+    # Kinds of ours are named as their statuses name them; another group's kind of the same name is told from them.
+    named = str(resource) if resource.kind == POD_GROUPS.kind and resource.group != POD_GROUPS.group else resource.kind
+
     def handle(event: Event[Any]) -> None:
         if isinstance(event, Synced):
             readiness.done(str(resource))
             return
-        picture.once_more(resource.kind, event.key)
+        picture.once_more(named, event.key)
         try:
             if isinstance(event, Deleted):
                 gone(event.key)
             else:
                 seen(event.key, event.new)
         except Exception as error:
-            _logger.exception("%s %s cannot be taken in", resource.kind, "/".join(event.key).strip("/"))
-            picture.failed(resource.kind, event.key, error)
+            _logger.exception("%s %s cannot be taken in", named, "/".join(event.key).strip("/"))
+            picture.failed(named, event.key, error)
 
     return Reflector(client, resource, handle, keep_objects=False)
 
