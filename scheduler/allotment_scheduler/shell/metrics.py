@@ -115,7 +115,10 @@ class Metrics:
             registry=registry,
         )
         self._undecodable = Gauge(
-            PREFIX + "watch_undecodable", "Objects left out because they cannot be read.", ["kind"], registry=registry
+            PREFIX + "watch_undecodable",
+            "Objects left out now because they cannot be read.",
+            ["kind"],
+            registry=registry,
         )
         self._asked = {name: Gauge(PREFIX + name, what, registry=registry) for name, what in ASKED.items()}
         # Looking a child up by its labels costs more than counting: those of every request are kept.
