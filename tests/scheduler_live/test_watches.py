@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 
 from allotment_kube import Client
-from allotment_kube.errors import OutcomeUnknownError
+from allotment_kube.errors import NotFoundError, OutcomeUnknownError
 from allotment_kube.program.server import Readiness, serving
 from allotment_kube.resources import DEVICE_CLASSES, NODES, RESOURCE_CLAIMS, RESOURCE_SLICES
-from allotment_kube.transport import Request, Response
+from allotment_kube.transport import Request, Response, Stream
 from allotment_kube.workloads import SchedulingPodGroup
 from allotment_scheduler.shell.groups import Groups
 from allotment_scheduler.shell.teller import Key
@@ -38,8 +38,22 @@ class Guarded(InProcessTransport):
     def __init__(self, world: World) -> None:
         super().__init__(world.server, latency=0.01)
         self.refused: dict[str, int] = {}
+        self.unserved: set[str] = set()
+        """Versions of which nothing is served any more, watches that are open included."""
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[Stream]:
+        async with super().stream(request) as stream:
+            if self._is_unserved(request):
+                raise NotFoundError("the server could not find the requested resource", code=404)
+            yield stream
+
+    def _is_unserved(self, request: Request) -> bool:
+        return any(request.path.startswith(prefix) for prefix in self.unserved)
 
     async def send(self, request: Request) -> Response:
+        if self._is_unserved(request):
+            return Refusal(404, "NotFound", f"{request.path} (injected)").response()
         for end, code in self.refused.items():
             if request.path.endswith(end):
                 reason = {403: "Forbidden", 404: "NotFound", 500: "InternalError"}[code]
@@ -234,6 +248,50 @@ async def test_groups_of_kubernetes_that_must_not_be_seen_are_done_without() -> 
         await until(synced.done)
         why = needs("podgroups", "scheduling.k8s.io")
         assert (watching.missing, watching.without) == ([], [f"podgroups.scheduling.k8s.io ({why})"])
+
+
+@looptime
+async def test_groups_of_kubernetes_are_found_again_in_another_version_after_an_upgrade() -> None:
+    world, (new, old, _) = World(FaultPlan()), SCHEDULING_GROUPS
+    world.server.register(old)
+    for name in ("stays", "goes"):
+        world.server.put(old, {"metadata": {"name": name, "namespace": "a"}})
+    watching = Watching(world)
+    gangs = watching.scheduler.state.gangs
+
+    def known() -> set[str]:
+        return {key[1].rpartition("/")[2] for key, gang in gangs.items() if gang.spec is not None}
+
+    async with watching.running() as synced:
+        await until(synced.done)
+        assert known() == {"stays", "goes"}
+        watching.transport.unserved.add(old.prefix)
+        await until(lambda: any(kinds.lost for kinds in watching.watches._optional), seconds=1200)
+        assert known() == {"stays", "goes"}, "until something newer is known"
+        async with asyncio.timeout(10):
+            await watching.watches.caught_up()
+
+        world.server.register(new)
+        world.server.remove(new, "goes", "a")
+        world.server.put(new, {"metadata": {"name": "comes", "namespace": "a"}})
+        await until(lambda: known() == {"stays", "comes"})
+        async with asyncio.timeout(10):
+            await watching.watches.caught_up()
+        world.server.remove(new, "stays", "a")
+        await until(lambda: known() == {"comes"})
+
+
+@looptime
+async def test_a_right_to_groups_of_kubernetes_that_was_taken_away_keeps_nobody_from_leading() -> None:
+    world = World(FaultPlan())
+    world.server.register(SCHEDULING_GROUPS[0])
+    watching = Watching(world)
+    async with watching.running() as synced:
+        await until(synced.done)
+        watching.transport.refused = {"v1beta1/podgroups": 403}
+        async with asyncio.timeout(10):
+            await watching.watches.caught_up()
+        assert watching.missing == []
 
 
 @looptime
