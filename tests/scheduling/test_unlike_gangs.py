@@ -83,3 +83,13 @@ def test_gangs_that_want_one_domain_hold_up_no_others(order: tuple[str, ...]) ->
         world.gang("a", name, 2, **more).pods("a", 2, f"{name}-", group=name, cpu=1)
 
     assert world.run().running("a") == {"loose-0", "loose-1"}
+
+
+def test_gangs_alike_but_for_which_of_their_pods_may_not_be_preempted_are_told_apart() -> None:
+    """Both have pods of 1, 1 and 8 CPUs and the third may not be preempted; the guarantee covers the small one only."""
+    world = World().node("n", cpu=100).tenant("a", guaranteed={"cpu": 3}).gang("a", "g", 3).gang("a", "h", 3)
+    for gang, sizes in (("g", (1, 8, 1)), ("h", (1, 1, 8))):
+        for number, cpu in enumerate(sizes):
+            world.pod("a", f"{gang}{number}", group=gang, cpu=cpu, more={"preemptible": number != 2})
+
+    assert world.run().running("a") == {"g0", "g1", "g2"}

@@ -33,7 +33,7 @@ from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Gang, Unit
 from allotment_scheduler.core.placement.backfill import Backfill
-from allotment_scheduler.core.placement.eligibility import Eligibility, limits_met
+from allotment_scheduler.core.placement.eligibility import Eligibility, covered_pools, limits_met
 from allotment_scheduler.core.placement.gangs import GangPlacer
 from allotment_scheduler.core.placement.holds import Holds
 from allotment_scheduler.core.placement.placer import Placer
@@ -126,6 +126,8 @@ class Engine:
         node = room.node or ""
         with self.state.trial() as trial:
             trial.evict(room)
+            if not self._may_stay(pod, self.state.nodes.by_name[node].pool):
+                return
             only = self._only(self.state.nodes.by_name[node].index)
             index = self.placer.best(self.placer.row(self.state.lineup.row_key(pod)), only)
             if index < 0:
@@ -135,6 +137,13 @@ class Engine:
         gang.phantoms.remove(room)
         self.state.lineup.seated(pod)
         done.decisions.append(Start(pod.key, node, pod.key))
+
+    def _may_stay(self, pod: Pod, pool: str) -> bool:
+        """Whether guarantees cover a pod in a pool, if it may not be preempted: the room held for it promises none."""
+        if pod.spec.preemptible or pod.leaf is None:
+            return True
+        bare, _, pools = covered_pools(pod.leaf, pod.klass.asks, (pool,))
+        return bare is None and bool(pools)
 
     def _let_go(self, done: Round, now: float) -> None:
         if not self.settings.timed:

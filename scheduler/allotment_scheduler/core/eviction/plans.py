@@ -260,14 +260,16 @@ class Attempt:
 
     def _candidates(self, blocked: Tenant | None) -> list[int]:
         """Rows of pods that help: below the limit in the way, or on nodes the claimant could use."""
-        running, size = self.state.running.flush(), self.state.running.size
-        mask = self.mask()
-        helps = self.usable[running.node[:size]] & (running.node[:size] >= 0)
+        running = self.state.running.flush()
+        rows = np.flatnonzero(self.mask())
+        where = running.node[rows]
+        helps = np.zeros(len(rows), dtype=np.bool_)
+        helps[where >= 0] = self.usable[where[where >= 0]]
         if blocked is not None:
             below = np.zeros(len(self.state.forest.by_name) + 1, dtype=np.bool_)
             below[[leaf.rank for leaf in blocked.leaves()]] = True
-            helps |= below[running.leaf[:size]]
-        found: list[int] = np.flatnonzero(mask & helps).tolist()
+            helps |= below[running.leaf[rows]]
+        found: list[int] = rows[helps].tolist()
         return found
 
     def _victims(self, pods: Iterable[Pod]) -> Iterator[Victim]:
@@ -376,8 +378,9 @@ class Attempt:
         for gang in self.state.gangs.values():
             if 1 < gang.running <= gang.min_member:
                 for pod in gang.members.values():
-                    if pod.slot >= 0:
-                        mask[self.state.running.node[pod.slot]] = True
+                    node = self.state.nodes.by_name.get(pod.node or "")
+                    if node is not None:  # it may be gone, and the pod not yet
+                        mask[node.index] = True
         return mask
 
     def _amounts_matrix(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

@@ -170,7 +170,8 @@ class Offers:
         asked, scale = dict(self.claim.asks), self.state.measure.scale
         held: dict[Column, int] = {}
         for pod in victim.pods:
-            if only is None or only[self.state.nodes.by_name[pod.node or ""].index]:
+            node = self.state.nodes.by_name.get(pod.node or "")
+            if only is None or (node is not None and only[node.index]):
                 for column, amount in pod.klass.asks:
                     if column in asked:
                         held[column] = held.get(column, 0) + amount * scale[column]

@@ -121,6 +121,9 @@ class ClusterState:
             self.forest = build_forest(self.tenant_specs, self.resources, self.namespace_tenants, self.forest.in_force)
             for pod in self.pods.values():
                 pod.leaf = self.forest.leaf_of_namespace.get(pod.spec.namespace)
+            for gang in self.gangs.values():
+                for phantom in gang.phantoms:
+                    phantom.leaf = self.forest.leaf_of_namespace.get(phantom.spec.namespace)
             self.nodes.mark_stale()
         if self.nodes.stale:
             lay_out(self)

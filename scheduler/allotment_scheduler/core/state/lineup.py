@@ -196,13 +196,15 @@ class Lineup:
             key = (parts, not pods[0].spec.preemptible)
         else:
             counts: dict[RowKey, int] = {}
+            kept: dict[RowKey, int] = {}
             for pod in pods:
                 row = self.row_key(pod)
                 counts[row] = counts.get(row, 0) + 1
+                kept[row] = kept.get(row, 0) + (not pod.spec.preemptible)
             parts = tuple(counts.items())
             spec = gang.spec if gang is not None else None
             together = (spec.topology_key, spec.topology_required) if spec is not None else None
-            key = (parts, together, *(not pod.spec.preemptible for pod in pods))
+            key = (parts, together, tuple(kept.values()))
         found = self._shapes.get(key)
         if found is None:
             amounts = total(pods)

@@ -17,7 +17,7 @@ _FIRST = 1024
 
 
 class RunningTable:
-    """Parallel arrays over rows. `used` marks live rows; the others hold nonsense."""
+    """Parallel arrays over rows. `used` marks live rows; the others hold nonsense, but no index beyond what there is."""
 
     def __init__(self) -> None:
         self.pods: list[Pod | None] = []
@@ -109,6 +109,8 @@ class RunningTable:
                 self.leaf[row] = -1 if pod.leaf is None else pod.leaf.rank
                 if pod.gang is not None:
                     self.priority[row] = pod.priority
+        self.node[self.vacant] = -1  # what they held may lie beyond the nodes and tenants that there are now
+        self.leaf[self.vacant] = -1
 
     def _grow(self) -> None:
         for name in (
