@@ -19,7 +19,7 @@ from builders.scheduling import World
 from builders.worlds import worlds
 
 SETTINGS = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
 )
 
 
@@ -84,7 +84,7 @@ def orchards(draw: st.DrawFn) -> World:
     return world
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(SETTINGS, max_examples=10)
 @given(orchards())
 def test_a_leap_over_deep_trees_and_pools_equals_the_naive_filling(world: World) -> None:
     assert_naive(world)
@@ -175,7 +175,7 @@ def tasks(engine: Engine, e: Entitlement, demand: list[tuple[int, int, str]], ho
     return min(cpu / (1000 * demand[of][0]), memory / (1000 * demand[of][1]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(demands)
 def test_everyone_gets_at_least_its_weighted_part_of_the_cluster(demand: list[tuple[int, int, str]]) -> None:
     engine, e = entitlement_of(flat(demand))
@@ -185,7 +185,7 @@ def test_everyone_gets_at_least_its_weighted_part_of_the_cluster(demand: list[tu
         assert tasks(engine, e, demand, number, number) >= alone
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(demands)
 def test_nobody_envies_anybody(demand: list[tuple[int, int, str]]) -> None:
     engine, e = entitlement_of(flat(demand))
@@ -196,7 +196,7 @@ def test_nobody_envies_anybody(demand: list[tuple[int, int, str]]) -> None:
             assert tasks(engine, e, demand, me, me) >= scaled
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(demands)
 def test_something_everyone_needs_is_used_up(demand: list[tuple[int, int, str]]) -> None:
     engine, e = entitlement_of(flat(demand))
@@ -208,7 +208,7 @@ def test_something_everyone_needs_is_used_up(demand: list[tuple[int, int, str]])
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(demands, st.integers(1, 5), st.integers(1, 5))
 def test_asking_for_more_than_one_needs_gains_nothing(
     demand: list[tuple[int, int, str]], cpu: int, memory: int
