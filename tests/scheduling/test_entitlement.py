@@ -66,7 +66,10 @@ def orchards(draw: st.DrawFn) -> World:
     weights = st.sampled_from(["1", "1", "2", "0.3"])
     gpus = draw(st.booleans())
     for top in range(draw(st.integers(1, 3))):
-        world.inner(f"d{top}", weight=draw(weights), limits=draw(some), guaranteed=draw(some))
+        pooled = {pool: bound for pool in ("a", "b") if (bound := draw(some))}
+        world.inner(
+            f"d{top}", weight=draw(weights), limits=draw(some), guaranteed=draw(some), guaranteed_in=pooled or None
+        )
         for leaf in range(draw(st.integers(1, 4))):
             inside = draw(st.one_of(st.none(), st.none(), caps))
             name = f"d{top}-{leaf}"
@@ -137,7 +140,7 @@ def test_what_changes_nobodys_demand_leaves_entitlement_as_it_is() -> None:
     assert engine.demand.entitlement() is not before
 
 
-@SETTINGS
+@settings(SETTINGS, max_examples=8)
 @given(worlds())
 def test_starts_and_evictions_do_not_move_entitlement(world: World) -> None:
     state = world.state()
@@ -245,6 +248,20 @@ def test_a_guarantee_in_one_pool_is_no_claim_in_another() -> None:
     cpu = engine.state.resources.column("cpu")
 
     assert [e.of(engine.state.forest.by_name[name], cpu) for name in ("rich", "poor")] == [6000, 6000]
+
+
+def test_a_departments_guarantee_in_one_pool_gives_no_precedence_in_another() -> None:
+    """Its tenants pour into both pools at once: it comes first only while guarantees cover all of that."""
+    world = World().node("plain", labels={"pool": "plain"}, cpu=12).node("cards", labels={"pool": "cards"}, cpu=12)
+    for name in ("plain", "cards"):
+        world.pool(PoolSpec(name, LabelSelector((Requirement("pool", "In", (name,)),))))
+    world.inner("dep", guaranteed_in={"cards": {"cpu": 8}}).tenant("x", "dep").tenant("y", "dep").tenant("other")
+    for name, pool in (("x", "plain"), ("y", "cards"), ("other", "plain")):
+        world.pods(name, 12, cpu=1, spec=SchedulingSpec((), node_selector=(("pool", pool),)))
+    engine, e = entitlement_of(world)
+    cpu = engine.state.resources.column("cpu")
+
+    assert [e.of(engine.state.forest.by_name[name], cpu) for name in ("x", "y", "other")] == [4000, 12_000, 8000]
 
 
 def test_a_member_that_fits_nowhere_does_not_hide_the_demand_of_a_gang_that_starts_without_it() -> None:

@@ -40,7 +40,7 @@ def test_a_pod_that_waits_is_none() -> None:
     [{"preemptible": False}, {"ours": False}, {"deleting": True}, {"spared": True}],
     ids=["not preemptible", "another scheduler's", "on its way out", "spared"],
 )
-def test_what_may_not_be_evicted_is_none_nor_is_its_gang_at_its_minimum(nature: dict[str, bool]) -> None:
+def test_what_may_not_be_evicted_is_none_nor_is_its_gang_at_its_minimum(nature: dict[str, Any]) -> None:
     state = running(**nature).state()
     assert victim_of(state.pods["a", "p"], state) is None
 
