@@ -16,6 +16,7 @@ import pytest
 
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.entitlement.filling import fill
+from allotment_scheduler.core.entitlement.leap import Leap
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.nodes import NodeSpec
 from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
@@ -144,3 +145,19 @@ def test_a_start_takes_no_more_calls_the_more_pods_run() -> None:
 
 def test_a_start_takes_few_calls() -> None:
     assert calls(engine(100, running=100, waiting=2500), 2000) <= 90
+
+
+def test_a_regular_filling_looks_at_everybodys_course_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Leap] = []
+    look = Leap._courses
+
+    def counted(leap: Leap) -> object:
+        looks.append(leap)
+        return look(leap)
+
+    monkeypatch.setattr(Leap, "_courses", counted)
+    made = engine(20, waiting=5000, running=0, tenants=100, shapes=20)
+
+    fill(made.state.forest.root, made.demand.portions(), made.state.measure)
+
+    assert len(looks) == 1

@@ -64,7 +64,9 @@ class Demand:
         leaf = _joined(running.leaf[rows], [pod.leaf.rank if pod.leaf else -1 for pod in waiting])
         klass = _joined(running.klass[rows], [pod.klass.id for pod in waiting])
         node = _joined(running.node[rows], [-1] * len(waiting))
-        priority = _joined(running.priority[rows], [pod.priority for pod in waiting])
+        priority = _joined(
+            running.priority[rows], [pod.spec.priority if pod.gang is None else pod.priority for pod in waiting]
+        )
         created = np.concatenate([running.created[rows], np.array([pod.spec.created for pod in waiting])])
         sight = _joined(running.sight[rows], [pod.arrival[2] for pod in waiting])
         pools = self.state.nodes.pool_index
@@ -99,16 +101,33 @@ class Demand:
         ahead: dict[tuple[str, str, Column], int] = {}
         expected: list[Pod] = []
         gangs = {key: self._gang_could_start(gang, expected) for key, gang in self.state.gangs.items()}
-        waiting = [pod for pod in self.state.waiting() if self._could_start(pod, gangs)] + expected
+        waiting = self._taken_somewhere(gangs) + expected
         if all(pod.spec.preemptible for pod in waiting):
             return waiting
         waiting.sort(key=lambda pod: (-pod.priority, pod.spec.created, pod.arrival[2]))
         return [pod for pod in waiting if pod.leaf is not None and self._covered(pod, pod.leaf, ahead)]
 
-    def _could_start(self, pod: Pod, gangs: Mapping[tuple[str, str], bool]) -> bool:
-        if not _may_wait(pod) or pod.leaf is None or not self.places(pod, pod.leaf):
-            return False
-        return pod.gang is None or gangs[pod.gang.key]
+    def _taken_somewhere(self, gangs: Mapping[tuple[str, str], bool]) -> list[Pod]:
+        """Waiting pods, of no gang or of one that could start, that some empty node would take.
+
+        Whether it would is asked once for all leaves with the same pools.
+        """
+        by_pools: dict[tuple[str, ...], dict[int, bool]] = {}
+        by_leaf: dict[Tenant, dict[int, bool]] = {}
+        found: list[Pod] = []
+        for pod in self.state.waiting():
+            leaf = pod.leaf
+            if leaf is None or not _may_wait(pod) or not (pod.gang is None or gangs[pod.gang.key]):
+                continue
+            taken = by_leaf.get(leaf)
+            if taken is None:
+                taken = by_leaf[leaf] = by_pools.setdefault(self.state.lineup.pools_of(leaf), {})
+            klass = pod.klass.id
+            if klass not in taken:
+                taken[klass] = bool(self.places(pod, leaf))
+            if taken[klass]:
+                found.append(pod)
+        return found
 
     def _gang_could_start(self, gang: Gang, expected: list[Pod]) -> bool:
         """Whether a gang is complete and some empty node would take each of the pods that it starts with.

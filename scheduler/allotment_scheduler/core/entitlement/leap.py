@@ -17,6 +17,7 @@ import numpy.typing as npt
 from allotment_scheduler.core.entitlement.chart import Bools, Chart, Floats, Ints, begins
 from allotment_scheduler.core.entitlement.courses import HAIR, Course, Crested, confluence, pour, running_sum
 from allotment_scheduler.core.entitlement.crests import crest
+from allotment_scheduler.core.entitlement.forecast import Forecast
 from allotment_scheduler.core.entitlement.landing import Landing
 from allotment_scheduler.core.entitlement.standing import Goal
 
@@ -100,12 +101,17 @@ class Leap:
     def _group(self) -> None:
         """Take neighbouring portions together, where all demand asks for the same columns.
 
-        Then every key rises all the way: only where a leaf stands in the end its portions have to be told apart.
+        Then every key rises all the way: only where a leaf stands in the end its portions have to be told apart. Where
+        that is can be forecast, unless guarantees or limits bend courses.
         """
         total = len(self.open)
         self.begins: Bools = np.ones(total, dtype=np.bool_)
         if (self.columns == self.columns[:, :1]).all():
             leaf = self.chart.leaf[self.open]
+            if not self.chart.limits and not self.chart.guarantees:
+                self.begins = begins(leaf)
+                self._tell_apart(Forecast(self).spots(), 0)
+                return
             first = np.flatnonzero(begins(leaf))
             lengths = np.diff(first, append=total)
             place = np.arange(total) - np.repeat(first, lengths)
@@ -133,7 +139,12 @@ class Leap:
             there = np.zeros(len(self.chart.basins), dtype=np.bool_)
             there[leaf[middle]] = True
             self.begins &= ~there[leaf] | begins(leaf)
-        for step in range(-NEAR, NEAR + 2):
+        self._tell_apart(middle, NEAR)
+
+    def _tell_apart(self, middle: Ints, near: int) -> None:
+        """Make rows of their own of portions, and of so many on either side."""
+        leaf = self.chart.leaf[self.open]
+        for step in range(-near, near + 2):
             begin = np.clip(middle + step, 0, len(leaf) - 1)
             self.begins[begin[leaf[begin] == leaf[middle]]] = True
 

@@ -72,11 +72,15 @@ def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
     leaf, gang = pod.leaf, pod.gang
     if leaf is None or pod.node is None or not _evictable(pod):
         return None
-    pods = [pod]
-    if gang is not None and gang.running <= gang.min_member:
-        pods = sorted((member for member in gang.members.values() if member.node is not None), key=by_key)
-        if not all(_evictable(member) for member in pods):
-            return None
+    if gang is None or gang.running > gang.min_member:
+        node, asks = state.nodes.by_name.get(pod.node), pod.klass.asks
+        return Victim(
+            [pod], leaf, pod.priority, pod.started, asks, frozenset(column for column, _ in asks),
+            frozenset() if node is None else frozenset((node.pool,)), pod.spec.last_choice, work_of(pod, state),
+        )  # fmt: skip
+    pods = sorted((member for member in gang.members.values() if member.node is not None), key=by_key)
+    if not all(_evictable(member) for member in pods):
+        return None
     asks = pod.klass.asks if len(pods) == 1 else without_pods(total(pods))
     return Victim(
         pods, leaf, max(member.priority for member in pods), max(member.started for member in pods), asks,

@@ -176,7 +176,7 @@ class Lineup:
     def _push(self, pods: tuple[Pod, ...], gang: Gang | None) -> Unit:
         leaf = pods[0].leaf
         assert leaf is not None, "only pods with a tenant wait in queues"  # noqa: S101 - invariant
-        order = min(order_of(pod) for pod in pods if not pod.phantom)
+        order = order_of(pods[0]) if len(pods) == 1 else min(order_of(pod) for pod in pods if not pod.phantom)
         for pod in pods:
             self.counters.fed_by(pod.klass, pod.labels)
         unit = Unit(leaf, pods, self._shape(pods, gang), order, gang)
