@@ -43,7 +43,7 @@ def test_a_claimant_finds_its_victim_after_tenants_have_gone() -> None:
 
 
 @pytest.mark.parametrize("gang", [False, True])
-def test_a_claimant_waits_where_the_last_node_has_gone(gang: bool) -> None:  # noqa: FBT001 - pytest gives it by name
+def test_a_claimant_waits_where_the_last_node_has_gone(gang: bool) -> None:
     world = World().node("n", cpu=2).tenant("t").gang("t", "g", 2)
     world.pods("t", 2, "low", on="n", group="g" if gang else None, cpu=1).pod("t", "high", cpu=1, priority=5)
     engine = engine_over(world)
