@@ -36,6 +36,8 @@ class UndecodableObject(msgspec.Struct, frozen=True):
     namespace: str
     name: str
     reason: str
+    gone: bool = False
+    """Whether this is its last version: it is deleted."""
 
 
 class _Named(msgspec.Struct):

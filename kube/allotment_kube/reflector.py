@@ -110,7 +110,9 @@ class ReflectorStatistics:
     failures: int = 0
     """Lists and watches that ended in an error."""
     undecodable: int = 0
-    """Objects left out because their type cannot hold them."""
+    """Times that an object was left out because its type cannot hold it."""
+    unread: int = 0
+    """Objects that are left out now, for that reason."""
     last_heard: float = field(default=0.0)
     """Loop time of the last sign of life; now minus this is the lag to alert on."""
 
@@ -148,6 +150,7 @@ class Reflector(Generic[T]):
         self._settings = settings
         self._rng = rng or client.rng
         self._known: dict[Key, _Known] = {}
+        self._unread: set[Key] = set()  # objects whose present version cannot be read; what was known of them stays
         self._version = ""  # where to watch from; empty: list first
         self._latest = 0  # the newest version seen in any way; events up to here have been told
         self._stale_lists = 0
@@ -231,7 +234,7 @@ class Reflector(Generic[T]):
         def leave_out(what: UndecodableObject) -> None:
             # It exists, whatever it holds now: what was known of it stays, or its pod's room would be given away.
             unread.add((what.namespace, what.name))
-            self._note_undecodable(what)
+            self._leave_out(what)
 
         version = ""
         pages = self._client.pages(
@@ -253,6 +256,7 @@ class Reflector(Generic[T]):
                 self._heard()
         for key in [key for key in self._known if key not in seen and key not in unread]:
             self._drop(key, None)
+        self._set_unread(unread)
         self._version, self._latest = version, _number(version)
         self.statistics.lists += 1
         self.statistics.relists = self.statistics.lists - 1
@@ -281,7 +285,7 @@ class Reflector(Generic[T]):
             self._version,
             settings=self._settings.watch,
             rng=self._rng,
-            on_undecodable=self._note_undecodable,
+            on_undecodable=self._leave_out,
             **self._scope,
         )
         scope = self._watching = asyncio.timeout(None)
@@ -318,8 +322,10 @@ class Reflector(Generic[T]):
                 return
             if event.type != "DELETED":
                 self._take(event.object)
-            elif key in self._known:
-                self._drop(key, event.object)
+            else:
+                self._read(key)
+                if key in self._known:
+                    self._drop(key, event.object)
         if version > self._latest:
             self._latest = version
             self._version = str(version)
@@ -333,6 +339,7 @@ class Reflector(Generic[T]):
         if known is not None and known.uid != uid:
             self._drop(key, None)
             known = None
+        self._read(key)
         self._known[key] = _Known(uid, version, new if self._keep_objects else None)
         self._tell(Added(key, new) if known is None else Modified(key, known.object, new))
         return key
@@ -348,7 +355,21 @@ class Reflector(Generic[T]):
     def _heard(self) -> None:
         self.statistics.last_heard = asyncio.get_running_loop().time()
 
-    def _note_undecodable(self, what: UndecodableObject) -> None:
+    def _read(self, key: Key) -> None:
+        if key in self._unread:
+            self._set_unread(self._unread - {key})
+
+    def _set_unread(self, keys: set[Key]) -> None:
+        self._unread, self.statistics.unread = keys, len(keys)
+
+    def _leave_out(self, what: UndecodableObject) -> None:
+        key = (what.namespace, what.name)
+        if what.gone:
+            self._read(key)
+            if key in self._known:
+                self._drop(key, None)
+            return
+        self._set_unread(self._unread | {key})
         self.statistics.undecodable += 1
         _logger.warning("%s %s/%s is left out: %s", self.resource, what.namespace, what.name, what.reason)
 

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
+from msgspec.structs import replace
 
 from .decoding import UndecodableObject, WatchEvent, event_decoder, identify
 from .errors import OutcomeUnknownError, Status, error_from_response, error_from_status
@@ -155,7 +156,8 @@ def _failure(
             return error_from_status(_STATUS_EVENT.decode(line).object, request.line)
     except msgspec.MsgspecError:
         return OutcomeUnknownError("the watch sent a line that is no event", request=request.line)
-    on_undecodable(identify(envelope.object, reason))
+    what = identify(envelope.object, reason)
+    on_undecodable(replace(what, gone=True) if envelope.type == "DELETED" else what)
     return None
 
 

@@ -175,10 +175,12 @@ class Filling:
         caps = tenant.guaranteed
         if caps is not None and all(basin.used.get(column, ZERO) < caps.get(column, 0) for column in asked):
             return True
-        return any(
-            all(basin.cells.get((pool, column), ZERO) < inside.get(column, 0) for column in asked)
-            for pool, inside in tenant.guaranteed_in.items()
-            if pool in pools
+        return all(
+            all(
+                basin.cells.get((pool, column), ZERO) < tenant.guaranteed_in.get(pool, {}).get(column, 0)
+                for column in asked
+            )
+            for pool in pools
         )
 
     # --- until when ----------------------------------------------------------------------------------------------

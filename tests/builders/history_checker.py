@@ -123,6 +123,8 @@ class HistoryChecker:
         known = self._pods.pop(key, None)
         self._promise(key, "", now)
         if known is not None:
+            if known.evicted and not known.leaving:
+                self._cuts(known, now)
             self._gang_changed(known)
 
     def _seen(self, key: Key, pod: Pod, now: float) -> None:
@@ -140,8 +142,8 @@ class HistoryChecker:
         if found.evicted and (before is None or not before.evicted):
             self.evictions += 1
             self._check_promise(key, found, now)
-            if found.gang:
-                self._cut.setdefault(found.gang, now - self._leaderless)
+        if found.evicted and found.leaving and (before is None or not (before.evicted and before.leaving)):
+            self._cuts(found, now)
         self._gang_changed(found)
 
     def _known(self, key: Key, pod: Pod) -> _Known:
@@ -193,6 +195,11 @@ class HistoryChecker:
 
     def _running(self, gang: str) -> int:
         return sum(pod.gang == gang and pod.holds and not pod.leaving for pod in self._pods.values())
+
+    def _cuts(self, evicted: _Known, now: float) -> None:
+        """An evicted pod goes: not when it is marked, which the API server does a moment before."""
+        if evicted.gang:
+            self._cut.setdefault(evicted.gang, now - self._leaderless)
 
     def _gang_changed(self, pod: _Known) -> None:
         if pod.gang in self._cut and not 0 < self._running(pod.gang) < self.gang_size:

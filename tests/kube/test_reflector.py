@@ -224,6 +224,33 @@ async def test_one_undecodable_object_is_left_out_and_named(fake: Fake, caplog: 
     assert "pods a/bad-2 is left out" in caplog.text
 
 
+@pytest.mark.parametrize("ends", ["mended", "deleted", "listed"])
+async def test_what_cannot_be_read_counts_until_it_can_or_is_gone(fake: Fake, ends: str) -> None:
+    pod = {"metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": "n"}}
+    bad = {**pod, "spec": {"nodeName": 7}}
+    fake.server.put(PODS, pod)
+    reflector = Reflector(fake.client, PODS, rng=random.Random(0))
+    task = asyncio.create_task(reflector.run())
+    await reflector.synced()
+    fake.server.put(PODS, bad)
+    await until(lambda: reflector.statistics.unread == 1)
+    assert ("a", "p") in reflector, "it is known as it was before"
+    if ends == "mended":
+        fake.server.put(PODS, pod)
+    elif ends == "deleted":
+        fake.server.remove(PODS, "p", "a")
+    else:
+        reflector.relist()
+        await until(lambda: reflector.statistics.relists)
+        assert reflector.statistics.unread == 1
+        fake.server.put(PODS, pod)
+        reflector.relist()
+    await until(lambda: not reflector.statistics.unread)
+    assert (("a", "p") in reflector) == (ends != "deleted")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_an_object_that_can_no_longer_be_read_is_not_taken_for_deleted(fake: Fake) -> None:
     """A pod that runs holds its room, whatever a newer server writes into it."""
     pod = {"metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": "n"}}

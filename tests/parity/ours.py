@@ -38,6 +38,9 @@ class _Undecided:
     def quarantined(self, key: PodKey, uid: str) -> bool:  # noqa: ARG002 - as Decided has it
         return False
 
+    def is_barred(self, key: PodKey, uid: str) -> bool:  # noqa: ARG002 - as Decided has it
+        return False
+
     def is_spared(self, key: PodKey, uid: str) -> bool:  # noqa: ARG002 - as Decided has it
         return False
 

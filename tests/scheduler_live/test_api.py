@@ -26,6 +26,7 @@ from allotment_scheduler.shell.api_access import (
     PER_SECOND,
     Access,
     Right,
+    TooManyTokensError,
     User,
 )
 from allotment_scheduler.shell.api_callers import Callers, demand_certificates, user_of
@@ -168,11 +169,11 @@ async def test_who_cannot_be_checked_is_not_let_in() -> None:
 async def test_answers_are_kept_for_a_while_and_rights_end() -> None:
     asked, clock = reviews(), [0.0]
     access = Access(asked, clock=lambda: clock[0])
-    user = await access.user("red-token")
+    user = await access.user("red-token", address="10.0.0.1")
     assert isinstance(user, User)
     right = Right("list", "", "pods", "red")
     assert [await access.allowed(user, right) for _ in range(3)] == [True] * 3
-    assert await access.user("red-token") == user
+    assert await access.user("red-token", address="10.0.0.1") == user
     assert asked.asked == ["TokenReview", "SubjectAccessReview"]
 
     asked.pods = {}
@@ -200,6 +201,39 @@ async def test_too_many_questions_are_refused_with_a_time_to_ask_again() -> None
 
     assert [answer.status for answer in answers] == [200] * int(BURST) + [429]
     assert answers[-1].headers["Retry-After"] == "1"
+
+
+async def test_tokens_that_come_to_nothing_cost_the_api_server_only_so_much() -> None:
+    asked = reviews()
+    api = api_of(Shown(), asked)
+    async with TestClient(TestServer(api.application())) as client:
+
+        async def show(token: str) -> aiohttp.ClientResponse:
+            return await client.get("/v1/top", headers={"Authorization": f"Bearer {token}"})
+
+        assert (await show("root-token")).status == 200
+        refused = [await show(f"stolen-{number}") for number in range(int(BURST) + 5)]
+        known = await show("root-token")
+
+    assert [answer.status for answer in refused] == [401] * int(BURST) + [429] * 5
+    assert refused[-1].headers["Retry-After"] == "1"
+    assert asked.asked.count("TokenReview") == 1 + BURST
+    assert known.status == 200, "who is known already is not asked about again"
+
+
+async def test_good_tokens_are_not_counted_and_other_addresses_have_budgets_of_their_own() -> None:
+    asked, clock = reviews(), [0.0]
+    asked.users = {f"good-{number}": "rita" for number in range(3 * int(BURST))}
+    access = Access(asked, clock=lambda: clock[0])
+
+    assert all([await access.user(token, address="10.0.0.1") for token in asked.users])
+    for number in range(int(BURST)):
+        assert await access.user(f"bad-{number}", address="10.0.0.1") is None
+    with pytest.raises(TooManyTokensError, match=r"10\.0\.0\.1"):
+        await access.user("bad", address="10.0.0.1")
+    assert await access.user("bad", address="10.0.0.2") is None
+    clock[0] += 1 / PER_SECOND
+    assert await access.user("worse", address="10.0.0.1") is None
 
 
 def empty(kind: str) -> Object:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
+from allotment_kube import Client
+from allotment_kube.errors import NotFoundError
 from allotment_kube.models import Object
 from allotment_kube.resources import (
     CSI_NODES,
@@ -29,10 +31,12 @@ from allotment_kube.resources import (
 from allotment_kube.transport import Request, Stream
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
+from allotment_scheduler.shell import freshness
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
 from builders.live_world import Standby, World, until
 from fakes.faults import FaultPlan
+from fakes.in_process import InProcessTransport
 
 pytestmark = pytest.mark.looptime
 
@@ -251,3 +255,57 @@ async def test_where_short_watches_tell_nothing_it_is_said_and_everything_is_lis
         assert lists["pods"] == 1
     said = [record.getMessage() for record in caplog.records if "short watches" in record.getMessage()]
     assert len(said) == 2
+
+
+async def test_a_dead_watch_whose_version_is_not_kept_any_more_is_listed_anew_at_once() -> None:
+    world = World(FaultPlan())
+    async with world.standing_by(world.new_scheduler()) as standby:
+        await asyncio.sleep(5)
+        standby.transport.partitioned = True
+        world.node("n")
+        world.server.store.compact()
+        await asyncio.sleep(1)
+        standby.transport.partitioned = False
+        standby.lead()
+        await until(lambda: standby.scheduler.progress.leading, seconds=15)
+        assert "n" in standby.scheduler.state.nodes.by_name
+
+
+class Blind:
+    """A watch that has no version before it is told to list anew."""
+
+    resource: Resource[Any] = RESOURCE_CLAIMS
+
+    def __init__(self, listed: str) -> None:
+        self.resource_version, self.listed = "", listed
+
+    def relist(self) -> None:
+        self.resource_version = self.listed
+
+
+async def test_a_cluster_restored_from_a_backup_meanwhile_is_caught_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [10**9, 10**9]
+
+    async def present(*_: Any) -> int:
+        return answers.pop() if answers else 5
+
+    monkeypatch.setattr(freshness, "present", present)
+    client = Client(InProcessTransport(World(FaultPlan()).server))
+    async with asyncio.timeout(60):
+        await freshness.caught_up(client, Blind("5"), lambda _: None, optional=False)
+
+
+async def test_an_optional_kind_that_vanishes_while_a_list_is_due_is_waited_for_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = [100, 100]
+
+    async def present(*_: Any) -> int:
+        if answers:
+            return answers.pop()
+        raise NotFoundError("no such kind", code=404)
+
+    monkeypatch.setattr(freshness, "present", present)
+    client = Client(InProcessTransport(World(FaultPlan()).server))
+    async with asyncio.timeout(60):
+        await freshness.caught_up(client, Blind(""), lambda _: None, optional=True)

@@ -189,6 +189,27 @@ def test_a_slice_that_cannot_be_read_takes_no_other_away(monkeypatch: pytest.Mon
     assert not seen.picture.problems
 
 
+def test_a_node_whose_devices_the_core_fails_over_takes_no_others_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Seen()
+    for name in ("poison", "good"):
+        seen.hardware.resource_slice(("", name), resource_slice(name))
+    apply = ClusterState.apply
+
+    def faulty(state: ClusterState, event: Any) -> None:
+        if getattr(getattr(event, "item", None), "node", "") == "poison":
+            raise ZeroDivisionError
+        apply(state, event)
+
+    monkeypatch.setattr(ClusterState, "apply", faulty)
+    with pytest.raises(ZeroDivisionError):
+        seen.hardware.offer()
+    assert seen.doubts == 1, "the state is built anew before anything is decided"
+    seen.hardware.offer()
+
+    assert set(seen.state.attachments.slices) == {"good"}
+    assert seen.doubts == 1, "once is enough"
+
+
 def test_where_no_slice_is_to_blame_nodes_keep_what_they_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Seen()
     seen.hardware.resource_slice(("", "good"), resource_slice("good"))

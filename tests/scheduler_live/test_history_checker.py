@@ -63,6 +63,7 @@ def _pod(
     job: str = "",
     promised: str = "",
     evicted: bool = False,
+    leaving: bool | None = None,
     phase: str = "Running",
     scheduler: str = "allotment",
 ) -> Pod:
@@ -70,7 +71,7 @@ def _pod(
     labels = {"job-name": job} if job else {}
     written = {
         "metadata": {"namespace": key[0], "name": key[1], "uid": uid, "labels": labels}
-        | ({"deletionTimestamp": "2026-01-01T00:00:00Z"} if evicted else {}),
+        | ({"deletionTimestamp": "2026-01-01T00:00:00Z"} if (evicted if leaving is None else leaving) else {}),
         "spec": {
             "nodeName": node,
             "schedulerName": scheduler,
@@ -207,6 +208,19 @@ def test_a_gang_that_an_eviction_has_cut_for_good_is_noticed(then: str, want: li
         story.gang(1, evicted=True).gone("a/g-1")
     assert story.violations == [], "it gets its time"
     assert story.later(CUT_FOR).violations == want
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["it is told that it leaves", "a list leaves that out"])
+def test_a_gang_is_cut_when_its_pod_goes_not_when_it_is_marked(leaves: bool) -> None:
+    """An API server marks a pod by one write and deletes it by another."""
+    story = Story().gang(0, 1, 2).gang(0, evicted=True, leaving=False).later(2 * CUT_FOR)
+    assert story.violations == [], "nobody has gone yet"
+    if leaves:
+        story.gang(0, evicted=True).later(1)
+    story.gone("a/g-0")
+    assert story.checker.evictions == 1
+    assert story.later(CUT_FOR - 1).violations == [], "it gets its time"
+    assert story.later(2).violations == ["gang a/g was cut to 2 of 3 by an eviction, and stays so"]
 
 
 def test_a_gang_gets_its_time_from_leaders_not_from_the_clock() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from allotment_kube import Client
-from allotment_kube.errors import ApiError, OutcomeUnknownError, UnavailableError, UnreachableError
+from allotment_kube.errors import ApiError, ForbiddenError, OutcomeUnknownError, UnavailableError, UnreachableError
 from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.ledger import Phase
@@ -118,4 +118,39 @@ async def test_a_binding_in_doubt_is_read_only_when_no_request_can_be_on_its_way
         assert 3 <= loop.time() - since <= 6, "a request may take three seconds"
         await until(lambda: world.bound() == {"p": "n"})
         assert all(start.phase is Phase.BOUND for start in scheduler.ledger.starts.values())
+    check(scheduler.state)
+
+
+async def test_a_binding_in_doubt_is_not_read_before_its_time_where_others_are_read_sooner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its answer is lost, and it is carried out 2.5 seconds later: the room is not given away meanwhile."""
+    bind = Client.bind
+    under_way: list[asyncio.Task[None]] = []
+
+    async def lost(client: Client, namespace: str, pod: str, **given: Any) -> None:
+        if pod != "p":
+            await bind(client, namespace, pod, **given)
+        elif under_way:
+            raise ForbiddenError("admission says no", code=403)
+        else:
+
+            async def carry_out() -> None:
+                await asyncio.sleep(2.5)
+                await bind(client, namespace, pod, **given)
+
+            under_way.append(asyncio.create_task(carry_out()))
+            raise OutcomeUnknownError("cut")
+
+    monkeypatch.setattr(Client, "bind", lost)
+    world = World(FaultPlan())
+    world.settings = Settings(minimum_runtime_seconds=0, confirm_seconds=1)
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        world.pod("a", "p", cpu="2")
+        await until(lambda: under_way)
+        world.pod("b", "q", cpu="2")
+        await asyncio.sleep(20)
+        assert world.bound() == {"p": "n"}
+        assert not scheduler.ledger.starts
     check(scheduler.state)

@@ -1,12 +1,15 @@
 """What the metrics say: true numbers, no series of what is no more, and as many series as there are tenants."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from allotment_scheduler.core.report import tenants_report
-from allotment_scheduler.shell.metrics import Metrics, regret
+from allotment_scheduler.shell import metrics as metrics_module
+from allotment_scheduler.shell.metrics import FAULTS, Metrics, regret
 from builders.live_world import World, until
 from fakes.faults import FaultPlan
 
@@ -59,6 +62,16 @@ def test_a_reason_that_nobody_waits_for_any_more_has_no_series() -> None:
 )
 def test_regret_is_what_is_missing_of_the_entitlement_while_pods_wait(given: dict[str, Any], want: float) -> None:
     assert regret(tenant("red", **given)) == want
+
+
+def test_the_first_fault_of_every_kind_is_an_increase() -> None:
+    """A series that appears with its first fault is never seen to grow, and nobody is alerted."""
+    metrics = Metrics()
+    assert {where: value(metrics, "faults_total", where=where) for where in FAULTS} == dict.fromkeys(FAULTS, 0)
+
+    source = Path(metrics_module.__file__).parent.glob("*.py")
+    counted = {where for file in source for where in re.findall(r"metrics\.fault\(\"(\w+)\"\)", file.read_text())}
+    assert counted == set(FAULTS)
 
 
 def test_no_label_carries_the_name_of_a_pod() -> None:

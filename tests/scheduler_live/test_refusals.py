@@ -10,6 +10,7 @@ from allotment_kube import Client
 from allotment_kube.errors import ApiError, ForbiddenError, UnavailableError
 from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core.state.invariants import check
+from allotment_scheduler.shell.reporter import Reporter
 from allotment_scheduler.shell.settings import Settings
 from builders.live_world import World, until
 from fakes.faults import FaultPlan
@@ -54,6 +55,104 @@ async def test_a_refused_eviction_is_asked_for_again_after_doubling_times(monkey
         refusing.bad.clear()
         await until(lambda: world.bound() == {"claimant": "n"}, seconds=700)
     check(scheduler.state)
+
+
+async def test_whose_plan_was_refused_starts_in_free_room_before_those_of_lower_priority(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Refusing(monkeypatch, "victim")
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    loop = asyncio.get_running_loop()
+    async with world.running() as scheduler:
+        await world.claimed()
+        await until(lambda: (scheduler.ledger.barred.why(("a", "claimant")) or ("", 0, 0.0))[1] >= 4)
+        why = Reporter(scheduler, lambda: world.settings, now=loop.time, publish=lambda _: None).explain(
+            ("a", "claimant")
+        )
+        assert why is not None
+        assert why.code != "Quarantined"
+        assert "the eviction of a/victim is refused: admission says no" in why.message
+        world.pod("a", "low", cpu="2")
+        world.node("free", cpu="2")
+        await until(lambda: "free" in world.bound().values(), seconds=5)
+        assert world.bound() == {"victim": "n", "claimant": "free"}
+        assert not scheduler.ledger.in_quarantine
+    check(scheduler.state)
+
+
+async def test_a_pod_that_evicts_nobody_by_its_own_policy_still_does_not_after_a_bar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refusing = Refusing(monkeypatch)
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        world.pod("a", "victim", cpu="2")
+        await until(lambda: world.bound() == {"victim": "n"})
+        world.pod("a", "meek", cpu="2", priority=9)
+        found = world.server.get(PODS, "meek", "a") or {}
+        world.server.put(PODS, {**found, "spec": {**found["spec"], "preemptionPolicy": "Never"}})
+        await until(lambda: [each.spec.never_preempts for each in scheduler.state.waiting()] == [True])
+        refusing.evictions.clear()
+        scheduler.ledger.barred.refused(("a", "meek"), found["metadata"]["uid"], "", now=scheduler._clock(), first=2)
+        await until(lambda: scheduler.ledger.barred.why(("a", "meek")) is None)
+        await asyncio.sleep(5)
+        assert scheduler.state.pods["a", "meek"].spec.never_preempts
+        assert not refusing.evictions
+
+
+async def test_a_late_refusal_gives_up_no_later_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    evict, calls, answered = Client.evict, 0, asyncio.Event()
+
+    async def slow(client: Client, namespace: str, pod: str, **given: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await asyncio.sleep(15)  # its plan is given up after 10
+            answered.set()
+            raise ForbiddenError("admission says no", code=403)
+        await asyncio.sleep(10)
+        await evict(client, namespace, pod, **given)
+
+    monkeypatch.setattr(Client, "evict", slow)
+    world = World(FaultPlan())
+    world.settings = Settings(minimum_runtime_seconds=0, eviction_seconds=5)
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        await world.claimed()
+        await until(lambda: calls == 2)
+        plan = scheduler.ledger.starts["a", "claimant"]
+        assert not answered.is_set()
+        await answered.wait()
+        await asyncio.sleep(0.1)
+        assert scheduler.ledger.starts.get(("a", "claimant")) is plan
+        assert scheduler.ledger.barred.why(("a", "claimant")) is None
+        await until(lambda: world.bound() == {"claimant": "n"})
+    check(scheduler.state)
+
+
+@pytest.mark.parametrize("asides", ["spared", "barred"])
+async def test_a_pod_is_left_alone_no_longer_than_to_the_moment(asides: str) -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    loop = asyncio.get_running_loop()
+    async with world.running() as scheduler:
+        await world.claimed()
+        await until(lambda: world.bound() == {"claimant": "n"})
+        world.pod("a", "waits", cpu="2")
+        await until(lambda: ("a", "waits") in scheduler.state.pods)
+        name = "claimant" if asides == "spared" else "waits"
+        found = scheduler.state.pods["a", name].spec
+        await asyncio.sleep(5)
+        kept = getattr(scheduler.ledger, asides)
+        kept.refused(found.key, found.uid, "", now=scheduler._clock(), first=0.3)
+        began = loop.time()
+        scheduler._known.wake()
+        while kept.holds(found.key, found.uid):
+            assert loop.time() < began + 60
+            await asyncio.sleep(0.01)
+        assert loop.time() - began < 0.5
 
 
 async def test_a_pod_that_cannot_be_evicted_keeps_nobody_from_another_victim(monkeypatch: pytest.MonkeyPatch) -> None:

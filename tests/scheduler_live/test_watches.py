@@ -10,10 +10,14 @@ import aiohttp
 import pytest
 
 from allotment_kube import Client
+from allotment_kube.errors import NotFoundError, OutcomeUnknownError
 from allotment_kube.program.server import Readiness, serving
-from allotment_kube.resources import DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES
-from allotment_kube.transport import Request, Response
-from allotment_scheduler.shell.watches import Watches
+from allotment_kube.resources import DEVICE_CLASSES, NODES, RESOURCE_CLAIMS, RESOURCE_SLICES
+from allotment_kube.transport import Request, Response, Stream
+from allotment_kube.workloads import SchedulingPodGroup
+from allotment_scheduler.shell.groups import Groups
+from allotment_scheduler.shell.teller import Key
+from allotment_scheduler.shell.watches import SCHEDULING_GROUPS, Watches
 from builders.live_world import World, until
 from fakes.api_server import Refusal
 from fakes.faults import FaultPlan
@@ -34,8 +38,22 @@ class Guarded(InProcessTransport):
     def __init__(self, world: World) -> None:
         super().__init__(world.server, latency=0.01)
         self.refused: dict[str, int] = {}
+        self.unserved: set[str] = set()
+        """Versions of which nothing is served any more, watches that are open included."""
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[Stream]:
+        async with super().stream(request) as stream:
+            if self._is_unserved(request):
+                raise NotFoundError("the server could not find the requested resource", code=404)
+            yield stream
+
+    def _is_unserved(self, request: Request) -> bool:
+        return any(request.path.startswith(prefix) for prefix in self.unserved)
 
     async def send(self, request: Request) -> Response:
+        if self._is_unserved(request):
+            return Refusal(404, "NotFound", f"{request.path} (injected)").response()
         for end, code in self.refused.items():
             if request.path.endswith(end):
                 reason = {403: "Forbidden", 404: "NotFound", 500: "InternalError"}[code]
@@ -126,6 +144,62 @@ async def test_what_every_decision_rests_on_is_waited_for_and_named(
 
 
 @looptime
+async def test_a_kind_that_comes_while_it_is_asked_why_it_does_not_is_not_waited_for_again() -> None:
+    watching = Watching(World(FaultPlan()), "/nodes", code=500)
+    asked_in_vain: list[str] = []
+    send = watching.transport.send
+
+    async def send_late(request: Request) -> Response:
+        if request.path.endswith("/nodes") and "limit=1&" in f"{request.query}&":
+            await asyncio.sleep(30)  # the kind is listed meanwhile
+            asked_in_vain.append(request.path)
+            raise OutcomeUnknownError("no answer in time", request=request.line)
+        return await send(request)
+
+    watching.transport.send = send_late  # type: ignore[method-assign] # one request is late
+    async with watching.running() as synced:
+        await asyncio.sleep(10)
+        watching.transport.refused.clear()
+        await until(synced.done)
+        assert not asked_in_vain, "it has come while it is asked"
+        await asyncio.sleep(600)
+        assert asked_in_vain
+        assert watching.missing == []
+
+
+@looptime
+async def test_what_is_wrong_with_an_object_goes_with_it_and_is_not_mixed_with_a_namesakes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take = Groups.scheduling_group
+
+    def faulty(groups: Groups, key: Key, found: SchedulingPodGroup | None) -> None:
+        if found is not None and "poison" in found.metadata.labels:
+            raise ZeroDivisionError
+        take(groups, key, found)
+
+    monkeypatch.setattr(Groups, "scheduling_group", faulty)
+    world = World(FaultPlan())
+    world.server.register(SCHEDULING_GROUPS[0])
+    watching = Watching(world)
+    problems = watching.scheduler.picture.problems
+    async with watching.running() as synced:
+        await until(synced.done)
+        world.server.put(NODES, {"metadata": {"name": "bad"}, "status": {"allocatable": {"cpu": "many"}}})
+        await until(lambda: ("Node", ("", "bad")) in problems)
+        world.server.remove(NODES, "bad")
+        await until(lambda: not problems)
+
+        theirs = str(SCHEDULING_GROUPS[0]), ("a", "g")
+        world.server.put(SCHEDULING_GROUPS[0], {"metadata": {"name": "g", "namespace": "a", "labels": {"poison": "y"}}})
+        world.group("a", "g", -1)
+        await until(lambda: {*problems} == {("PodGroup", ("a", "g")), theirs})
+        assert "minMember" in problems["PodGroup", ("a", "g")].message
+        world.server.put(SCHEDULING_GROUPS[0], {"metadata": {"name": "g", "namespace": "a", "labels": {}}})
+        await until(lambda: [*problems] == [("PodGroup", ("a", "g"))])
+
+
+@looptime
 @pytest.mark.parametrize("refused", ["claims", "slices"])
 async def test_devices_are_done_without_where_their_claims_must_not_be_seen(
     refused: str, caplog: pytest.LogCaptureFixture
@@ -174,6 +248,50 @@ async def test_groups_of_kubernetes_that_must_not_be_seen_are_done_without() -> 
         await until(synced.done)
         why = needs("podgroups", "scheduling.k8s.io")
         assert (watching.missing, watching.without) == ([], [f"podgroups.scheduling.k8s.io ({why})"])
+
+
+@looptime
+async def test_groups_of_kubernetes_are_found_again_in_another_version_after_an_upgrade() -> None:
+    world, (new, old, _) = World(FaultPlan()), SCHEDULING_GROUPS
+    world.server.register(old)
+    for name in ("stays", "goes"):
+        world.server.put(old, {"metadata": {"name": name, "namespace": "a"}})
+    watching = Watching(world)
+    gangs = watching.scheduler.state.gangs
+
+    def known() -> set[str]:
+        return {key[1].rpartition("/")[2] for key, gang in gangs.items() if gang.spec is not None}
+
+    async with watching.running() as synced:
+        await until(synced.done)
+        assert known() == {"stays", "goes"}
+        watching.transport.unserved.add(old.prefix)
+        await until(lambda: any(kinds.lost for kinds in watching.watches._optional), seconds=1200)
+        assert known() == {"stays", "goes"}, "until something newer is known"
+        async with asyncio.timeout(10):
+            await watching.watches.caught_up()
+
+        world.server.register(new)
+        world.server.remove(new, "goes", "a")
+        world.server.put(new, {"metadata": {"name": "comes", "namespace": "a"}})
+        await until(lambda: known() == {"stays", "comes"})
+        async with asyncio.timeout(10):
+            await watching.watches.caught_up()
+        world.server.remove(new, "stays", "a")
+        await until(lambda: known() == {"comes"})
+
+
+@looptime
+async def test_a_right_to_groups_of_kubernetes_that_was_taken_away_keeps_nobody_from_leading() -> None:
+    world = World(FaultPlan())
+    world.server.register(SCHEDULING_GROUPS[0])
+    watching = Watching(world)
+    async with watching.running() as synced:
+        await until(synced.done)
+        watching.transport.refused = {"v1beta1/podgroups": 403}
+        async with asyncio.timeout(10):
+            await watching.watches.caught_up()
+        assert watching.missing == []
 
 
 @looptime

@@ -1,5 +1,7 @@
 """Claimants are tried in passes, so that a full cluster cannot hold a cycle up."""
 
+from dataclasses import replace
+
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
@@ -149,3 +151,15 @@ def test_rows_are_dropped_in_a_cycle_in_which_nodes_came() -> None:
     engine.cycle(OLD)
 
     check(engine.state)
+
+
+def test_a_gang_that_needs_one_domain_does_not_speak_for_its_likes_that_do_not() -> None:
+    world = World().nodes(2, cpu=1).tenant("t").pod("t", "low0", on="n00", cpu=1).pod("t", "low1", on="n01", cpu=1)
+    for name, given in (("strict", {"topology_key": "rack", "topology_required": True}), ("plain", {})):
+        world.gang("t", name, 2, **given).pods("t", 2, name, group=name, priority=5, cpu=1)
+
+    engine = Engine(world.state(), replace(Settings.timeless(), claim_effort=1))
+    for _ in range(4):  # a pass over several cycles: each looks at one claimant
+        engine.cycle(10.0)
+
+    assert {pod.spec.name for pod in engine.state.pods.values() if pod.node} == {"plain0", "plain1"}

@@ -109,10 +109,23 @@ class Cluster(RuleBasedStateMachine):
         made = replace(before, weight=Fraction(weight), guaranteed=bounds[0], limits=bounds[1], suspended=suspended)
         self.engine.state.apply(ev.TenantSeen(made))
 
-    @rule(leaf=st.sampled_from(LEAVES), name=st.sampled_from(GANGS), minimum=st.integers(1, 4))
-    def a_gang_changes(self, leaf: str, name: str, minimum: int) -> None:
-        self.world.gang(leaf, name, minimum)
+    @rule(
+        leaf=st.sampled_from(LEAVES), name=st.sampled_from(GANGS), minimum=st.integers(1, 4),
+        priority=st.sampled_from([None, 0, 1, 3]),
+    )  # fmt: skip
+    def a_gang_changes(self, leaf: str, name: str, minimum: int, priority: int | None) -> None:
+        self.world.gang(leaf, name, minimum, priority=priority)
         self.tell()
+
+    @rule(
+        leaf=st.sampled_from(LEAVES), name=st.sampled_from(GANGS), minimum=st.integers(1, 2), beyond=st.integers(1, 3),
+        priority=st.sampled_from([None, 0, 2]),
+    )  # fmt: skip
+    def an_elastic_gang_grows(self, leaf: str, name: str, minimum: int, beyond: int, priority: int | None) -> None:
+        """More pods than the gang needs come at once."""
+        self.a_gang_changes(leaf, name, minimum, priority)
+        plain = {"preemptible": True, "max_runtime": None, "owner_kind": "Job", "priority": 0}
+        self.pods_come(leaf, minimum + beyond, name, (1, 0), plain)
 
     # --- what it decides -----------------------------------------------------------------------------------------
 
@@ -168,7 +181,7 @@ def lives(count: int, steps: int) -> None:
 
 
 def test_short_lives() -> None:
-    lives(6, 25)
+    lives(8, 30)
 
 
 @pytest.mark.soak

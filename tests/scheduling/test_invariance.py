@@ -21,8 +21,11 @@ from allotment_scheduler.core.state.cluster import ClusterState
 from builders.scheduling import World
 from builders.worlds import worlds
 
-SETTINGS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LONG = settings(SETTINGS, max_examples=150)
 SCALED = ("cpu", "memory", "nvidia.com/gpu")
+FACTORS = st.fixed_dictionaries({name: st.sampled_from([1, 2, 3, 1000, 1024]) for name in SCALED})
+RATIOS = st.sampled_from(["0.5", "3", "7"])
 
 
 def decided(events: list[ev.Event]) -> list[tuple[str, ...]]:
@@ -105,13 +108,13 @@ def test_the_order_of_events_decides_nothing_but_ties_of_age(world: World, seed:
 
 
 @SETTINGS
-@given(worlds(), st.fixed_dictionaries({name: st.sampled_from([1, 2, 3, 1000, 1024]) for name in SCALED}))
+@given(worlds(), FACTORS)
 def test_the_units_of_a_resource_decide_nothing(world: World, factor: dict[str, int]) -> None:
     assert decided([in_other_units(event, factor) for event in world.events]) == decided(world.events)
 
 
 @SETTINGS
-@given(worlds(), st.sampled_from(["0.5", "3", "7"]))
+@given(worlds(), RATIOS)
 def test_only_the_ratio_of_weights_counts(world: World, by: str) -> None:
     heavier = [
         ev.TenantSeen(replace(it.spec, weight=it.spec.weight * type(it.spec.weight)(by)))
@@ -120,6 +123,20 @@ def test_only_the_ratio_of_weights_counts(world: World, by: str) -> None:
     ]  # fmt: skip
 
     assert decided(heavier) == decided(world.events)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@LONG
+@given(worlds(), st.integers(0, 2**32), FACTORS, RATIOS)
+def test_nothing_of_this_decides_in_many_worlds(world: World, seed: int, factor: dict[str, int], by: str) -> None:
+    for test, drawn in (
+        (test_names_decide_nothing_but_ties, seed),
+        (test_the_order_of_events_decides_nothing_but_ties_of_age, seed),
+        (test_the_units_of_a_resource_decide_nothing, factor),
+        (test_only_the_ratio_of_weights_counts, by),
+    ):
+        test.hypothesis.inner_test(world, drawn)  # type: ignore[attr-defined]  # hypothesis' own way to the bare test
 
 
 @pytest.mark.parametrize("many", [1, 2, 5])

@@ -30,7 +30,7 @@ from aiohttp import web
 
 from allotment_kube.errors import ApiError
 from allotment_kube.program import logs
-from allotment_scheduler.shell.api_access import Access, Right, User
+from allotment_scheduler.shell.api_access import Access, Right, TooManyTokensError, User
 from allotment_scheduler.shell.api_callers import Callers, user_of
 from allotment_scheduler.shell.api_certificate import Certificate
 from allotment_scheduler.shell.api_views import Views
@@ -232,7 +232,10 @@ class Api:
         scheme, _, token = shown.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise _RefusedError(401, "show a bearer token of this cluster")
-        user = await self._access.user(token.strip())
+        try:
+            user = await self._access.user(token.strip(), address=request.remote or "")
+        except TooManyTokensError as error:
+            raise _RefusedError(429, str(error)) from error
         if user is None:
             raise _RefusedError(401, "the cluster does not accept this token")
         return user

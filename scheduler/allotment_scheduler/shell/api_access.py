@@ -7,7 +7,9 @@ pods and shares, an administrator sees everybody's.
 Answers are kept for some seconds, by a digest of the token, never by the token itself; a right that is taken away ends
 after that time. A failure to ask is a refusal.
 
-Each user has a budget of questions (`BURST`, `PER_SECOND`): answers take time from deciding, which is everybody's.
+Each user has a budget of questions (`BURST`, `PER_SECOND`): answers take time from deciding, which is everybody's. So
+has each address one of tokens that come to nothing: asking whose a token is costs the API server a request, and who
+asks is not known before. Who shares an address with others (behind a proxy, say) shares that budget with them.
 """
 
 import hashlib
@@ -61,6 +63,10 @@ class Right:
         return f"{self.verb} {self.resource}{'.' if self.group else ''}{self.group}{where}"
 
 
+class TooManyTokensError(Exception):
+    """Nobody is asked about a token any more, for a while."""
+
+
 class Access:
     """Asks, and remembers for a while.
 
@@ -75,25 +81,30 @@ class Access:
         self._users: dict[bytes, tuple[float, User | None]] = {}
         self._rights: dict[tuple[User, Right], tuple[float, bool]] = {}
         self._budgets: dict[str, tuple[float, float]] = {}
+        self._strangers: dict[str, tuple[float, float]] = {}
 
     def has_budget(self, user: User) -> bool:
         """Whether a user may ask one more question now; takes it off the budget."""
-        now = self._clock()
-        left, at = self._budgets.get(user.name, (BURST, now))
-        left = min(BURST, left + (now - at) * PER_SECOND)
-        _keep(self._budgets, user.name, (left - 1 if left >= 1 else left, now))
-        return left >= 1
+        return self._take(self._budgets, user.name)
 
-    async def user(self, token: str) -> User | None:
+    async def user(self, token: str, *, address: str) -> User | None:
         """Whose token this is; None where the API server does not accept it.
 
+        Args:
+            token: as shown.
+            address: where it comes from.
+
         Raises:
+            TooManyTokensError: too many from this address came to nothing.
             ApiError: the API server cannot be asked.
         """
         digest, now = hashlib.sha256(token.encode()).digest(), self._clock()
         known = self._users.get(digest)
         if known is not None and known[0] > now:
             return known[1]
+        # Taken before it is asked: whoever shows many at once is not asked about in the meantime.
+        if not self._take(self._strangers, address):
+            raise TooManyTokensError(f"too many tokens from {address} are not this cluster's; ask again in a second")
         body = {
             "apiVersion": TOKEN_REVIEWS.api_version,
             "kind": TOKEN_REVIEWS.kind,
@@ -102,7 +113,17 @@ class Access:
         status = (await self._client.create(TOKEN_REVIEWS, body)).get("status") or {}
         user = _user(status.get("user") or {}) if status.get("authenticated") is True else None
         _keep(self._users, digest, (now + KEPT_SECONDS, user))
+        if user is not None and address in self._strangers:
+            left, at = self._strangers[address]
+            self._strangers[address] = (left + 1, at)
         return user
+
+    def _take(self, budgets: dict[str, tuple[float, float]], name: str) -> bool:
+        now = self._clock()
+        left, at = budgets.get(name, (BURST, now))
+        left = min(BURST, left + (now - at) * PER_SECOND)
+        _keep(budgets, name, (left - 1 if left >= 1 else left, now))
+        return left >= 1
 
     async def allowed(self, user: User, right: Right) -> bool:
         """Whether a user has a right.

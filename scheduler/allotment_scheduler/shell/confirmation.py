@@ -1,12 +1,16 @@
 """Confirmation: reads pods whose Binding was accepted, or may have been, and that no watch has shown bound.
 
 Such a pod counts on its node until it has been read. A read that fails says nothing, and is tried again.
+
+It must never read a pod of a doubtful Binding while that may still be on its way: the API server gives up what took
+longer than the time that a request has; before that, what a read says of a Binding may become untrue.
 """
 
 import logging
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from allotment_kube.errors import KubernetesError, LeadershipLostError, NotFoundError
+from allotment_kube.program.reign import lease_times
 from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.shell.binder import Outcome
 from allotment_scheduler.shell.errands import Errands
@@ -15,6 +19,8 @@ from allotment_scheduler.shell.ledger import Phase, Start
 from allotment_scheduler.shell.outcomes import Outcomes
 
 _logger = logging.getLogger(__name__)
+_MARGIN: Final = 1.0
+"""Seconds that the API server may take beyond the time that a request has."""
 
 
 class ReadingClient(Protocol):
@@ -32,11 +38,13 @@ class Confirmation:
         self._outcomes = outcomes
 
     def look(self, now: float, client: ReadingClient, errands: Errands) -> None:
-        """Read every pod whose Binding was answered too long ago."""
-        late = now - self._known.settings().confirm_seconds
+        """Read every pod whose Binding was answered too long ago, or can be on its way no more."""
+        settings = self._known.settings()
+        on_its_way = lease_times(settings.lease_seconds).request_timeout + _MARGIN
         for start in [*self._known.ledger.starts.values()]:
             start.since = min(start.since, now)  # the clock may have been set back
-            if start.phase is Phase.BOUND and start.since < late:
+            wait = on_its_way if start.doubt else settings.confirm_seconds
+            if start.phase is Phase.BOUND and start.since < now - wait:
                 start.since = now
                 errands.send(self._confirm(client, start), f"confirm {start.key}")
 

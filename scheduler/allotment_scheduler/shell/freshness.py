@@ -8,7 +8,8 @@ its watch has told everything up to it.
 
 A quiet watch tells no version. Whether it has missed anything is seen by a second, short watch from the version it
 stands at: that one ends with a bookmark, and nothing before the bookmark means that nothing was missed. Where such
-probes stay open, or a watch that has missed something does not tell it soon, everything is listed anew.
+probes stay open, a watch that has missed something does not tell it soon, or it stands at a version that the API server
+does not keep any more, everything is listed anew.
 
 It must never take silence for peace: where this cannot be found out, it waits, says so, and tries again.
 """
@@ -20,7 +21,7 @@ from contextlib import aclosing
 from typing import Any, Final, Protocol
 
 from allotment_kube.client import Client
-from allotment_kube.errors import ApiError, ForbiddenError, NotFoundError
+from allotment_kube.errors import ApiError, ForbiddenError, GoneError, NotFoundError
 from allotment_kube.models import Resourced
 from allotment_kube.resources import Resource
 from allotment_kube.watch import WatchSettings, watch
@@ -67,27 +68,32 @@ async def caught_up(client: Client, watched: Watched, hindered: Callable[[str], 
         hindered: told, in words, what this waits for if it takes longer than it should.
         optional: whether there is nothing to wait for once the API server does not serve the kind any more.
     """
-    target, probes = 0, 0
+    probes = 0
     while True:
         try:
-            target = target or await present(client, watched.resource)
+            # Asked each time: where the cluster was restored from a backup meanwhile, it goes back.
+            target = await present(client, watched.resource)
             needed = await _needed(client, watched, target)
+        except GoneError:
+            watched.relist()  # where it stands is so long ago that nobody can say what it has missed
         except ApiError as error:
             if optional and isinstance(error, NotFoundError):
                 return
             hindered(obstacle(watched.resource, error))
-            await asyncio.sleep(_PAUSE)
-            continue
-        if needed is not None:
-            break
-        probes += 1
-        hindered(f"whether its watch has missed anything is open after {probes} short watches beside it")
-        if probes % _OPEN_PROBES == 0:
-            watched.relist()
+        else:
+            if needed is not None and await _reaches(watched, needed):
+                return
+            probes += needed is None
+            hindered(_unanswered(probes, needed))
+            if needed is not None or probes % _OPEN_PROBES == 0:
+                watched.relist()
         await asyncio.sleep(_PAUSE)
-    while not await _reaches(watched, needed):
-        hindered("its watch does not tell what it has missed: everything is listed anew")
-        watched.relist()
+
+
+def _unanswered(probes: int, needed: int | None) -> str:
+    if needed is None:
+        return f"whether its watch has missed anything is open after {probes} short watches beside it"
+    return "its watch does not tell what it has missed: everything is listed anew"
 
 
 async def present(client: Client, resource: Resource[Any]) -> int:

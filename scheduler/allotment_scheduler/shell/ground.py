@@ -37,6 +37,7 @@ class Ground:
         if node is None:
             self._raw_nodes.pop(name, None)
             self._nodes.pop(name, None)
+            self._teller.forget("Node", key)
             self._teller.apply(ev.NodeGone(name))
             return
         try:

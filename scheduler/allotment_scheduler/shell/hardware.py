@@ -42,6 +42,8 @@ class Hardware:
         self._teller = teller
         self._read = read
         self._offers_stale = False
+        self._failed_over: dict[str, ev.StorageSeen | ev.StorageGone] = {}
+        """What the core failed over, by node."""
         self._written: dict[Key, ResourceClaim] = {}
         """Claims as we wrote them, until the watch shows as much."""
 
@@ -94,14 +96,25 @@ class Hardware:
         """Tell the core what nodes offer by their slices; cheap where nothing has changed."""
         if not self._offers_stale:
             return
-        self._offers_stale = False
         offered, known = self._offered(), self._teller.state.attachments.slices
         for name in [name for name in known if name not in offered]:
-            self._teller.apply(ev.StorageGone(known[name]))
+            self._tell(name, ev.StorageGone(known[name]))
         for name, each in offered.items():
             if known.get(name) != each:
-                self._teller.apply(ev.StorageSeen(each))
+                self._tell(name, ev.StorageSeen(each))
         self._reread(self.devices.wants_all)
+        self._offers_stale = False  # only now: where the core fails over one, the others are still to be told
+
+    def _tell(self, name: str, event: ev.StorageSeen | ev.StorageGone) -> None:
+        """Tell the core, but not again what it has failed over: no cycle would ever be whole again."""
+        if self._failed_over.get(name) == event:
+            return
+        try:
+            self._teller.apply(event)
+        except Exception:
+            self._failed_over[name] = event
+            raise
+        self._failed_over.pop(name, None)
 
     def _offered(self) -> Mapping[str, Slice]:
         """What nodes offer, without slices that cannot be read; what was known, where that is no slice's fault."""

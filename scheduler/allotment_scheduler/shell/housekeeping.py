@@ -1,8 +1,8 @@
 """Housekeeping: what time alone brings about.
 
-Quarantines end to the moment, and so do the times for which running pods are spared. Once a second, plans whose room
-did not become free in time are given up, Jobs that never showed up are waited for no longer, and Bindings that no watch
-has shown are read. Deadlines from before the clock was set back are brought near.
+Quarantines and bars end to the moment, and so do the times for which running pods are spared. Once a second, plans
+whose room did not become free in time are given up, Jobs that never showed up are waited for no longer, and Bindings
+that no watch has shown are read. Deadlines from before the clock was set back are brought near.
 """
 
 from typing import Final

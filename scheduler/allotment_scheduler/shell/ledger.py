@@ -7,7 +7,8 @@ one unit are issued together. A start ends when the watch shows the pod bound, o
 A *departure* is a pod that we evict for a claimant. It ends when the watch shows the pod gone, or when the eviction is
 given up.
 
-*Quarantine* keeps a pod aside whose Binding was refused, for doubling times.
+*Quarantine* keeps a pod aside whose Binding was refused, for doubling times. A pod whose plan was refused is *barred*
+likewise: it makes no other plan meanwhile, and starts wherever room is free.
 
 It must never talk to anybody: the loop carries out, the ledger remembers.
 """
@@ -92,6 +93,8 @@ class Ledger:
         """Told of each of them, before the state is."""
         self.spared = Asides()
         """Running pods whose eviction was refused: nobody plans with it."""
+        self.barred = Asides()
+        """Waiting pods whose plan was refused: they evict nobody."""
         self._quarantined = Asides()
 
     # --- what the picture asks and tells ------------------------------------------------------------------------
@@ -110,6 +113,10 @@ class Ledger:
         """Whether this pod is set aside after refusals."""
         return self._quarantined.holds(key, uid)
 
+    def is_barred(self, key: PodKey, uid: str) -> bool:
+        """Whether this pod evicts nobody for now, because its plan was refused."""
+        return self.barred.holds(key, uid)
+
     def is_spared(self, key: PodKey, uid: str) -> bool:
         """Whether this pod is no victim for now, because its eviction was refused."""
         return self.spared.holds(key, uid)
@@ -123,6 +130,7 @@ class Ledger:
                 self.on_bound(start)
             self.close(start)
             self._quarantined.forget(key)
+            self.barred.forget(key)
 
     def seen_gone(self, key: PodKey) -> None:
         """The pod of this name has finished or is gone."""
@@ -135,8 +143,8 @@ class Ledger:
             if undertaking is not None:
                 undertaking.departures.discard(key)
                 self._drop_empty(undertaking)
-        self._quarantined.forget(key)
-        self.spared.forget(key)
+        for asides in (self._quarantined, self.barred, self.spared):
+            asides.forget(key)
 
     # --- starts -------------------------------------------------------------------------------------------------
 
@@ -204,12 +212,13 @@ class Ledger:
         return self._quarantined.refused(key, uid, message, now=now, first=first)
 
     def releasable(self, now: float) -> list[PodKey]:
-        """Pods whose quarantine is over; they are not in quarantine any more."""
-        return self._quarantined.over(now)
+        """Waiting pods whose quarantine or bar is over; it holds them no more."""
+        return [*self._quarantined.over(now), *self.barred.over(now)]
 
     def next_release(self) -> float | None:
-        """When the next quarantine ends."""
-        return self._quarantined.next_over()
+        """When the next pod is left alone no longer, whatever it was left alone for."""
+        ends = [asides.next_over() for asides in (self._quarantined, self.barred, self.spared)]
+        return min((end for end in ends if end is not None), default=None)
 
     def refusal(self, key: PodKey) -> tuple[str, int, float] | None:
         """Why a pod is in quarantine: the server's message, how often it refused, and until when."""

@@ -24,6 +24,7 @@ from typing import Final, Protocol
 from allotment_kube.program import logs
 from allotment_scheduler.core import decisions as core
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell import recovery
 from allotment_scheduler.shell.binder import Binder, BindingClient, Outcome, jitter_with
@@ -132,6 +133,8 @@ class Scheduler:
                         self._rebuild()
                     self.picture.hardware.offer()
                     self.state.settle()
+                    # A gang that has run to its end begins anew: its next run must not find members done.
+                    self.state.apply(ev.TimePassed(self._clock()))
                 except Exception as error:  # noqa: BLE001 - counted, told, and raised again if it does not end
                     self._mend(error)
                     await asyncio.sleep(self._faults.pause)
@@ -239,7 +242,8 @@ class Scheduler:
             self._outcomes.bound(start, outcome, message, seconds)
         except Exception as error:
             _logger.exception("what became of the Binding of %s/%s cannot be taken in", *start.key)
-            start.phase, start.doubt = Phase.BOUND, f"a fault of the scheduler: {error}"  # until it has been read
+            # It counts until it has been read.
+            start.phase, start.doubt, start.since = Phase.BOUND, f"a fault of the scheduler: {error}", self._clock()
             self._errand_failed()
 
     def _mend(self, error: Exception) -> None:

@@ -254,7 +254,7 @@ class Program:
                 events=found.events,
                 relists=found.relists,
                 silence=now - (found.last_heard or self._began),
-                undecodable=found.undecodable,
+                undecodable=found.unread,
             )
         return self._metrics.text()
 

@@ -23,6 +23,8 @@ ASKED: Final = {
     "bound_pods": "Starts of ours that the watch has confirmed.",
 }
 """Figures that are read where they are kept, at each scrape."""
+FAULTS: Final = ("cycle", "picture", "status", "takeover", "task", "unit")
+"""Where the scheduler may fail and go on. Each stands at 0 from the start: only so is the first one an increase."""
 
 
 class Metrics:
@@ -63,10 +65,12 @@ class Metrics:
         )
         self._faults = Counter(
             PREFIX + "faults_total",
-            "Faults of its own that the scheduler went on after: cycle, picture, status, takeover, task, unit.",
+            f"Faults of its own that the scheduler went on after: {', '.join(FAULTS)}.",
             ["where"],
             registry=registry,
         )
+        for where in FAULTS:
+            self._faults.labels(where)
         self._requests = Counter(
             PREFIX + "api_requests_total",
             "Requests to the API server; code 0 is no answer.",
@@ -111,7 +115,10 @@ class Metrics:
             registry=registry,
         )
         self._undecodable = Gauge(
-            PREFIX + "watch_undecodable", "Objects left out because they cannot be read.", ["kind"], registry=registry
+            PREFIX + "watch_undecodable",
+            "Objects left out now because they cannot be read.",
+            ["kind"],
+            registry=registry,
         )
         self._asked = {name: Gauge(PREFIX + name, what, registry=registry) for name, what in ASKED.items()}
         # Looking a child up by its labels costs more than counting: those of every request are kept.

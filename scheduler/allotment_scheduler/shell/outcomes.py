@@ -6,7 +6,7 @@ and the victims that were not asked yet stay. The mark on a claimant (`status.no
 because a successor would hold room by it.
 
 Where the API server has refused, the same plan would be made and refused again at once: so the victim is spared, and
-the claimant set aside, for doubling times.
+the claimant barred from making plans, for doubling times. It starts meanwhile wherever room is free.
 
 What it must never do: forget a start while nobody knows whether its Binding took effect. Room and limits would be given
 away twice.
@@ -20,7 +20,6 @@ from typing import Final
 from msgspec.structs import replace
 
 from allotment_kube.program import logs
-from allotment_kube.program.reign import lease_times
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.shell import succession
@@ -33,7 +32,6 @@ from allotment_scheduler.shell.succession import PatchingClient
 
 _logger = logging.getLogger(__name__)
 _UNMARK_AGAIN: Final = 5.0
-_MARGIN: Final = 1.0
 
 
 class Outcomes:
@@ -59,19 +57,9 @@ class Outcomes:
         if self._known.ledger.starts.get(start.key) is not start:
             return  # the watch was faster, or its pod is gone
         if outcome is Outcome.DOUBTFUL:
-            start.phase, start.doubt, start.since = Phase.BOUND, message, self._read_soon()
+            start.phase, start.doubt, start.since = Phase.BOUND, message, self._known.clock()
             return
         self.came_to_nothing(start, outcome, message)
-
-    def _read_soon(self) -> float:
-        """Since when a start must have waited to be read once no request of ours can be on its way any more.
-
-        The API server gives up what took longer than the time that a request has; before that, what a read says of a
-        Binding may become untrue.
-        """
-        settings = self._known.settings()
-        longest = lease_times(settings.lease_seconds).request_timeout + _MARGIN
-        return self._known.clock() - max(0.0, settings.confirm_seconds - longest)
 
     def came_to_nothing(self, start: Start, outcome: Outcome, message: str) -> None:
         """A Binding was certainly not carried out: its pod waits, set aside for a while."""
@@ -151,10 +139,13 @@ class Outcomes:
         elif fate is Fate.ABSENT:
             self._absent(departure)
         elif fate is Fate.REFUSED:
+            wanted = self._known.ledger.is_wanted(
+                departure
+            )  # otherwise its plan was given up, and there may be another
             self.keep(departure)
             self._spare(departure, message)
             undertaking = self._known.ledger.undertakings.get(departure.claimant)
-            if undertaking is not None:
+            if wanted and undertaking is not None:
                 self._fall_back(undertaking, f"the eviction of {namespace}/{name} is refused: {message}")
 
     def keep(self, departure: Departure) -> None:
@@ -210,19 +201,18 @@ class Outcomes:
     def abandoned(self, start: Start, message: str) -> None:
         """Room cannot be held for a claimant."""
         undertaking = self._known.ledger.undertakings.get(start.unit)
-        if undertaking is not None:
+        if undertaking is not None and self._known.ledger.starts.get(start.key) is start:
             self._fall_back(undertaking, message)
 
     def _fall_back(self, undertaking: Undertaking, message: str) -> None:
-        """A plan is refused: its claimant waits for a moment, which doubles, before it makes another."""
+        """A plan is refused: its claimant makes another only after a while, which doubles."""
         known, first = self._known, min(self._known.settings().quarantine_seconds, 1.0)
         starts = [start for start in undertaking.starts if start.phase is Phase.WAITING]
         self.give_up(undertaking, message)
         for start in starts:
             pod = known.state.pods.get(start.key)
             if pod is not None and pod.spec.uid == start.uid:
-                said = f"no room could be made for it: {message}"
-                known.ledger.refuse(start.key, start.uid, said, now=known.clock(), first=first)
+                known.ledger.barred.refused(start.key, start.uid, message, now=known.clock(), first=first)
                 known.picture.reconsider(start.key)
 
     # --- marks --------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ picture has a part for each concept: the `ground` (nodes, tenants, storage), `gr
 pods claim. Pods, which draw on all of these, are this module's own.
 
 The picture also knows what the API server does not know yet: pods we have decided to start (`starts`) are shown to the
-core on their node whatever a late watch says, pods we are evicting as leaving, pods in quarantine as gated.
+core on their node whatever a late watch says, pods we are evicting as leaving, pods in quarantine as gated, pods whose
+plan was refused as such that preempt nobody.
 
 What is told twice unchanged is told to the core once.
 """
@@ -44,6 +45,9 @@ class Decided(Protocol):
 
     def quarantined(self, key: PodKey, uid: str) -> bool:
         """Whether this pod is set aside after refusals."""
+
+    def is_barred(self, key: PodKey, uid: str) -> bool:
+        """Whether this pod's plan was refused a short while ago."""
 
     def is_spared(self, key: PodKey, uid: str) -> bool:
         """Whether this pod's eviction was refused a short while ago."""
@@ -100,7 +104,11 @@ class Picture:
         self._decided = decided
         self._own_gates: set[PodKey] = set()
         """Pods with scheduling gates."""
+        self._own_meekness: set[PodKey] = set()
+        """Pods whose own policy is to preempt nobody."""
         self._said: dict[PodKey, Said] = {}
+        self._done: dict[PodKey, str] = {}
+        """Members of gangs that have succeeded and still exist, by uid: each of them is told once."""
         self._read: dict[PodKey, int] = {}
         """Every waiting pod of ours: the generation in which it was last translated."""
 
@@ -168,16 +176,20 @@ class Picture:
     def pod_gone(self, key: Key, *, finished: kube.Pod | None = None) -> None:
         """A pod has finished or is gone."""
         event = ev.PodGone(key) if finished is None else pod_gone(finished)
+        told = self._done.pop(key, None)
+        if finished is not None and event.succeeded and event.group is not None:
+            self._done[key] = finished.metadata.uid
         self.invalid_pods.pop(key, None)
         self.seats.pop(key, None)
         self.ending.discard(key)
         self._own_gates.discard(key)
+        self._own_meekness.discard(key)
         self.hardware.claimants.pop(key, None)
         self._said.pop(key, None)
         self._read.pop(key, None)
         known = self.state.pods.get(key)
         if known is None:
-            if event.succeeded and event.group is not None:
+            if key in self._done and self._done[key] != told:
                 self._teller.apply(event)  # a gang's member that was done before we came
             return
         self.jobs.pod_gone(key, known.spec.owner)
@@ -212,10 +224,11 @@ class Picture:
                 self._said[key] = Said(pod.metadata.uid, each.message.partition(":")[0], each.message, at)
 
     def reconsider(self, key: PodKey) -> None:
-        """Show a waiting pod to the core anew: its quarantine or its gates have changed."""
+        """Show a waiting pod to the core anew: its quarantine, its bar or its gates have changed."""
         pod = self.state.pods.get(key)
         if pod is not None and pod.node is None and pod.spec.ours:
-            self._teller.apply(ev.PodSeen(replace(pod.spec, gated=self._gated(key, pod.spec))))
+            gated, meek = self._gated(key, pod.spec), self._meek(key, pod.spec)
+            self._teller.apply(ev.PodSeen(replace(pod.spec, gated=gated, never_preempts=meek)))
 
     def spare(self, key: PodKey, *, spared: bool) -> None:
         """Show a running pod to the core as one that nobody plans with, or as a possible victim again."""
@@ -256,19 +269,21 @@ class Picture:
 
     def _undecided(self, key: Key, spec: PodSpec) -> PodSpec:
         """A pod of ours that the API server shows unbound: what we know better about it."""
-        if spec.gated:
-            self._own_gates.add(key)
-        else:
-            self._own_gates.discard(key)
+        (self._own_gates.add if spec.gated else self._own_gates.discard)(key)
+        (self._own_meekness.add if spec.never_preempts else self._own_meekness.discard)(key)
         if spec.owner_kind == "Job":
             self.jobs.pod_waits(key, spec.owner, deleting=spec.deleting)
         node = self._decided.node_of(key, spec.uid)
         if node is not None and not spec.deleting:
             decided = self.state.pods.get(key)
             if decided is not None and decided.node == node:  # what was decided on stays, also while claims are written
-                return replace(spec, node=node, scheduling=decided.spec.scheduling)
+                scheduling, meek = decided.spec.scheduling, decided.spec.never_preempts
+                return replace(spec, node=node, scheduling=scheduling, never_preempts=meek)
             return replace(spec, node=node)
-        return replace(spec, gated=self._gated(key, spec))
+        return replace(spec, gated=self._gated(key, spec), never_preempts=self._meek(key, spec))
+
+    def _meek(self, key: PodKey, spec: PodSpec) -> bool:
+        return key in self._own_meekness or self._decided.is_barred(key, spec.uid)
 
     def _gated(self, key: PodKey, spec: PodSpec) -> bool:
         return (

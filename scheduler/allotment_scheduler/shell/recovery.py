@@ -118,7 +118,8 @@ def _remember(old: ClusterState, fresh: ClusterState) -> None:
             fresh.set_aside.add(key)
     for name, gang in fresh.gangs.items():
         if (known := old.gangs.get(name)) is not None:
-            gang.finished, gang.whole, gang.cut_since = known.finished, known.whole, known.cut_since
+            gang.finished, gang.succeeded = known.finished, known.succeeded
+            gang.whole, gang.cut_since = known.whole, known.cut_since
 
 
 def _told(old: ClusterState, decided: Decided, seats: Mapping[PodKey, str]) -> Iterator[ev.Event]:

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
@@ -148,7 +149,14 @@ class Reporter:
         gate = self._scheduler.picture.gate(pod.key)
         if gate is not None:
             return Why(gate.code, gate.message)
-        return Explainer(self._scheduler.engine).why(pod)
+        why = Explainer(self._scheduler.engine).why(pod)
+        barred = self._scheduler.ledger.barred.why(pod.key)
+        if barred is None:
+            return why
+        message, times, until = barred
+        left = max(0, round(until - self._now()))
+        said = f"no room could be made for it {times} times, next try in {left} s: {message}"
+        return replace(why, message=f"{why.message}; {said}")
 
     def _is_due(self, pod: Pod, why: Why, settings: Settings, now: float) -> bool:
         told = self._last_told(pod.key, pod.spec.uid)

@@ -13,14 +13,15 @@ whoever asks whether we are ready. Devices and PodGroups of Kubernetes itself ma
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from allotment_api.labels import API_VERSION
 from allotment_kube.client import Client
-from allotment_kube.errors import ApiError
+from allotment_kube.errors import ApiError, ForbiddenError
 from allotment_kube.program.server import Readiness
-from allotment_kube.reflector import Deleted, Event, Reflector, ReflectorStatistics, Synced
+from allotment_kube.reflector import Deleted, Event, Key, Reflector, ReflectorStatistics, Synced
 from allotment_kube.resources import (
     CSI_NODES,
     DEVICE_CLASSES,
@@ -38,7 +39,7 @@ from allotment_kube.resources import (
     Resource,
 )
 from allotment_kube.workloads import SchedulingPodGroup
-from allotment_scheduler.shell.freshness import caught_up, obstacle, present
+from allotment_scheduler.shell.freshness import Watched, caught_up, obstacle, present
 from allotment_scheduler.shell.optional_kinds import OptionalKinds
 from allotment_scheduler.shell.picture import Picture
 
@@ -51,6 +52,7 @@ SCHEDULING_GROUPS: Final = [
 ]
 """PodGroups of Kubernetes itself (KEP-5832) in every version, the newest first; by default none is served."""
 _LOOK_AT_OBSTACLES: Final = 5.0
+_ASK_AGAIN: Final = 60.0
 POD_GROUPS: Final = Resource.custom(API_VERSION, "PodGroup", "podgroups")
 
 
@@ -101,9 +103,13 @@ class Watches:
         # Claims first: a device is offered only once it is known who has it.
         devices = (RESOURCE_CLAIMS, DEVICE_CLASSES, RESOURCE_SLICES)
         groups_of_kubernetes = [(resource,) for resource in SCHEDULING_GROUPS]
+
+        def gone(resource: Resource[Any], key: Key) -> None:
+            takers[str(resource)](key, None)
+
         self._optional = [
-            OptionalKinds(client, alternatives, reflect, readiness)
-            for alternatives in ([devices], groups_of_kubernetes)
+            OptionalKinds(client, [devices], reflect, readiness, gone),
+            OptionalKinds(client, groups_of_kubernetes, reflect, readiness, gone, dispensable=True),
         ]
 
     async def run(self) -> None:
@@ -133,12 +139,15 @@ class Watches:
             await asyncio.sleep(_LOOK_AT_OBSTACLES)
             for reflector in pending:
                 if reflector.statistics.failures and not reflector.statistics.lists:
-                    await self._tell_obstacle(reflector.resource)
+                    await self._tell_obstacle(reflector)
 
-    async def _tell_obstacle(self, resource: Resource[Any]) -> None:
+    async def _tell_obstacle(self, reflector: Reflector[Any]) -> None:
+        resource = reflector.resource
         try:
             await present(self._client, resource)
         except ApiError as error:
+            if reflector.statistics.lists:
+                return  # it has come while we asked
             why = obstacle(resource, error)
             if self._readiness.await_(str(resource), why):
                 _logger.warning("%s cannot be listed, and nobody can lead without: %s", resource, why)
@@ -149,10 +158,29 @@ class Watches:
             for reflector in self._required:
                 group.create_task(self._catch_up(reflector, optional=False))
             for kinds in self._optional:
-                for reflector in kinds.reflectors:
-                    group.create_task(self._catch_up(reflector, optional=True))
+                for name in kinds.watches:
+                    catch_up = self._catch_up_if_allowed if kinds.dispensable else self._catch_up
+                    group.create_task(catch_up(_Newest(kinds.watches, name), optional=True))
 
-    async def _catch_up(self, reflector: Reflector[Any], *, optional: bool) -> None:
+    async def _catch_up_if_allowed(self, watched: Watched, *, optional: bool) -> None:
+        """Go on without, where the right to read a kind was taken away: nobody else would lead for waiting."""
+        while not await self._is_forbidden(watched.resource):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ASK_AGAIN):
+                    await self._catch_up(watched, optional=optional)
+                return
+
+    async def _is_forbidden(self, resource: Resource[Any]) -> bool:
+        try:
+            await present(self._client, resource)
+        except ForbiddenError as error:
+            _logger.warning("what was known of %s stays: %s", resource, obstacle(resource, error))
+            return True
+        except ApiError:
+            pass  # what catches up waits for it, and says so
+        return False
+
+    async def _catch_up(self, reflector: Watched, *, optional: bool) -> None:
         name = f"what was written to {reflector.resource} last"
 
         def hindered(why: str) -> None:
@@ -177,8 +205,30 @@ class Watches:
 
     def statistics(self) -> Iterator[tuple[str, ReflectorStatistics]]:
         """What each watch has been through."""
-        for reflector in (*self._required, *(each for kinds in self._optional for each in kinds.reflectors)):
+        for reflector in (
+            *self._required,
+            *(each for kinds in self._optional if not kinds.lost for each in kinds.watches.values()),
+        ):
             yield str(reflector.resource), reflector.statistics
+
+
+class _Newest:
+    """The watch of an optional kind, by name: it may be replaced while somebody waits for it."""
+
+    def __init__(self, watches: Mapping[str, Reflector[Any]], name: str) -> None:
+        self._watches = watches
+        self._name = name
+
+    @property
+    def resource(self) -> Resource[Any]:
+        return self._watches[self._name].resource
+
+    @property
+    def resource_version(self) -> str:
+        return self._watches[self._name].resource_version
+
+    def relist(self) -> None:
+        self._watches[self._name].relist()
 
 
 def _reflect(
@@ -190,19 +240,22 @@ def _reflect(
     seen: Callable[[Any, Any], None],
     gone: Callable[[Any], None],
 ) -> Reflector[Any]:
+    # Kinds of ours are named as their statuses name them; another group's kind of the same name is told from them.
+    named = str(resource) if resource.kind == POD_GROUPS.kind and resource.group != POD_GROUPS.group else resource.kind
+
     def handle(event: Event[Any]) -> None:
         if isinstance(event, Synced):
             readiness.done(str(resource))
             return
-        picture.once_more(resource.kind, event.key)
+        picture.once_more(named, event.key)
         try:
             if isinstance(event, Deleted):
                 gone(event.key)
             else:
                 seen(event.key, event.new)
         except Exception as error:
-            _logger.exception("%s %s cannot be taken in", resource.kind, "/".join(event.key).strip("/"))
-            picture.failed(resource.kind, event.key, error)
+            _logger.exception("%s %s cannot be taken in", named, "/".join(event.key).strip("/"))
+            picture.failed(named, event.key, error)
 
     return Reflector(client, resource, handle, keep_objects=False)
 

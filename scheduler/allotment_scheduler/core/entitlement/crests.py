@@ -80,17 +80,30 @@ def _meet_guarantees(chart: Chart, rows: Course) -> Course:
 
 
 def _last_guarantee(chart: Chart, rows: Course) -> tuple[Floats, Ints, Ints]:
-    """The part of each piece after which no guarantee is left (-1: there was none), its table, and its column."""
+    """The part of each piece after which no guarantee is left (-1: there was none), its table, and its column.
+
+    Guarantees for pools hold as long as each pool that is poured into has one that does.
+    """
     most, number = np.full(len(rows), -1.0), np.full(len(rows), -1, dtype=np.int64)
-    column = np.zeros(len(rows), dtype=np.int64)
+    column, pours = np.zeros(len(rows), dtype=np.int64), rows.gain > 0
+    bare = pours.any(axis=0)
+    inside, at, of = np.full(len(rows), np.inf), number.copy(), column.copy()
+    outside = pours.copy()
     for index, (cells, caps, has) in enumerate(chart.guarantees):
         parts = _parts(chart, rows, cells, caps, rows.asks)
-        poured = ((rows.gain > 0) & cells[:, None]).any(axis=0)
-        part = np.where(has.take(rows.owner) & poured, parts.min(axis=0), -1.0)
-        better = part > most
-        most, number = np.where(better, part, most), np.where(better, index, number)
-        column = np.where(better, parts.argmin(axis=0), column)
-    return most, number, column
+        poured = pours[cells].any(axis=0)
+        part, first = np.where(has.take(rows.owner) & poured, parts.min(axis=0), -1.0), parts.argmin(axis=0)
+        if chart.guaranteed[index] is None:
+            most, number = part, np.where(part > -1, index, number)
+            column = np.where(part > -1, first, column)
+            continue
+        outside[cells] = False
+        earlier = poured & (part < inside)
+        inside, at = np.where(earlier, part, inside), np.where(earlier, index, at)
+        of = np.where(earlier, first, of)
+    inside = np.where(bare & ~outside.any(axis=0), inside, -1.0)
+    better = inside > most
+    return np.where(better, inside, most), np.where(better, at, number), np.where(better, of, column)
 
 
 def _shares(chart: Chart, rows: Course) -> tuple[Course, Floats, Floats]:

@@ -325,15 +325,17 @@ class Filling:
         return (not tenant.has_guarantee or not self._guaranteed(basin, asked, pools), tenant.weightless, top), slope
 
     def _guaranteed(self, basin: Basin, asked: frozenset[Column], pools: set[str]) -> bool:
-        """G(q): below the guarantee for the whole cluster, or below that of a pool that it is pouring into."""
+        """G(q): below the guarantee for the whole cluster, or below those of all pools that it is pouring into."""
         tenant = basin.tenant
         caps = tenant.guaranteed
         if caps is not None and all(basin.used.get(column, ZERO) < caps.get(column, 0) for column in asked):
             return True
-        return any(
-            all(basin.cells.get((pool, column), ZERO) < inside.get(column, 0) for column in asked)
-            for pool, inside in tenant.guaranteed_in.items()
-            if pool in pools
+        return all(
+            pool in tenant.guaranteed_in
+            and all(
+                basin.cells.get((pool, column), ZERO) < tenant.guaranteed_in[pool].get(column, 0) for column in asked
+            )
+            for pool in pools
         )
 
     # --- until when ----------------------------------------------------------------------------------------------

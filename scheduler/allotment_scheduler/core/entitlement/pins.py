@@ -38,7 +38,7 @@ class Pins:
             self._layout = self.state.nodes.layout_version
             self._takes.clear()
             self._reach.clear()
-        pinned = [number for number in np.flatnonzero(np.bincount(klass)).tolist() if self._where(number) is not None]
+        pinned = [number for number in np.unique(klass).tolist() if self._where(number) is not None]
         if not pinned:
             return kept
         left: dict[tuple[int, bytes], IntVector] = {}

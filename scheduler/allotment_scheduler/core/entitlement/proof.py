@@ -98,16 +98,14 @@ class Proof:
             return True
         asked = np.flatnonzero((chart.by_column @ rows.asks[:, row]) > 0).tolist()
         pools = {chart.cells[cell][0] for cell in np.flatnonzero(rows.gain[:, row] > 0).tolist()}
-        tables: list[tuple[str | None, Mapping[Column, int]]] = [
-            (pool, caps) for pool, caps in tenant.guaranteed_in.items() if pool in pools
-        ]
-        if tenant.guaranteed is not None:
-            tables.append((None, tenant.guaranteed))
-        slack = [
-            min((caps.get(chart.columns[c], 0) - self._used(use, c, pool) for c in asked), default=ZERO)
-            for pool, caps in tables
-        ]  # fmt: skip
-        best = max(slack, default=Fraction(-1))
+
+        def slack(pool: str | None, caps: Mapping[Column, int] | None) -> Fraction:
+            if caps is None:
+                return Fraction(-1)
+            return min((caps.get(chart.columns[c], 0) - self._used(use, c, pool) for c in asked), default=ZERO)
+
+        inside = min((slack(pool, tenant.guaranteed_in.get(pool)) for pool in pools), default=Fraction(-1))
+        best = max(slack(None, tenant.guaranteed), inside)
         return best <= 0 if rows.beyond[row] else best >= 0
 
     def _used(self, use: Mapping[int, Fraction], column: int, pool: str | None) -> Fraction:

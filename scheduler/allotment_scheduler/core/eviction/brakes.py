@@ -90,6 +90,7 @@ class Brakes:
         self.backoffs = {key: value for key, value in self.backoffs.items() if now - value.until < longest}
         for backoff in self.backoffs.values():
             backoff.until = min(backoff.until, now + self._length(backoff))
+        self.windows = {name: window for name, window in self.windows.items() if now - window.start < HOUR}
         for window in self.windows.values():
             window.start = min(window.start, now)
 

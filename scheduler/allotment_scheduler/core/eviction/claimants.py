@@ -147,4 +147,4 @@ class Claimants:
 
 def _identity(lane: Lane) -> object:
     shape = lane.shape
-    return (lane.leaf.name, shape.parts, shape.fixed, shape.fixed_asks)
+    return (lane.leaf.name, shape.parts, shape.together, shape.fixed, shape.fixed_asks)

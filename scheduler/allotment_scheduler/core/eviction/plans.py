@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.eviction.brakes import Brakes
@@ -158,20 +159,26 @@ class Planner:
     def _smallest_by_leaf(self, column: Column) -> IntVector:
         """By rank of the leaf; a gang that would go as a whole counts as one unit."""
         running, size = self.state.running.flush(), self.state.running.size
-        of_class = np.array([dict(klass.amounts).get(column, 0) for klass in self.state.classes], dtype=np.int64)
         single = running.used[:size] & (running.leaf[:size] >= 0)
         smallest = np.full(len(self.state.forest.by_name) + 1, _NOTHING, dtype=np.int64)
         for gang in self.state.gangs.values():
             if 1 < gang.running <= gang.min_member:
                 members = [pod for pod in gang.members.values() if pod.slot >= 0]
                 single[[pod.slot for pod in members]] = False
-                held = sum(int(of_class[pod.klass.id]) for pod in members)
+                held = sum(dict(pod.klass.amounts).get(column, 0) for pod in members)
                 if held and members and (leaf := members[0].leaf) is not None:
                     smallest[leaf.rank] = min(int(smallest[leaf.rank]), held)
-        held_by_row = of_class[running.klass[:size] * single]
-        rows = single & (held_by_row > 0)
-        np.minimum.at(smallest, running.leaf[:size][rows], held_by_row[rows])
+        rows = np.flatnonzero(single)
+        held_by_row = self.amounts_of(running.klass[rows])(column)
+        np.minimum.at(smallest, running.leaf[rows[held_by_row > 0]], held_by_row[held_by_row > 0])
         return smallest
+
+    def amounts_of(self, klass: npt.NDArray[np.int32]) -> Callable[[Column], IntVector]:
+        """What pods of some classes, given by id, hold of a resource."""
+        classes = list(self.state.classes.values())
+        which = np.searchsorted(np.array([each.id for each in classes], dtype=np.int32), klass)
+        amounts = [dict(each.amounts) for each in classes]
+        return lambda column: np.array([held.get(column, 0) for held in amounts], dtype=np.int64)[which]
 
     def _rights(self, claim: Claim) -> dict[Tenant, str]:
         """Leaves from which someone might go, with the rule: a necessary condition, cheap to decide."""
@@ -334,13 +341,13 @@ class Attempt:
         most = np.bincount(where, minlength=count)
         bound: IntVector = np.zeros(count, dtype=np.int64)
         possible = row.allowed & self.usable
-        amounts = self._amounts_matrix()
+        held_of = self.planner.amounts_of(running.klass[rows])
         gangs = self._gang_nodes()
         last = running.last_choice[rows]
         some_last = bool(last.any())
         least_last: IntVector = np.zeros(count, dtype=np.int64)
         for column, asked in row.klass.room:
-            held = amounts[running.klass[rows], column]
+            held = held_of(column)
             lacking = np.maximum(asked - free[column], 0)
             largest = np.zeros(count, dtype=np.int64)
             np.maximum.at(largest, where, held)
@@ -382,14 +389,6 @@ class Attempt:
                     if node is not None:  # it may be gone, and the pod not yet
                         mask[node.index] = True
         return mask
-
-    def _amounts_matrix(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-        classes = self.state.classes
-        matrix = np.zeros((len(classes), self.state.resources.width), dtype=np.int64)
-        for klass in classes:
-            for column, amount in klass.amounts:
-                matrix[klass.id, column] = amount
-        return matrix
 
     # --- many nodes ----------------------------------------------------------------------------------------------
 

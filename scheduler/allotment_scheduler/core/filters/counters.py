@@ -11,11 +11,14 @@ one gather over nodes. Four kinds of pods are counted:
 - *ports*: pods that hold a host port.
 
 Counters are interned: equal terms of different pods share one. A label set knows which counters see it (`seen_by`).
+A counter lives as long as anybody needs it: a row of nodes whose choice depends on it, or a class of pods that feed it
+by what they hold. So a Job's own terms go with the Job.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NewType
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +81,7 @@ class CounterKey:
         return self.held is not None or self.drawn is not None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Counter:
     """One kind of pods, counted per domain. `domain` maps nodes to domains, -1 where the key is absent."""
 
@@ -101,21 +104,30 @@ class Counter:
         return out
 
 
+Fed = tuple[tuple[Counter, int], ...]
+"""Counters that pods feed by what they hold, each with by how much."""
+
+
 @dataclass(slots=True)
 class Counters:
     """All counters of a cluster."""
 
     nodes: Nodes
     running: RunningTable
-    labelsets: list[LabelSet]
+    labelsets: WeakValueDictionary[int, LabelSet]
     namespaces: dict[str, dict[str, str]]
     volumes: VolumeUse
     devices: DeviceUse
-    by_key: dict[CounterKey, Counter] = field(default_factory=dict)
-    all: list[Counter] = field(default_factory=list)
-    holders: dict[tuple[int, int], tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    by_key: WeakValueDictionary[CounterKey, Counter] = field(default_factory=WeakValueDictionary)
+    all: WeakValueDictionary[int, Counter] = field(default_factory=WeakValueDictionary)
+    """By id; ids are never given out a second time."""
+    holders: WeakKeyDictionary[PodClass, WeakKeyDictionary[PodClass | LabelSet, Fed]] = field(
+        default_factory=WeakKeyDictionary
+    )
     """Counters that pods feed by the terms and ports they hold, and by how much: by class and, where it matters, label
     set. What runs is entered here before it is counted."""
+    made: int = 0
+    """How many counters there have been."""
     version: int = 0
     """Moves when a counter is added: label sets may be seen by more."""
     held_version: int = 0
@@ -126,9 +138,10 @@ class Counters:
         found = self.by_key.get(key)
         if found is None:
             domain, size = self._domains(key)
-            found = Counter(CounterId(len(self.all)), key, domain, np.zeros(size, dtype=np.int64))
+            self.made += 1
+            found = Counter(CounterId(self.made), key, domain, np.zeros(size, dtype=np.int64))
             self.by_key[key] = found
-            self.all.append(found)
+            self.all[found.id] = found
             self.version += 1
             self.held_version += key.binds
             if key.matches:
@@ -138,20 +151,28 @@ class Counters:
     def seen_by(self, labels: LabelSet) -> tuple[int, ...]:
         """The counters that count pods with these labels, or bind or draw them (holders' terms)."""
         if labels.version != self.version:
-            labels.seen_by = tuple(c.id for c in self.all if self._sees(c.key, labels))
+            labels.seen_by = tuple(sorted(c.id for c in self.all.values() if self._sees(c.key, labels)))
             labels.version = self.version
         return labels.seen_by
 
-    def fed_by(self, klass: PodClass, labels: LabelSet) -> tuple[tuple[int, int], ...]:
+    def fed_by(self, klass: PodClass, labels: LabelSet) -> Fed:
         """The counters that a running pod feeds by what it holds, its terms and its host ports, with by how much."""
         if not klass.holds:
             return ()
-        cached = (klass.id, labels.id if klass.holds_by_labels else -1)
-        found = self.holders.get(cached)
+        known = self.holders.get(klass)
+        if known is None:
+            known = self.holders[klass] = WeakKeyDictionary()
+        kind = labels if klass.holds_by_labels else klass
+        found = known.get(kind)
         if found is None:
-            fed = {self.counter(key).id: weight for key, weight in _holdings(klass, labels).items()}
-            found = self.holders[cached] = tuple(fed.items())
+            holdings = _holdings(klass, labels).items()
+            found = known[kind] = tuple((self.counter(key), weight) for key, weight in holdings)
         return found
+
+    def those(self, numbers: Iterable[int]) -> list[Counter]:
+        """Counters by id, but for those that nobody needs any more."""
+        known = self.all.get
+        return [counter for number in numbers if (counter := known(number)) is not None]
 
     def count(self, pod: Pod, node: int, sign: int) -> None:
         """A pod started (1) or left (-1) a node."""
@@ -159,16 +180,15 @@ class Counters:
             self.volumes.count(pod.klass, node, sign)
         if pod.klass.spec.devices:
             self.devices.count(pod, sign)
-        for counter_id, weight in self.fed_by(pod.klass, pod.labels):
-            self._add(self.all[counter_id], node, sign * weight)
-        for counter_id in self.seen_by(pod.labels):
-            counter = self.all[counter_id]
+        for counter, weight in self.fed_by(pod.klass, pod.labels):
+            self._add(counter, node, sign * weight)
+        for counter in self.those(self.seen_by(pod.labels)):
             if counter.key.matches and not (pod.spec.deleting and counter.key.nodes is not None):
                 self._add(counter, node, sign)
 
     def rebuild(self) -> None:
         """Count everything anew after nodes were laid out. Counters tied to a node mask retire; rows remake them."""
-        for counter in self.all:
+        for counter in list(self.all.values()):
             if counter.key.nodes is not None:
                 self.by_key.pop(counter.key, None)
                 counter.key = CounterKey(NODE)
@@ -220,16 +240,20 @@ class Counters:
         live = running.used[:size] & (running.node[:size] >= 0)
         if key.nodes is not None:
             live &= ~running.deleting[:size]  # spread looks past pods that are on their way out
-        good = np.array([self._sees(key, labels) for labels in self.labelsets], dtype=np.bool_)
-        rows = np.flatnonzero(live & good[running.labels[:size]]) if len(good) else np.zeros(0, dtype=np.int64)
+        labelsets = list(self.labelsets.values())
+        numbers = np.array([labels.id for labels in labelsets], dtype=np.int32)
+        good = np.array([self._sees(key, labels) for labels in labelsets], dtype=np.bool_)
+        rows = np.flatnonzero(live)
+        rows = rows[good[np.searchsorted(numbers, running.labels[rows])]]
         counter.counts[:], counter.total = 0, 0
-        self._enter(counter, running.node[:size][rows], 1)
+        self._enter(counter, running.node[rows], 1)
 
     def _recount_holders(self, only: Counter | None = None) -> None:
         """Enter what all running pods hold into empty counters, kind by kind of pods."""
         running, size = self.running.flush(), self.running.size
         rows = np.flatnonzero(running.used[:size] & (running.node[:size] >= 0))
-        kinds = running.klass[rows].astype(np.int64) * (len(self.labelsets) + 1) + running.labels[rows]
+        labels = running.labels[rows].astype(np.int64)
+        kinds = running.klass[rows] * (labels.max(initial=0) + 1) + labels
         _, first, kind = np.unique(kinds, return_index=True, return_inverse=True)
         order = np.argsort(kind, kind="stable")
         ends = np.cumsum(np.bincount(kind, minlength=len(first)))
@@ -238,9 +262,9 @@ class Counters:
             fed = self.fed_by(pod.klass, pod.labels) if pod is not None else ()
             if fed:
                 members = rows[order[(ends[number - 1] if number else 0) : ends[number]]]
-                for counter_id, weight in fed:
-                    if only is None or only.id == counter_id:
-                        self._enter(self.all[counter_id], running.node[members], weight)
+                for counter, weight in fed:
+                    if only is None or only is counter:
+                        self._enter(counter, running.node[members], weight)
 
     def _enter(self, counter: Counter, nodes: npt.NDArray[np.int32], weight: int) -> None:
         domains = counter.domain[nodes]

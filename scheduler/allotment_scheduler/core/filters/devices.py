@@ -14,6 +14,7 @@ nodes whose devices have changed since.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -83,7 +84,7 @@ class DeviceUse:
     _away: set[str] = field(default_factory=set)
     """Pods with holdings that have left their node."""
     _selected: dict[tuple[int, Wish], tuple[Device, ...]] = field(default_factory=dict)
-    _possible: dict[int, BoolVector] = field(default_factory=dict)
+    _possible: WeakKeyDictionary[PodClass, BoolVector] = field(default_factory=WeakKeyDictionary)
 
     # --- what the API server says -------------------------------------------------------------------------------
 
@@ -348,13 +349,13 @@ class DeviceUse:
 
     def possible(self, klass: PodClass) -> BoolVector:
         """Nodes that could meet a class's claims if all their devices were free."""
-        found = self._possible.get(klass.id)
+        found = self._possible.get(klass)
         if found is None:
             claims = [claim for claim in klass.spec.devices if claim.requests]
             effort = Effort()
             verdicts = [not claims or self._could(claims, index, effort) for index in range(len(self.nodes.ordered))]
             found = np.array(verdicts, dtype=np.bool_)
-            self._possible[klass.id] = found
+            self._possible[klass] = found
         return found
 
     def _could(self, claims: list[DeviceClaim], index: int, effort: Effort) -> bool:

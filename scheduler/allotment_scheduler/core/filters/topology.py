@@ -201,9 +201,9 @@ def neighbourhood(klass: PodClass, labels: LabelSet, counters: Counters, nodes: 
         match = Match.of(merged(term, labels), namespace)
         repelled.append(counters.counter(CounterKey(term.topology_key, (match,))))
     counters.fed_by(klass, labels)  # its own kind may be bound, or drawn, by what it holds
-    binding = [c for c in map(counters.all.__getitem__, counters.seen_by(labels)) if c.key.binds]
+    binding = [c for c in counters.those(counters.seen_by(labels)) if c.key.binds]
     repelled += [c for c in binding if c.key.held is not None]
-    conflicts = [c for c in counters.all if c.key.port is not None and _conflict(c.key.port, spec.host_ports)]
+    conflicts = [c for c in counters.all.values() if c.key.port is not None and _conflict(c.key.port, spec.host_ports)]
     return Neighbourhood(
         affinity,
         all(match.sees(labels, counters.namespaces) for match in near),

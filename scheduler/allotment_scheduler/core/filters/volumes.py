@@ -20,6 +20,7 @@ Left out: limits on storage capacity (`CSIStorageCapacity`), volumes still attac
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -216,7 +217,7 @@ class VolumeUse:
     users: dict[tuple[str, str], int] = field(default_factory=dict)
     """By claim: how many pods use it, ephemeral claims aside."""
     version: int = 0
-    _disks: dict[int, tuple[Disk, ...]] = field(default_factory=dict)
+    _disks: WeakKeyDictionary[PodClass, tuple[Disk, ...]] = field(default_factory=WeakKeyDictionary)
     _limits: dict[str, IntVector] = field(default_factory=dict)
 
     def reset(self) -> None:
@@ -240,10 +241,10 @@ class VolumeUse:
 
     def disks(self, klass: PodClass) -> tuple[Disk, ...]:
         """The different CSI volumes that a class's pods attach, those still to be made included."""
-        found = self._disks.get(klass.id)
+        found = self._disks.get(klass)
         if found is None:
             disks = (self._disk(klass.namespace, name) for name in klass.spec.claims)
-            found = self._disks[klass.id] = tuple(dict.fromkeys(disk for disk in disks if disk is not None))
+            found = self._disks[klass] = tuple(dict.fromkeys(disk for disk in disks if disk is not None))
         return found
 
     def _disk(self, namespace: str, name: str) -> Disk | None:

@@ -149,7 +149,7 @@ class PodSpec(msgspec.Struct, frozen=True, gc=False):
         return self.fragile or not self.recreated
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class PodClass:
     """An equivalence class of pods: one scheduling spec within one namespace where the namespace matters."""
 
@@ -170,7 +170,7 @@ class PodClass:
     """What they hold depends on their labels."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class LabelSet:
     """The labels of pods in one namespace, interned; `seen_by` are the counters whose selector matches them."""
 

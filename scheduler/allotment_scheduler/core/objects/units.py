@@ -23,7 +23,7 @@ RowKey = tuple[int, tuple[int, ...], tuple[str, ...]]
 Order = tuple[int, tuple[int, float, int]]
 """(-priority, arrival): the smaller is served first within a leaf."""
 _LONG_PASSED: Final = 64
-"""So many dead units may stand in front of a lane before they are dropped, and as many as live ones."""
+"""So many dead units may stand in a lane before they are dropped, and as many as live ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,8 @@ class Shape:
     """The columns of `asks`."""
     pieces: tuple[tuple[Amounts, int], ...]
     """The different requests of its pods, with their number."""
+    together: tuple[str | None, bool] | None = None
+    """The topology of its gang, by key, and whether it must be one domain; None for single pods."""
     lanes: "list[Lane]" = field(default_factory=list)
     pools: tuple[str, ...] = field(init=False)
     """Pools where all of it may run."""
@@ -165,6 +167,8 @@ class Lane:
     passed: int = 0
     early: list[tuple[Order, int, Unit]] = field(default_factory=list)
     """A heap of the others."""
+    most: int = 2 * _LONG_PASSED
+    """With so many units it is thinned out."""
     parked: str | None = None
     """Why none of it can start now, None while the front may."""
     parked_by: Tenant | None = None
@@ -172,11 +176,20 @@ class Lane:
 
     def push(self, unit: Unit, number: int) -> None:
         """Add a unit, the `number`-th of its queue."""
+        if len(self.line) + len(self.early) >= self.most:
+            self._thin_out()
         line = self.line
         if len(line) > self.passed and unit.order < line[-1].order:
             heapq.heappush(self.early, (unit.order, number, unit))
         else:
             line.append(unit)
+
+    def _thin_out(self) -> None:
+        """Drop the dead, also those behind somebody who waits."""
+        self.line, self.passed = [unit for unit in self.line if unit.live], 0
+        self.early = [entry for entry in self.early if entry[2].live]
+        heapq.heapify(self.early)
+        self.most = 2 * max(_LONG_PASSED, len(self.line) + len(self.early))
 
     def head(self) -> Unit | None:
         """The first live unit."""

@@ -194,7 +194,7 @@ class Placer:
     def _add(self, key: RowKey) -> Row:
         state, basis = self.state, self.basis
         klass_id, seen, pools = key
-        klass, labels = state.classes[klass_id], state.lineup.labels_seen_by(klass_id, seen)
+        klass, labels = state.lineup.represented(klass_id, seen)
         allowed = self.static_mask(klass, pools)
         points = basis.static(klass, allowed, state.nodes, state.measure)
         around = neighbourhood(klass, labels, state.counters, state.nodes)

@@ -1,8 +1,15 @@
 """Interning: equal scheduling specs are one class, equal labels in a namespace one label set.
 
-Whatever is computed per pod elsewhere is computed per class here: thousands of pods of one Job cost one. Ids are given
-out in order of first sight and never taken back.
+Whatever is computed per pod elsewhere is computed per class here: thousands of pods of one Job cost one.
+
+Nothing is kept that nobody uses: classes and label sets are referred to weakly, and go with the last pod, row or queue
+that refers to them. A Job's own labels are gone soon after its pods. Ids are given out in order of first sight and
+never a second time, so an id that somebody still remembers means nothing else later on. They are no indexes: tables by
+id would grow for ever.
 """
+
+from itertools import count
+from weakref import WeakValueDictionary
 
 from allotment_scheduler.core.objects.attachments import DEVICES
 from allotment_scheduler.core.objects.pods import ClassId, LabelSet, PodClass, SchedulingSpec
@@ -10,19 +17,20 @@ from allotment_scheduler.core.objects.resources import Resources, without_pods
 
 
 class Interning:
-    """Every class of pods and every set of labels seen so far, by id."""
+    """Every class of pods and every set of labels that anybody refers to, by id, in order of their ids."""
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
-        self.classes: list[PodClass] = []
-        self.labelsets: list[LabelSet] = []
-        self._class_ids: dict[tuple[SchedulingSpec, str], PodClass] = {}
-        self._labelset_ids: dict[tuple[str, tuple[tuple[str, str], ...]], LabelSet] = {}
+        self.classes: WeakValueDictionary[int, PodClass] = WeakValueDictionary()
+        self._classes: WeakValueDictionary[tuple[SchedulingSpec, str], PodClass] = WeakValueDictionary()
+        self.labelsets: WeakValueDictionary[int, LabelSet] = WeakValueDictionary()
+        self._labelsets: WeakValueDictionary[tuple[str, tuple[tuple[str, str], ...]], LabelSet] = WeakValueDictionary()
+        self._class_ids, self._labelset_ids = count(), count()
 
     def klass(self, spec: SchedulingSpec, namespace: str) -> PodClass:
         """The class of a scheduling spec. The namespace is part of it only where the spec refers to its own."""
         local = namespace if spec.minds_other_pods or spec.claims else ""
-        found = self._class_ids.get((spec, local))
+        found = self._classes.get((spec, local))
         if found is None:
             amounts = self.resources.sparse((*spec.requests, ("pods", 1)))
             minds = spec.minds_other_pods
@@ -30,18 +38,16 @@ class Interning:
             by_labels = any(term.match_label_keys or term.mismatch_label_keys for term in spec.terms)
             names = self.resources.names
             room = tuple(it for it in amounts if not names[it[0]].endswith(DEVICES)) if spec.devices else amounts
-            found = PodClass(
-                ClassId(len(self.classes)), spec, local, amounts, without_pods(amounts), room, minds, holds, by_labels
-            )
-            self.classes.append(found)
-            self._class_ids[spec, local] = found
+            number = ClassId(next(self._class_ids))
+            found = PodClass(number, spec, local, amounts, without_pods(amounts), room, minds, holds, by_labels)
+            self.classes[number] = found
+            self._classes[spec, local] = found
         return found
 
     def labelset(self, namespace: str, labels: tuple[tuple[str, str], ...]) -> LabelSet:
         """The interned labels of pods in a namespace."""
-        found = self._labelset_ids.get((namespace, labels))
+        found = self._labelsets.get((namespace, labels))
         if found is None:
-            found = LabelSet(len(self.labelsets), namespace, dict(labels))
-            self.labelsets.append(found)
-            self._labelset_ids[namespace, labels] = found
+            found = LabelSet(next(self._labelset_ids), namespace, dict(labels))
+            self.labelsets[found.id] = self._labelsets[namespace, labels] = found
         return found

@@ -44,7 +44,7 @@ def _check_nodes(state: ClusterState) -> None:
             free[column, node.index] -= amount
     if (free != state.nodes.free).any():
         raise InvariantError("free room differs from allocatable minus what runs")
-    for counter in state.counters.all:
+    for counter in list(state.counters.all.values()):
         kept, total = counter.counts.copy(), counter.total
         state.counters.recount(counter)
         if (kept != counter.counts).any() or total != counter.total:

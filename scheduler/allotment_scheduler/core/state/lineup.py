@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from allotment_scheduler.core.objects.nodes import DEFAULT_POOL
-from allotment_scheduler.core.objects.pods import LabelSet, Pod
+from allotment_scheduler.core.objects.pods import LabelSet, Pod, PodClass
 from allotment_scheduler.core.objects.resources import Amounts, without_pods
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import ExpectedMember, Gang, LeafQueue, RowKey, Shape, Unit, order_of, total
@@ -37,7 +37,7 @@ class Lineup:
         self.parked_by: object = None
         """Who parked the lanes that are parked, and knows when to let them compete again; None for new queues."""
         self._shapes: dict[tuple[object, ...], Shape] = {}
-        self._representatives: dict[tuple[int, tuple[int, ...]], LabelSet] = {}
+        self._representatives: dict[tuple[int, tuple[int, ...]], tuple[PodClass, LabelSet]] = {}
         self._pools_of: dict[str, tuple[str, ...]] = {}
         self._units: dict[tuple[str, str], list[Unit]] = {}
         self._most_shapes = _FEW_SHAPES
@@ -64,6 +64,8 @@ class Lineup:
 
     def requeue_all(self) -> None:
         """Form every waiting unit anew."""
+        for shape in self._shapes.values():
+            shape.lanes.clear()  # or what waited would live in cycles until these are collected
         self.queues.clear()
         self.parked_by = None
         self._shapes.clear()
@@ -191,6 +193,7 @@ class Lineup:
 
     def _shape(self, pods: tuple[Pod, ...], gang: Gang | None) -> Shape:
         key: tuple[object, ...]
+        together = None
         if len(pods) == 1:
             parts: tuple[tuple[RowKey, int], ...] = ((self.row_key(pods[0]), 1),)
             key = (parts, not pods[0].spec.preemptible)
@@ -216,7 +219,8 @@ class Lineup:
             for pod in pods:
                 pieces[pod.klass.amounts] = pieces.get(pod.klass.amounts, 0) + 1
             found = self._shapes[key] = Shape(
-                parts, amounts, asks, bool(fixed), fixed_asks, len(pods), asked, tuple(pieces.items())
+                parts, amounts, asks, bool(fixed), fixed_asks, len(pods), asked, tuple(pieces.items()),
+                together,
             )  # fmt: skip
         return found
 
@@ -227,10 +231,10 @@ class Lineup:
             signature: tuple[int, ...] = (-1 - pod.labels.id,)
         elif self.counters.all:
             seen = self.counters.seen_by(pod.labels)
-            signature = tuple(i for i in seen if self.counters.all[i].key.binds)
+            signature = tuple(counter.id for counter in self.counters.those(seen) if counter.key.binds)
         else:
             signature = ()
-        self._representatives.setdefault((klass.id, signature), pod.labels)
+        self._representatives.setdefault((klass.id, signature), (klass, pod.labels))
         return signature
 
     def row_key(self, pod: Pod) -> RowKey:
@@ -257,8 +261,8 @@ class Lineup:
             self._pools_of[leaf.name] = found
         return found
 
-    def labels_seen_by(self, klass_id: int, signature: tuple[int, ...]) -> LabelSet:
-        """A label set that stands for all with this signature."""
+    def represented(self, klass_id: int, signature: tuple[int, ...]) -> tuple[PodClass, LabelSet]:
+        """A class, and a label set that stands for all of its pods with this signature."""
         return self._representatives[klass_id, signature]
 
     def is_represented(self, klass_id: int, signature: tuple[int, ...]) -> bool:

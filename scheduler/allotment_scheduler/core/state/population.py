@@ -186,6 +186,7 @@ class Population:
         if isinstance(pod.unit, Unit):
             pod.unit.live = False
             self.lineup.note(pod)
+        pod.unit = None
         if pod in self.state.evicted:
             self.state.evicted.remove(pod)
 

@@ -142,6 +142,7 @@ class Surroundings:
     def budget_gone(self, event: ev.BudgetGone) -> None:
         """A disruption budget exists no longer."""
         self.state.budgets.pop(event.key, None)
+        self.state.disruptions.pop(event.key, None)
 
     def storage_seen(self, event: ev.StorageSeen) -> None:
         """Something pods attach to exists."""

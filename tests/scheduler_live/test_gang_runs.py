@@ -1,0 +1,114 @@
+"""A PodGroup whose members are done: told once, known after a fault, and nothing to whoever runs under it next."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from allotment_kube.resources import PODS
+from allotment_scheduler.core.state.invariants import check
+from allotment_scheduler.shell.loop import Scheduler
+from allotment_scheduler.shell.statuses import Statuses
+from builders.live_world import EPOCH, World, until
+from fakes.faults import FaultPlan
+
+pytestmark = pytest.mark.looptime
+
+SIZE = 3
+
+
+def phase(scheduler: Scheduler, world: World) -> Any:
+    """What the group's status is to say."""
+    loop = asyncio.get_running_loop()
+    statuses = Statuses(scheduler, lambda: world.settings, now=lambda: EPOCH + loop.time(), publish=lambda _: None)
+    return {key: status for _, key, status in statuses.due()}["a", "g"]["phase"]
+
+
+async def one_run(world: World) -> None:
+    """All members run, are done, and still exist."""
+    world.group("a", "g", SIZE)
+    names = [f"first-{number}" for number in range(SIZE)]
+    for name in names:
+        world.pod("a", name, group="g")
+    await until(lambda: len(world.bound()) == SIZE)
+    for name in names:
+        world.server.put(PODS, {**(world.server.get(PODS, name, "a") or {}), "status": {"phase": "Succeeded"}})
+    await until(lambda: not world.scheduler.state.pods)
+    await asyncio.sleep(5)
+
+
+def touch(world: World, count: int) -> None:
+    """Somebody labels some of the members that are done."""
+    for number in range(count):
+        pod = world.server.get(PODS, f"first-{number}", "a") or {}
+        labels = {**pod["metadata"]["labels"], "seen": "yes"}
+        world.server.put(PODS, {**pod, "metadata": {**pod["metadata"], "labels": labels}})
+
+
+async def next_run(world: World) -> None:
+    """New members wait, and there is room for one of them."""
+    world.pod("b", "hog", cpu="3", priority=9)
+    await until(lambda: "hog" in world.bound())
+    for number in range(SIZE):
+        world.pod("a", f"second-{number}", group="g")
+    await asyncio.sleep(3)
+
+
+def second(world: World) -> set[str]:
+    return {name for name in world.bound() if name.startswith("second")}
+
+
+async def test_a_later_word_of_members_that_are_done_starts_no_part_of_the_next_run() -> None:
+    world = World(FaultPlan())
+    world.tenant("b", guarantee={"cpu": "3"})
+    world.node("n", cpu="4")
+    async with world.running() as scheduler:
+        await one_run(world)
+        await next_run(world)
+        touch(world, SIZE - 1)
+        await asyncio.sleep(10)
+        assert scheduler.state.gangs["a", "g"].min_member == SIZE
+        assert not second(world)
+    check(scheduler.state)
+
+
+async def test_a_standby_that_saw_one_run_end_starts_no_part_of_the_next() -> None:
+    world = World(FaultPlan())
+    world.tenant("b", guarantee={"cpu": "3"})
+    world.node("n", cpu="4")
+    async with world.standing_by(world.new_scheduler()) as standby:
+        async with world.running():
+            await one_run(world)
+            for number in range(SIZE):
+                world.server.remove(PODS, f"first-{number}", "a")
+            await next_run(world)
+            assert not second(world)
+        standby.lead()
+        await until(lambda: standby.scheduler.progress.leading)
+        await asyncio.sleep(10)
+        assert standby.scheduler.state.gangs["a", "g"].min_member == SIZE
+        assert not second(world)
+    check(standby.scheduler.state)
+
+
+async def test_a_finished_group_stays_finished_when_a_pod_of_it_is_touched() -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    async with world.running() as scheduler:
+        await one_run(world)
+        assert phase(scheduler, world) == "Finished"
+        touch(world, 1)
+        await asyncio.sleep(5)
+        assert phase(scheduler, world) == "Finished"
+
+
+async def test_a_finished_group_stays_finished_when_the_state_is_built_anew() -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    async with world.running() as scheduler:
+        await one_run(world)
+        before = scheduler.state
+        scheduler._known.doubt()
+        await until(lambda: scheduler.state is not before)
+        await asyncio.sleep(2)
+        assert phase(scheduler, world) == "Finished"
