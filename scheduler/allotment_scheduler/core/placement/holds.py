@@ -135,7 +135,7 @@ class Holds:
         self._compare_fixed()
 
     def _compare_fixed(self) -> None:
-        """What guarantees leave to those that wait is part of demand: it has changed if what seats take up of it has."""
+        """What guarantees leave to those that wait is part of demand: it changes with what seats take up of them."""
         fixed = {
             (tenant.name, *where): amount
             for tenant in self._keeping for where, amount in tenant.held_fixed.items() if amount
