@@ -135,6 +135,7 @@ class Engine:
             trial.start(pod, index)
             trial.commit()
         gang.phantoms.remove(room)
+        self.state.own_version += 1
         self.state.lineup.seated(pod)
         done.decisions.append(Start(pod.key, node, pod.key))
 

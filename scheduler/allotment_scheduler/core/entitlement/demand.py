@@ -32,13 +32,13 @@ Places = tuple[int, tuple[str, ...]]
 
 
 class Demand:
-    """Entitlement of a state, computed at most once per version of demand."""
+    """Entitlement of a state, computed at most once per version of demand, from outside and of our own."""
 
     def __init__(self, state: ClusterState, placer: Placer) -> None:
         self.state = state
         self.placer = placer
         self.pins = Pins(state, placer)
-        self._version = -1
+        self._version = (-1, -1)
         self._entitlement = Entitlement({})
         self._filled: tuple[Tenant, Measure, Portions] | None = None
         """The tree, capacity and demand that it was filled with."""
@@ -47,8 +47,9 @@ class Demand:
 
     def entitlement(self) -> Entitlement:
         """Entitlement for the present demand. Many changes leave demand as it was: then nothing is filled anew."""
-        if self._version != self.state.demand_version:
-            self._version = self.state.demand_version
+        version = (self.state.demand_version, self.state.own_version)
+        if self._version != version:
+            self._version = version
             root, measure, portions = self.state.forest.root, self.state.measure, self.portions()
             last = self._filled
             if last is None or last[0] is not root or last[1] != measure or not last[2].same_as(portions):

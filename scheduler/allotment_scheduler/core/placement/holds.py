@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from allotment_scheduler.core.objects.pods import Pod
-from allotment_scheduler.core.objects.resources import Amounts
+from allotment_scheduler.core.objects.resources import Amounts, Column
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Gang, Unit
 from allotment_scheduler.core.placement.placer import Placer
@@ -63,6 +63,8 @@ class Holds:
     """Whose limits and guarantees seats take a part of."""
     _sought: list[tuple[Pod, Hold]] = field(default_factory=list)
     """Successors that have come, and did not start in their seats in this cycle."""
+    _fixed: dict[tuple[str, str, Column], int] = field(default_factory=dict)
+    """What seats took up of guarantees in the last cycle, by tenant and pool."""
 
     def collect(self, now: float) -> None:
         """Hold the rooms of pods that have gone since the last cycle, and drop what is over."""
@@ -130,6 +132,17 @@ class Holds:
                 self._sought += mine
             else:
                 self._give_up([hold for _, hold in mine])
+        self._compare_fixed()
+
+    def _compare_fixed(self) -> None:
+        """What guarantees leave to those that wait is part of demand: it changes with what seats take up of them."""
+        fixed = {
+            (tenant.name, *where): amount
+            for tenant in self._keeping for where, amount in tenant.held_fixed.items() if amount
+        }  # fmt: skip
+        if fixed != self._fixed:
+            self._fixed = fixed
+            self.state.own_version += 1
 
     def _give_up(self, holds: list[Hold]) -> None:
         self.holds = [hold for hold in self.holds if all(hold is not it for it in holds)]

@@ -8,7 +8,8 @@ Invariants, checked by `invariants.check`:
 
 - a node's free room is its allocatable minus what occupies it; a tenant's use is the sum of its pods', all the way up;
 - a pod occupies a node or waits, never both; a waiting pod is in at most one live unit;
-- `demand_version` moves with every change from outside that could let someone start, never with our own decisions.
+- `demand_version` moves with every change from outside that could let someone start, never with our own decisions;
+  `own_version` moves where these alter what counts as demand.
 
 Parts, each with one concern, all changed through the one door: `Population` (pods), `Surroundings` (everything else),
 `Lineup` (who waits), `Interning` (equivalence classes), the layout (sums from scratch).
@@ -71,6 +72,7 @@ class ClusterState:
         self.multi_pool = False
         """Whether use is also kept per pool."""
         self.demand_version = 0
+        self.own_version = 0
         self.now = 0.0
         self.evicted: list[Pod] = []
         """Pods evicted in this round: they wait again when it has ended."""

@@ -9,6 +9,9 @@ from allotment_scheduler.core.objects.resources import PODS
 from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.state.cluster import ClusterState
 
+Use = dict[tuple[str, str], list[int]]
+"""By tenant and pool ("": in all): an amount of every resource."""
+
 
 class InvariantError(AssertionError):
     """The state contradicts itself: a bug, never the user's fault."""
@@ -51,22 +54,32 @@ def _check_nodes(state: ClusterState) -> None:
 
 
 def _check_tenants(state: ClusterState) -> None:
-    width = state.resources.width
-    used = {name: [0] * width for name in state.forest.by_name}
-    fixed = {name: [0] * width for name in state.forest.by_name}
-    for pod in state.running.pods:
-        for tenant in pod.leaf.path if pod is not None and pod.leaf is not None else ():
-            assert pod is not None  # noqa: S101 - for the type checker
-            for column, amount in pod.klass.amounts:
-                used[tenant.name][column] += amount
-                if not pod.spec.preemptible:
-                    fixed[tenant.name][column] += amount
+    used, fixed = _use_by_pool(state)
+    nothing = [0] * state.resources.width
     for name, tenant in state.forest.by_name.items():
-        if tenant.used != used[name] or tenant.fixed != fixed[name]:
+        if tenant.used != used.get((name, ""), nothing) or tenant.fixed != fixed.get((name, ""), nothing):
             raise InvariantError(f"use of tenant {name} differs from the sum of its pods")
-        for kept, pooled in ((tenant.used, tenant.used_in), (tenant.fixed, tenant.fixed_in)):
-            if pooled and any(sum(part[c] for part in pooled.values()) != kept[c] for c in range(width)):
-                raise InvariantError(f"use of tenant {name} differs from the sum over its pools")
+        for kept, sums in ((tenant.used_in, used), (tenant.fixed_in, fixed)) if state.multi_pool else ():
+            for pool in state.nodes.pool_names:
+                if kept.get(pool, nothing) != sums.get((name, pool), nothing):
+                    raise InvariantError(f"use of tenant {name} differs from the sum of its pods in pool {pool}")
+
+
+def _use_by_pool(state: ClusterState) -> tuple[Use, Use]:
+    """What pods use, and what of it may not be preempted. A pod whose node is gone stands in no pool."""
+    used: Use = {}
+    fixed: Use = {}
+    for pod in state.running.pods:
+        if pod is None or pod.leaf is None:
+            continue
+        node = state.nodes.by_name.get(pod.node or "")
+        for sums in (used,) if pod.spec.preemptible else (used, fixed):
+            for tenant in pod.leaf.path:
+                for pool in ("",) if node is None else ("", node.pool):
+                    part = sums.setdefault((tenant.name, pool), [0] * state.resources.width)
+                    for column, amount in pod.klass.amounts:
+                        part[column] += amount
+    return used, fixed
 
 
 def _check_queues(state: ClusterState) -> None:

@@ -223,6 +223,8 @@ class Population:
         self.state.evicted.append(pod)
         if pod.gang is not None:
             self.lineup.regang(pod.gang)
+            if not _could_gather(pod.gang):
+                self.state.own_version += 1
 
     def round_ended(self, _event: ev.RoundEnded) -> None:
         """What this round evicted waits again."""
@@ -262,6 +264,7 @@ class Population:
         pod.set_aside = SetAside(event.until, event.message, self.state.now)
         pod.times_set_aside += 1
         self.state.set_aside.add(event.key)
+        self.state.own_version += 1
         self.lineup.reconsider(pod)
 
     def start_forgotten(self, event: ev.StartForgotten) -> None:
@@ -278,3 +281,11 @@ class Population:
             self.lineup.regang(pod.gang)
         else:
             self.lineup.enqueue(pod)
+
+
+def _could_gather(gang: Gang) -> bool:
+    """Whether a gang that has lost a pod by our doing has members enough to start again, be they announced or not."""
+    members = sum(
+        not (pod.spec.gated or pod.spec.deleting or pod.invalid or pod.set_aside) for pod in gang.members.values()
+    )
+    return members + len(gang.phantoms) >= gang.min_member

@@ -17,7 +17,7 @@ _FIRST = 1024
 
 
 class RunningTable:
-    """Parallel arrays over rows. `used` marks live rows; the others are nonsense, but no index beyond what there is."""
+    """Parallel arrays over rows. `used` marks live rows; the others hold nonsense, but no index out of range."""
 
     def __init__(self) -> None:
         self.pods: list[Pod | None] = []

@@ -73,6 +73,7 @@ class Timers:
         pod = self.state.pods.get(key)
         if pod is not None:
             pod.set_aside = None
+            self.state.own_version += 1
             self.state.lineup.reconsider(pod)
 
 
