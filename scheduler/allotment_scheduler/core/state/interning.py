@@ -1,12 +1,13 @@
 """Interning: equal scheduling specs are one class, equal labels in a namespace one label set.
 
 Whatever is computed per pod elsewhere is computed per class here: thousands of pods of one Job cost one. Ids are given
-out in order of first sight and never taken back.
+out in order of first sight and never taken back: so what one class asks for is met in every array over all classes, and
+is bounded just above `LARGEST`, where a request is refused.
 """
 
 from allotment_scheduler.core.objects.attachments import DEVICES
 from allotment_scheduler.core.objects.pods import ClassId, LabelSet, PodClass, SchedulingSpec
-from allotment_scheduler.core.objects.resources import Resources, without_pods
+from allotment_scheduler.core.objects.resources import LARGEST, Resources, without_pods
 
 
 class Interning:
@@ -24,7 +25,8 @@ class Interning:
         local = namespace if spec.minds_other_pods or spec.claims else ""
         found = self._class_ids.get((spec, local))
         if found is None:
-            amounts = self.resources.sparse((*spec.requests, ("pods", 1)))
+            requests = ((name, min(amount, LARGEST + 1)) for name, amount in spec.requests)
+            amounts = self.resources.sparse((*requests, ("pods", 1)))
             minds = spec.minds_other_pods
             holds = bool(spec.terms or spec.host_ports)
             by_labels = any(term.match_label_keys or term.mismatch_label_keys for term in spec.terms)
