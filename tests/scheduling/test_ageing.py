@@ -213,3 +213,20 @@ def test_a_gang_and_then_its_further_pods_backfill() -> None:
     engine.state.apply_all(world.pods("a", 3, "g", group="g", cpu=1, more={"max_runtime": 10.0}).events)
 
     assert [start.pod[1] for start in engine.cycle(1310).starts] == ["g0", "g1", "g2"]
+
+
+def test_what_one_tenants_limit_keeps_from_backfilling_another_tenant_may_start() -> None:
+    """Equal pods of two tenants have one shape: only one of them is beyond a limit."""
+    world = World().node("n", cpu=4).tenant("a", limits={"cpu": 0}).tenant("b").tenant("z")
+    world.pod("z", "long", on="n", cpu=2, more={"max_runtime": 5000.0}).pod("z", "large", cpu=4)
+    engine = timed(world)
+    engine.cycle(1000)
+    engine.cycle(1300)
+    assert engine.reservations.by_unit
+
+    world.events.clear()
+    for tenant in ("a", "b"):
+        world.pod(tenant, "short", cpu=1, more={"max_runtime": 10.0})
+    engine.state.apply_all(world.events)
+
+    assert [start.pod for start in engine.cycle(1310).starts] == [("b", "short")]

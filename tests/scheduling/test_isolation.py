@@ -11,9 +11,10 @@ from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explanation.explain import Explainer
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
 from allotment_scheduler.core.objects.resources import LARGEST
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
-from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.objects.units import ExpectedMember, Unit
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
@@ -181,3 +182,19 @@ def test_without_nodes_nobody_is_entitled_to_anything_and_everybody_waits() -> N
 
     assert Explainer(done.engine).why(done.state.pods["t", "p"]).code == "NoNodeFits"
     assert not done.engine.demand.entitlement().totals(done.state.forest.by_name["t"])
+
+
+def test_an_announced_member_beyond_all_sense_stops_nobodys_evictions() -> None:
+    """Classes are never forgotten: what one of them asks for is met by every claimant's arrays."""
+    absurd = PodSpec("b", "g/x", SchedulingSpec((("cpu", 9 * 10**21),)), group="g")
+    world = (
+        World().node("n", cpu=2).tenant("a").tenant("b").gang("b", "g", 3, expected=(ExpectedMember("x", 2, absurd),))
+    )
+    world.pod("b", "driver", group="g", cpu=1).pod("a", "low", on="n", cpu=2).pod("a", "high", cpu=1, priority=5)
+    engine = Engine(world.state(), Settings())
+
+    done = engine.cycle(1000)
+
+    assert not done.troubles
+    assert [evict.pod[1] for evict in done.evictions] == ["low"]
+    assert [start.pod[1] for start in done.starts] == ["high"]

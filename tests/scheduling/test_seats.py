@@ -10,6 +10,9 @@ import pytest
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explanation.explain import Explainer
 from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.placement.holds import Hold
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
@@ -118,3 +121,86 @@ def test_a_seat_makes_nobody_a_victim() -> None:
     leave(engine, "db-0")
 
     assert not engine.cycle(20).evictions
+
+
+def test_no_seat_is_kept_for_pods_that_another_scheduler_places() -> None:
+    theirs = STATEFUL | {"ours": False}
+    world = World().node("n", cpu=4).tenant("a").pod("kube", "db-0", on="n", cpu=2, more=theirs)
+    engine = timed(world.pods("a", 4, cpu=1))
+    assert len(started(engine, 10)) == 2
+    engine.state.apply(ev.PodGone(("kube", "db-0")))
+
+    assert len(started(engine, 20)) == 2
+
+
+def test_a_seat_ends_when_its_successor_is_seen_to_run_already() -> None:
+    world = World().node("n", cpu=2).tenant("a").tenant("b").pod("a", "db-0", on="n", cpu=1, more=STATEFUL)
+    engine = timed(world)
+    started(engine, 10)
+    back = msgspec.structs.replace(engine.state.pods["a", "db-0"].spec, uid="new")
+    world.pod("b", "next", cpu=1)
+    engine.state.apply_all([ev.PodGone(("a", "db-0")), ev.PodSeen(back), world.events[-1]])
+
+    assert started(engine, 20) == {"next": "n"}
+    assert not engine.holds.holds
+
+
+def test_seats_cost_by_the_successors_that_have_come_not_by_all_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiting pod is compared with the seats of its own owner alone."""
+    world = World().nodes(20, cpu=1).tenant("a").tenant("b")
+    for number in range(20):
+        world.pod("a", f"db-{number}", on=f"n{number:02}", cpu=1, more=STATEFUL | {"owner": f"sts-{number}"})
+    engine = timed(world.pods("b", 50, cpu=1))
+    started(engine, 10)
+    leave(engine, *(f"db-{number}" for number in range(1, 20)))
+    successor = leave(engine, "db-0")
+    engine.state.apply_all(successor)
+    asked: list[Pod] = []
+    is_for = Hold.is_for
+
+    def noted(hold: Hold, pod: Pod) -> bool:
+        asked.append(pod)
+        return is_for(hold, pod)
+
+    monkeypatch.setattr(Hold, "is_for", noted)
+
+    assert started(engine, 20) == {"db-0": "n00"}
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("where", ["everywhere", "pool"])
+def test_why_a_guarantee_does_not_suffice_counts_seats_too(where: str) -> None:
+    fixed = {"preemptible": False}
+    bound: dict[str, Any] = {"guaranteed": {"cpu": 2}}
+    if where == "pool":
+        bound = {"guaranteed_in": {"p": {"cpu": 2}}}
+    world = World().pool(PoolSpec("p")).node("n", cpu=4).node("m", cpu=4).tenant("a", **bound)
+    world.pods("a", 2, "db-", on="n", cpu=1, more=STATEFUL | fixed).pod("a", "other", cpu=1, more=fixed)
+    engine = timed(world)
+    started(engine, 10)
+    leave(engine, "db-0")
+    started(engine, 20)
+
+    why = Explainer(engine).why(engine.state.pods["a", "other"])
+    assert why.code == "BeyondGuarantee"
+    assert ("uses 2 cpu" if where == "everywhere" else "2 are in use") in why.message
+
+
+def test_a_cycle_that_fails_gives_the_rooms_of_seats_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World().node("n", cpu=4).tenant("a").pod("a", "db-0", on="n", cpu=4, more=STATEFUL)
+    engine = timed(world)
+    started(engine, 10)
+    leave(engine, "db-0")
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "_serve", fail)
+        with pytest.raises(ZeroDivisionError):
+            engine.cycle(20)
+    free = engine.state.nodes.free[0, 0]
+    engine.state.apply(ev.NodeSeen(replace(engine.state.nodes.by_name["n"].spec, labels={"x": "y"})))
+    started(engine, 5000)
+
+    assert (free, engine.state.nodes.free[0, 0]) == (4000, 4000)
+
+
+def fail(*_given: object) -> None:
+    raise ZeroDivisionError("a fault of ours")

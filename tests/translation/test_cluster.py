@@ -7,12 +7,14 @@ import msgspec
 import pytest
 
 from allotment_api.node_pool import NodePool
+from allotment_api.pod_group import ExpectedMember
 from allotment_api.tenant import Tenant
 from allotment_kube import storage as kube_storage
 from allotment_kube.nodes import Node
 from allotment_kube.storage import CSINode
 from allotment_kube.workloads import Job, PodDisruptionBudget, SchedulingPodGroup
 from allotment_scheduler.translation import cluster, storage
+from allotment_scheduler.translation.requests import MOST
 
 
 def node(**status: Any) -> Node:
@@ -166,3 +168,11 @@ def test_a_pod_group_of_kubernetes_is_a_gang(spec: dict[str, Any], minimum: int,
     found = cluster.scheduling_group_spec(msgspec.convert(content, SchedulingPodGroup))
     assert (found.namespace, found.name, found.min_member) == ("ns", "scheduling.k8s.io/g", minimum)
     assert (found.topology_key, found.topology_required, found.priority) == (key, key is not None, 7)
+
+
+def test_what_is_announced_is_bounded_as_the_requests_of_pods_are() -> None:
+    member = ExpectedMember.model_validate({"name": "x", "count": 2, "requests": {"cpu": "9E", "memory": "1Ki"}})
+
+    found = cluster.expected_member("ns", "g", member).template.scheduling.requests
+
+    assert dict(found) == {"cpu": MOST, "memory": 1024}

@@ -67,30 +67,32 @@ class Engine:
         state, done = self.state, Round()
         # 1. Settle: end what was to last until now, rebuild what is stale, forget brakes that are over.
         self._settle(now)
-        # 2. Seats first: announced members, successors of pods that left, units whose reservation has come true.
-        #    Nobody is seated in a room that is held for somebody else.
-        self._seat_members(done)
-        self._seat_successors(done, now)
-        self.holds.close(self.holds.seats())
-        self._seat_reserved(done, now)
-        # 3. Close the nodes that are reserved.
-        reserved = self.holds.close(self.reservations.rooms(now))
-        # 4. Serve: while any unit is eligible, the one next in serving order starts.
-        self._open_serving()
-        self._serve(done, most_starts)
-        # 5. Claim: the first unit in serving order that has a plan evicts and starts; then serving goes on. It ends
-        #    when nobody has a plan, or when the search has cost `claim_effort`: then `done.cut_short` asks for another
-        #    cycle, which goes on where this one stopped. Callers that must not evict leave it out (`claims`).
-        while claims and not _enough(done, most_starts) and (plan := self._next_plan(done)) is not None:
-            self._carry_out(plan, done)
+        try:
+            # 2. Seats first: announced members, successors of pods that left, units whose reservation has come true.
+            #    Nobody is seated in a room that is held for somebody else.
+            self._seat_members(done)
+            self._seat_successors(done, now)
+            self.holds.close(self.holds.seats())
+            self._seat_reserved(done, now)
+            # 3. Close the nodes that are reserved.
+            reserved = self.holds.close(self.reservations.rooms(now))
+            # 4. Serve: while any unit is eligible, the one next in serving order starts.
             self._open_serving()
             self._serve(done, most_starts)
-        # 6. Backfill: on reserved nodes start what ends in time, in serving order.
-        self.holds.open(reserved)
-        self._backfill(done, now)
-        # 7. Reserve: the oldest units that fit nowhere get nodes and a time.
-        self.reservations.renew(now)
-        self.holds.end()
+            # 5. Claim: the first unit in serving order that has a plan evicts and starts; then serving goes on. It ends
+            #    when nobody has a plan, or when the search has cost `claim_effort`: then `done.cut_short` asks for
+            #    another cycle, which goes on where this one stopped. Callers that must not evict leave it out.
+            while claims and not _enough(done, most_starts) and (plan := self._next_plan(done)) is not None:
+                self._carry_out(plan, done)
+                self._open_serving()
+                self._serve(done, most_starts)
+            # 6. Backfill: on reserved nodes start what ends in time, in serving order.
+            self.holds.open(reserved)
+            self._backfill(done, now)
+            # 7. Reserve: the oldest units that fit nowhere get nodes and a time.
+            self.reservations.renew(now)
+        finally:
+            self.holds.end()
         # 8. Let go: gangs that lost members from outside and were not brought back up in time.
         self._let_go(done, now)
         # 9. What was evicted waits again, behind its peers.

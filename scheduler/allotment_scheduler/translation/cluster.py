@@ -21,6 +21,7 @@ from allotment_scheduler.core.objects.selectors import LabelSelector, Requiremen
 from allotment_scheduler.core.objects.tenants import Bounds, TenantSpec
 from allotment_scheduler.core.objects.units import ExpectedMember, GroupSpec
 from allotment_scheduler.translation.pods import scheduling_group_name
+from allotment_scheduler.translation.requests import MOST
 from allotment_scheduler.translation.scalars import amounts, seconds
 from allotment_scheduler.translation.selectors import label_selector, requirements_of, taints
 
@@ -129,9 +130,10 @@ def scheduling_group_spec(group: SchedulingPodGroup) -> GroupSpec:
 
 
 def expected_member(namespace: str, group: str, member: ApiExpectedMember) -> ExpectedMember:
-    """Members that are announced, with what each of them will need."""
+    """Members that are announced, with what each of them will need, bounded as the requests of pods are."""
+    requests = {name: min(amount, MOST) for name, amount in total(member.requests).items()}
     scheduling = SchedulingSpec(
-        requests=tuple(sorted(total(member.requests).items())),
+        requests=tuple(sorted(requests.items())),
         node_selector=tuple(sorted(member.node_selector.items())),
         tolerations=tuple(
             Toleration(it.key or "", it.operator, it.value or "", it.effect or "") for it in member.tolerations

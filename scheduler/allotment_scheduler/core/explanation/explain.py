@@ -129,8 +129,9 @@ class Explainer:
         name = self.state.resources.names[column]
         cap = (tenant.guaranteed or {}).get(column, 0)
         asked = dict(unit.shape.fixed_asks)[column]
+        taken = tenant.fixed[column] + tenant.held_fixed.get(("", column), 0)
         text = (
-            f"it may not be preempted: tenant {tenant.shown_name} uses {format_units(name, tenant.fixed[column])} "
+            f"it may not be preempted: tenant {tenant.shown_name} uses {format_units(name, taken)} "
             f"{name} of that kind and this asks for {format_units(name, asked)}, "
             f"but {format_units(name, cap)} are guaranteed"
         )
@@ -149,7 +150,7 @@ class Explainer:
             if pool not in unit.shape.pools:
                 out.append(f"pool {pool} is closed to it")
                 continue
-            fixed = tenant.fixed_at(pool)
+            fixed = [used + tenant.held_fixed.get((pool, Column(c)), 0) for c, used in enumerate(tenant.fixed_at(pool))]
             column, asked = max(unit.shape.fixed_asks, key=lambda it: fixed[it[0]] + it[1] - caps.get(it[0], 0))
             name = names[column]
             out.append(

@@ -29,8 +29,8 @@ class Backfill:
     now: float
     _queues: dict[Tenant, list[Unit]] = field(default_factory=dict)
     """Units that have not failed yet, the first at the end."""
-    _misfits: set[tuple[int, tuple[str, ...]]] = field(default_factory=set)
-    """Shapes, by identity, with the nodes on which they do not fit."""
+    _misfits: set[tuple[Tenant, int, tuple[str, ...]]] = field(default_factory=set)
+    """Leaves with shapes, by identity, and the nodes on which they do not fit, or beyond which limits of the leaf."""
     _where: dict[Tenant, Where] = field(default_factory=dict)
 
     def propose(self, leaf: Tenant) -> Unit | None:
@@ -64,7 +64,8 @@ class Backfill:
 
     def _fits(self, unit: Unit) -> bool:
         names = self.reservations.may_backfill(unit, self.now)
-        if not names or (id(unit.shape), names) in self._misfits:
+        misfit = (unit.leaf, id(unit.shape), names)
+        if not names or misfit in self._misfits:
             return False
         blocked, pools = limits_met(unit.leaf, unit.shape)
         with self.state.trial() as trial:
@@ -75,5 +76,5 @@ class Backfill:
                     stands[pool] = add(stands.get(pool, ()), without_pods(pod.klass.amounts))
                 self._where[unit.leaf] = stands
                 return True
-        self._misfits.add((id(unit.shape), names))
+        self._misfits.add(misfit)
         return False

@@ -73,6 +73,8 @@ class Holds:
             return
         for pod, node in departed:
             spec = pod.spec
+            if not spec.ours or pod.leaf is None:
+                continue  # its successor starts without us, or not at all
             gang_of_job = spec.owner_kind == "Job" and pod.gang is not None
             if spec.owner and (spec.owner_kind in RECREATING or gang_of_job):
                 name = spec.name if spec.owner_kind in RECREATING else None
@@ -104,7 +106,9 @@ class Holds:
 
     def _stands(self, hold: Hold, now: float) -> bool:
         gone = hold.gang is not None and hold.gang.spec is None
-        return hold.until > now and hold.node in self.state.nodes.by_name and not gone
+        back = self.state.pods.get((hold.namespace, hold.name)) if hold.name is not None else None
+        runs = back is not None and back.node is not None
+        return hold.until > now and hold.node in self.state.nodes.by_name and not gone and not runs
 
     def seat(self, start: Callable[[Unit, int | None], None]) -> None:
         """Let successors that have come start, by `start`: a unit, and the index of its node if it is one pod.
@@ -112,12 +116,14 @@ class Holds:
         What a gang is missing starts as a whole, where it finds room beside the seats of others.
         """
         self._keep()
-        free = list(self.holds)
+        free: dict[tuple[str, str], list[Hold]] = {}
+        for hold in self.holds:
+            free.setdefault((hold.namespace, hold.owner), []).append(hold)
         for pod in list(self.state.waiting()) if free else ():
             unit = pod.unit
             if not isinstance(unit, Unit) or not unit.live or unit.first is not pod:
                 continue
-            mine = [(member, hold) for member in unit.pods if (hold := _taken_from(free, member)) is not None]
+            mine = [(member, it) for member in unit.pods if (it := _taken_from(free, member))]
             if not mine:
                 continue
             for _, hold in mine:
@@ -125,7 +131,8 @@ class Holds:
             if len(unit.pods) == 1:
                 start(unit, self.state.nodes.by_name[mine[0][1].node].index)
             else:
-                mark = self.close(self.seats([hold for hold in self.holds if all(hold is not it for _, it in mine)]))
+                ours = {id(hold) for _, hold in mine}
+                mark = self.close(self.seats([hold for hold in self.holds if id(hold) not in ours]))
                 start(unit, None)
                 self.open(mark)
             if pod.node is None:
@@ -145,7 +152,8 @@ class Holds:
             self.state.own_version += 1
 
     def _give_up(self, holds: list[Hold]) -> None:
-        self.holds = [hold for hold in self.holds if all(hold is not it for it in holds)]
+        over = {id(hold) for hold in holds}
+        self.holds = [hold for hold in self.holds if id(hold) not in over]
 
     def seats(self, holds: list[Hold] | None = None) -> list[tuple[int, Amounts]]:
         """The rooms that are held, of all or of some."""
@@ -162,7 +170,7 @@ class Holds:
         return mark
 
     def end(self) -> None:
-        """The cycle ends: give back every room, and give up the seats whose successors have started elsewhere."""
+        """The cycle ends, or has failed: give back every room, and give up seats whose successors started elsewhere."""
         self.open()
         self._give_up([hold for pod, hold in self._sought if pod.node is not None])
         self._sought.clear()
@@ -174,7 +182,10 @@ class Holds:
         del self.closed[mark:]
 
 
-def _taken_from(holds: list[Hold], pod: Pod) -> Hold | None:
-    """The first hold that is for a pod, taken out of the list."""
+def _taken_from(free: dict[tuple[str, str], list[Hold]], pod: Pod) -> Hold | None:
+    """The first hold that is for a pod, taken out of those of its owner."""
+    holds = free.get((pod.spec.namespace, pod.spec.owner))
+    if holds is None:
+        return None
     index = next((index for index, hold in enumerate(holds) if hold.is_for(pod)), None)
     return None if index is None else holds.pop(index)

@@ -6,6 +6,9 @@ Nothing is kept that nobody uses: classes and label sets are referred to weakly,
 that refers to them. A Job's own labels are gone soon after its pods. Ids are given out in order of first sight and
 never a second time, so an id that somebody still remembers means nothing else later on. They are no indexes: tables by
 id would grow for ever.
+
+What one class asks for is met in every array over all classes: it is bounded just above `LARGEST`, where a request is
+refused.
 """
 
 from itertools import count
@@ -13,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from allotment_scheduler.core.objects.attachments import DEVICES
 from allotment_scheduler.core.objects.pods import ClassId, LabelSet, PodClass, SchedulingSpec
-from allotment_scheduler.core.objects.resources import Resources, without_pods
+from allotment_scheduler.core.objects.resources import LARGEST, Resources, without_pods
 
 
 class Interning:
@@ -32,7 +35,8 @@ class Interning:
         local = namespace if spec.minds_other_pods or spec.claims else ""
         found = self._classes.get((spec, local))
         if found is None:
-            amounts = self.resources.sparse((*spec.requests, ("pods", 1)))
+            requests = ((name, min(amount, LARGEST + 1)) for name, amount in spec.requests)
+            amounts = self.resources.sparse((*requests, ("pods", 1)))
             minds = spec.minds_other_pods
             holds = bool(spec.terms or spec.host_ports)
             by_labels = any(term.match_label_keys or term.mismatch_label_keys for term in spec.terms)
