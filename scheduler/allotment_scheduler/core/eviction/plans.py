@@ -43,6 +43,8 @@ VICTIMS_TRIED = 512
 _NOTHING = np.iinfo(np.int64).max
 _ROWS_A_LOOK = 1024
 """Running pods that arrays go through in the time in which one victim is looked at by itself."""
+_A_NODE = 16
+"""Victims that could be looked at in the time that one more node takes, beside its own."""
 STEPS_ALL = 512
 """Victims up to which the plan over all nodes is made although another plan was found."""
 
@@ -301,7 +303,7 @@ class Attempt:
         fewest: Cost | None = None
         before = self.planner.effort
         for tried, (*least, _, index) in enumerate(self._nodes_by_bound(row)):
-            enough = tried >= NODES_TRIED or self.planner.effort - before >= VICTIMS_TRIED
+            enough = tried >= NODES_TRIED or self.planner.effort - before - _A_NODE * tried >= VICTIMS_TRIED
             if fewest is not None and (tuple(least) > fewest or enough):
                 break
             plan = self._on_node(index)
@@ -315,6 +317,7 @@ class Attempt:
         only = np.zeros(len(self.usable), dtype=np.bool_)
         only[index] = True
         pods = [pod for pod in node.pods.values() if self._candidate(pod)]
+        self.planner.effort += _A_NODE
         return self._over(pods, only)
 
     def _candidate(self, pod: Pod) -> bool:
