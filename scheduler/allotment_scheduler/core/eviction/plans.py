@@ -44,6 +44,8 @@ VICTIMS_TRIED = 512
 _NOTHING = np.iinfo(np.int64).max
 _ROWS_A_LOOK = 1024
 """Running pods that arrays go through in the time in which one victim is looked at by itself."""
+_A_NODE = 16
+"""Victims that could be looked at in the time that one more node takes, beside its own."""
 STEPS_ALL = 512
 """Victims up to which the plan over all nodes is made although another plan was found."""
 
@@ -311,7 +313,7 @@ class Attempt:
         fewest: Cost | None = None
         before = self.planner.effort
         for tried, (*least, _, index) in enumerate(self._nodes_by_bound(row)):
-            enough = tried >= NODES_TRIED or self.planner.effort - before >= VICTIMS_TRIED
+            enough = tried >= NODES_TRIED or self.planner.effort - before - _A_NODE * tried >= VICTIMS_TRIED
             if fewest is not None and (tuple(least) > fewest or enough):
                 break
             plan = self._on_node(index)
@@ -325,6 +327,7 @@ class Attempt:
         only = np.zeros(len(self.usable), dtype=np.bool_)
         only[index] = True
         pods = [pod for pod in node.pods.values() if self._candidate(pod)]
+        self.planner.effort += _A_NODE
         return self._over(pods, only)
 
     def _candidate(self, pod: Pod) -> bool:
@@ -404,7 +407,6 @@ class Attempt:
     def _node_by_node(self) -> Plan | None:
         """Room for one pod of the gang after the other, each where it costs the fewest pods."""
         steps: list[Step] = []
-        budgets = Budgets(self.state)  # of the whole plan: no node may spend what another has
         with self.state.trial() as trial:
             for row, _ in self._rows(limits_met(self.unit.leaf, self.unit.shape)[1]):
                 heap = self._nodes_by_bound(row)
@@ -417,14 +419,14 @@ class Attempt:
                     if there != now.key[2]:  # a pool has come to its limit: look past it
                         now = self.planner.placer.row((*row.key[:2], there))
                         heap = self._nodes_by_bound(now)
-                    if not self._seat(pod, now, heap, trial, steps, budgets=budgets, offers=offers):
+                    if not self._seat(pod, now, heap, trial, steps, offers=offers):
                         self.claim.seated.clear()
                         return None
         self.claim.seated.clear()
         return self._finish(steps, None)
 
     def _seat(
-        self, pod: Pod, row: Row, heap: list[Bound], trial: Trial, steps: list[Step], *, budgets: Budgets,
+        self, pod: Pod, row: Row, heap: list[Bound], trial: Trial, steps: list[Step], *,
         offers: dict[int, Offers],
     ) -> bool:  # fmt: skip
         """Start one pod of the gang: where it fits, else where the fewest pods make room for it."""
@@ -432,15 +434,15 @@ class Attempt:
         while index < 0 and heap:
             *_, rank, node = heapq.heappop(heap)
             mark, before = trial.mark(), len(steps)
-            cleared = self._clear(row, node, trial, steps, budgets=budgets, offered=offers)
-            cost = pods_of(steps[before:])
-            if not cleared or (heap and cost > heap[0][:2]):
+            if not self._clear(row, node, trial, steps, offers):
                 trial.rollback(mark)
-                for step in steps[before:]:
-                    budgets.spend(step.victim.pods, -1)
                 del steps[before:], offers[node]
-                if cleared:
-                    heapq.heappush(heap, (*cost, rank, node))
+                continue
+            cost = pods_of(steps[before:])
+            if heap and cost > heap[0][:2]:
+                trial.rollback(mark)
+                del steps[before:], offers[node]
+                heapq.heappush(heap, (*cost, rank, node))
                 continue
             heapq.heappush(heap, (0, 1, rank, node))
             index = node
@@ -451,13 +453,13 @@ class Attempt:
             self.claim.seated[column] = self.claim.seated.get(column, 0) + amount
         return True
 
-    def _clear(
-        self, row: Row, index: int, trial: Trial, steps: list[Step], *, budgets: Budgets,
-        offered: dict[int, Offers],
-    ) -> bool:  # fmt: skip
+    def _clear(self, row: Row, index: int, trial: Trial, steps: list[Step], offered: dict[int, Offers]) -> bool:
         """Evict on one node until a pod of the row fits there."""
         offers = offered.get(index)
         if offers is None:
+            budgets = Budgets(self.state)
+            for earlier in steps:
+                budgets.spend(earlier.victim.pods)
             pods = [pod for pod in self.state.nodes.ordered[index].pods.values() if self._candidate(pod)]
             offers = offered[index] = Offers(self.state, self.claim, self._victims(pods), budgets, self._may_go)
         only = np.zeros(len(self.usable), dtype=np.bool_)
@@ -468,7 +470,7 @@ class Attempt:
                 return False
             for pod in step.victim.pods:
                 trial.evict(pod)
-            budgets.spend(step.victim.pods)
+            offers.budgets.spend(step.victim.pods)
             steps.append(step)
         return True
 
