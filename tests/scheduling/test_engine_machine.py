@@ -27,7 +27,7 @@ from allotment_scheduler.core.eviction.rules import GANG
 from allotment_scheduler.core.explanation.explain import Explainer
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.tenants import Bounds
-from allotment_scheduler.core.placement.placer.seat_invariants import check_holds
+from allotment_scheduler.core.placement.seat_invariants import check_holds
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import above_limits, check, overcommitted
 from builders.scheduling import World, amounts

@@ -9,7 +9,7 @@ from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.nodes import PoolSpec
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
-from allotment_scheduler.core.placement.placer.seat_invariants import check_holds
+from allotment_scheduler.core.placement.seat_invariants import check_holds
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import InvariantError, check
 from builders.scheduling import World
