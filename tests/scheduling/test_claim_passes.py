@@ -1,12 +1,8 @@
 """Claimants are tried in passes, so that a full cluster cannot hold a cycle up."""
 
-from dataclasses import replace
-
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.objects import events as ev
-from allotment_scheduler.core.objects.nodes import NodeSpec
 from allotment_scheduler.core.objects.pods import SchedulingSpec
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import check
