@@ -16,14 +16,17 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from allotment_scheduler.core.entitlement.demand import Demand
+from allotment_scheduler.core.eviction.backtracking import Backtracking
 from allotment_scheduler.core.eviction.brakes import Brakes
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.rules import R1, R2, Claim, P, rule
+from allotment_scheduler.core.eviction.surplus import Surplus
 from allotment_scheduler.core.eviction.victims import Offers, Step, Victim, victim_of
 from allotment_scheduler.core.fairness.limits import open_pools
 from allotment_scheduler.core.objects.nodes import BoolVector, IntVector
@@ -46,6 +49,8 @@ _ROWS_A_LOOK = 1024
 """Running pods that arrays go through in the time in which one victim is looked at by itself."""
 _A_NODE = 16
 """Victims that could be looked at in the time that one more node takes, beside its own."""
+SETS_TRIED = 64
+"""Sets of victims tried for one claimant, on all nodes together, where no order of its victims made room."""
 STEPS_ALL = 512
 """Victims up to which the plan over all nodes is made although another plan was found."""
 
@@ -216,6 +221,7 @@ class Attempt:
         self.unit = unit
         self.claim = claim
         self.rights = rights
+        self.tries = SETS_TRIED
         self.since = {
             leaf: planner.brakes.latest_start(leaf, by, self.state.now) for leaf, by in rights.items()
         }  # fmt: skip
@@ -483,17 +489,29 @@ class Attempt:
     # --- choosing in order, then dropping what is needless --------------------------------------------------------
 
     def _over(self, pods: list[Pod], only: BoolVector | None = None) -> Plan | None:
-        """Evict in the order of the rules until the claimant fits; if that leads nowhere, by size.
+        """Evict in the order of the rules until the claimant fits; if that leads nowhere, by size, then in any order.
 
         The order of the rules may use a right up on small victims (until their side is down to its guarantee, say, or
         their gang to its minimum), when one large victim would have made the room; or on a large one, when the small
-        ones before it would have left it the right to go too.
+        ones before it would have left it the right to go too. Where neither helps, sets of victims are tried, a few.
         """
         steps, fits = self._evict(pods, only)
         for size in (1, -1):
             if not fits and 0 < len(steps) < len(pods):
                 steps, fits = self._evict(pods, only, size=size)
+        if not fits and 0 < len(steps) < len(pods):
+            steps, fits = self._backtrack(pods, only)
         return self._finish(steps, only) if fits else None
+
+    def _backtrack(self, pods: list[Pod], only: BoolVector | None) -> tuple[list[Step], bool]:
+        with self.state.trial() as trial:
+            search = Backtracking(
+                self.state, self.claim, trial, fits=partial(self._claimant_fits, trial, only), victims=self._victims,
+                tries=self.tries,
+            )  # fmt: skip
+            found = search.run(pods)
+            self.tries = search.tries
+        return search.steps, found
 
     def _evict(self, pods: list[Pod], only: BoolVector | None, *, size: int = 0) -> tuple[list[Step], bool]:
         """The victims taken one after the other, and whether the claimant fits then. The state is as before.
@@ -554,7 +572,7 @@ class Attempt:
             starts = self._starts(trial, only)
         return None if starts is None or not kept else Plan(self.unit, kept, starts)
 
-    def _surplus_test(self, only: BoolVector | None) -> "Surplus | None":
+    def _surplus_test(self, only: BoolVector | None) -> Surplus | None:
         """A quick test for needless victims, where free slots alone decide whether the claimant fits."""
         if len(self.rows) != 1 or self.rows[0][0].blocks or self.unit.leaf.limited_path:
             return None
@@ -590,39 +608,3 @@ class Attempt:
         elif not self.planner.gangs.place(self.unit, pools, trial):
             return None
         return [(pod, name) for pod, name, _ in trial.log[mark:]]
-
-
-class Surplus:
-    """How many slots more than needed a plan frees, for claimants of equal pods that do not mind their neighbours."""
-
-    def __init__(self, state: ClusterState, placer: Placer, row: Row, count: int, only: BoolVector | None) -> None:
-        self.state = state
-        self.placer = placer
-        self.row = row
-        self.count = count
-        self.allowed = row.allowed if only is None else row.allowed & only
-        self.total = 0
-
-    def open(self) -> None:
-        """Count the slots as things stand, with every victim gone."""
-        self.total = int(self.placer.slots_by_node(self.row)[self.allowed].sum())
-
-    def spares(self, step: Step) -> bool:
-        """Whether the claimant would still fit with this step's victim back in place."""
-        lost = 0
-        free, allowed = self.state.nodes.free, self.allowed
-        back: dict[int, dict[int, int]] = {}
-        for pod, name in zip(step.victim.pods, step.nodes, strict=True):
-            node = self.state.nodes.by_name.get(name)
-            if node is None:
-                continue  # it is gone, and its pods with it soon: they hold no room
-            held = back.setdefault(node.index, {})
-            for column, amount in pod.klass.amounts:
-                held[column] = held.get(column, 0) + amount
-        for index, held in back.items():
-            if allowed[index]:
-                wanted = [(int(free[c, index]), held.get(c, 0), amount) for c, amount in self.row.klass.room]
-                now = max(0, min(room // amount for room, _, amount in wanted))
-                then = max(0, min((room - taken) // amount for room, taken, amount in wanted))
-                lost += now - then
-        return self.total - lost >= self.count
