@@ -237,7 +237,7 @@ def test_what_the_scheduler_watches_it_lists_and_watches_and_gets_only_what_it_r
     read = {plural: found & {"get", "list", "watch"} for plural, found in verbs.items()}
 
     assert {plural for plural, found in read.items() if found and not found >= {"list", "watch"}} == set()
-    assert {plural for plural, found in read.items() if "get" in found} == {"pods", "resourceclaims"}
+    assert {plural for plural, found in read.items() if "get" in found} == {"pods"}
 
 
 MERGE = "application/merge-patch+json"

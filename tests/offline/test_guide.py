@@ -29,6 +29,7 @@ def test_the_guides_commands_print_what_it_says(
     monkeypatch: pytest.MonkeyPatch, command: str, lines: list[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("COLUMNS", raising=False)  # workers of the tests have it: lines would be folded
     done = CliRunner().invoke(app, command.split())
     printed = iter([" ".join(line.split()) for line in done.stdout.splitlines()])
 
