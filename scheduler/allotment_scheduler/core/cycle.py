@@ -84,6 +84,7 @@ class Engine:
             #    another cycle, which goes on where this one stopped. Callers that must not evict leave it out.
             while claims and not _enough(done, most_starts) and (plan := self._next_plan(done)) is not None:
                 self._carry_out(plan, done)
+                self.holds.close(self.reservations.rooms(now))
                 self._open_serving()
                 self._serve(done, most_starts)
             # 6. Backfill: on reserved nodes start what ends in time, in serving order.
@@ -119,27 +120,31 @@ class Engine:
     def _seat_members(self, done: Round) -> None:
         """Members of a gang that were announced and have come take the room that is held for them."""
         for gang in [gang for gang in self.state.gangs.values() if gang.phantoms]:
+            if gang.spec is None or gang.spec.paused:
+                continue
             for pod in gang.waiting():
-                room = next((room for room in gang.phantoms if room.klass.amounts == pod.klass.amounts), None)
-                if room is not None and self.state.lineup.waits(pod):
-                    self._take_room(pod, room, gang, done)
+                rooms = [room for room in gang.phantoms if room.klass.amounts == pod.klass.amounts]
+                if rooms and self.state.lineup.waits(pod):
+                    any(self._take_room(pod, room, gang, done) for room in rooms)
 
-    def _take_room(self, pod: Pod, room: Pod, gang: Gang, done: Round) -> None:
+    def _take_room(self, pod: Pod, room: Pod, gang: Gang, done: Round) -> bool:
+        """Start a pod in a room held for its like, if it may start there."""
         node = room.node or ""
         with self.state.trial() as trial:
             trial.evict(room)
             if not self._may_stay(pod, self.state.nodes.by_name[node].pool):
-                return
+                return False
             only = self._only(self.state.nodes.by_name[node].index)
             index = self.placer.best(self.placer.row(self.state.lineup.row_key(pod)), only)
             if index < 0:
-                return
+                return False
             trial.start(pod, index)
             trial.commit()
         gang.phantoms.remove(room)
         self.state.own_version += 1
         self.state.lineup.seated(pod)
         done.decisions.append(Start(pod.key, node, pod.key))
+        return True
 
     def _may_stay(self, pod: Pod, pool: str) -> bool:
         """Whether guarantees cover a pod in a pool, if it may not be preempted: the room held for it promises none."""
@@ -179,6 +184,8 @@ class Engine:
                 others = self.holds.close(self.reservations.rooms(now, but_for=reservation))
                 self._start_within(unit, None, done)
                 self.holds.open(others)
+                if not unit.live:
+                    del self.reservations.by_unit[reservation.unit]
 
     def _backfill(self, done: Round, now: float) -> None:
         if not self.reservations.by_unit:
@@ -295,7 +302,8 @@ class Engine:
 
     def _plan(self, unit: Unit) -> Plan | None:
         try:
-            return self.planner.plan(unit)
+            with self.holds.lent_to(unit):
+                return self.planner.plan(unit)
         except Exception as error:  # noqa: BLE001 - as above
             self.quarantine.isolate(unit, error)
             return None
@@ -305,9 +313,10 @@ class Engine:
         self.claimed.evicted = True
         for step in plan.steps:
             self._evict(step.victim.pods, step.rule, plan.unit.first.key, done)
-        for pod, node in plan.starts:
-            self.state.occupy(pod, node)
-            done.decisions.append(Start(pod.key, node, plan.unit.first.key, pod.phantom))
+        with self.holds.lent_to(plan.unit):
+            for pod, node in plan.starts:
+                self.state.occupy(pod, node)
+                done.decisions.append(Start(pod.key, node, plan.unit.first.key, pod.phantom))
         self.state.lineup.unit_started(plan.unit)
 
     def _evict(self, pods: list[Pod], rule: str, claimant: PodKey, done: Round) -> None:

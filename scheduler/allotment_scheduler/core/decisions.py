@@ -1,5 +1,6 @@
 """What a cycle decides: plain values for whoever carries them out."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 import msgspec
@@ -48,3 +49,7 @@ class Round:
 
     def __bool__(self) -> bool:
         return bool(self.decisions)
+
+    def take_back(self, pods: Container[PodKey]) -> None:
+        """Forget the starts of some pods."""
+        self.decisions = [each for each in self.decisions if not (isinstance(each, Start) and each.pod in pods)]

@@ -9,10 +9,12 @@ when its time is over. While the successor has come and its node cannot take it,
 limits: it may start elsewhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.objects.resources import Amounts, Column
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Gang, Unit
@@ -22,6 +24,15 @@ from allotment_scheduler.core.state.cluster import ClusterState
 
 RECREATING: frozenset[str] = frozenset({"StatefulSet"})
 """Controllers whose pods come back under the same name."""
+
+
+class Room(NamedTuple):
+    """What is held on one node, and for whom: the hold, by id, or the first pod of the unit with the reservation."""
+
+    place: int
+    """The index of the node."""
+    amounts: Amounts
+    whom: int | PodKey
 
 
 @dataclass(slots=True)
@@ -58,7 +69,7 @@ class Holds:
     placer: Placer
     settings: Settings
     holds: list[Hold] = field(default_factory=list)
-    closed: list[tuple[int, Amounts]] = field(default_factory=list)
+    closed: list[Room] = field(default_factory=list)
     _keeping: set[Tenant] = field(default_factory=set)
     """Whose limits and guarantees seats take a part of."""
     _sought: list[tuple[Pod, Hold]] = field(default_factory=list)
@@ -155,19 +166,37 @@ class Holds:
         over = {id(hold) for hold in holds}
         self.holds = [hold for hold in self.holds if id(hold) not in over]
 
-    def seats(self, holds: list[Hold] | None = None) -> list[tuple[int, Amounts]]:
+    def seats(self, holds: list[Hold] | None = None) -> list[Room]:
         """The rooms that are held, of all or of some."""
         which = self.holds if holds is None else holds
-        return [(self.state.nodes.by_name[hold.node].index, hold.amounts) for hold in which]
+        return [Room(self.state.nodes.by_name[hold.node].index, hold.amounts, id(hold)) for hold in which]
 
-    def close(self, rooms: list[tuple[int, Amounts]]) -> int:
+    def close(self, rooms: list[Room]) -> int:
         """Take rooms off their nodes for a while; returns the mark to open them by."""
-        nodes, mark = self.state.nodes, len(self.closed)
-        for index, amounts in rooms:
-            room = tuple((c, min(a, int(nodes.free[c, index]))) for c, a in amounts if nodes.free[c, index] > 0)
-            nodes.take(index, room, 1)
-            self.closed.append((index, room))
+        mark = len(self.closed)
+        self.closed += map(self._close, rooms)
         return mark
+
+    def _close(self, room: Room) -> Room:
+        """Take what is free of a room off its node."""
+        nodes = self.state.nodes
+        free = nodes.free[:, room.place]
+        amounts = tuple((column, min(amount, int(free[column]))) for column, amount in room.amounts if free[column] > 0)
+        nodes.take(room.place, amounts, 1)
+        return room._replace(amounts=amounts)
+
+    @contextmanager
+    def lent_to(self, unit: Unit) -> Iterator[None]:
+        """Open the rooms that are held for a unit to it, and close again what it leaves of them."""
+        whom: Container[int | PodKey] = {unit.first.key, *(id(hold) for pod, hold in self._sought if pod.unit is unit)}
+        mine = [position for position, room in enumerate(self.closed) if room.whom in whom]
+        for position in mine:
+            self.state.nodes.take(self.closed[position].place, self.closed[position].amounts, -1)
+        try:
+            yield
+        finally:
+            for position in mine:
+                self.closed[position] = self._close(self.closed[position])
 
     def end(self) -> None:
         """The cycle ends, or has failed: give back every room, and give up seats whose successors started elsewhere."""
@@ -177,8 +206,8 @@ class Holds:
 
     def open(self, mark: int = 0) -> None:
         """Give back every room that was closed since a mark."""
-        for index, room in self.closed[mark:]:
-            self.state.nodes.take(index, room, -1)
+        for room in self.closed[mark:]:
+            self.state.nodes.take(room.place, room.amounts, -1)
         del self.closed[mark:]
 
 

@@ -18,10 +18,11 @@ import numpy as np
 
 from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.objects.pods import Pod, PodKey
-from allotment_scheduler.core.objects.resources import Amounts, Column
+from allotment_scheduler.core.objects.resources import Column
 from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.eligibility import ROOM, beyond_guarantee, limits_met
 from allotment_scheduler.core.placement.gangs import GangPlacer
+from allotment_scheduler.core.placement.holds import Room
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.cluster import ClusterState
 
@@ -63,16 +64,17 @@ class Reservations:
         unit = pod.unit if pod is not None else None
         return unit if isinstance(unit, Unit) and unit.live else None
 
-    def rooms(self, now: float, but_for: Reservation | None = None) -> list[tuple[int, Amounts]]:
+    def rooms(self, now: float, but_for: Reservation | None = None) -> list[Room]:
         """The free room of every node that others are kept off; one reservation may be left out."""
-        nodes, out = self.state.nodes, []
+        nodes, out = self.state.nodes, list[Room]()
         for reservation in self.by_unit.values():
             binds = reservation is not but_for and reservation.binding(now, self.settings)
             for name in reservation.nodes if binds else ():
                 node = nodes.by_name.get(name)
                 if node is not None:
                     free = nodes.free[:, node.index]
-                    out.append((node.index, tuple((Column(int(c)), int(free[c])) for c in np.flatnonzero(free > 0))))
+                    amounts = tuple((Column(int(c)), int(free[c])) for c in np.flatnonzero(free > 0))
+                    out.append(Room(node.index, amounts, reservation.unit))
         return out
 
     def may_backfill(self, unit: Unit, now: float) -> tuple[str, ...]:
