@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.nodes import NodeSpec
 from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
@@ -52,7 +51,7 @@ def test_a_successor_that_asks_for_more_claims_with_its_own_seat() -> None:
     check(engine.state)
 
 
-def test_who_starts_and_has_to_go_again_in_the_same_cycle_does_neither() -> None:
+def test_nobody_starts_and_has_to_go_again_in_the_same_cycle() -> None:
     world = World().node("n", cpu=4).tenant("a").pods("a", 3, prefix="r", on="n", cpu=1)
     engine = Engine(world.pod("a", "small", cpu=1).pod("a", "large", cpu=4, priority=10).state(), Settings())
 
@@ -60,20 +59,31 @@ def test_who_starts_and_has_to_go_again_in_the_same_cycle_does_neither() -> None
 
     assert [start.pod[1] for start in done.starts] == ["large"]
     assert {evict.pod[1] for evict in done.evictions} == {"r0", "r1", "r2"}
-    assert {evict.claimant for evict in done.evictions} == {("a", "large")}
     check(engine.state)
 
 
-def test_victims_of_a_claimant_that_had_to_go_itself_went_for_who_has_its_room() -> None:
-    first, second, victim = ("a", "first"), ("a", "second"), ("a", "victim")
-    done = Round([
-        Evict(victim, first, "P", "n"), Start(first, "n", first),
-        Evict(first, second, "P", "n"), Start(second, "n", second),
-    ])  # fmt: skip
+def test_who_was_taken_back_starts_where_there_is_room() -> None:
+    world = World().node("n", cpu=4).node("m", cpu=1).tenant("a").tenant("b").pods("a", 3, prefix="r", on="n", cpu=1)
+    world.pod("b", "guest", on="m", cpu=1, priority=20)
+    world.pod("a", "small", cpu=1).pod("a", "large", cpu=2, priority=10)
+    engine = Engine(world.state(), Settings())
 
-    done.settle()
+    done = engine.cycle(1000)
 
-    assert done.decisions == [Evict(victim, second, "P", "n"), Start(second, "n", second)]
+    assert {start.pod[1] for start in done.starts} == {"large"}
+    assert len(done.evictions) == 1, "the room that was free went to the claimant"
+    check(engine.state)
+
+
+def test_what_makes_room_at_the_cost_of_those_within_their_guarantee_is_no_plan() -> None:
+    """The small pod of the guaranteed tenant may not start only to be the one above the guarantee."""
+    world = World().node("n", cpu=5).tenant("g", guaranteed={"cpu": 3}).tenant("x", guaranteed={"cpu": 5})
+    engine = Engine(world.pod("g", "held", on="n", cpu=1).pod("g", "more", cpu=4).pod("x", "all", cpu=5).state())
+
+    evicted = {evict.pod[1] for evict in engine.cycle(1000).evictions}
+
+    assert "held" not in evicted
+    check(engine.state)
 
 
 CORE = SchedulingSpec(tuple(sorted(amounts(cpu=1).items())))

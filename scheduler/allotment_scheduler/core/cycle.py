@@ -33,7 +33,7 @@ from allotment_scheduler.core.eviction.plans import Plan, Planner
 from allotment_scheduler.core.eviction.rules import GANG
 from allotment_scheduler.core.eviction.victims import victim_of
 from allotment_scheduler.core.fairness.serving import Serving, listing
-from allotment_scheduler.core.objects.events import PodEvicted, RoundEnded, TimePassed
+from allotment_scheduler.core.objects.events import PodEvicted, RoundEnded, StartForgotten, TimePassed
 from allotment_scheduler.core.objects.nodes import BoolVector
 from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.objects.tenants import Tenant
@@ -92,8 +92,10 @@ class Engine:
             #    when nobody has a plan, or when the search has cost `claim_effort`. `done.cut_short` asks for another
             #    cycle: after the latter, which goes on where this one stopped, and after a pass in whose course
             #    something has changed. Callers that must not evict leave it out.
-            while claims and not _enough(done, most_starts) and (plan := self._next_plan(done)) is not None:
-                self._carry_out(plan, done)
+            while claims and not _enough(done, most_starts) and (found := self._next_plan(done)) is not None:
+                plan = self._without_new_starts(found, done)
+                if plan is not None:
+                    self._carry_out(plan, done)
                 self.holds.close(self.reservations.rooms(now))
                 self._open_serving()
                 self._serve(done, most_starts)
@@ -123,6 +125,7 @@ class Engine:
         self._thin_out_rows()
         self.brakes.begin_cycle(now)
         self.planner.effort = 0
+        self.planner.spared.clear()
 
     def _thin_out_rows(self) -> None:
         """Forget the rows of scores that nobody waits for, now and then."""
@@ -279,6 +282,25 @@ class Engine:
             self.quarantine.isolate(unit, error)
             return None
 
+    def _without_new_starts(self, plan: Plan, done: Round) -> Plan | None:
+        """A plan by which nobody goes that has started in this cycle.
+
+        Pods that were only served are taken back, which hurts nobody: they wait again, and the plan is made anew. Gangs
+        stay for this cycle, and so do all once anybody has been evicted: what had to go may have been above its
+        guarantee by their use only.
+        """
+        if all(pod.spec.node is not None for step in plan.steps for pod in step.victim.pods):
+            return plan
+        started = {start.pod for start in done.starts}
+        new = [pod for step in plan.steps for pod in step.victim.pods if pod.spec.node is None and pod.key in started]
+        if not new:
+            return plan
+        self.planner.spared.update(pod.key for pod in new)
+        waiting = set() if done.evictions else {pod.key for pod in new if pod.gang is None}
+        done.take_back(waiting)
+        self.state.apply_all(map(StartForgotten, waiting))
+        return self._plan(plan.unit)
+
     def _carry_out(self, plan: Plan, done: Round) -> None:
         """Evict, then start the claimant in the room that was made."""
         self.claim_pass.evicted = True
@@ -314,7 +336,8 @@ class Engine:
             if gang.cut_since is None or now - gang.cut_since < self.settings.gang_recovery:
                 continue
             gang.cut_since = now  # whatever comes of it: it is looked at again after another `gang_recovery`
-            victim = victim_of(next(pod for pod in gang.members.values() if pod.node is not None), self.state)
+            left = next((pod for pod in gang.members.values() if pod.node is not None), None)
+            victim = None if left is None else victim_of(left, self.state)  # a plan may have taken the rest
             if victim is None or victim.last_choice or not Budgets(self.state).allows(victim.pods):
                 continue
             if all(self.brakes.may_go(pod, GANG, now) for pod in victim.pods):

@@ -30,7 +30,7 @@ from allotment_scheduler.core.eviction.surplus import Surplus
 from allotment_scheduler.core.eviction.victims import Offers, Step, Victim, victim_of
 from allotment_scheduler.core.fairness.limits import open_pools
 from allotment_scheduler.core.objects.nodes import BoolVector, IntVector
-from allotment_scheduler.core.objects.pods import LOWEST, Pod
+from allotment_scheduler.core.objects.pods import LOWEST, Pod, PodKey
 from allotment_scheduler.core.objects.resources import Column
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Unit
@@ -125,6 +125,8 @@ class Planner:
         self.brakes = brakes
         self.effort = 0
         """Victims looked at since the cycle began: what searching for plans costs goes by them."""
+        self.spared: set[PodKey] = set()
+        """Who started in this cycle and is no victim in it."""
 
     def plan(self, unit: Unit) -> Plan | None:
         """The best plan for a claimant, None if there is none. The state is as before."""
@@ -305,6 +307,8 @@ class Attempt:
     def _may_go(self, victim: Victim) -> bool:
         """Whether the brakes let all of a victim's pods go."""
         self.planner.effort += 1
+        if not self.planner.spared.isdisjoint(pod.key for pod in victim.pods):
+            return False
         brakes, by, now = self.planner.brakes, self.rights[victim.leaf], self.state.now
         return len(victim.pods) == 1 or all(brakes.may_go(pod, by, now) for pod in victim.pods)
 
