@@ -4,12 +4,18 @@ Read `Engine.cycle` from top to bottom: it is the algorithm. The engine decides,
 as it goes; carrying them out is the caller's business.
 
 Words that recur. A *unit* is what starts together: a pod, or what a gang is missing. Every leaf tenant *proposes* its
-first unit that could start; it is *asked* again only when the answer may have changed: its own queue has
-(`state.dirty_leaves`), or somebody else's start has (`eligibility.leaves_to_ask`). Equal units wait in one *lane*; a
-lane whose first unit cannot start is *parked* until what it lacks may have come. A unit that fits nowhere may *claim*
-the room of others; a *pass* goes once through all claimants, over as many cycles as it takes.
+first unit that could start; it is *asked* again only when its own queue has changed (`state.dirty_leaves`), or when
+another unit's start may have changed the answer (`eligibility.leaves_to_ask`). Equal units wait in one *lane*; a lane
+whose first unit cannot start is *parked* until what it lacks may have come. A *row* is the list of scores of one class
+of pods, by node. A unit that fits nowhere may *claim* the room of others; *brakes* keep evictions from coming too
+often; a *pass* goes once through all claimants, over as many cycles as it takes.
 
-Seats, reserved units and backfill start outside the serving order, the first two because that room is theirs already.
+A *seat* is room on a node that is held for one pod that is to come: an announced member of a gang (until then a
+*phantom* stands there), or the successor of a pod that left (a *hold*). A *reservation* is nodes and a time, for a unit
+that fits nowhere now. Such room is *closed* during a cycle: taken off its nodes, and *opened* for whom it is kept.
+
+Seats and reserved units start before anybody else, for that room is theirs already. Backfill comes last, in serving
+order among those who end in time.
 """
 
 from collections.abc import Iterable
@@ -42,6 +48,9 @@ from allotment_scheduler.core.quarantine import Quarantine
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.cluster import ClusterState
 
+FEW_ROWS: Final = 512
+"""So many rows of scores may be kept, whether or not anybody waits for them."""
+
 
 class Engine:
     """The decision maker over one state."""
@@ -57,7 +66,7 @@ class Engine:
         self.holds = Holds(state, self.placer, self.settings)
         self.reservations = Reservations(state, self.gangs, self.demand, self.settings)
         self.quarantine = Quarantine(state, self.settings)
-        self.claimed = Pass()
+        self.claim_pass = Pass()
         self._most_rows = FEW_ROWS
         self.eligibility = Eligibility(state, self.placer, self.gangs, troubled=self.quarantine.isolate)
         self.serving = Serving(state, self.eligibility.propose, self.eligibility.where)
@@ -69,9 +78,9 @@ class Engine:
         self._settle(now)
         try:
             # 2. Seats first: announced members, successors of pods that left, units whose reservation has come true.
-            #    Nobody is seated in a room that is held for somebody else.
             self._seat_members(done)
             self._seat_successors(done, now)
+            #    From here on nobody starts in a seat that is held for somebody else.
             self.holds.close(self.holds.seats())
             self._seat_reserved(done, now)
             # 3. Close the nodes that are reserved.
@@ -80,8 +89,9 @@ class Engine:
             self._open_serving()
             self._serve(done, most_starts)
             # 5. Claim: the first unit in serving order that has a plan evicts and starts; then serving goes on. It ends
-            #    when nobody has a plan, or when the search has cost `claim_effort`: then `done.cut_short` asks for
-            #    another cycle, which goes on where this one stopped. Callers that must not evict leave it out.
+            #    when nobody has a plan, or when the search has cost `claim_effort`. `done.cut_short` asks for another
+            #    cycle: after the latter, which goes on where this one stopped, and after a pass in whose course
+            #    something has changed. Callers that must not evict leave it out.
             while claims and not _enough(done, most_starts) and (plan := self._next_plan(done)) is not None:
                 self._carry_out(plan, done)
                 self._open_serving()
@@ -100,7 +110,10 @@ class Engine:
         done.troubles = self.quarantine.take()
         return done
 
+    # --- 1. settle ------------------------------------------------------------------------------------------------
+
     def _settle(self, now: float) -> None:
+        """Bring the state up to date, and begin the count of what this cycle may spend."""
         state = self.state
         state.now = now
         state.settle()
@@ -115,6 +128,8 @@ class Engine:
         if len(self.placer.rows) > self._most_rows:
             self.placer.forget(self.state.lineup.row_keys())
             self._most_rows = max(FEW_ROWS, 2 * len(self.placer.rows))
+
+    # --- 2. seats -------------------------------------------------------------------------------------------------
 
     def _seat_members(self, done: Round) -> None:
         """Members of a gang that were announced and have come take the room that is held for them."""
@@ -148,31 +163,15 @@ class Engine:
         bare, _, pools = covered_pools(pod.leaf, pod.klass.asks, (pool,))
         return bare is None and bool(pools)
 
-    def _let_go(self, done: Round, now: float) -> None:
-        if not self.settings.timed:
-            return
-        for gang in self.state.gangs.values():
-            if gang.cut_since is None or now - gang.cut_since < self.settings.gang_recovery:
-                continue
-            gang.cut_since = now
-            victim = victim_of(next(pod for pod in gang.members.values() if pod.node is not None), self.state)
-            if victim is None or victim.last_choice or not Budgets(self.state).allows(victim.pods):
-                continue
-            if all(self.brakes.may_go(pod, GANG, now) for pod in victim.pods):
-                self._evict(victim.pods, GANG, victim.pods[0].key, done)
-
-    def _only(self, index: int) -> BoolVector:
-        only = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
-        only[index] = True
-        return only
-
     def _seat_successors(self, done: Round, now: float) -> None:
+        """Successors that have come start in their seats; what a gang is missing starts together, wherever it fits."""
         self.holds.collect(now)
         self.holds.seat(
             lambda unit, index: self._start_within(unit, None if index is None else self._only(index), done)
         )
 
     def _seat_reserved(self, done: Round, now: float) -> None:
+        """Units with a reservation start if they fit by now, in their own reserved room too, but in nobody else's."""
         for reservation in list(self.reservations.by_unit.values()):
             unit = self.reservations.unit_of(reservation)
             if unit is not None:
@@ -180,35 +179,7 @@ class Engine:
                 self._start_within(unit, None, done)
                 self.holds.open(others)
 
-    def _backfill(self, done: Round, now: float) -> None:
-        if not self.reservations.by_unit:
-            return
-        backfill = Backfill(self.state, self.gangs, self.reservations, now)
-        serving = Serving(self.state, backfill.propose, backfill.where)
-        serving.refresh_all(self._leaves())
-        while (unit := serving.next()) is not None:
-            self._start_within(unit, backfill.nodes(unit), done)
-            backfill.passed(unit)
-            serving.refresh(unit.leaf)
-
-    def _start_within(self, unit: Unit, only: BoolVector | None, done: Round) -> None:
-        """Start a unit on some nodes only, if it fits there and may start at all."""
-        blocked, pools = limits_met(unit.leaf, unit.shape)
-        trial = self.state.trial()
-        if blocked is None and self.gangs.place(unit, pools, trial, only):
-            self._record(unit, trial.commit(), done)
-
-    def _record(self, unit: Unit, started: list[tuple[Pod, str, bool]], done: Round) -> None:
-        for pod, node, _ in started:
-            done.decisions.append(Start(pod.key, node, unit.first.key, pod.phantom))
-        self.state.lineup.unit_started(unit)
-
-    def serving_order(self) -> list[Tenant]:
-        """Leaves in the order in which they would be served next, as things stand."""
-        self.state.settle()
-        eligibility = Eligibility(self.state, self.placer, self.gangs)
-        eligibility.unpark_all()
-        return listing(self.state, eligibility.propose, eligibility.where)
+    # --- 4. serve -------------------------------------------------------------------------------------------------
 
     def _open_serving(self) -> None:
         """Let every leaf compete anew."""
@@ -217,11 +188,8 @@ class Engine:
         self.serving.refresh_all(self._leaves())
         self.state.dirty_leaves.clear()
 
-    def _leaves(self) -> list[Tenant]:
-        """Leaves with anything in their queue."""
-        return [queue.leaf for queue in self.state.queues.values()]
-
     def _serve(self, done: Round, most_starts: int | None) -> None:
+        """Start units in serving order until none is eligible, or enough has been decided."""
         most = maxsize if most_starts is None else most_starts
         serving, decisions = self.serving, done.decisions
         while (decided := len(decisions)) < most and (unit := serving.next()) is not None:
@@ -233,6 +201,7 @@ class Engine:
             self._ask_again(self.eligibility.leaves_to_ask())
 
     def _ask_again(self, leaves: Iterable[Tenant]) -> None:
+        """Let these leaves, and those whose queues have changed, propose anew."""
         dirty = self.state.dirty_leaves
         dirty.update(leaves)
         if len(dirty) == 1:
@@ -268,15 +237,17 @@ class Engine:
                 raise AssertionError(f"{unit.first} was found eligible but cannot be placed: this is a bug")
             self._record(unit, trial.commit(), done)
 
+    # --- 5. claim -------------------------------------------------------------------------------------------------
+
     def _next_plan(self, done: Round) -> Plan | None:
         """The plan of the first unit in serving order that has one, among those not tried in this pass.
 
-        Whoever has none counts as tried (`self.claimed`). When all have been tried, the pass is over: the next one
+        Whoever has none counts as tried (`self.claim_pass`). When all have been tried, the pass is over: the next one
         begins with the next cycle, at once if anything has changed in the course of this one.
         """
-        if self.claimed.version < 0:
-            self.claimed.version = self.state.demand_version
-        claimants = Claimants(self.state, self.demand.entitlement, self.claimed, self.brakes)
+        if self.claim_pass.version < 0:
+            self.claim_pass.version = self.state.demand_version
+        claimants = Claimants(self.state, self.demand.entitlement, self.claim_pass, self.brakes)
         order = Serving(self.state, claimants.propose, self.demand.scope)
         order.refresh_all(self._leaves())
         while (unit := order.next()) is not None:
@@ -289,8 +260,8 @@ class Engine:
             claimants.passed_over(unit)
             order.refresh(unit.leaf)
         # What has changed in its course may let others claim who could not before.
-        done.cut_short = self.claimed.evicted or self.claimed.version != self.state.demand_version
-        self.claimed = Pass()
+        done.cut_short = self.claim_pass.evicted or self.claim_pass.version != self.state.demand_version
+        self.claim_pass = Pass()
         return None
 
     def _plan(self, unit: Unit) -> Plan | None:
@@ -302,7 +273,7 @@ class Engine:
 
     def _carry_out(self, plan: Plan, done: Round) -> None:
         """Evict, then start the claimant in the room that was made."""
-        self.claimed.evicted = True
+        self.claim_pass.evicted = True
         for step in plan.steps:
             self._evict(step.victim.pods, step.rule, plan.unit.first.key, done)
         for pod, node in plan.starts:
@@ -310,16 +281,75 @@ class Engine:
             done.decisions.append(Start(pod.key, node, plan.unit.first.key, pod.phantom))
         self.state.lineup.unit_started(plan.unit)
 
+    # --- 6. backfill ----------------------------------------------------------------------------------------------
+
+    def _backfill(self, done: Round, now: float) -> None:
+        """Start on reserved nodes what ends before they are needed."""
+        if not self.reservations.by_unit:
+            return
+        backfill = Backfill(self.state, self.gangs, self.reservations, now)
+        serving = Serving(self.state, backfill.propose, backfill.where)
+        serving.refresh_all(self._leaves())
+        while (unit := serving.next()) is not None:
+            self._start_within(unit, backfill.nodes(unit), done)
+            backfill.passed(unit)
+            serving.refresh(unit.leaf)
+
+    # --- 8. let go ------------------------------------------------------------------------------------------------
+
+    def _let_go(self, done: Round, now: float) -> None:
+        """Evict what is left of gangs that have been cut for too long, where all of it may go."""
+        if not self.settings.timed:
+            return
+        for gang in self.state.gangs.values():
+            if gang.cut_since is None or now - gang.cut_since < self.settings.gang_recovery:
+                continue
+            gang.cut_since = now  # whatever comes of it: it is looked at again after another `gang_recovery`
+            victim = victim_of(next(pod for pod in gang.members.values() if pod.node is not None), self.state)
+            if victim is None or victim.last_choice or not Budgets(self.state).allows(victim.pods):
+                continue
+            if all(self.brakes.may_go(pod, GANG, now) for pod in victim.pods):
+                self._evict(victim.pods, GANG, victim.pods[0].key, done)
+
+    # --- what several steps use -----------------------------------------------------------------------------------
+
+    def _start_within(self, unit: Unit, only: BoolVector | None, done: Round) -> None:
+        """Start a unit on some nodes only, if it fits there and may start at all."""
+        blocked, pools = limits_met(unit.leaf, unit.shape)
+        trial = self.state.trial()
+        if blocked is None and self.gangs.place(unit, pools, trial, only):
+            self._record(unit, trial.commit(), done)
+
+    def _record(self, unit: Unit, started: list[tuple[Pod, str, bool]], done: Round) -> None:
+        for pod, node, _ in started:
+            done.decisions.append(Start(pod.key, node, unit.first.key, pod.phantom))
+        self.state.lineup.unit_started(unit)
+
     def _evict(self, pods: list[Pod], rule: str, claimant: PodKey, done: Round) -> None:
+        """Take pods off their nodes in the state, and record it."""
         for pod in pods:
             node = pod.node or ""
             self.brakes.evicted(pod, rule, self.state.now)
             self.state.apply(PodEvicted(pod.key))
             done.decisions.append(Evict(pod.key, claimant, rule, node))
 
+    def _only(self, index: int) -> BoolVector:
+        only = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
+        only[index] = True
+        return only
 
-FEW_ROWS: Final = 512
-"""So many rows of scores may be kept, whether or not anybody waits for them."""
+    def _leaves(self) -> list[Tenant]:
+        """Leaves with anything in their queue."""
+        return [queue.leaf for queue in self.state.queues.values()]
+
+    # --- for reports ----------------------------------------------------------------------------------------------
+
+    def serving_order(self) -> list[Tenant]:
+        """Leaves in the order in which they would be served next, as things stand."""
+        self.state.settle()
+        eligibility = Eligibility(self.state, self.placer, self.gangs)
+        eligibility.unpark_all()
+        return listing(self.state, eligibility.propose, eligibility.where)
 
 
 def _enough(done: Round, most_starts: int | None) -> bool:

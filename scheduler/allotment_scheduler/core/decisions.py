@@ -18,7 +18,10 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
 
 class Evict(msgspec.Struct, frozen=True, gc=False):
-    """Evict a pod from its node so that a claimant can start."""
+    """Evict a pod from its node so that a claimant can start.
+
+    By the rule `Gang` there is none: what is left of a cut gang is let go, and `claimant` is the first of its pods.
+    """
 
     pod: PodKey
     claimant: PodKey
@@ -28,7 +31,10 @@ class Evict(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class Round:
-    """One cycle's decisions, in order: every eviction stands before the starts it makes room for."""
+    """One cycle's decisions, in order: every eviction stands before the starts it makes room for.
+
+    Evictions by the rule `Gang` make room for nobody in particular, and stand last.
+    """
 
     decisions: list[Start | Evict] = field(default_factory=list)
     cut_short: bool = False

@@ -4,7 +4,8 @@ Codes, in the order in which they are looked for: `NotOurs`, `Deleted`, `Unknown
 `TenantSuspended`, `Quarantined`, `Gated`, `GangIncomplete`, `BeyondGuarantee`, `AboveLimit`, `Reserved`, `NoNodeFits`
 (filters refuse every node, or a gang is larger than all of them), `Fragmented` (enough is free in all, but nowhere
 together), `BehindFairShare` (what is free does not suffice, and others may keep what they have, or it is too late in
-the round).
+the round). The live scheduler adds what it alone knows (shell/jobs.py, shell/reporter.py): `OwnerGone`,
+`GangIncomplete` while a pod's Job is not known yet, and `Quarantined` after a refused Binding.
 
 An explanation never changes anything, and is made only when someone asks.
 """
@@ -84,7 +85,7 @@ class Explainer:
             return Why("TenantSuspended", f"tenant {above.shown_name} is suspended: it starts nothing new")
         if pod.set_aside is not None:
             when = f", next try in {pod.set_aside.until - self.state.now:.0f} s" if pod.set_aside.until < inf else ""
-            text = f"it could not be decided about {pod.times_set_aside} times{when}: {pod.set_aside.message}"
+            text = f"deciding about it has failed {pod.times_set_aside} time(s){when}: {pod.set_aside.message}"
             return Why("Quarantined", text, never=pod.set_aside.until == inf)
         if pod.spec.gated:
             return Why("Gated", "the pod has scheduling gates: it waits until their owner removes them")
