@@ -1,5 +1,5 @@
 # One image for both programs; the chart's Deployments choose the command. Written for any OCI builder; the steps of the
-# first stage were run one by one, the image itself was not built, for want of a container engine (docs/installation.md).
+# first stage were run one by one, the image itself was not built with a container engine (docs/installation.md).
 #
 # Pin the base by digest for production, in both stages: python:3.13-slim@sha256:…
 ARG PYTHON=python:3.13-slim

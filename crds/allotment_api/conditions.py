@@ -33,6 +33,7 @@ class ConditionType(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     OVERLAPPING = "Overlapping"
     NARROWED = "Narrowed"
+    PRIORITY_BOUNDED = "PriorityBounded"
 
 
 class Reason(StrEnum):

@@ -56,7 +56,8 @@ class NodePoolStatus(Model):
     """Generation that the scheduler has acted on."""
 
     conditions: Conditions = ()
-    """Standing answers: Ready (has ready nodes), Overlapping (shares nodes with another pool)."""
+    """Standing answers: Ready (has ready nodes), Overlapping (shares nodes with another pool), Scheduled (the present
+    version is in force)."""
 
     nodes: Count | None = None
     """Nodes in the pool."""

@@ -88,7 +88,7 @@ OUTPUTS: Final[tuple[Output, ...]] = (
     Output(
         "allot why NAME [-f FILE] -o json",
         "The pods of that name, or of the workload of that name. `reason` is `Running` where a pod runs, `StartsNow` "
-        "where it would start at once.",
+        "where it would start at once (with `-f`); from the objects' statuses also `Succeeded` and `Failed`.",
         _reason("[]", change=True),
     ),
     Output(

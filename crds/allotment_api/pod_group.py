@@ -126,7 +126,8 @@ class PodGroupStatus(Model):
     minMember run. Degraded: some were lost and are being brought back. Finished: all are done."""
 
     conditions: Conditions = ()
-    """Standing answers: Scheduled, with the reason for waiting and what would end it."""
+    """Standing answers: Scheduled, with the reason for waiting and what would end it; PriorityBounded, where the tenant
+    may not use the priority of its class."""
 
     members: Count | None = None
     """Members that exist."""

@@ -97,7 +97,8 @@ def kind_page(kind: type[Resource]) -> str:
 def names_page() -> str:
     """Labels, annotations and the rest."""
     parts = [_NOTICE, "# Labels, annotations and other names", ""]
-    for sort, names in groupby(NAMES, key=lambda name: name.sort):
+    sorts = list(dict.fromkeys(each.sort for each in NAMES))
+    for sort, names in groupby(sorted(NAMES, key=lambda each: sorts.index(each.sort)), key=lambda each: each.sort):
         rows = [(f"`{each.name}`", each.carried_by, each.set_by, each.meaning) for each in names]
         parts += [f"## {sort.capitalize()}s", "", *_table(("Name", "On", "Set by", "Meaning"), rows), ""]
     return "\n".join(parts)
@@ -196,7 +197,7 @@ def _rules(schema: Mapping[str, Any], longest_name: int) -> list[str]:
     lines = [f"- `metadata.name`: at most {longest_name} characters."]
     for where, inner in places:
         for rule in inner.get("x-kubernetes-validations", ()):
-            place = (where or "") + rule.get("fieldPath", "")
+            place = where + rule.get("fieldPath", "") or "metadata.name"  # such rules are about the object's name
             lines.append(f"- `{place.removeprefix('.')}`: {rule['message'].replace('<', '&lt;')}.")
     return list(dict.fromkeys(lines))
 

@@ -96,6 +96,13 @@ class Metrics:
         for (kind, ready), count in Count(found).items():
             self._resources.labels(kind, ready).set(count)
 
+    def names(self) -> set[str]:
+        """Every metric by its name in queries, but for the endings of histograms."""
+        found = set()
+        for family in self.registry.collect():
+            found.add(f"{family.name}_total" if family.type == "counter" else family.name)
+        return found
+
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

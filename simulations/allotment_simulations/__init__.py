@@ -1,1 +1,1 @@
-"""The scheduler core on a virtual clock."""
+"""Stand-ins for what tests and the demo cannot have."""

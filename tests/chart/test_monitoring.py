@@ -1,4 +1,4 @@
-"""Dashboard and alerts: whole, and of metrics that the scheduler really has."""
+"""Dashboard and alerts: whole, and of metrics that the programs really have."""
 
 import json
 import re
@@ -8,6 +8,7 @@ import promql_parser
 import pytest
 import yaml
 
+from allotment_operator.metrics import Metrics as OperatorMetrics
 from allotment_scheduler.shell.metrics import Metrics
 from builders.helm_chart import CHART, named, of_kind, render
 
@@ -29,7 +30,7 @@ def expressions() -> dict[str, str]:
 
 
 def test_every_metric_in_dashboard_and_alerts_exists() -> None:
-    known = Metrics().names()
+    known = Metrics().names() | OperatorMetrics().names()
     queried = {
         where: {SERIES.sub("", name) for name in METRIC.findall(query)} for where, query in expressions().items()
     }
@@ -65,12 +66,12 @@ def test_every_rule_is_one_that_prometheus_loads() -> None:
 
 
 def test_what_is_written_about_every_alert_can_be_found() -> None:
-    operations = (CHART.parents[1] / "docs" / "operations.md").read_text()
+    pages = [(CHART.parents[1] / "docs" / name).read_text() for name in ("operations.md", "operator.md")]
     alerts = [
         rule for group in yaml.safe_load((DASHBOARDS / "alerts.yaml").read_text())["groups"] for rule in group["rules"]
     ]
 
-    assert [rule["alert"] for rule in alerts if f"`{rule['alert']}`" not in operations] == []
+    assert [rule["alert"] for rule in alerts if not any(f"`{rule['alert']}`" in page for page in pages)] == []
     for rule in alerts:
         assert rule["labels"]["severity"] in {"warning", "critical"}
         assert rule["annotations"].keys() == {"summary", "description"}

@@ -128,7 +128,29 @@ def test_a_change_of_the_operators_settings_rolls_its_pods() -> None:
     assert _checksum("operator", {"a": 1}) != _checksum("operator", {"a": 2})
 
 
-@pytest.mark.parametrize("name", sorted(to_camel(name) for name in FIXED))
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("operator.config.logLevel", "operator.logLevel"),
+        ("operator.config.httpPort", ""),
+        ("scheduler.config.logLevel", "scheduler.logLevel"),
+        ("scheduler.config.apiPort", "scheduler.api.enabled"),
+        ("scheduler.config.namespace", "the release's namespace"),
+        ("scheduler.config.apiCertificate", "scheduler.api.certificateSecret"),
+    ],
+)
+def test_a_setting_that_the_chart_itself_makes_is_refused_in_the_programs_file(key: str, instead: str) -> None:
+    program, _, name = key.split(".")
+    message = refusal({f"{program}.config": {name: "x"}, "scheduler.api.certificateSecret": "tls"})
+
+    assert f"{key} has no effect" in message
+    assert ("take it out" + (f", and use {instead} instead" if instead else "")) in message
+
+
+MADE_BY_THE_CHART = {"namespace", "httpPort", "podName", "podUid", "apiPort"}
+
+
+@pytest.mark.parametrize("name", sorted({to_camel(name) for name in FIXED} - MADE_BY_THE_CHART))
 def test_a_setting_that_the_scheduler_reads_once_rolls_its_pods(name: str) -> None:
     assert _checksum("scheduler", {name: 1}) == _checksum("scheduler", {name: 1, "startsPerCycle": 3})
     assert _checksum("scheduler", {name: 1}) != _checksum("scheduler", {name: 2})

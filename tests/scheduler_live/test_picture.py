@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from allotment_kube.resources import JOBS, NAMESPACES, PERSISTENT_VOLUME_CLAIMS, PODS, PRIORITY_CLASSES, Resource
+from allotment_kube.resources import (
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    PRIORITY_CLASSES,
+    Resource,
+)
 from allotment_scheduler.core.state import cluster as core_state
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
@@ -158,6 +166,21 @@ async def test_room_that_nobody_came_for_is_given_back_by_the_successor_too() ->
         world.pod("a", "patient", cpu="3")
         await until(lambda: "patient" in world.bound(), seconds=90)
     check(successor.state)
+
+
+async def test_pools_that_share_nodes_say_so() -> None:
+    world = World(FaultPlan())
+    for name in ("first", "second"):
+        pool = {"metadata": {"name": name, "generation": 1}, "spec": {"selector": {"matchLabels": {"disk": "ssd"}}}}
+        world.server.put(NODE_POOLS, pool)
+    async with world.running() as scheduler:
+        await until(lambda: {"first", "second"} <= set(scheduler.state.nodes.pools))
+        world.server.put(NODES, {"metadata": {"name": "n", "labels": {"disk": "ssd"}}})
+        await until(lambda: "n" in scheduler.state.nodes.by_name)
+        conditions = statuses(world)["NodePool", "second"]["conditions"]
+        said = {each["type"]: (each["status"], each["reason"]) for each in conditions}
+        assert said["Overlapping"] == ("True", "SharedNodes")
+        assert said["Ready"] == ("False", "NoNodes")
 
 
 @pytest.mark.parametrize(

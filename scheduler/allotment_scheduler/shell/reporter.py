@@ -145,7 +145,7 @@ class Reporter:
         if refusal is not None:
             message, times, until = refusal
             left = max(0, round(until - self._now()))
-            return Why("Quarantined", f"set aside {times} times, next try in {left} s: {message}")
+            return Why("Quarantined", f"set aside {times} time(s), next try in {left} s: {message}")
         gate = self._scheduler.picture.gate(pod.key)
         if gate is not None:
             return Why(gate.code, gate.message)
@@ -155,7 +155,7 @@ class Reporter:
             return why
         message, times, until = barred
         left = max(0, round(until - self._now()))
-        said = f"no room could be made for it {times} times, next try in {left} s: {message}"
+        said = f"no room could be made for it {times} time(s), next try in {left} s: {message}"
         return replace(why, message=f"{why.message}; {said}")
 
     def _is_due(self, pod: Pod, why: Why, settings: Settings, now: float) -> bool:

@@ -37,7 +37,7 @@ class Settings(ProgramSettings):
     """Folder with the API's tls.crt, tls.key and, where another authority signed them, ca.crt; absent: our own."""
 
     connections: Annotated[int, Field(ge=8, le=1024)] = 96
-    """Connections to the API server at once; bindings use all but a few of them."""
+    """Bindings under way at once, and 16 more; up to 24 further connections to the API server carry everything else."""
 
     share_policy: Literal["drf", "hdrf"] = "drf"
     """How shares of inner tenants are compared: drf compares plain sums over the resources that the candidate uses,

@@ -251,6 +251,7 @@ class Statuses:
         usage = {it: amounts.get(it, 0) - int(left) for it, left in zip(names, free, strict=False)}
         ready = "no node of the pool is ready" if not usable else ""
         shared = f"it shares nodes with {', '.join(sorted(both))}: the first by name has them" if both else ""
+        overlap = "SharedNodes" if both else "AsExpected"
         return {
             "observedGeneration": self._scheduler.picture.generations.get(("NodePool", key), 0),
             "nodes": len(members),
@@ -259,7 +260,7 @@ class Statuses:
             "usage": format_resources({it: amount for it, amount in usage.items() if amount > 0}),
             "conditions": [
                 self._condition("NodePool", key, "Ready", good=bool(usable), reason="NodesReady", but=ready),
-                self._condition("NodePool", key, "Overlapping", good=bool(both), reason="AsExpected", but=shared),
+                self._condition("NodePool", key, "Overlapping", good=bool(both), reason=overlap, but=shared),
                 self._in_force("NodePool", key, ""),
             ],
         }

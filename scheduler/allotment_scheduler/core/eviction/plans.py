@@ -9,7 +9,8 @@ the lowest priority comes before work:
 - one over all nodes, victims in the order of the rules alone;
 - for a claimant of several pods, node by node: room for one pod after the other, each where it costs fewest pods.
 
-Afterwards needless victims are dropped, last chosen first, where every remaining step still obeys its rule.
+Where no order of victims makes room, a few sets of them are tried (backtracking.py). Afterwards needless victims are
+dropped, last chosen first, where every remaining step still obeys its rule.
 """
 
 import heapq
