@@ -17,12 +17,15 @@ from typing import Final
 import numpy as np
 
 from allotment_scheduler.core.fairness.limits import limits_divide, open_pools
-from allotment_scheduler.core.objects.nodes import BoolVector
+from allotment_scheduler.core.objects.nodes import BoolVector, IntMatrix, IntVector
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.placer import Placer, Row
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.trial import Trial
+
+Kinds = list[tuple[Row, int]]
+"""The different pods of a unit, as rows, with their number."""
 
 MOST_STEPS: Final = 256
 """Seats that one search for a gang may try, beside one for each of its pods."""
@@ -50,19 +53,52 @@ class GangPlacer:
 
     def counted(self, unit: Unit, pools: tuple[str, ...]) -> tuple[Row, int] | None:
         """The row and the number of slots by which alone it is decided whether a unit fits, if it is."""
-        if len(unit.shape.parts) > 1 or self._topology(unit) is not None:
+        if self._topology(unit) is not None or not self.is_counted(unit, pools):
             return None
+        return self.kinds(unit, pools)[0]
+
+    def is_counted(self, unit: Unit, pools: tuple[str, ...]) -> bool:
+        """Whether free slots, in one domain if it must be one, decide alone whether a unit fits."""
+        if len(unit.shape.parts) > 1:
+            return False
         if unit.leaf.limited_path and limits_divide(unit.leaf, unit.shape.amounts, pools):
-            return None
-        (klass_id, seen, _), count = unit.shape.parts[0]
-        row = self.placer.row((klass_id, seen, pools))
-        return None if row.blocks else (row, count)
+            return False
+        return not self.kinds(unit, pools)[0][0].blocks
+
+    def kinds(self, unit: Unit, pools: tuple[str, ...]) -> Kinds:
+        """The rows of a unit's pods in some pools, with the number of its pods in each."""
+        return [(self.placer.row((klass_id, seen, pools)), count) for (klass_id, seen, _), count in unit.shape.parts]
+
+    def has_slots(self, unit: Unit, kinds: Kinds, free: IntMatrix, inside: BoolVector) -> bool:
+        """Whether some nodes with this free room have slots for every kind of a unit's pods: in one domain, if so."""
+        if self._topology(unit) is not None and self._required(unit):
+            return bool(self.roomy_domains(unit, kinds, free, inside).any())
+        by_kind = ((self.placer.slots_by_node(row, free)[inside], count) for row, count in kinds)
+        return all(int(slots.sum()) >= count for slots, count in by_kind)
+
+    def roomy_domains(self, unit: Unit, kinds: Kinds, free: IntMatrix, inside: BoolVector) -> BoolVector:
+        """Which domains of a unit's topology have slots for every kind of its pods; there are none without one."""
+        key = self._topology(unit)
+        if key is None:
+            return np.zeros(0, dtype=np.bool_)
+        codes, values = self.state.nodes.label_codes(key)
+        nodes = np.flatnonzero(inside & (codes >= 0))
+        good = np.ones(len(values), dtype=np.bool_)
+        for row, count in kinds:
+            slots = np.minimum(self.placer.slots_by_node(row, free)[nodes], count)
+            good &= np.bincount(codes[nodes], weights=slots, minlength=len(values)) >= count
+        return good
+
+    def domains_of(self, unit: Unit) -> IntVector:
+        """By node: the number of its domain in a unit's topology, -1 where it is in none."""
+        codes: IntVector = self.state.nodes.label_codes(self._topology(unit) or "")[0].astype(np.int64)
+        return codes
 
     def place(self, unit: Unit, pools: tuple[str, ...], trial: Trial, within: BoolVector | None = None) -> bool:
         """Start every pod of the unit within a trial, on some nodes only; on failure the trial is as before."""
         mark = trial.mark()
         self._steps = len(unit.pods) + MOST_STEPS
-        for domain in self._domains(unit):
+        for domain in self._domains(unit, pools, within):
             only = within if domain is None else domain if within is None else domain & within
             for pods in self._orders(unit, pools):
                 if self._place_in_order(pods, pools, trial, only):
@@ -179,17 +215,28 @@ class GangPlacer:
     def _topology(self, unit: Unit) -> str | None:
         return unit.gang.spec.topology_key if unit.gang and unit.gang.spec and len(unit.pods) > 1 else None
 
-    def _domains(self, unit: Unit) -> Iterator[BoolVector | None]:
+    def _required(self, unit: Unit) -> bool:
+        return unit.gang is not None and unit.gang.spec is not None and unit.gang.spec.topology_required
+
+    def _domains(self, unit: Unit, pools: tuple[str, ...], within: BoolVector | None) -> Iterator[BoolVector | None]:
+        """Where a unit is tried: where the rest of its gang stands, then in the fullest domains that have the slots."""
         key = self._topology(unit)
         if key is None:
             yield None
             return
-        codes, values = self.state.nodes.label_codes(key)
-        fullest = np.zeros(len(values), dtype=np.float64)
-        columns = [column for column, _ in unit.asks]
-        for column in columns:
-            np.add.at(fullest, codes[codes >= 0], self.state.nodes.free[column][codes >= 0].astype(np.float64))
-        for domain in np.argsort(fullest, kind="stable"):
-            yield codes == domain
-        if unit.gang is None or unit.gang.spec is None or not unit.gang.spec.topology_required:
+        nodes = self.state.nodes
+        codes, values = nodes.label_codes(key)
+        there = codes >= 0
+        left = np.zeros(len(values), dtype=np.float64)
+        for column, _ in unit.asks:
+            np.add.at(left, codes[there], nodes.free[column][there].astype(np.float64))
+        stands = unit.gang.home.domains if unit.gang is not None and unit.gang.home is not None else ()
+        far = np.ones(len(values), dtype=np.bool_)
+        far[[values[domain] for domain in stands if domain in values]] = False
+        inside = np.ones(len(nodes.ordered), dtype=np.bool_) if within is None else within
+        good = self.roomy_domains(unit, self.kinds(unit, pools), nodes.free, inside)
+        for domain in np.lexsort((left, far)):
+            if good[domain]:
+                yield codes == domain
+        if not self._required(unit):
             yield None
