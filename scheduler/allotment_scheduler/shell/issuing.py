@@ -2,8 +2,9 @@
 
 A start is issued only where its node has the room at that moment, and its tenants' limits too (`headroom`). Where its
 node has not, it waits while pods of ours are leaving the node; otherwise somebody else took the room, and the start is
-forgotten. Pods with volumes wait until their
-claims are bound, pods with devices until those are given to their ResourceClaims; both are seen to from here.
+forgotten. Pods with volumes wait until their claims are bound, pods with devices until those are given to their
+ResourceClaims; both are seen to from here. What has waited, for whatever it was, must pass all filters once more
+(`permission`).
 """
 
 from typing import Protocol
@@ -15,6 +16,7 @@ from allotment_scheduler.shell.headroom import Headroom
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Phase, Start, Undertaking
 from allotment_scheduler.shell.outcomes import Outcomes
+from allotment_scheduler.shell.permission import may_still_start
 from allotment_scheduler.translation.allocations import Chosen
 from allotment_scheduler.translation.devices import DeviceError
 
@@ -29,7 +31,7 @@ class Issuing:
     def __init__(self, knowledge: Knowledge, outcomes: Outcomes) -> None:
         self._known = knowledge
         self._outcomes = outcomes
-        self._choices = volumes.Choices(knowledge.state)
+        self._choices = volumes.Choices(knowledge)
         self._claims = claims.Claims(
             knowledge.picture.hardware.devices,
             knowledge.picture.hardware.claimants,
@@ -43,8 +45,9 @@ class Issuing:
 
     def issue(self, client: ClaimClient, binder: Binder, errands: Errands) -> None:
         """Send the Bindings of every unit whose room is there."""
-        self._choices.state = self._known.state
+        self._choices.look()
         for undertaking in self._known.ledger.waiting():
+            has_waited, undertaking.has_waited = undertaking.has_waited, True
             waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
             if undertaking.departures:
                 continue
@@ -56,18 +59,25 @@ class Issuing:
                 self._forget(waiting, "RoomTaken")
             elif room and not headroom.within_limits():
                 self._forget(waiting, "LimitTaken")
+            elif room and has_waited and not self._may_still_start(waiting):
+                self._forget(waiting, "NotAllowed")
             elif room:
                 for start in waiting:
                     start.phase = Phase.ISSUED
                 binder.send(waiting)
+
+    def _may_still_start(self, waiting: list[Start]) -> bool:
+        return may_still_start(self._known.state, self._known.engine.placer, waiting)
 
     def _forget(self, waiting: list[Start], reason: str) -> None:
         self._known.metrics.forgotten(reason, len(waiting))
         for start in waiting:
             self._outcomes.forget(start)
 
-    def _set_deadline(self, undertaking: Undertaking) -> None:
-        if undertaking.deadline is None:
+    def _attaching(self, undertaking: Undertaking) -> None:
+        """From now on an undertaking waits for volumes and devices."""
+        if not undertaking.attaching:
+            undertaking.attaching = True
             undertaking.deadline = self._known.clock() + self._known.settings().volume_seconds
 
     def _volumes_missing(self, waiting: list[Start], client: ClaimClient, errands: Errands) -> bool:
@@ -78,13 +88,19 @@ class Issuing:
             if not unbound:
                 continue
             missing = True
-            self._set_deadline(self._known.ledger.undertakings[start.unit])
-            due = self._choices.due(unbound, start.node)
+            undertaking = self._known.ledger.undertakings[start.unit]
+            self._attaching(undertaking)
+            trouble = self._choices.trouble(unbound)
+            if trouble is not None:
+                self._outcomes.unattachable(undertaking, [start], trouble)
+                return True
+            failed = self._choices.failed(unbound, start.node)
+            due = None if failed else self._choices.due(unbound, start.node)
             if due is None:
-                self._forget(waiting, "VolumeTaken")
+                self._forget(waiting, "VolumeFailed" if failed else "VolumeTaken")
                 return True
             for key, volume in due.items():
-                errands.send(self._choices.tell(client, key, start.node, volume), f"claim {key}")
+                errands.send(self._choices.tell(client, start, key, volume), "volume", key)
         return missing
 
     def _devices_missing(self, waiting: list[Start], client: ClaimClient, errands: Errands) -> bool:
@@ -95,18 +111,15 @@ class Issuing:
                 continue
             missing = True
             undertaking = self._known.ledger.undertakings[start.unit]
-            self._set_deadline(undertaking)
+            self._attaching(undertaking)
             try:
                 orders = self._claims.orders(start)
             except DeviceError as error:
-                now, first = self._known.clock(), self._known.settings().quarantine_seconds
-                self._known.ledger.refuse(start.key, start.uid, str(error), now=now, first=first)
-                self._outcomes.give_up(undertaking, str(error))
-                self._known.picture.reconsider(start.key)
+                self._outcomes.unattachable(undertaking, [start], str(error))
                 return True
             for order in orders:
                 self._claims.begin(order)
-                errands.send(self._claims.carry_out(client, order), f"devices of {order.key}")
+                errands.send(self._claims.carry_out(client, order), "devices", order.key)
         return missing
 
     def _cut_short(self, waiting: list[Start]) -> bool:

@@ -56,7 +56,11 @@ class Undertaking:
     starts: list[Start] = field(default_factory=list)
     departures: set[PodKey] = field(default_factory=set)
     deadline: float | None = None
-    """When the room is given up if it has not become free."""
+    """When it is given up if what it waits for has not come."""
+    attaching: bool = False
+    """Whether it waits for volumes or devices: nobody has to leave for it any more."""
+    has_waited: bool = False
+    """Whether it was decided in an earlier turn: what it was decided by may have changed."""
 
     @property
     def waits(self) -> bool:
@@ -91,11 +95,11 @@ class Ledger:
         """Starts that the watch has confirmed."""
         self.on_bound: Callable[[Start], None] = lambda _: None
         """Told of each of them, before the state is."""
-        self.spared = Asides()
+        self.spared = Asides[PodKey]()
         """Running pods whose eviction was refused: nobody plans with it."""
-        self.barred = Asides()
+        self.barred = Asides[PodKey]()
         """Waiting pods whose plan was refused: they evict nobody."""
-        self._quarantined = Asides()
+        self._quarantined = Asides[PodKey]()
 
     # --- what the picture asks and tells ------------------------------------------------------------------------
 
@@ -154,6 +158,8 @@ class Ledger:
         undertaking = self.undertakings.get(start.unit)
         if undertaking is None:
             undertaking = self.undertakings[start.unit] = Undertaking(start.unit)
+        elif not undertaking.waits:  # what was decided before is on its way: this has a deadline of its own
+            undertaking.deadline, undertaking.attaching = None, False
         undertaking.starts.append(start)
 
     def close(self, start: Start) -> None:

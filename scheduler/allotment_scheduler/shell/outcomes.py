@@ -134,6 +134,8 @@ class Outcomes:
             departure.accepted = True
             self.evictions[departure.rule] = self.evictions.get(departure.rule, 0) + 1
             self.on_evicted(departure)
+        elif fate is Fate.GONE:
+            departure.accepted = True  # by somebody else's doing; until the watch shows it, it is on its way out
         elif fate is Fate.NEEDLESS:
             self.keep(departure)
         elif fate is Fate.ABSENT:
@@ -198,6 +200,15 @@ class Outcomes:
             if departure is not None and not departure.accepted:
                 self.keep(departure)
 
+    def unattachable(self, undertaking: Undertaking, starts: list[Start], message: str) -> None:
+        """Volumes or devices cannot be had for some of a plan's pods: it is given up, and these are set aside."""
+        known, first = self._known, self._known.settings().quarantine_seconds
+        for start in starts:
+            known.ledger.refuse(start.key, start.uid, message, now=known.clock(), first=first)
+        self.give_up(undertaking, message)
+        for start in starts:
+            known.picture.reconsider(start.key)
+
     def abandoned(self, start: Start, message: str) -> None:
         """Room cannot be held for a claimant."""
         undertaking = self._known.ledger.undertakings.get(start.unit)
@@ -236,7 +247,7 @@ class Outcomes:
             del self._marked[key]
             start = self._known.ledger.starts.get(key)
             if start is None or start.uid != uid:  # otherwise it has a place again, and no harm is in the mark
-                errands.send(self._unmark(client, key, uid), f"mark of {key}")
+                errands.send(self._unmark(client, key, uid), "mark", key)
 
     async def _unmark(self, client: PatchingClient, key: PodKey, uid: str) -> None:
         if not await succession.unmark(client, key, uid):
