@@ -1,8 +1,8 @@
 """Housekeeping: what time alone brings about.
 
 Quarantines and bars end to the moment, and so do the times for which running pods are spared. Once a second, plans
-whose room did not become free in time are given up, Jobs that never showed up are waited for no longer, and Bindings
-that no watch has shown are read. Deadlines from before the clock was set back are brought near.
+whose room did not become free in time are given up, and Bindings that no watch has shown are read. Deadlines from
+before the clock was set back are brought near.
 
 A plan whose victims have all been asked to go is not given up before their grace periods are over: its claimant would
 have others killed for room that is about to come.
@@ -18,7 +18,6 @@ from allotment_scheduler.shell.outcomes import Outcomes
 
 PERIOD: Final = 1.0
 """Seconds between two rounds."""
-_ORPHANS_AFTER: Final = 30.0
 _LONGEST_GRACE: Final = 3600.0
 """Seconds of grace that a claimant waits for; a victim's owner may name any number."""
 _DUE: Final = 0.9
@@ -33,7 +32,6 @@ class Housekeeping:
         self._outcomes = outcomes
         self._confirmation = Confirmation(knowledge, outcomes)
         self._last = 0.0
-        self._orphans_since: float | None = None
 
     def until_next(self) -> float:
         """Seconds until there is something to do."""
@@ -50,19 +48,8 @@ class Housekeeping:
         if 0 <= now - self._last < PERIOD * _DUE:
             return
         self._last = now
-        self._release_orphans(now)
         self._end_plans(now)
         self._confirmation.look(now, client, errands)
-
-    def _release_orphans(self, now: float) -> None:
-        jobs = self._known.picture.jobs
-        if not jobs.awaited:
-            self._orphans_since = None
-        elif self._orphans_since is None or self._orphans_since > now:
-            self._orphans_since = now
-        elif now - self._orphans_since > _ORPHANS_AFTER:
-            jobs.adopt_orphans()
-            self._orphans_since = None
 
     def _end_plans(self, now: float) -> None:
         settings = self._known.settings()

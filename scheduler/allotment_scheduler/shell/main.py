@@ -26,11 +26,12 @@ from allotment_scheduler.shell.api import Api, utc_now
 from allotment_scheduler.shell.api_access import Access
 from allotment_scheduler.shell.api_callers import Callers
 from allotment_scheduler.shell.api_certificate import Certificate, server_name
+from allotment_scheduler.shell.api_pace import Pace
 from allotment_scheduler.shell.api_views import Views
 from allotment_scheduler.shell.loop import Scheduler, tame_collector
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.reporter import Reporter
-from allotment_scheduler.shell.settings import Settings, fixed_changes, sources_of
+from allotment_scheduler.shell.settings import Settings, fixed_changes, in_force, sources_of
 from allotment_scheduler.shell.statuses import Statuses
 from allotment_scheduler.shell.watches import Watches
 
@@ -70,7 +71,7 @@ class LiveSettings:
             return
         self._metrics.settings_good.set(1)
         later = fixed_changes(self._current, read)
-        self._current = read
+        self._current = in_force(self._current, read)
         logging.getLogger().setLevel(read.log_level.upper())
         self.changed()
         logs.event(_logger, "new settings are in force", after_restart=", ".join(later) or None)
@@ -176,16 +177,18 @@ class Program:
     def _api_of(self, settings: Settings) -> Api:
         client = self._client.patiently(timeout=_ASK_SECONDS)
         certificate = Certificate(client, namespace=settings.namespace, given=settings.api_certificate, now=utc_now)
+        pace = Pace(time.monotonic)
         # A free port is a developer's: then the API is at this machine, and at its Service otherwise.
         host = server_name(settings.namespace) if settings.api_port else "127.0.0.1"
         return Api(
-            Views(self._scheduler, self._reporter, clock=time.monotonic),
+            Views(self._scheduler, self._reporter, clock=time.monotonic, pace=pace),
             Access(client, clock=time.monotonic),
             certificate,
             Callers(client),
             host=settings.http_host,
             port=settings.api_port,
             url=lambda port: f"https://{host}:{port}",
+            pace=pace,
             observe=self._metrics.served,
         )
 

@@ -66,6 +66,7 @@ class Said(NamedTuple):
     code: str
     message: str
     at: float
+    reason: str
 
 
 class Picture:
@@ -95,6 +96,7 @@ class Picture:
         self.problems = teller.problems
         self.generations = teller.generations
         self.conditions = teller.conditions
+        self.uids = teller.uids
         self.invalid_pods: dict[PodKey, str] = {}
         """Pods of ours that cannot be understood, with the reason."""
         self.seats: dict[PodKey, str] = {}
@@ -147,8 +149,7 @@ class Picture:
         known = self.state.pods.get(key)
         if known is not None and known.spec.uid != uid:
             self.pod_gone(key)  # another pod of the same name has taken its place
-        if pod.spec.resource_claims:
-            self.hardware.claimants[key] = pod
+        self.hardware.pod(key, pod)
         try:
             spec = self._bound(key, pod) or self._translated(pod)
         except QuantityError as error:
@@ -159,6 +160,8 @@ class Picture:
             spec = unreadable_spec(pod, str(error))
         self.invalid_pods.pop(key, None)
         self._note_end(key, pod)
+        waits = spec.ours and spec.node is None and not spec.deleting
+        self.jobs.pod(key, spec.owner if spec.owner_kind == "Job" else "", waits=waits)
         if spec.node is not None:
             self.seats[key] = spec.node
             self._said.pop(key, None)
@@ -184,15 +187,15 @@ class Picture:
         self.ending.pop(key, None)
         self._own_gates.discard(key)
         self._own_meekness.discard(key)
-        self.hardware.claimants.pop(key, None)
+        self.hardware.pod_gone(key)
         self._said.pop(key, None)
         self._read.pop(key, None)
+        self.jobs.pod_gone(key)
         known = self.state.pods.get(key)
         if known is None:
             if key in self._done and self._done[key] != told:
                 self._teller.apply(event)  # a gang's member that was done before we came
             return
-        self.jobs.pod_gone(key, known.spec.owner)
         self._teller.apply(event)
         self._decided.seen_gone(key)
 
@@ -227,7 +230,7 @@ class Picture:
         for each in pod.status.conditions:
             if each.type == "PodScheduled" and each.status == "False":
                 at = seconds(each.last_transition_time)
-                self._said[key] = Said(pod.metadata.uid, each.message.partition(":")[0], each.message, at)
+                self._said[key] = Said(pod.metadata.uid, each.message.partition(":")[0], each.message, at, each.reason)
 
     def reconsider(self, key: PodKey) -> None:
         """Show a waiting pod to the core anew: its quarantine, its bar or its gates have changed."""
@@ -277,8 +280,6 @@ class Picture:
         """A pod of ours that the API server shows unbound: what we know better about it."""
         (self._own_gates.add if spec.gated else self._own_gates.discard)(key)
         (self._own_meekness.add if spec.never_preempts else self._own_meekness.discard)(key)
-        if spec.owner_kind == "Job":
-            self.jobs.pod_waits(key, spec.owner, deleting=spec.deleting)
         node = self._decided.node_of(key, spec.uid)
         if node is not None and not spec.deleting:
             decided = self.state.pods.get(key)
