@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from allotment_kube import Client
@@ -26,7 +27,9 @@ class World:
     def __init__(self, plan: FaultPlan, *, graceful: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self.plan = plan
-        self.server = FakeApiServer(clock=loop.time, graceful_pods=graceful)
+        self.server = FakeApiServer(
+            clock=loop.time, graceful_pods=graceful, epoch=datetime.fromtimestamp(EPOCH, UTC)
+        )
         for resource in (TENANTS, NODE_POOLS, POD_GROUPS):
             self.server.register(resource)
         for name in "ab":
@@ -65,8 +68,9 @@ class World:
         claim: str = "",
         owner: tuple[str, str] = ("", ""),
         uid: str = "",
+        **spec: Any,
     ) -> None:
-        """A pod that waits; `owner` is its controller's kind and uid."""
+        """A pod that waits; `owner` is its controller's kind and uid, `spec` whatever else its spec says."""
         labels = {"allotment.dev/pod-group": group} if group else {}
         owners = [{"kind": owner[0], "name": "owner", "uid": owner[1], "controller": True, "apiVersion": "v1"}]
         container = {"name": "main", "resources": {"requests": {"cpu": cpu}}}
@@ -85,6 +89,7 @@ class World:
                     "priority": priority,
                     "containers": [container],
                     "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}] if claim else [],
+                    **spec,
                 },
                 "status": {},
             },

@@ -99,10 +99,13 @@ class Entry:
 class FakeApiServer:
     """The server's state and its answers."""
 
-    def __init__(self, *, clock: Callable[[], float] = lambda: 0.0, graceful_pods: bool = False) -> None:
+    def __init__(
+        self, *, clock: Callable[[], float] = lambda: 0.0, graceful_pods: bool = False, epoch: datetime = EPOCH
+    ) -> None:
         self.store = Store()
         self.journal: list[Entry] = []
         self.clock = clock
+        self.epoch = epoch
         self.graceful_pods = graceful_pods
         self._resources: dict[tuple[str, str, str], Resource[Any]] = {}
         self._uids = 0
@@ -162,9 +165,9 @@ class FakeApiServer:
         query = dict(parse_qsl(request.query, keep_blank_values=True))
         return Target(resource, parts["namespace"], parts["name"], parts["sub"], query)
 
-    def now(self) -> str:
-        """The server's wall clock."""
-        return (EPOCH + timedelta(seconds=self.clock())).strftime("%Y-%m-%dT%H:%M:%SZ")
+    def now(self, later: float = 0.0) -> str:
+        """The server's wall clock, or what it will say some seconds later."""
+        return (self.epoch + timedelta(seconds=self.clock() + later)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     # Verbs
 
@@ -295,8 +298,9 @@ class FakeApiServer:
         lingers = self.graceful_pods and target.kind == "pods" and old["spec"].get("nodeName") and grace
         if metadata.get("finalizers") or lingers:
             if "deletionTimestamp" not in metadata:
-                metadata["deletionTimestamp"] = self.now()
-                metadata["deletionGracePeriodSeconds"] = grace if lingers else 0
+                left = grace if lingers else 0
+                metadata["deletionTimestamp"] = self.now(left)  # when the grace period ends
+                metadata["deletionGracePeriodSeconds"] = left
                 return self.store.write(target.kind, old)
             return old
         return self._erase(target.resource, target.key)

@@ -3,6 +3,9 @@
 Quarantines and bars end to the moment, and so do the times for which running pods are spared. Once a second, plans
 whose room did not become free in time are given up, Jobs that never showed up are waited for no longer, and Bindings
 that no watch has shown are read. Deadlines from before the clock was set back are brought near.
+
+A plan whose victims have all been asked to go is not given up before their grace periods are over: its claimant would
+have others killed for room that is about to come.
 """
 
 from typing import Final
@@ -10,11 +13,14 @@ from typing import Final
 from allotment_scheduler.shell.confirmation import Confirmation, ReadingClient
 from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.knowledge import Knowledge
+from allotment_scheduler.shell.ledger import Phase, Undertaking
 from allotment_scheduler.shell.outcomes import Outcomes
 
 PERIOD: Final = 1.0
 """Seconds between two rounds."""
 _ORPHANS_AFTER: Final = 30.0
+_LONGEST_GRACE: Final = 3600.0
+"""Seconds of grace that a claimant waits for; a victim's owner may name any number."""
 _DUE: Final = 0.9
 """The part of the period that must have passed for a round to be due again."""
 
@@ -65,5 +71,25 @@ class Housekeeping:
             if undertaking.deadline is None:
                 continue
             undertaking.deadline = min(undertaking.deadline, now + longest)
-            if undertaking.deadline <= now and undertaking.waits:
+            if undertaking.deadline > now or not undertaking.waits:
+                continue
+            if undertaking.attaching:
+                waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
+                self._outcomes.unattachable(undertaking, waiting, "its volumes or devices did not come in time")
+                continue
+            undertaking.deadline = min(self._end_of_grace(undertaking, now), now) + settings.eviction_seconds
+            if undertaking.deadline <= now:
                 self._outcomes.give_up(undertaking, "the room did not become free in time")
+
+    def _end_of_grace(self, undertaking: Undertaking, now: float) -> float:
+        """When the last pod that leaves room to a plan must have ended; 0 where one was never asked to go."""
+        known = self._known
+        departures = [known.ledger.departures[key] for key in undertaking.departures]
+        if not all(departure.accepted for departure in departures):
+            return 0.0
+        waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
+        nodes = {start.node: known.state.nodes.by_name.get(start.node) for start in waiting}
+        leaving = {departure.key for departure in departures}
+        leaving.update(pod.key for node in nodes.values() if node is not None for pod in node.pods.values())
+        end = max((known.picture.ending.get(key, 0.0) for key in leaving), default=0.0)
+        return min(end, min(min(start.since, now) for start in waiting) + _LONGEST_GRACE)

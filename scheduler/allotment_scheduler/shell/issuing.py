@@ -66,8 +66,10 @@ class Issuing:
         for start in waiting:
             self._outcomes.forget(start)
 
-    def _set_deadline(self, undertaking: Undertaking) -> None:
-        if undertaking.deadline is None:
+    def _attaching(self, undertaking: Undertaking) -> None:
+        """From now on an undertaking waits for volumes and devices."""
+        if not undertaking.attaching:
+            undertaking.attaching = True
             undertaking.deadline = self._known.clock() + self._known.settings().volume_seconds
 
     def _volumes_missing(self, waiting: list[Start], client: ClaimClient, errands: Errands) -> bool:
@@ -78,7 +80,7 @@ class Issuing:
             if not unbound:
                 continue
             missing = True
-            self._set_deadline(self._known.ledger.undertakings[start.unit])
+            self._attaching(self._known.ledger.undertakings[start.unit])
             due = self._choices.due(unbound, start.node)
             if due is None:
                 self._forget(waiting, "VolumeTaken")
@@ -95,14 +97,11 @@ class Issuing:
                 continue
             missing = True
             undertaking = self._known.ledger.undertakings[start.unit]
-            self._set_deadline(undertaking)
+            self._attaching(undertaking)
             try:
                 orders = self._claims.orders(start)
             except DeviceError as error:
-                now, first = self._known.clock(), self._known.settings().quarantine_seconds
-                self._known.ledger.refuse(start.key, start.uid, str(error), now=now, first=first)
-                self._outcomes.give_up(undertaking, str(error))
-                self._known.picture.reconsider(start.key)
+                self._outcomes.unattachable(undertaking, [start], str(error))
                 return True
             for order in orders:
                 self._claims.begin(order)

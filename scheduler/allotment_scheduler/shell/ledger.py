@@ -56,7 +56,9 @@ class Undertaking:
     starts: list[Start] = field(default_factory=list)
     departures: set[PodKey] = field(default_factory=set)
     deadline: float | None = None
-    """When the room is given up if it has not become free."""
+    """When it is given up if what it waits for has not come."""
+    attaching: bool = False
+    """Whether it waits for volumes or devices: nobody has to leave for it any more."""
 
     @property
     def waits(self) -> bool:

@@ -198,6 +198,15 @@ class Outcomes:
             if departure is not None and not departure.accepted:
                 self.keep(departure)
 
+    def unattachable(self, undertaking: Undertaking, starts: list[Start], message: str) -> None:
+        """Volumes or devices cannot be had for some of a plan's pods: it is given up, and these are set aside."""
+        known, first = self._known, self._known.settings().quarantine_seconds
+        for start in starts:
+            known.ledger.refuse(start.key, start.uid, message, now=known.clock(), first=first)
+        self.give_up(undertaking, message)
+        for start in starts:
+            known.picture.reconsider(start.key)
+
     def abandoned(self, start: Start, message: str) -> None:
         """Room cannot be held for a claimant."""
         undertaking = self._known.ledger.undertakings.get(start.unit)

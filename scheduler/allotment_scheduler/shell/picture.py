@@ -99,8 +99,8 @@ class Picture:
         """Pods of ours that cannot be understood, with the reason."""
         self.seats: dict[PodKey, str] = {}
         """Every bound pod's node, as the watch shows it."""
-        self.ending: set[PodKey] = set()
-        """Pods that the watch shows as being deleted, whoever deleted them."""
+        self.ending: dict[PodKey, float] = {}
+        """Pods that the watch shows as being deleted, whoever deleted them: when their grace period ends."""
         self._decided = decided
         self._own_gates: set[PodKey] = set()
         """Pods with scheduling gates."""
@@ -158,7 +158,7 @@ class Picture:
                 return
             spec = unreadable_spec(pod, str(error))
         self.invalid_pods.pop(key, None)
-        (self.ending.add if spec.deleting else self.ending.discard)(key)
+        self._note_end(key, pod)
         if spec.node is not None:
             self.seats[key] = spec.node
             self._said.pop(key, None)
@@ -181,7 +181,7 @@ class Picture:
             self._done[key] = finished.metadata.uid
         self.invalid_pods.pop(key, None)
         self.seats.pop(key, None)
-        self.ending.discard(key)
+        self.ending.pop(key, None)
         self._own_gates.discard(key)
         self._own_meekness.discard(key)
         self.hardware.claimants.pop(key, None)
@@ -216,6 +216,12 @@ class Picture:
     def said(self, key: PodKey) -> Said | None:
         """What a waiting pod's condition says, as the watch showed it."""
         return self._said.get(key)
+
+    def _note_end(self, key: PodKey, pod: kube.Pod) -> None:
+        if pod.metadata.deletion_timestamp is None:
+            self.ending.pop(key, None)
+        else:
+            self.ending[key] = seconds(pod.metadata.deletion_timestamp)
 
     def _listen(self, key: PodKey, pod: kube.Pod) -> None:
         for each in pod.status.conditions:

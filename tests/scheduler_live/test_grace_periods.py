@@ -1,0 +1,79 @@
+"""Victims take the time that their grace period gives them: their claimant waits, and nobody else goes for it."""
+
+import asyncio
+
+import pytest
+
+from allotment_kube.resources import PODS
+from allotment_scheduler.core.state.invariants import check
+from allotment_scheduler.shell.settings import Settings
+from builders.live_world import World, until
+from fakes.faults import FaultPlan
+
+pytestmark = pytest.mark.looptime
+
+
+async def two_victims(world: World, *, grace: int) -> str:
+    """Two nodes full of pods with a grace period, and a claimant; returns the pod that has to go, on its way out."""
+    world.settings = Settings(minimum_runtime_seconds=0, eviction_seconds=5)
+    for name in "nm":
+        world.node(name, cpu="2")
+    for name in ("one", "two"):
+        world.pod("a", name, cpu="2", terminationGracePeriodSeconds=grace)
+    await until(lambda: len(world.bound()) == 2)
+    world.pod("a", "claimant", cpu="2", priority=9)
+    await until(lambda: leaving(world))
+    return leaving(world)[0]
+
+
+def leaving(world: World) -> list[str]:
+    """Pods that were asked to go and are there still."""
+    metadata = [each["metadata"] for each in world.server.objects(PODS)]
+    return [each["name"] for each in metadata if "deletionTimestamp" in each]
+
+
+async def test_room_is_held_until_the_victims_grace_period_has_ended() -> None:
+    world = World(FaultPlan(), graceful=True)
+    async with world.running() as scheduler:
+        victim = await two_victims(world, grace=600)
+        node = world.bound()[victim]
+        await asyncio.sleep(600)
+        assert leaving(world) == [victim], "one room is enough"
+        assert world.status("a", "claimant").get("nominatedNodeName") == node
+        world.server.remove(PODS, victim, "a")
+        await until(lambda: world.bound().get("claimant") == node)
+    check(scheduler.state)
+
+
+async def test_a_successor_holds_room_until_the_victims_grace_period_has_ended() -> None:
+    world = World(FaultPlan(), graceful=True)
+    async with world.running():
+        victim = await two_victims(world, grace=600)
+        node = world.bound()[victim]
+    world.scheduler = world.new_scheduler()
+    async with world.running() as successor:
+        await asyncio.sleep(580)
+        assert leaving(world) == [victim]
+        world.server.remove(PODS, victim, "a")
+        await until(lambda: world.bound().get("claimant") == node)
+    check(successor.state)
+
+
+async def test_room_is_held_no_longer_for_a_victim_that_outlives_its_grace_period() -> None:
+    """Its kubelet is dead, say, or somebody's finalizer keeps it."""
+    world = World(FaultPlan(), graceful=True)
+    async with world.running() as scheduler:
+        await two_victims(world, grace=60)
+        await until(lambda: len(leaving(world)) == 2, seconds=80)
+        assert len(scheduler.ledger.departures) == 2
+    check(scheduler.state)
+
+
+async def test_a_grace_period_of_days_holds_nobody_up_for_longer_than_an_hour() -> None:
+    world = World(FaultPlan(), graceful=True)
+    async with world.running() as scheduler:
+        await two_victims(world, grace=86_400)
+        await asyncio.sleep(3500)
+        assert len(leaving(world)) == 1
+        await until(lambda: len(leaving(world)) == 2, seconds=200)
+    check(scheduler.state)
