@@ -27,9 +27,7 @@ class World:
     def __init__(self, plan: FaultPlan, *, graceful: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self.plan = plan
-        self.server = FakeApiServer(
-            clock=loop.time, graceful_pods=graceful, epoch=datetime.fromtimestamp(EPOCH, UTC)
-        )
+        self.server = FakeApiServer(clock=loop.time, graceful_pods=graceful, epoch=datetime.fromtimestamp(EPOCH, UTC))
         for resource in (TENANTS, NODE_POOLS, POD_GROUPS):
             self.server.register(resource)
         for name in "ab":

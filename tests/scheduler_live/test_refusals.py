@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from allotment_kube import Client
-from allotment_kube.errors import ApiError, ForbiddenError, UnavailableError
+from allotment_kube.errors import ApiError, ForbiddenError, NotFoundError, UnavailableError
 from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.reporter import Reporter
@@ -234,4 +234,21 @@ async def test_a_victim_that_stays_is_a_victim_like_any_other_again(
         assert not scheduler.ledger.undertakings
         world.pod("a", "next", cpu="2", priority=9)
         await until(lambda: world.bound() == {"next": "n"})
+    check(scheduler.state)
+
+
+async def test_a_victim_that_is_gone_already_is_asked_once_however_late_the_watch_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refusing = Refusing(monkeypatch, "victim", error=NotFoundError('pods "victim" not found', code=404))
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        await world.claimed()
+        await asyncio.sleep(20)
+        assert refusing.evictions == {"victim": 1}
+        assert refusing.marks == 1
+        assert not scheduler._outcomes.evictions, "it went by itself"
+        world.server.remove(PODS, "victim", "a")  # now the watch tells
+        await until(lambda: world.bound() == {"claimant": "n"})
     check(scheduler.state)

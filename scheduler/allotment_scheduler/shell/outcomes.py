@@ -134,6 +134,8 @@ class Outcomes:
             departure.accepted = True
             self.evictions[departure.rule] = self.evictions.get(departure.rule, 0) + 1
             self.on_evicted(departure)
+        elif fate is Fate.GONE:
+            departure.accepted = True  # by somebody else's doing; until the watch shows it, it is on its way out
         elif fate is Fate.NEEDLESS:
             self.keep(departure)
         elif fate is Fate.ABSENT:
