@@ -2,8 +2,9 @@
 
 A start is issued only where its node has the room at that moment, and its tenants' limits too (`headroom`). Where its
 node has not, it waits while pods of ours are leaving the node; otherwise somebody else took the room, and the start is
-forgotten. Pods with volumes wait until their
-claims are bound, pods with devices until those are given to their ResourceClaims; both are seen to from here.
+forgotten. Pods with volumes wait until their claims are bound, pods with devices until those are given to their
+ResourceClaims; both are seen to from here. What has waited, for whatever it was, must pass all filters once more
+(`permission`).
 """
 
 from typing import Protocol
@@ -15,6 +16,7 @@ from allotment_scheduler.shell.headroom import Headroom
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Phase, Start, Undertaking
 from allotment_scheduler.shell.outcomes import Outcomes
+from allotment_scheduler.shell.permission import may_still_start
 from allotment_scheduler.translation.allocations import Chosen
 from allotment_scheduler.translation.devices import DeviceError
 
@@ -45,6 +47,7 @@ class Issuing:
         """Send the Bindings of every unit whose room is there."""
         self._choices.state = self._known.state
         for undertaking in self._known.ledger.waiting():
+            has_waited, undertaking.has_waited = undertaking.has_waited, True
             waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
             if undertaking.departures:
                 continue
@@ -56,10 +59,15 @@ class Issuing:
                 self._forget(waiting, "RoomTaken")
             elif room and not headroom.within_limits():
                 self._forget(waiting, "LimitTaken")
+            elif room and has_waited and not self._may_still_start(waiting):
+                self._forget(waiting, "NotAllowed")
             elif room:
                 for start in waiting:
                     start.phase = Phase.ISSUED
                 binder.send(waiting)
+
+    def _may_still_start(self, waiting: list[Start]) -> bool:
+        return may_still_start(self._known.state, self._known.engine.placer, waiting)
 
     def _forget(self, waiting: list[Start], reason: str) -> None:
         self._known.metrics.forgotten(reason, len(waiting))

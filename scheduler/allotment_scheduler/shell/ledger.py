@@ -59,6 +59,8 @@ class Undertaking:
     """When it is given up if what it waits for has not come."""
     attaching: bool = False
     """Whether it waits for volumes or devices: nobody has to leave for it any more."""
+    has_waited: bool = False
+    """Whether it was decided in an earlier turn: what it was decided by may have changed."""
 
     @property
     def waits(self) -> bool:
@@ -156,6 +158,8 @@ class Ledger:
         undertaking = self.undertakings.get(start.unit)
         if undertaking is None:
             undertaking = self.undertakings[start.unit] = Undertaking(start.unit)
+        elif not undertaking.waits:  # what was decided before is on its way: this has a deadline of its own
+            undertaking.deadline, undertaking.attaching = None, False
         undertaking.starts.append(start)
 
     def close(self, start: Start) -> None:

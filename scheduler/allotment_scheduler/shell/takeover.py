@@ -57,7 +57,9 @@ def _keep_promises(known: Knowledge) -> None:
         gang = places[0][0].gang
         if rooms and gang is not None:
             succession.hold_rooms(known.state, gang.key, rooms, since=known.clock())
-        known.ledger.undertakings[unit].deadline = known.clock() + 2 * known.settings().eviction_seconds
+        undertaking = known.ledger.undertakings[unit]
+        undertaking.has_waited = True
+        undertaking.deadline = known.clock() + 2 * known.settings().eviction_seconds
 
 
 def _heirs(known: Knowledge) -> list[Pod]:

@@ -1,0 +1,49 @@
+"""Permission: whether a unit that has waited may still start where it was decided, at the moment its Bindings are due.
+
+Minutes may lie between a decision and its Bindings: victims have grace periods, and volumes take their time. Meanwhile
+a tenant is suspended, a gang paused, a node tainted, a pool closed to the tenant, a host port taken by a foreign pod, a
+volume made elsewhere. What a cycle would not decide now is not sent.
+
+Room and limits are `headroom`'s. Devices are not looked at here: claims say by themselves where theirs can be used.
+"""
+
+from allotment_scheduler.core.filters.topology import DEVICES_LACKING
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.placement.placer import Placer
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.shell.ledger import Start
+
+
+def may_still_start(state: ClusterState, placer: Placer, unit: list[Start]) -> bool:
+    """Whether every filter still passes, with the unit's pods put on their nodes one after the other.
+
+    The state must be settled.
+    """
+    pods = [state.pods[start.key] for start in unit]
+    if not all(_may_start(pod) and pod.node == start.node for start, pod in zip(unit, pods, strict=True)):
+        return False
+    with state.trial() as trial:
+        for pod in pods:
+            trial.evict(pod)
+        for start, pod in zip(unit, pods, strict=True):
+            index = state.nodes.by_name[start.node].index
+            if not _passes(state, placer, pod, index):
+                return False
+            trial.start(pod, index)
+    return True
+
+
+def _may_start(pod: Pod) -> bool:
+    """Whether its tenant and its gang let it start at all."""
+    if pod.leaf is None or pod.leaf.suspended:
+        return False
+    gang = pod.gang
+    return gang is None or (gang.spec is not None and not gang.spec.paused)
+
+
+def _passes(state: ClusterState, placer: Placer, pod: Pod, index: int) -> bool:
+    row = placer.row(state.lineup.row_key(pod))
+    if not row.allowed[index]:
+        return False
+    mask = row.neighbours.mask(but_for=DEVICES_LACKING)
+    return mask is None or bool(mask[index])
