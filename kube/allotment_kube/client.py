@@ -65,6 +65,7 @@ class Client:
         self._retries = retries
         self._timeout = timeout
         self._guard = guard
+        self._urgent = False
         self._discovered: dict[str, dict[str, Resource[Object]]] = {}
 
     @classmethod
@@ -100,9 +101,12 @@ class Client:
         twin._guard = guard  # noqa: SLF001 - our own copy
         return twin
 
-    def patiently(self, *, retries: RetryPolicy | None = None, timeout: float | None = None) -> Self:
-        """A client on the same connections with other patience."""
+    def patiently(
+        self, *, retries: RetryPolicy | None = None, timeout: float | None = None, urgent: bool = False
+    ) -> Self:
+        """A client of the same server with other patience; what is urgent waits behind nothing that is not."""
         twin = copy.copy(self)
+        twin._urgent = urgent or self._urgent  # noqa: SLF001 - our own copy
         twin._retries = retries or self._retries  # noqa: SLF001 - our own copy
         twin._timeout = timeout or self._timeout  # noqa: SLF001 - our own copy
         return twin
@@ -361,14 +365,15 @@ class Client:
 
     async def _send(self, request: Request) -> Response:
         if self._guard is None or request.method == "GET":
-            if self._timeout != request.timeout:
-                request = _with_timeout(request, self._timeout)
+            if self._timeout != request.timeout or self._urgent:
+                request = _with_timeout(request, self._timeout, urgent=self._urgent)
             return await self.transport.send(request)
         with self._guard.write() as budget:
             # The server is told as well: it stops working on what we no longer wait for.
             allowed = min(budget, self._timeout)
             query = f"{request.query}&" if request.query else ""
-            return await self.transport.send(_with_timeout(request, allowed, f"{query}timeout={int(allowed * 1000)}ms"))
+            query += f"timeout={int(allowed * 1000)}ms"
+            return await self.transport.send(_with_timeout(request, allowed, query, urgent=self._urgent))
 
     async def _is_stale(self, patch: Patch, resource: Resource[Any], name: str, namespace: str) -> bool:
         # A failed `test`, or another uid, is a 422 like any malformed patch; only the object can tell them apart.
@@ -421,7 +426,7 @@ def _encode(body: Body) -> bytes:
     return body if isinstance(body, bytes) else _ENCODER.encode(body)
 
 
-def _with_timeout(request: Request, seconds: float, query: str | None = None) -> Request:
+def _with_timeout(request: Request, seconds: float, query: str | None = None, *, urgent: bool) -> Request:
     return Request(
         request.method,
         request.path,
@@ -430,6 +435,7 @@ def _with_timeout(request: Request, seconds: float, query: str | None = None) ->
         request.content_type,
         seconds,
         request.label,
+        urgent,
     )
 
 

@@ -1,7 +1,8 @@
 """The transport over HTTP/1.1: calls on connections of our own (`wires`), streams and WebSockets by aiohttp.
 
-Two pools. Calls share `connections` kept-alive connections, which is also the bound on requests in flight; streams and
-WebSockets, which hold a connection for minutes, have a pool without a limit, so that watches never starve bindings.
+Three pools. Calls share `connections` kept-alive connections, which is also the bound on requests in flight; urgent ones
+have a few to themselves, so that no crowd of slow calls can cost a leader its Lease; streams and WebSockets, which hold
+a connection for minutes, have a pool without a limit, so that watches never starve bindings.
 Calls are many and small, and aiohttp would cost most of a scheduler's processor time on them; streams are few. Where a
 proxy is configured, aiohttp carries the calls as well (all in `streams`).
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .streams import AiohttpStream, Sessions
 
 DEFAULT_CONNECTIONS: Final = 64
+URGENT_CONNECTIONS: Final = 2
 _IDEMPOTENT: Final = frozenset({"GET", "PUT", "DELETE"})
 
 
@@ -65,6 +67,7 @@ class HttpTransport:
         self._prefix = parts.path.rstrip("/")
         self._host = parts.netloc.rpartition("@")[2]
         self._wires: Wires | None = None
+        self._urgent_wires: Wires | None = None
 
     async def send(self, request: Request) -> Response:
         """Exchange one request for one whole answer; on 401 once more with fresh credentials."""
@@ -89,9 +92,10 @@ class HttpTransport:
         if self._sessions is not None:
             await self._sessions.close()
             self._sessions = None
-        if self._wires is not None:
-            await self._wires.close()
-            self._wires = None
+        for wires in (self._wires, self._urgent_wires):
+            if wires is not None:
+                await wires.close()
+        self._wires = self._urgent_wires = None
 
     async def _exchange(self, request: Request, identity: Identity) -> Response:
         started = self._clock()
@@ -107,11 +111,9 @@ class HttpTransport:
                 )
 
     async def _direct(self, request: Request, identity: Identity) -> Response:
-        if self._wires is None:
-            self._wires = self._wires_to_server()
-        context = self._context(identity)
+        wires, context = self._wires_for(request), self._context(identity)
         try:
-            answer = await self._wires.exchange(
+            answer = await wires.exchange(
                 self._written(request, identity),
                 context,
                 seconds=request.timeout,
@@ -126,9 +128,18 @@ class HttpTransport:
             raise OutcomeUnknownError(f"the connection broke: {_plain(error)}", request=request.line) from None
         return Response(*answer)
 
-    def _wires_to_server(self) -> Wires:
+    def _wires_for(self, request: Request) -> Wires:
+        if request.urgent:
+            if self._urgent_wires is None:
+                self._urgent_wires = self._wires_to_server(URGENT_CONNECTIONS)
+            return self._urgent_wires
+        if self._wires is None:
+            self._wires = self._wires_to_server(self._connections)
+        return self._wires
+
+    def _wires_to_server(self, limit: int) -> Wires:
         try:
-            return Wires(self._base, limit=self._connections, server_name=self._server_name)
+            return Wires(self._base, limit=limit, server_name=self._server_name)
         except ValueError as error:
             raise ConfigurationError(f"the server's address {self._base!r} is not a URL: {error}") from None
 
@@ -201,6 +212,7 @@ class HttpTransport:
             self._sessions = Sessions(
                 self._base,
                 connections=self._connections,
+                urgent=URGENT_CONNECTIONS,
                 server_name=self._server_name,
                 proxy=self._proxy,
                 broken=self._distrust,

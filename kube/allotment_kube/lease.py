@@ -140,8 +140,9 @@ class Lease:
     ) -> None:
         self.identity = identity
         self.settings = settings
-        # The lease's own requests are never repeated blindly: each decision needs a fresh look.
-        self._client = client.patiently(retries=NEVER_REPEAT, timeout=settings.request_timeout)
+        # The lease's own requests are never repeated blindly: each decision needs a fresh look. And they wait behind
+        # nothing: a crowd of slow writes must not cost us the right to write.
+        self._client = client.patiently(retries=NEVER_REPEAT, timeout=settings.request_timeout, urgent=True)
         self._name = name
         self._namespace = namespace
         self._clock = clock

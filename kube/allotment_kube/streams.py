@@ -24,11 +24,12 @@ HeaderLines = Sequence[tuple[str, str]]
 
 
 class Sessions:
-    """Two pools: calls share `connections`; streams and WebSockets, which last for minutes, have no limit.
+    """Three pools: calls share `connections`, urgent ones have their own; streams and WebSockets have no limit.
 
     Args:
         server: URL of the API server.
         connections: of calls at once.
+        urgent: of urgent calls at once, beside these.
         server_name: name to expect in the certificate where it differs from the URL's host.
         proxy: URL of a proxy.
         broken: told of every failure that another certificate or authority might mend.
@@ -39,6 +40,7 @@ class Sessions:
         server: str,
         *,
         connections: int,
+        urgent: int,
         server_name: str | None,
         proxy: str | None,
         broken: Callable[[], None],
@@ -47,18 +49,19 @@ class Sessions:
         self._server_name = server_name
         self._proxy = proxy
         self._broken = broken
-        self._calls, self._streams = _session(connections), _session(0)
+        self._calls, self._urgent, self._streams = _session(connections), _session(urgent), _session(0)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._calls.close()
-        await self._streams.close()
+        for session in (self._calls, self._urgent, self._streams):
+            await session.close()
 
     async def call(self, request: Request, headers: HeaderLines, context: ssl.SSLContext | None) -> Response:
         """Exchange one request for one whole answer."""
         try:
             limit = _call_timeout(request.timeout)
-            async with self._request(self._calls, request, headers, context, limit) as answer:
+            session = self._urgent if request.urgent else self._calls
+            async with self._request(session, request, headers, context, limit) as answer:
                 return Response(answer.status, answer.headers, await answer.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._translated(error, request) from None

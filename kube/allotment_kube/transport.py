@@ -31,6 +31,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         query: encoded, without the question mark.
         timeout: seconds for the whole exchange; of a stream, for its headers only.
         label: short, bounded name for metrics, such as `pods/binding`.
+        urgent: it goes by connections that only urgent requests use, so no crowd of others can hold it up.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     content_type: str = JSON
     timeout: float = 30.0
     label: str = ""
+    urgent: bool = False
 
     @property
     def line(self) -> str:

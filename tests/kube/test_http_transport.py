@@ -13,8 +13,10 @@ from multidict import CIMultiDictProxy
 from allotment_kube import Client, Reflector, errors
 from allotment_kube.configuration import Configuration, Impersonation
 from allotment_kube.credentials import Credentials, FixedCredentials, Identity, TokenFileCredentials, bearer
-from allotment_kube.resources import CONFIG_MAPS, NODES
+from allotment_kube.lease import Lease, LeaseSettings
+from allotment_kube.resources import CONFIG_MAPS, LEASES, NODES
 from allotment_kube.retries import NEVER_REPEAT
+from allotment_kube.transport import Request
 from fakes.api_server import FakeApiServer
 from fakes.faults import Fault, FaultPlan, Verb
 from fakes.http_server import listening, served
@@ -49,6 +51,33 @@ async def test_requests_are_observed_by_label_and_code() -> None:
             await client.create(CONFIG_MAPS, config_map("d"))
 
     assert records.seen == [("POST", "configmaps", 201), ("GET", "nodes", 404), ("POST", "configmaps", 0)]
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["directly", "by a proxy"])
+async def test_a_crowd_of_slow_writes_does_not_hold_up_the_renewals_of_a_lease(*, proxied: bool) -> None:
+    server, stuck, release = FakeApiServer(), asyncio.Event(), asyncio.Event()
+    server.put(LEASES, {"metadata": {"name": "l", "namespace": "a"}, "spec": {}})
+
+    async def respond(incoming: web.Request) -> web.Response:
+        if incoming.method == "POST":
+            stuck.set()
+            await release.wait()
+            return web.Response(status=409)
+        found = server.handle(Request(incoming.method, incoming.path, body=await incoming.read() or None))
+        return web.Response(status=found.code, body=found.body)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", respond)
+    async with listening(application) as url:
+        configuration = Configuration(url, proxy_url=url if proxied else "")
+        async with Client.connect(configuration, connections=1) as client:
+            crowd = [asyncio.create_task(client.create(CONFIG_MAPS, config_map(f"c{n}"))) for n in range(3)]
+            await stuck.wait()
+            patient = LeaseSettings(duration=300, renew_deadline=200, request_timeout=60)
+            assert await Lease(client, "l", namespace="a", identity="me", settings=patient)._try_acquire()
+            release.set()
+            refused = await asyncio.gather(*crowd, return_exceptions=True)
+    assert [type(error) for error in refused] == [errors.ConflictError] * 3
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP_BEFORE, Fault.DROP_AFTER])

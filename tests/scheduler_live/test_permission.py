@@ -44,7 +44,8 @@ def foreign(world: World, name: str, **spec: Any) -> None:
         (lambda world: foreign(world, "there", containers=[{"name": "c", "resources": SMALL}]), True),
     ],
     ids=["nothing changes", "its tenant is suspended", "its tenant is gone", "its gang is paused",
-         "the node is tainted", "its tenant may not use the node's pool", "somebody takes its port", "somebody comes who is not in the way"],
+         "the node is tainted", "its tenant may not use the node's pool", "somebody takes its port",
+         "somebody comes who is not in the way"],
 )  # fmt: skip
 async def test_who_waited_for_room_starts_only_where_it_still_may(
     change: Callable[[World], None], *, starts: bool
