@@ -1,8 +1,8 @@
 """The transport over HTTP/1.1: calls on connections of our own (`wires`), streams and WebSockets by aiohttp.
 
-Three pools. Calls share `connections` kept-alive connections, which is also the bound on requests in flight; urgent ones
-have a few to themselves, so that no crowd of slow calls can cost a leader its Lease; streams and WebSockets, which hold
-a connection for minutes, have a pool without a limit, so that watches never starve bindings.
+Three pools. Calls share `connections` kept-alive connections, which is also the bound on requests in flight; urgent
+ones have a few to themselves, so that no crowd of slow calls can cost a leader its Lease; streams and WebSockets, which
+hold a connection for minutes, have a pool without a limit, so that watches never starve bindings.
 Calls are many and small, and aiohttp would cost most of a scheduler's processor time on them; streams are few. Where a
 proxy is configured, aiohttp carries the calls as well (all in `streams`).
 
