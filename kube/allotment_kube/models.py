@@ -51,6 +51,16 @@ class ObjectMeta(Model, frozen=True):
         """The owner that manages this object, such as a Job for its pods."""
         return next((owner for owner in self.owner_references if owner.controller), None)
 
+    def supersedes(self, other: "ObjectMeta") -> bool:
+        """Whether this is a later version of the other's object.
+
+        Versions are numbers that grow (KEP-5504); of others only equality is known, and the answer is no.
+        """
+        if self.uid != other.uid:
+            return False
+        first, second = self.resource_version, other.resource_version
+        return first.isdecimal() and second.isdecimal() and int(first) > int(second)
+
 
 class Resourced(Model, frozen=True):
     """What every typed object has; the least that a reflector needs."""

@@ -1,15 +1,31 @@
-"""What a volume's claim is told before its pod is bound."""
+"""What a volume's claim is told before its pod is bound, how often, and what follows where it comes to nothing."""
 
-from types import SimpleNamespace
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import pytest
 
-from allotment_kube.patches import Patch
-from allotment_kube.resources import Resource
-from allotment_scheduler.core.objects.attachments import Attachments, Claim
+from allotment_kube import Client
+from allotment_kube import storage as kube
+from allotment_kube.errors import ApiError, ForbiddenError, UnavailableError
+from allotment_kube.models import Object
+from allotment_kube.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES, Resource
+from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.invariants import check
+from allotment_scheduler.shell.ground import Ground
+from allotment_scheduler.shell.ledger import Start
+from allotment_scheduler.shell.settings import Settings
+from allotment_scheduler.shell.teller import Teller
 from allotment_scheduler.shell.volumes import Choices
+from allotment_scheduler.translation.storage import BOUND_ANNOTATION, SELECTED_NODE_ANNOTATION
+from builders.live_world import World, until
+from fakes.faults import FaultPlan
+
+CLAIM = ("a", "data")
 
 
 class Recorder:
@@ -19,19 +35,206 @@ class Recorder:
         self.bodies: list[dict[str, Any]] = []
 
     async def patch(
-        self, _: Resource[Any], __: str, patch: Patch, *, namespace: str = "", subresource: str = ""
-    ) -> None:
+        self, _: Resource[Any], __: str, patch: Any, *, namespace: str = "", subresource: str = ""
+    ) -> kube.PersistentVolumeClaim:
         assert (namespace, subresource) == ("a", "")
         self.bodies.append(msgspec.json.decode(patch.encode()))
+        return claim("2")
 
 
+def claim(version: str, *, node: str = "", uid: str = "first") -> kube.PersistentVolumeClaim:
+    """The claim at some version; a provisioner may have been told a node."""
+    annotations = {SELECTED_NODE_ANNOTATION: node} if node else {}
+    metadata = {"name": "data", "namespace": "a", "uid": uid, "resourceVersion": version, "annotations": annotations}
+    return msgspec.convert({"metadata": metadata}, kube.PersistentVolumeClaim)
+
+
+@pytest.mark.looptime
 @pytest.mark.parametrize("volume", ["disk", None])
 async def test_a_claim_made_anew_under_the_same_name_is_not_told_the_old_ones_choice(volume: str | None) -> None:
-    attachments = Attachments(claims={("a", "data"): Claim("a", "data", uid="first")})
-    client = Recorder()
+    known, client = World(FaultPlan()).scheduler._known, Recorder()
+    known.picture.ground.claim(CLAIM, claim("1"))
+    start = Start(("a", "p"), "u", "n", ("a", "p"), 0.0)
+    known.ledger.open(start)
 
-    await Choices(SimpleNamespace(attachments=attachments)).tell(client, ("a", "data"), "n", volume)  # type: ignore[arg-type] # all it reads
+    await Choices(known).tell(client, start, CLAIM, volume)
 
     (body,) = client.bodies
     assert body["metadata"]["uid"] == "first"
     assert body.get("spec") == ({"volumeName": "disk"} if volume else None)
+
+
+@pytest.mark.looptime
+async def test_a_claim_is_not_told_what_a_start_chose_that_has_come_to_nothing() -> None:
+    known, client = World(FaultPlan()).scheduler._known, Recorder()
+
+    await Choices(known).tell(client, Start(("a", "p"), "u", "n", ("a", "p"), 0.0), CLAIM, None)
+
+    assert not client.bodies
+
+
+@pytest.mark.parametrize(
+    ("told", "node"),
+    [
+        ([claim("10")], "n"),
+        ([claim("11", node="n")], "n"),
+        ([claim("12")], None),
+        ([claim("11", node="n"), claim("12")], None),
+        ([claim("11", node="n"), claim("3")], None),
+        ([claim("10", uid="another")], None),
+    ],
+    ids=["late", "as it was written", "later, all at once", "later", "of a cluster that was restored", "another"],
+)
+def test_what_the_watch_told_of_a_claim_before_we_wrote_it_says_nothing(
+    told: list[kube.PersistentVolumeClaim], node: str | None
+) -> None:
+    state = ClusterState()
+    ground = Ground(Teller(state, lambda: None, lambda: None, lambda: None))
+    ground.claim(CLAIM, claim("9"))
+    ground.claim_written(CLAIM, claim("11", node="n"))
+    assert state.attachments.claims[CLAIM].selected_node == "n"
+
+    for each in told:
+        ground.claim(CLAIM, each)
+
+    assert state.attachments.claims[CLAIM].selected_node == node
+
+
+def test_the_answer_to_a_write_of_a_claim_is_no_news_where_the_watch_was_faster() -> None:
+    state = ClusterState()
+    ground = Ground(Teller(state, lambda: None, lambda: None, lambda: None))
+    ground.claim(CLAIM, claim("12"))
+    ground.claim_written(CLAIM, claim("11", node="n"))
+    assert state.attachments.claims[CLAIM].selected_node is None
+
+
+class Provisioner:
+    """Makes volumes for some nodes, and for others says that it cannot."""
+
+    def __init__(self, world: World, *works_on: str) -> None:
+        self.world = world
+        self.works_on = set(works_on)
+        self.asked: Counter[str] = Counter()
+        world.server.put(
+            STORAGE_CLASSES,
+            {"metadata": {"name": "c"}, "provisioner": "x", "volumeBindingMode": "WaitForFirstConsumer"},
+        )
+        spec = {"storageClassName": "c", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}}
+        claim = {"metadata": {"name": "data", "namespace": "a"}, "spec": spec, "status": {"phase": "Pending"}}
+        world.server.put(PERSISTENT_VOLUME_CLAIMS, claim)
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._work())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _work(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            found: Object = self.world.server.get(PERSISTENT_VOLUME_CLAIMS, "data", "a") or {}
+            annotations = found["metadata"].get("annotations") or {}
+            node = annotations.get(SELECTED_NODE_ANNOTATION)
+            if node is None or found["spec"].get("volumeName"):
+                continue
+            self.asked[node] += 1
+            metadata = {**found["metadata"], "annotations": {}}
+            spec = found["spec"]
+            if node in self.works_on:
+                metadata["annotations"] = {**annotations, BOUND_ANNOTATION: "yes"}
+                spec = {**spec, "volumeName": "v"}
+                about = {"capacity": {"storage": "1"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "c"}
+                self.world.server.put(PERSISTENT_VOLUMES, {"metadata": {"name": "v"}, "spec": about})
+            self.world.server.put(PERSISTENT_VOLUME_CLAIMS, {**found, "metadata": metadata, "spec": spec})
+
+
+def patches(world: World) -> int:
+    """How often the claim was written by the scheduler."""
+    return sum(each.method == "PATCH" and each.path.endswith("/data") for each in world.server.journal)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("good", ["m", "n"])
+async def test_another_node_is_chosen_where_no_volume_can_be_made(good: str) -> None:
+    world = World(FaultPlan())
+    for name in "nm":
+        world.node(name)
+    provisioner = Provisioner(world, good)
+    async with world.running() as scheduler, provisioner.at_work():
+        world.pod("a", "p", claim="data")
+        await until(lambda: world.bound() == {"p": good}, seconds=30)
+        assert provisioner.asked[good] == 1
+        assert max(provisioner.asked.values()) == 1
+        assert patches(world) == sum(provisioner.asked.values()), "each node was told once"
+    check(scheduler.state)
+
+
+@pytest.mark.looptime
+async def test_a_node_for_which_no_volume_could_be_made_is_tried_again_after_doubling_times() -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    provisioner = Provisioner(world)
+    async with world.running() as scheduler, provisioner.at_work():
+        world.pod("a", "p", claim="data")
+        await asyncio.sleep(65)
+        assert provisioner.asked == {"n": 3}, "after 10 and 20 seconds"
+        assert not scheduler.ledger.starts, "others may have its room meanwhile"
+        provisioner.works_on.add("n")
+        await until(lambda: world.bound() == {"p": "n"})
+        await until(lambda: not scheduler._issuing._choices._barred)
+    check(scheduler.state)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("error", "most", "set_aside"),
+    [
+        (UnavailableError("a webhook is away", code=500), 7, False),
+        (ForbiddenError("a webhook says no", code=403), 5, True),
+    ],
+    ids=["failed", "refused"],
+)
+async def test_a_claim_that_cannot_be_written_is_written_again_after_doubling_times(
+    error: ApiError, most: int, *, set_aside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch, tried = Client.patch, 0
+
+    async def fail(client: Client, resource: Resource[Any], *given: Any, **named: Any) -> Any:
+        nonlocal tried
+        if resource is PERSISTENT_VOLUME_CLAIMS:
+            tried += 1
+            raise error
+        return await patch(client, resource, *given, **named)
+
+    world = World(FaultPlan())
+    world.node("n")
+    provisioner = Provisioner(world, "n")
+    async with world.running() as scheduler, provisioner.at_work():
+        monkeypatch.setattr(Client, "patch", fail)
+        world.pod("a", "p", claim="data")
+        await asyncio.sleep(60)
+        assert 3 <= tried <= most
+        refusal = scheduler.ledger.refusal(("a", "p"))
+        assert (refusal is not None) == set_aside
+        if refusal is not None:
+            assert refusal[0] == "claim data cannot be told its volume: a webhook says no"
+        monkeypatch.undo()
+        await until(lambda: world.bound() == {"p": "n"})
+    check(scheduler.state)
+
+
+@pytest.mark.looptime
+async def test_who_gets_no_volume_in_time_leaves_its_room_to_others_for_a_while() -> None:
+    world = World(FaultPlan())
+    world.settings = Settings(volume_seconds=20)
+    world.node("n", cpu="1")
+    Provisioner(world)  # it does nothing
+    async with world.running() as scheduler:
+        world.pod("a", "p", claim="data")
+        await until(lambda: ("a", "p") in scheduler.ledger.starts)
+        world.pod("a", "next")
+        await until(lambda: world.bound() == {"next": "n"}, seconds=30)
+        assert patches(world) == 1
+    check(scheduler.state)

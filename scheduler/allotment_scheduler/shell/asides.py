@@ -1,4 +1,4 @@
-"""Asides: pods that are left alone for a while after a refusal, for doubling times.
+"""Asides: pods, or whatever has a key and a uid, that are left alone for a while after a refusal, for doubling times.
 
 Whoever was refused would be refused again if asked at once, as often as there is time for. The count of refusals is
 kept for an hour after the last one, so that the next time is longer.
@@ -6,11 +6,11 @@ kept for an hour after the last one, so that the next time is longer.
 It must never last beyond `LONGEST`: what lasts longer is from before the clock was set back.
 """
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from allotment_scheduler.core.objects.pods import PodKey
-
+K = TypeVar("K", bound=Hashable)
 LONGEST: Final = 600.0
 _FORGIVEN_AFTER: Final = 3600.0
 """Seconds after which refusals are forgotten."""
@@ -26,12 +26,12 @@ class _Aside:
 
 
 @dataclass(slots=True)
-class Asides:
+class Asides(Generic[K]):
     """Pods set aside for one kind of refusal."""
 
-    _known: dict[PodKey, _Aside] = field(default_factory=dict)
+    _known: dict[K, _Aside] = field(default_factory=dict)
 
-    def refused(self, key: PodKey, uid: str, message: str, *, now: float, first: float) -> float:
+    def refused(self, key: K, uid: str, message: str, *, now: float, first: float) -> float:
         """Set a pod aside; returns for how many seconds: `first`, doubled with every further refusal."""
         known = self._known.get(key)
         refusals = 0
@@ -41,17 +41,17 @@ class Asides:
         self._known[key] = _Aside(uid, refusals + 1, now + seconds, message, now)
         return seconds
 
-    def holds(self, key: PodKey, uid: str) -> bool:
+    def holds(self, key: K, uid: str) -> bool:
         """Whether this pod is set aside."""
         found = self._known.get(key)
         return found is not None and found.uid == uid and found.until > 0
 
-    def why(self, key: PodKey) -> tuple[str, int, float] | None:
+    def why(self, key: K) -> tuple[str, int, float] | None:
         """Why a pod is set aside: the message, how often, and until when; None where it is not."""
         found = self._known.get(key)
         return (found.message, found.refusals, found.until) if found is not None and found.until > 0 else None
 
-    def over(self, now: float) -> list[PodKey]:
+    def over(self, now: float) -> list[K]:
         """Pods whose time is over; they are not set aside any more."""
         over = [key for key, found in self._known.items() if found.until > 0 and not now < found.until <= now + LONGEST]
         for key in over:
@@ -62,9 +62,14 @@ class Asides:
         """When the next time ends."""
         return min((found.until for found in self._known.values() if found.until > 0), default=None)
 
-    def forget(self, key: PodKey) -> None:
+    def forget(self, key: K) -> None:
         """A pod was accepted, or is gone."""
         self._known.pop(key, None)
+
+    def forget_where(self, gone: Callable[[K, str], bool]) -> None:
+        """Forget all that are gone, told by their key and uid."""
+        for key in [key for key, found in self._known.items() if gone(key, found.uid)]:
+            del self._known[key]
 
     def __len__(self) -> int:
         return sum(found.until > 0 for found in self._known.values())

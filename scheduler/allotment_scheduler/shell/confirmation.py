@@ -46,7 +46,7 @@ class Confirmation:
             wait = on_its_way if start.doubt else settings.confirm_seconds
             if start.phase is Phase.BOUND and start.since < now - wait:
                 start.since = now
-                errands.send(self._confirm(client, start), f"confirm {start.key}")
+                errands.send(self._confirm(client, start), "confirmation", start.key)
 
     async def _confirm(self, client: ReadingClient, start: Start) -> None:
         namespace, name = start.key

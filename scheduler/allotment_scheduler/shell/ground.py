@@ -1,14 +1,18 @@
 """The ground of the picture: nodes and their pools, tenants and their namespaces, disruption budgets, and storage.
 
 Nodes are told again when their CSI limits change. What is told twice unchanged is told to the core once.
+
+A claim for a volume that we have written is known as the API server answered, at once: what the watch tells of it from
+before then is late, and is passed over.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from allotment_api.node_pool import NodePool
 from allotment_api.quantities import QuantityError
 from allotment_api.tenant import Evictions, Tenant
-from allotment_kube.models import Object
+from allotment_kube.models import Object, ObjectMeta
 from allotment_kube.nodes import Namespace, Node
 from allotment_kube.storage import CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass
 from allotment_kube.workloads import PodDisruptionBudget
@@ -28,6 +32,10 @@ class Ground:
         self._nodes: dict[str, NodeSpec] = {}
         self._raw_nodes: dict[str, Node] = {}
         self._csi: dict[str, CSINode] = {}
+        self._unbound: dict[Key, ObjectMeta] = {}
+        """Claims that no volume is bound to, as they are known."""
+        self._written: set[Key] = set()
+        """Those among them that are known as we wrote them: the watch has yet to show as much."""
 
     # --- nodes --------------------------------------------------------------------------------------------------
 
@@ -100,8 +108,39 @@ class Ground:
 
     def claim(self, key: Key, found: PersistentVolumeClaim | None) -> None:
         """A volume claim exists, or exists no longer."""
+        if found is not None and key in self._written and self._unbound[key].supersedes(found.metadata):
+            return  # from before we wrote it
+        self._written.discard(key)
+        if found is None:
+            self._unbound.pop(key, None)
+            self._stored(self._teller.state.attachments.claims.get(key), None)
+        else:
+            self._take_claim(key, found)
+
+    def claim_written(self, key: Key, found: PersistentVolumeClaim) -> None:
+        """A volume claim looks like this since we wrote it; the watch has yet to show it, or something newer."""
+        before = self._unbound.get(key)
+        if before is not None and found.metadata.supersedes(before):
+            self._take_claim(key, found)
+            if key in self._unbound:
+                self._written.add(key)
+
+    def _take_claim(self, key: Key, found: PersistentVolumeClaim) -> None:
+        known, seen = self._teller.state.attachments.claims.get(key), storage.claim(found)
+        if seen.volume is None:
+            self._unbound[key] = found.metadata
+        else:
+            self._unbound.pop(key, None)
+        if known is not None and known.uid == seen.uid:
+            seen = replace(seen, not_made_on=known.not_made_on)
+        self._stored(known, seen)
+
+    def bar(self, key: Key, node: str, *, barred: bool) -> None:
+        """For a claim, no volume can be made on a node for now; or one may be tried there again."""
         known = self._teller.state.attachments.claims.get(key)
-        self._stored(known, None if found is None else storage.claim(found))
+        if known is not None:
+            nodes = known.not_made_on | {node} if barred else known.not_made_on - {node}
+            self._stored(known, replace(known, not_made_on=nodes))
 
     def volume(self, key: Key, found: PersistentVolume | None) -> None:
         """A volume exists, or exists no longer."""

@@ -69,7 +69,7 @@ class Hardware:
         """A claim for devices exists, or exists no longer."""
         written = self._written.get(key)
         if written is not None:
-            if found is not None and _supersedes(written, found):
+            if found is not None and written.metadata.supersedes(found.metadata):
                 return  # from before we wrote it
             del self._written[key]
         self._take_claim(key, found)
@@ -77,7 +77,7 @@ class Hardware:
     def resource_claim_written(self, key: Key, claim: ResourceClaim) -> None:
         """A claim looks like this since we wrote it; the watch has yet to show it, or something newer."""
         known = self.devices.claims.get(key)
-        if known is not None and _supersedes(claim, known):
+        if known is not None and claim.metadata.supersedes(known.metadata):
             self._written[key] = claim
             self._take_claim(key, claim)
 
@@ -154,16 +154,3 @@ def _keep(table: dict[K, V], key: K, found: V | None) -> None:
         table.pop(key, None)
     else:
         table[key] = found
-
-
-def _supersedes(one: ResourceClaim, other: ResourceClaim) -> bool:
-    """Whether one is a later version of the other's object.
-
-    Versions are numbers that grow (KEP-5504); of others only equality is known, and what comes later is believed.
-    """
-    if one.metadata.uid != other.metadata.uid:
-        return False
-    first, second = one.metadata.resource_version, other.metadata.resource_version
-    if first.isdecimal() and second.isdecimal():
-        return int(first) > int(second)
-    return False

@@ -31,7 +31,7 @@ class Issuing:
     def __init__(self, knowledge: Knowledge, outcomes: Outcomes) -> None:
         self._known = knowledge
         self._outcomes = outcomes
-        self._choices = volumes.Choices(knowledge.state)
+        self._choices = volumes.Choices(knowledge)
         self._claims = claims.Claims(
             knowledge.picture.hardware.devices,
             knowledge.picture.hardware.claimants,
@@ -45,7 +45,7 @@ class Issuing:
 
     def issue(self, client: ClaimClient, binder: Binder, errands: Errands) -> None:
         """Send the Bindings of every unit whose room is there."""
-        self._choices.state = self._known.state
+        self._choices.look()
         for undertaking in self._known.ledger.waiting():
             has_waited, undertaking.has_waited = undertaking.has_waited, True
             waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
@@ -88,13 +88,19 @@ class Issuing:
             if not unbound:
                 continue
             missing = True
-            self._attaching(self._known.ledger.undertakings[start.unit])
-            due = self._choices.due(unbound, start.node)
+            undertaking = self._known.ledger.undertakings[start.unit]
+            self._attaching(undertaking)
+            trouble = self._choices.trouble(unbound)
+            if trouble is not None:
+                self._outcomes.unattachable(undertaking, [start], trouble)
+                return True
+            failed = self._choices.failed(unbound, start.node)
+            due = None if failed else self._choices.due(unbound, start.node)
             if due is None:
-                self._forget(waiting, "VolumeTaken")
+                self._forget(waiting, "VolumeFailed" if failed else "VolumeTaken")
                 return True
             for key, volume in due.items():
-                errands.send(self._choices.tell(client, key, start.node, volume), f"claim {key}")
+                errands.send(self._choices.tell(client, start, key, volume), "volume", key)
         return missing
 
     def _devices_missing(self, waiting: list[Start], client: ClaimClient, errands: Errands) -> bool:
@@ -113,7 +119,7 @@ class Issuing:
                 return True
             for order in orders:
                 self._claims.begin(order)
-                errands.send(self._claims.carry_out(client, order), f"devices of {order.key}")
+                errands.send(self._claims.carry_out(client, order), "devices", order.key)
         return missing
 
     def _cut_short(self, waiting: list[Start]) -> bool:

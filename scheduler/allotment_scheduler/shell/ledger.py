@@ -95,11 +95,11 @@ class Ledger:
         """Starts that the watch has confirmed."""
         self.on_bound: Callable[[Start], None] = lambda _: None
         """Told of each of them, before the state is."""
-        self.spared = Asides()
+        self.spared = Asides[PodKey]()
         """Running pods whose eviction was refused: nobody plans with it."""
-        self.barred = Asides()
+        self.barred = Asides[PodKey]()
         """Waiting pods whose plan was refused: they evict nobody."""
-        self._quarantined = Asides()
+        self._quarantined = Asides[PodKey]()
 
     # --- what the picture asks and tells ------------------------------------------------------------------------
 

@@ -247,7 +247,7 @@ class Outcomes:
             del self._marked[key]
             start = self._known.ledger.starts.get(key)
             if start is None or start.uid != uid:  # otherwise it has a place again, and no harm is in the mark
-                errands.send(self._unmark(client, key, uid), f"mark of {key}")
+                errands.send(self._unmark(client, key, uid), "mark", key)
 
     async def _unmark(self, client: PatchingClient, key: PodKey, uid: str) -> None:
         if not await succession.unmark(client, key, uid):

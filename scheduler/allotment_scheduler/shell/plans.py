@@ -41,7 +41,7 @@ class Plans:
         for claimant, victims in plans.items():
             ledger.undertakings[claimant].deadline = now + 2 * self._known.settings().eviction_seconds
             work = self._carry_out(evictor, claimant, claimants.get(claimant, []), victims)
-            self.under_way[claimant] = errands.send(work, f"plan of {claimant}")
+            self.under_way[claimant] = errands.begin(work, f"plan of {claimant}")
 
     def _depart(self, done: core.Round, now: float) -> dict[PodKey, list[Departure]]:
         """Enter a round's evictions into the ledger; returns them by claimant."""

@@ -121,7 +121,7 @@ def _placing(
     for claim, storage_class in sorted(waiting, key=lambda pair: pair[0].request):
         if claim.selected_node is not None:
             chosen = np.array([node.spec.name == claim.selected_node for node in nodes.ordered], dtype=np.bool_)
-            yield f"cannot bind claim {claim.name}", chosen & _provisioning(storage_class, nodes)
+            yield f"cannot bind claim {claim.name}", chosen & _provisioning(claim, storage_class, nodes)
             continue
         matched = _nowhere(nodes)
         for volume in _candidates(claim, storage, taken):
@@ -130,7 +130,7 @@ def _placing(
                 takes &= ~taken[volume.name]
             taken[volume.name] = taken.get(volume.name, _nowhere(nodes)) | takes
             matched |= takes
-        yield f"cannot bind claim {claim.name}", matched | _provisioning(storage_class, nodes)
+        yield f"cannot bind claim {claim.name}", matched | _provisioning(claim, storage_class, nodes)
 
 
 def existing_volumes(
@@ -158,18 +158,23 @@ def existing_volumes(
                 taken[volume.name] = np.ones(len(nodes.ordered), dtype=np.bool_)
                 break
         else:
-            if storage_class is not None and _provisioning(storage_class, nodes)[index]:
+            if storage_class is not None and _provisioning(claim, storage_class, nodes)[index]:
                 found[claim.name] = None
     return found
 
 
-def _provisioning(storage_class: StorageClass, nodes: Nodes) -> BoolVector:
-    """Nodes for which a class can make a new volume."""
+def _provisioning(claim: Claim, storage_class: StorageClass, nodes: Nodes) -> BoolVector:
+    """Nodes for which a class can make a new volume for a claim, as far as is known."""
     if not storage_class.provisions:
         return _nowhere(nodes)
-    if not storage_class.topologies:
-        return np.ones(len(nodes.ordered), dtype=np.bool_)
-    return _any_term(storage_class.topologies, nodes)
+    mask = np.ones(len(nodes.ordered), dtype=np.bool_)
+    if storage_class.topologies:
+        mask = _any_term(storage_class.topologies, nodes)
+    for name in claim.not_made_on:
+        node = nodes.by_name.get(name)
+        if node is not None and node.index >= 0:
+            mask[node.index] = False
+    return mask
 
 
 def _candidates(claim: Claim, storage: Attachments, taken: dict[str, BoolVector]) -> list[Volume]:

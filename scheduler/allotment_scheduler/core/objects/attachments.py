@@ -26,6 +26,7 @@ class Claim:
         selected_node: where the provisioner was told to make its volume.
         owner: uid of its controller: of the pod, for an ephemeral volume's claim.
         mode: Filesystem or Block.
+        not_made_on: nodes for which no volume could be made lately.
     """
 
     namespace: str
@@ -42,6 +43,7 @@ class Claim:
     selector: LabelSelector | None = None
     lost: bool = False
     deleting: bool = False
+    not_made_on: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
