@@ -111,8 +111,9 @@ def test_the_answer_to_a_write_of_a_claim_is_no_news_where_the_watch_was_faster(
 class Provisioner:
     """Makes volumes for some nodes, and for others says that it cannot."""
 
-    def __init__(self, world: World, *works_on: str) -> None:
+    def __init__(self, world: World, *works_on: str, reach: str = "") -> None:
         self.world = world
+        self.reach = reach
         self.works_on = set(works_on)
         self.asked: Counter[str] = Counter()
         world.server.put(
@@ -145,7 +146,11 @@ class Provisioner:
             if node in self.works_on:
                 metadata["annotations"] = {**annotations, BOUND_ANNOTATION: "yes"}
                 spec = {**spec, "volumeName": "v"}
-                about = {"capacity": {"storage": "1"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "c"}
+                modes = ["ReadWriteOnce"]
+                about: Object = {"capacity": {"storage": "1"}, "accessModes": modes, "storageClassName": "c"}
+                if self.reach:
+                    named = {"key": "metadata.name", "operator": "In", "values": [self.reach]}
+                    about["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchFields": [named]}]}}
                 self.world.server.put(PERSISTENT_VOLUMES, {"metadata": {"name": "v"}, "spec": about})
             self.world.server.put(PERSISTENT_VOLUME_CLAIMS, {**found, "metadata": metadata, "spec": spec})
 
@@ -168,6 +173,21 @@ async def test_another_node_is_chosen_where_no_volume_can_be_made(good: str) -> 
         assert provisioner.asked[good] == 1
         assert max(provisioner.asked.values()) == 1
         assert patches(world) == sum(provisioner.asked.values()), "each node was told once"
+    check(scheduler.state)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("reach", ["m", "n"])
+async def test_a_pod_starts_where_its_volume_was_made_after_all(reach: str) -> None:
+    """A provisioner may make it somewhere else than it was told."""
+    world = World(FaultPlan())
+    for name in "nm":
+        world.node(name)
+    provisioner = Provisioner(world, "n", "m", reach=reach)
+    async with world.running() as scheduler, provisioner.at_work():
+        world.pod("a", "p", claim="data")
+        await until(lambda: world.bound() == {"p": reach}, seconds=30)
+        assert provisioner.asked.total() == 1
     check(scheduler.state)
 
 
