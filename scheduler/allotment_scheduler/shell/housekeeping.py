@@ -1,8 +1,8 @@
 """Housekeeping: what time alone brings about.
 
 Quarantines and bars end to the moment, and so do the times for which running pods are spared. Once a second, plans
-whose room did not become free in time are given up, Jobs that never showed up are waited for no longer, and Bindings
-that no watch has shown are read. Deadlines from before the clock was set back are brought near.
+whose room did not become free in time are given up, and Bindings that no watch has shown are read. Deadlines from
+before the clock was set back are brought near.
 """
 
 from typing import Final
@@ -14,7 +14,6 @@ from allotment_scheduler.shell.outcomes import Outcomes
 
 PERIOD: Final = 1.0
 """Seconds between two rounds."""
-_ORPHANS_AFTER: Final = 30.0
 _DUE: Final = 0.9
 """The part of the period that must have passed for a round to be due again."""
 
@@ -27,7 +26,6 @@ class Housekeeping:
         self._outcomes = outcomes
         self._confirmation = Confirmation(knowledge, outcomes)
         self._last = 0.0
-        self._orphans_since: float | None = None
 
     def until_next(self) -> float:
         """Seconds until there is something to do."""
@@ -44,19 +42,8 @@ class Housekeeping:
         if 0 <= now - self._last < PERIOD * _DUE:
             return
         self._last = now
-        self._release_orphans(now)
         self._end_plans(now)
         self._confirmation.look(now, client, errands)
-
-    def _release_orphans(self, now: float) -> None:
-        jobs = self._known.picture.jobs
-        if not jobs.awaited:
-            self._orphans_since = None
-        elif self._orphans_since is None or self._orphans_since > now:
-            self._orphans_since = now
-        elif now - self._orphans_since > _ORPHANS_AFTER:
-            jobs.adopt_orphans()
-            self._orphans_since = None
 
     def _end_plans(self, now: float) -> None:
         settings = self._known.settings()

@@ -1,11 +1,14 @@
 """Jobs: what they make of their pods, and why they keep them out of the queues.
 
 A Job decides whether its pods are a gang and whether one of them would end it by being evicted. So its pods wait until
-it is known, whichever comes first; where it never shows up, they are pods like any other. What waits of a Job that is
-deleted starts no more: the garbage collector takes it away.
+it is known, whichever comes first; where there is none (`orphans`), they are pods like any other. What waits of a Job
+that is deleted starts no more: the garbage collector takes it away.
+
+A Job changes its mind while its pods run: with every failure, for one, it comes closer to its end. So running pods are
+known here as well as waiting ones, whoever bound them and whenever we came.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -40,13 +43,13 @@ class _Gates:
     jobless: dict[str, set[PodKey]] = field(default_factory=dict)
     """Their Job, by uid, is not known yet."""
     adopted: set[str] = field(default_factory=set)
-    """Jobs, by uid, that have been waited for in vain: their pods are pods like any other."""
+    """Jobs, by uid, that do not exist: their pods are pods like any other."""
     ended: set[str] = field(default_factory=set)
     """Jobs, by uid, that are gone or going while pods of theirs are still there."""
 
 
 class Jobs:
-    """Every Job, and the waiting pods of each.
+    """Every Job, and the pods of each.
 
     Args:
         teller: tells the core.
@@ -59,6 +62,7 @@ class Jobs:
         self._jobs: dict[str, KnownJob] = {}
         self._keys: dict[Key, str] = {}
         self._pods: dict[str, set[PodKey]] = {}
+        self._owners: dict[PodKey, str] = {}
         self._gates = _Gates()
 
     def job(self, key: Key, job: Job) -> None:
@@ -91,18 +95,19 @@ class Jobs:
         if known is not None and known.gang is not None:
             self._teller.apply(ev.GroupGone((key[0], known.gang)))
 
-    def adopt_orphans(self) -> None:
-        """Stop waiting for Jobs that have not shown up: their pods are pods like any other."""
-        waited, self._gates.jobless = self._gates.jobless, {}
-        self._gates.adopted.update(waited)
-        for keys in waited.values():
-            for key in keys:
+    def adopt(self, uids: Iterable[str]) -> None:
+        """These Jobs do not exist: pods that wait for them are pods like any other."""
+        for uid in uids:
+            waited = self._gates.jobless.pop(uid, set())
+            if waited:
+                self._gates.adopted.add(uid)
+            for key in waited:
                 self._reconsider(key)
 
     @property
-    def awaited(self) -> bool:
-        """Whether any pod waits for its Job to be known."""
-        return bool(self._gates.jobless)
+    def awaited(self) -> list[str]:
+        """Jobs, by uid, that pods wait for."""
+        return [*self._gates.jobless]
 
     def known(self, uid: str) -> KnownJob | None:
         """A Job by its uid."""
@@ -110,21 +115,28 @@ class Jobs:
 
     # --- pods ---------------------------------------------------------------------------------------------------
 
-    def pod_waits(self, key: PodKey, owner: str, *, deleting: bool) -> None:
-        """A pod of a Job is not bound."""
-        self._pods.setdefault(owner, set()).add(key)
+    def pod(self, key: PodKey, owner: str, *, waits: bool) -> None:
+        """A pod exists, of this Job or, where `owner` is empty, of none; `waits` tells whether it may start."""
+        before = self._owners.get(key, "")
+        if owner != before:
+            self.pod_gone(key)
+            if owner:
+                self._owners[key] = owner
+                self._pods.setdefault(owner, set()).add(key)
+        if not owner:
+            return
         known = owner in self._jobs or owner in self._gates.adopted or owner in self._gates.ended
-        if not known and not deleting:
+        if waits and not known:
             self._gates.jobless.setdefault(owner, set()).add(key)
+        elif not waits:
+            _discard(self._gates.jobless, owner, key)
 
-    def pod_gone(self, key: PodKey, owner: str) -> None:
-        """A pod of this owner has finished or is gone."""
+    def pod_gone(self, key: PodKey) -> None:
+        """A pod has finished or is gone, or is its Job's no longer."""
+        owner = self._owners.pop(key, "")
         for index in (self._pods, self._gates.jobless):
-            if owner in index:
-                index[owner].discard(key)
-                if not index[owner]:
-                    del index[owner]
-        if owner and owner not in self._pods:
+            _discard(index, owner, key)
+        if owner not in self._pods:
             self._gates.adopted.discard(owner)
             self._gates.ended.discard(owner)
 
@@ -157,3 +169,11 @@ class Jobs:
             spec = replace(spec, node=pod.node)
         if spec != pod.spec:
             self._teller.apply(ev.PodSeen(spec))
+
+
+def _discard(index: dict[str, set[PodKey]], owner: str, key: PodKey) -> None:
+    """Take a pod out of an index, and its owner with the last one."""
+    if owner in index:
+        index[owner].discard(key)
+        if not index[owner]:
+            del index[owner]

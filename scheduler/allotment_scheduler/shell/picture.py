@@ -159,6 +159,8 @@ class Picture:
             spec = unreadable_spec(pod, str(error))
         self.invalid_pods.pop(key, None)
         (self.ending.add if spec.deleting else self.ending.discard)(key)
+        waits = spec.ours and spec.node is None and not spec.deleting
+        self.jobs.pod(key, spec.owner if spec.owner_kind == "Job" else "", waits=waits)
         if spec.node is not None:
             self.seats[key] = spec.node
             self._said.pop(key, None)
@@ -187,12 +189,12 @@ class Picture:
         self.hardware.claimants.pop(key, None)
         self._said.pop(key, None)
         self._read.pop(key, None)
+        self.jobs.pod_gone(key)
         known = self.state.pods.get(key)
         if known is None:
             if key in self._done and self._done[key] != told:
                 self._teller.apply(event)  # a gang's member that was done before we came
             return
-        self.jobs.pod_gone(key, known.spec.owner)
         self._teller.apply(event)
         self._decided.seen_gone(key)
 
@@ -271,8 +273,6 @@ class Picture:
         """A pod of ours that the API server shows unbound: what we know better about it."""
         (self._own_gates.add if spec.gated else self._own_gates.discard)(key)
         (self._own_meekness.add if spec.never_preempts else self._own_meekness.discard)(key)
-        if spec.owner_kind == "Job":
-            self.jobs.pod_waits(key, spec.owner, deleting=spec.deleting)
         node = self._decided.node_of(key, spec.uid)
         if node is not None and not spec.deleting:
             decided = self.state.pods.get(key)

@@ -41,6 +41,7 @@ from allotment_kube.resources import (
 from allotment_kube.workloads import SchedulingPodGroup
 from allotment_scheduler.shell.freshness import Watched, caught_up, obstacle, present
 from allotment_scheduler.shell.optional_kinds import OptionalKinds
+from allotment_scheduler.shell.orphans import Orphans
 from allotment_scheduler.shell.picture import Picture
 
 _logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Watches:
             _reflect(client, picture, readiness, resource, seen=seen, gone=gone) for resource, seen, gone in made
         ]
         self._pods = _reflect(client, picture, readiness, PODS, seen=picture.pod, gone=picture.pod_gone)
+        self._orphans = Orphans(jobs, self._know_all_jobs)
         for reflector in self._required:
             readiness.await_(str(reflector.resource))
         takers: dict[str, Callable[[Any, Any], None]] = {
@@ -125,6 +127,7 @@ class Watches:
             for kinds in self._optional:
                 await kinds.settled()
             group.create_task(self._pods.run(), name="watch pods")
+            group.create_task(self._orphans.run(), name="orphans")
 
     async def synced(self) -> None:
         """Wait until everything has been listed, or is known to be absent where it may be."""
@@ -161,6 +164,18 @@ class Watches:
                 for name in kinds.watches:
                     catch_up = self._catch_up_if_allowed if kinds.dispensable else self._catch_up
                     group.create_task(catch_up(_Newest(kinds.watches, name), optional=True))
+
+    async def _know_all_jobs(self) -> None:
+        """Wait until every Job that exists now has been told."""
+        said: set[str] = set()
+
+        def hindered(why: str) -> None:
+            if why not in said:
+                said.add(why)
+                _logger.warning("pods wait for their Job, and it is not known whether it exists: %s", why)
+
+        watched = next(each for each in self._ground if each.resource is JOBS)
+        await caught_up(self._client, watched, hindered, optional=False)
 
     async def _catch_up_if_allowed(self, watched: Watched, *, optional: bool) -> None:
         """Go on without, where the right to read a kind was taken away: nobody else would lead for waiting."""
