@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from allotment_kube import devices as kube
-from allotment_kube.errors import InvalidError
+from allotment_kube.errors import ApiError, ConflictError, InvalidError, UnavailableError
 from allotment_kube.patches import Patch
 from allotment_kube.pods import Pod
 from allotment_kube.resources import Resource
@@ -57,7 +57,7 @@ def claims(*known: kube.ResourceClaim, pods: tuple[str, ...] = ("me",), count: i
         )
         for name in pods
     }
-    return Claims(devices, listed, **given)
+    return Claims(devices, listed, **{"clock": lambda: 0.0, **given})
 
 
 START = Start(("t", "me"), "me", "n", ("t", "me"), 0.0)
@@ -111,6 +111,79 @@ async def test_what_the_api_server_refuses_is_said_and_not_sent_again_at_once() 
     with pytest.raises(DeviceError, match="ResourceClaim me cannot be given its devices: spec: field is immutable"):
         found.orders(START)
     assert len(found.orders(START)) == 1, "after that it may be tried again"
+
+
+class Clock:
+    """Seconds, as they are set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def fails(found: Claims, error: ApiError) -> None:
+    """The order that is due fails."""
+    [order] = found.orders(START)
+    found.begin(order)
+    await found.carry_out(Answering(error), order)
+
+
+async def test_a_write_that_fails_is_tried_again_after_doubling_times_and_wakes_nobody() -> None:
+    clock, woken = Clock(), list[None]()
+    found = claims(claim("me"), clock=clock, woken=lambda: woken.append(None))
+    tried = []
+    while clock.now < 100:
+        if found.orders(START):
+            tried.append(clock.now)
+            await fails(found, UnavailableError("no etcd", code=500))
+        clock.now += 0.5
+    assert tried == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5, 91.5]
+    assert not woken, "the next turn would send the same again"
+    clock.now = -3600.0
+    assert found.orders(START), "the clock was set back"
+    found.devices.claim(("t", "me"), msgspec.structs.replace(claim("me"), metadata=named("me", "7", uid="namesake")))
+    assert found.orders(START), "it is another claim"
+
+
+def named(name: str, version: str, *, uid: str) -> Any:
+    return msgspec.structs.replace(claim(name).metadata, uid=uid, resource_version=version)
+
+
+async def test_a_claim_that_has_changed_meanwhile_is_written_as_soon_as_its_new_version_is_known() -> None:
+    found = claims(claim("me"))
+    await fails(found, ConflictError("the object has been modified", code=409))
+    assert found.orders(START) == [], "the watch shows the version of before"
+    changed = msgspec.structs.replace(claim("me"), metadata=named("me", "8", uid="uid-me"))
+    found.devices.claim(("t", "me"), changed)
+    assert len(found.orders(START)) == 1
+
+
+async def test_what_was_refused_is_not_said_of_another_claim_of_the_name() -> None:
+    found = claims(claim("me"))
+    await fails(found, InvalidError("spec: field is immutable", code=422))
+    another = msgspec.structs.replace(claim("me"), metadata=named("me", "9", uid="another"))
+    found.devices.claim(("t", "me"), another)
+    assert len(found.orders(START)) == 1
+
+
+class Unlisted(dict[tuple[str, str], Any]):
+    """What may be asked by name, and not gone through."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all of them are gone through for one start")
+
+    items = values = keys = __iter__
+
+
+def test_a_start_looks_at_its_own_claims_and_at_its_nodes_devices_only() -> None:
+    found = claims(claim("me"), claim("other", 0, consumers=("other",)), pods=("me", "other"))
+    found.devices.holders((DRIVER, "n", "d0"))  # from now on they are known by device
+    found.devices.claims, found.pods = Unlisted(found.devices.claims), Unlisted(found.pods)
+
+    [order] = found.orders(START)
+
+    assert [device for _, _, device in order.given] == ["d1"]
 
 
 @pytest.mark.parametrize(("there", "waits"), [(("me",), True), (("me", "other"), False)])

@@ -35,9 +35,9 @@ def resource_slice(name: str) -> kube.ResourceSlice:
     return msgspec.convert({"metadata": {"name": name}, "spec": spec}, kube.ResourceSlice)
 
 
-def pod(name: str) -> Pod:
-    """A pod that uses the claim."""
-    claims = [{"name": "gpu", "resourceClaimName": "mine"}]
+def pod(name: str, uses: str = "mine") -> Pod:
+    """A pod that uses a claim."""
+    claims = [{"name": "gpu", "resourceClaimName": uses}]
     return msgspec.convert(
         {
             "metadata": {"name": name, "namespace": "t", "uid": name, "generation": 1},
@@ -163,6 +163,38 @@ def test_a_pod_that_cannot_be_read_again_is_set_aside_and_others_are_read(monkey
     seen.hardware.resource_claim(CLAIM, claim("10"))
     assert [name for (_, name), known in seen.state.pods.items() if known.spec.gated] == []
     assert seen.picture.gate(("t", "poison")) is None
+
+
+def test_news_of_a_claim_concern_its_own_pods_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Seen()
+    for name in ("one", "two"):
+        seen.picture.pod(("t", name), pod(name))
+    for number in range(20):
+        seen.picture.pod(("t", f"other-{number}"), pod(f"other-{number}", "another"))
+    read: list[str] = []
+    needs = Devices.needs
+
+    def counted(devices: Devices, each: Pod) -> Any:
+        read.append(each.metadata.name)
+        return needs(devices, each)
+
+    monkeypatch.setattr(Devices, "needs", counted)
+    seen.hardware.resource_claim(CLAIM, claim("9"))
+    assert read == ["one", "two"]
+    seen.picture.pod_gone(("t", "one"))
+    seen.hardware.resource_claim(CLAIM, claim("10"))
+    assert read == ["one", "two", "two"]
+
+
+def test_the_holders_of_a_device_are_known_whatever_becomes_of_its_claims() -> None:
+    devices = Devices(claims={CLAIM: claim("9", "d0")})
+    one, other = ("gpu.example.com", "n", "d0"), ("gpu.example.com", "n", "d1")
+    assert devices.holders(one) == (CLAIM,)
+    devices.claim(("t", "second"), claim("10", "d0", "d0"))
+    assert set(devices.holders(one)) == {CLAIM, ("t", "second")}, "they did not know of each other"
+    devices.claim(("t", "second"), claim("11", "d1"))
+    devices.claim(CLAIM, None)
+    assert (devices.holders(one), devices.holders(other)) == ((), (("t", "second"),))
 
 
 def test_a_slice_that_cannot_be_read_takes_no_other_away(monkeypatch: pytest.MonkeyPatch) -> None:

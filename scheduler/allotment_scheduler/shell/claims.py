@@ -6,11 +6,13 @@ both only if nobody has changed the claim since. Once the watch shows it, the po
 
 A claim that holds devices for this pod alone is given others if the pod now goes elsewhere. Devices of pods that are
 gone are waited for: the controller manager takes them back soon. If too few are left on the node because somebody else
-gave them out, the start comes to nothing, and says so.
+gave them out, the start comes to nothing, and says so. A write that fails is tried again later (`setbacks`).
+
+What one start costs here does not grow with the number of claims, nor of pods.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -29,13 +31,13 @@ from allotment_kube.patches import MergePatch, Patch
 from allotment_kube.resources import RESOURCE_CLAIMS, Resource
 from allotment_scheduler.core.objects.devices import ClaimKey, DeviceId, Grant
 from allotment_scheduler.shell.ledger import Start
+from allotment_scheduler.shell.setbacks import Setbacks
 from allotment_scheduler.translation.allocations import Chosen, allocation, devices_for
 from allotment_scheduler.translation.devices import (
     MOST_CONSUMERS,
     DeviceError,
     Devices,
     claims_of_devices,
-    given_out,
 )
 
 _logger = logging.getLogger(__name__)
@@ -69,19 +71,26 @@ class Claims:
     Args:
         devices: slices, classes and claims, as the watches show them.
         pods: every pod with claims, as the watch shows it.
-        woken: called when a write has ended.
+        clock: seconds since the epoch.
+        woken: called when a write has succeeded.
         chosen: the devices that the core has decided on, for a pod by its uid.
         told: called with a claim as it was written; the watch may have shown something newer.
     """
 
     devices: Devices
     pods: dict[Key, kube.Pod]
+    clock: Callable[[], float]
     woken: Callable[[], None] = lambda: None
     chosen: Callable[[str], Chosen] = lambda _: {}
     told: Callable[[Key, ResourceClaim], None] = lambda _, __: None
-    _under_way: dict[Key, list[DeviceId]] = field(default_factory=dict)
-    _refused: dict[Key, str] = field(default_factory=dict)
-    """What the API server had against the last write of a claim, until somebody has been told."""
+    _under_way: set[Key] = field(default_factory=set)
+    _being_given: set[DeviceId] = field(default_factory=set)
+    _refused: dict[str, str] = field(default_factory=dict)
+    """What the API server had against the last write of a claim, by its uid, until somebody has been told."""
+    _setbacks: Setbacks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._setbacks = Setbacks(self.clock)
 
     def missing(self, start: Start) -> list[Key]:
         """The claims of a pod that are not reserved for it, with devices of its node, yet."""
@@ -89,7 +98,9 @@ class Claims:
         return [] if pod is None else [key for key in claims_of_devices(pod) if not self._is_ready(key, start)]
 
     def orders(self, start: Start) -> list[Order]:
-        """What to write for a start now; claims that are being written, or whose devices are awaited, are left out.
+        """What to write for a start now.
+
+        Left out are claims that are being written or will be tried again later, or whose devices are awaited.
 
         Raises:
             DeviceError: the claims cannot be met on the node; the message says why.
@@ -103,8 +114,10 @@ class Claims:
                 raise DeviceError(f"ResourceClaim {key[1]} does not exist any more")
             if key in self._under_way:
                 continue
-            if key in self._refused:
-                raise DeviceError(self._refused.pop(key))
+            if claim.metadata.uid in self._refused:
+                raise DeviceError(self._refused.pop(claim.metadata.uid))
+            if self._setbacks.holds(key, claim.metadata.uid, claim.metadata.resource_version):
+                continue
             consumers = [each for each in claim.status.reserved_for if each.uid != start.uid]
             if len(consumers) >= MOST_CONSUMERS:
                 raise DeviceError(f"ResourceClaim {key[1]} is reserved for {MOST_CONSUMERS} pods already")
@@ -120,7 +133,7 @@ class Claims:
 
     def _give(self, unmet: dict[ClaimKey, str], start: Start) -> list[Order]:
         """Orders that give claims of one pod devices; none while devices that would do are about to be taken back."""
-        taken, leaving = self._taken(unmet)
+        taken, leaving = self._taken(unmet, start.node)
         found = devices_for(self.devices, unmet, start.node, taken, self.chosen(start.uid))
         if found is None:
             if leaving and devices_for(self.devices, unmet, start.node, taken - leaving, {}) is not None:
@@ -129,18 +142,24 @@ class Claims:
             raise DeviceError(f"node {start.node} has too few devices left for ResourceClaim {names}")
         return [self._order(key, grants, start) for key, grants in found.items()]
 
-    def _taken(self, but_for: Iterable[ClaimKey]) -> tuple[set[DeviceId], set[DeviceId]]:
-        """Devices that other claims hold; and those among them whose pods are all gone."""
-        present = {pod.metadata.uid for pod in self.pods.values()}
-        taken = {device for held in self._under_way.values() for device in held}
+    def _taken(self, but_for: Collection[ClaimKey], node: str) -> tuple[set[DeviceId], set[DeviceId]]:
+        """Devices of a node that other claims hold; and those among them whose pods are all gone."""
+        taken: set[DeviceId] = set()
         leaving: set[DeviceId] = set()
-        others = [claim for key, claim in self.devices.claims.items() if key not in set(but_for)]
-        for claim in others:
-            held = set(given_out([claim]))
-            taken |= held
-            if not any(each.uid in present for each in claim.status.reserved_for):
-                leaving |= held
+        here = self.devices.inventories().get(node)
+        for device in (each.id for each in (here.devices if here is not None else ())):
+            holders = [key for key in self.devices.holders(device) if key not in but_for]
+            if holders or device in self._being_given:
+                taken.add(device)
+            if holders and not any(self._is_used(key) for key in holders):
+                leaving.add(device)
         return taken, leaving
+
+    def _is_used(self, key: ClaimKey) -> bool:
+        """Whether any pod that a claim is reserved for is still there."""
+        consumers = self.devices.claims[key].status.reserved_for
+        found = ((self.pods.get((key[0], each.name)), each.uid) for each in consumers)
+        return any(pod is not None and pod.metadata.uid == uid for pod, uid in found)
 
     def _order(self, key: ClaimKey, grants: tuple[Grant, ...], start: Start) -> Order:
         claim = self.devices.claims[key]
@@ -150,10 +169,11 @@ class Claims:
 
     def begin(self, order: Order) -> None:
         """An order is about to be carried out: its devices are taken."""
-        self._under_way[order.key] = order.given
+        self._under_way.add(order.key)
+        self._being_given.update(order.given)
 
     async def carry_out(self, client: ClaimClient, order: Order) -> None:
-        """Write one order; a failure is tried again when somebody looks next."""
+        """Write one order; after a failure it is asked for again, but not at once."""
         metadata, (namespace, name) = order.claim.metadata, order.key
         version = metadata.resource_version
         try:
@@ -164,18 +184,23 @@ class Claims:
                 version = changed.metadata.resource_version
             patch = MergePatch({"status": order.status}, resource_version=version, uid=metadata.uid)
             changed = await client.patch(RESOURCE_CLAIMS, name, patch, namespace=namespace, subresource="status")
+            self._setbacks.over(order.key)
             self.told(order.key, changed)
+            self.woken()
         except (ConflictError, NotFoundError) as error:
             _logger.info("claim %s/%s has changed meanwhile: %s", namespace, name, error)
+            self._setbacks.happened(order.key, metadata.uid, version=version)
         except LeadershipLostError:
             raise
         except (RejectedError, DeniedError) as error:  # the same again would be refused again
-            self._refused[order.key] = f"ResourceClaim {name} cannot be given its devices: {error.message:.300s}"
+            self._refused[metadata.uid] = f"ResourceClaim {name} cannot be given its devices: {error.message:.300s}"
+            self.woken()
         except ApiError as error:
             _logger.warning("claim %s/%s cannot be given its devices: %s", namespace, name, error)
+            self._setbacks.happened(order.key, metadata.uid)
         finally:
-            self._under_way.pop(order.key, None)
-            self.woken()
+            self._under_way.discard(order.key)
+            self._being_given.difference_update(order.given)
 
     def _is_ready(self, key: Key, start: Start) -> bool:
         claim = self.devices.claims.get(key)

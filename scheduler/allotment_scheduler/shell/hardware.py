@@ -9,7 +9,7 @@ is late, and would free its devices for a moment: it is passed over.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -42,10 +42,29 @@ class Hardware:
         self._teller = teller
         self._read = read
         self._offers_stale = False
+        self._users: dict[Key, set[PodKey]] = {}
+        """Pods with claims, by claim."""
         self._failed_over: dict[str, ev.StorageSeen | ev.StorageGone] = {}
         """What the core failed over, by node."""
         self._written: dict[Key, ResourceClaim] = {}
         """Claims as we wrote them, until the watch shows as much."""
+
+    def pod(self, key: PodKey, pod: kube.Pod) -> None:
+        """A pod exists and looks like this."""
+        if key in self.claimants:
+            self.pod_gone(key)
+        if pod.spec.resource_claims:
+            self.claimants[key] = pod
+            for claim in claims_of_devices(pod):
+                self._users.setdefault(claim, set()).add(key)
+
+    def pod_gone(self, key: PodKey) -> None:
+        """A pod has finished or is gone."""
+        pod = self.claimants.pop(key, None)
+        for claim in claims_of_devices(pod) if pod is not None else ():
+            self._users[claim].discard(key)
+            if not self._users[claim]:
+                del self._users[claim]
 
     def resource_slice(self, key: Key, found: ResourceSlice | None) -> None:
         """Devices of a node exist, or exist no longer."""
@@ -62,7 +81,7 @@ class Hardware:
         self.devices.reread()
         self._offers_stale = True
         if before is None or found is None or before.spec != found.spec:
-            self._reread(lambda _: True)
+            self._reread(self.claimants)
         self._teller.changed()
 
     def resource_claim(self, key: Key, found: ResourceClaim | None) -> None:
@@ -82,14 +101,14 @@ class Hardware:
             self._take_claim(key, claim)
 
     def _take_claim(self, key: Key, found: ResourceClaim | None) -> None:
-        _keep(self.devices.claims, key, found)
+        self.devices.claim(key, found)
         held = None if found is None else holding(key, found)
         known = self._teller.state.attachments.holdings.get(key)
         if held is not None and held != known:
             self._teller.apply(ev.StorageSeen(held))
         elif held is None and known is not None:
             self._teller.apply(ev.StorageGone(known))
-        self._reread(lambda pod: key in claims_of_devices(pod))
+        self._reread(self._users.get(key, ()))
         self._teller.changed()
 
     def offer(self) -> None:
@@ -102,7 +121,7 @@ class Hardware:
         for name, each in offered.items():
             if known.get(name) != each:
                 self._tell(name, ev.StorageSeen(each))
-        self._reread(self.devices.wants_all)
+        self._reread(key for key, pod in self.claimants.items() if self.devices.wants_all(pod))
         self._offers_stale = False  # only now: where the core fails over one, the others are still to be told
 
     def _tell(self, name: str, event: ev.StorageSeen | ev.StorageGone) -> None:
@@ -142,10 +161,9 @@ class Hardware:
             return error
         return None
 
-    def _reread(self, concerned: Callable[[kube.Pod], bool]) -> None:
-        for key, pod in [*self.claimants.items()]:
-            if concerned(pod):
-                self._read(key, pod)
+    def _reread(self, concerned: Iterable[PodKey]) -> None:
+        for key in sorted(concerned):
+            self._read(key, self.claimants[key])
 
 
 def _keep(table: dict[K, V], key: K, found: V | None) -> None:

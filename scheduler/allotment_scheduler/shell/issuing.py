@@ -33,6 +33,7 @@ class Issuing:
         self._claims = claims.Claims(
             knowledge.picture.hardware.devices,
             knowledge.picture.hardware.claimants,
+            knowledge.clock,
             knowledge.wake,
             chosen=self._chosen,
             told=knowledge.picture.hardware.resource_claim_written,

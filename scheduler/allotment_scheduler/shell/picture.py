@@ -147,8 +147,7 @@ class Picture:
         known = self.state.pods.get(key)
         if known is not None and known.spec.uid != uid:
             self.pod_gone(key)  # another pod of the same name has taken its place
-        if pod.spec.resource_claims:
-            self.hardware.claimants[key] = pod
+        self.hardware.pod(key, pod)
         try:
             spec = self._bound(key, pod) or self._translated(pod)
         except QuantityError as error:
@@ -186,7 +185,7 @@ class Picture:
         self.ending.discard(key)
         self._own_gates.discard(key)
         self._own_meekness.discard(key)
-        self.hardware.claimants.pop(key, None)
+        self.hardware.pod_gone(key)
         self._said.pop(key, None)
         self._read.pop(key, None)
         self.jobs.pod_gone(key)

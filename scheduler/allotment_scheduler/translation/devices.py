@@ -12,7 +12,7 @@ holds. A claim of several pods is paid for by each of them until it has its devi
 reserved for. Administrative access counts nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,6 +52,7 @@ class Devices:
     templates: dict[ClaimKey, kube.ResourceClaimSpec] = field(default_factory=dict)
     """Only offline: a cluster makes claims of them, which is what pods then have."""
     _inventories: dict[str, NodeDevices] | None = None
+    _holders: dict[DeviceId, tuple[ClaimKey, ...]] | None = None
 
     def inventories(self) -> dict[str, NodeDevices]:
         """The devices of every node, those first that the fewest classes select; remembered until `reread`."""
@@ -59,6 +60,31 @@ class Devices:
             members = [found for name in self.classes if (found := self._members(name)) is not None]
             self._inventories = Inventories(self.slices.values()).by_node(members)
         return self._inventories
+
+    def claim(self, key: ClaimKey, found: kube.ResourceClaim | None) -> None:
+        """A claim exists and looks like this, or exists no longer."""
+        before = self.claims.pop(key, None)
+        if found is not None:
+            self.claims[key] = found
+        if self._holders is None:
+            return
+        for device in set(given_out([before] if before is not None else [])):
+            left = tuple(each for each in self._holders[device] if each != key)
+            if left:
+                self._holders[device] = left
+            else:
+                del self._holders[device]
+        for device in set(given_out([found] if found is not None else [])):
+            self._holders[device] = (*self._holders.get(device, ()), key)
+
+    def holders(self, device: DeviceId) -> Collection[ClaimKey]:
+        """Claims that hold a device: one, unless they were given it by several who did not know of each other."""
+        if self._holders is None:
+            self._holders = {}
+            for key, claim in self.claims.items():
+                for each in set(given_out([claim])):
+                    self._holders[each] = (*self._holders.get(each, ()), key)
+        return self._holders.get(device, ())
 
     def reread(self) -> None:
         """Slices or classes have changed."""
