@@ -13,7 +13,7 @@ from allotment_scheduler.core.eviction.brakes import Backoff
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.reporter import LONGEST_SILENCE, NOT_SEEN, Reporter
 from allotment_scheduler.shell.statuses import Statuses, stamp
-from allotment_scheduler.shell.watches import POD_GROUPS
+from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
 from builders.live_world import EPOCH, World, until
 from fakes.faults import FaultPlan
 from fakes.in_process import InProcessTransport
@@ -90,6 +90,36 @@ async def test_a_status_is_written_once_and_again_only_when_it_changes() -> None
             writing.cancel()
 
 
+async def test_an_object_made_anew_under_its_name_is_told_anew() -> None:
+    world = World(FaultPlan())
+    pool = {"kind": "NodePool", "apiVersion": "allotment.dev/v1alpha1", "metadata": {"name": "p"}, "spec": {}}
+    world.server.put(NODE_POOLS, pool)
+    world.group("a", "g", 2)
+    async with world.running():
+        teller = Teller(world)
+        writing = asyncio.create_task(teller.statuses.run(teller.client))
+        try:
+            objects = {(TENANTS, "", "b"), (NODE_POOLS, "", "p"), (POD_GROUPS, "a", "g")}
+            before = {}
+            for resource, namespace, name in objects:
+                await until(lambda: (world.server.get(resource, name, namespace) or {}).get("status"))  # noqa: B023 - it is over before the next
+                before[resource] = world.server.get(resource, name, namespace) or {}
+            await asyncio.sleep(world.settings.status_seconds)
+            for resource, namespace, name in objects:
+                world.server.remove(resource, name, namespace)
+                metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+                world.server.put(resource, {**before[resource], "metadata": metadata, "status": {}})
+            await asyncio.sleep(2 * world.settings.status_seconds)
+            for resource, namespace, name in objects:
+                after = world.server.get(resource, name, namespace) or {}
+                assert after["metadata"]["uid"] != before[resource]["metadata"]["uid"]
+                was, now_ = condition(before[resource], "Scheduled"), condition(after, "Scheduled")
+                assert now_["status"] == was["status"]
+                assert now_["lastTransitionTime"] > was["lastTransitionTime"], "it says so of this object"
+        finally:
+            writing.cancel()
+
+
 async def test_one_status_that_cannot_be_made_keeps_no_other_from_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(FaultPlan())
     async with world.running():
@@ -145,15 +175,17 @@ async def test_a_group_whose_members_have_all_succeeded_is_finished() -> None:
             world.pod("a", name, group="g")
         await until(lambda: len(world.bound()) == 2)
         assert Teller(world).due()["PodGroup", "g"]["phase"] == "Running"
-        for name in ("g-0", "g-1"):
+        for done, name in enumerate(("g-0", "g-1")):
+            assert Teller(world).due()["PodGroup", "g"]["finished"] == done
             found = world.server.get(PODS, name, "a") or {}
             world.server.put(PODS, {**found, "status": {"phase": "Succeeded"}})
+            await until(lambda: len(world.scheduler.state.pods) == 1 - done)  # noqa: B023 - it is over before the next
         await until(lambda: not world.scheduler.state.pods)
         await asyncio.sleep(5)
 
         status = Teller(world).due()["PodGroup", "g"]
 
-    assert (status["phase"], status.get("message")) == ("Finished", None)
+    assert (status["phase"], status["finished"], status.get("message")) == ("Finished", 2, None)
     assert condition({"status": status}, "Scheduled")["status"] == "True"
 
 

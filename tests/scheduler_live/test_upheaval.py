@@ -169,10 +169,10 @@ def test_a_bad_tenant_keeps_its_last_good_version_and_says_so(alone: SchedulerPr
     """The API server refuses most nonsense; a parent that does not exist is left to us."""
     alone.start()
     ground.nodes(1)
-    orphan = ground.tenant("orphan", parent=f"{ground.name}-nobody")
-    fine = ground.tenant("fine")
-    ground.pod(fine, "pod")
-    eventually(lambda: set(ground.nodes_of(fine)) == {"pod"}, because=alone.tail)
+    orphan = ground.tenant("orphan")
+    ground.pod(orphan, "before")
+    eventually(lambda: set(ground.nodes_of(orphan)) == {"before"}, because=alone.tail)
+    ground.change(f"{ALLOTMENT}/tenants/{orphan}", {"spec": {"parent": f"{ground.name}-nobody"}})
 
     def says() -> bool:
         found = ground.status("tenants", orphan).get("conditions") or []
@@ -181,6 +181,11 @@ def test_a_bad_tenant_keeps_its_last_good_version_and_says_so(alone: SchedulerPr
         )
 
     eventually(says, because=alone.tail)
+    fine = ground.tenant("fine")
+    for tenant in (orphan, fine):
+        ground.pod(tenant, "after")
+    eventually(lambda: set(ground.nodes_of(fine)) == {"after"}, because=alone.tail)
+    eventually(lambda: set(ground.nodes_of(orphan)) == {"before", "after"}, because=alone.tail)
 
 
 def test_new_settings_are_taken_up_and_wrong_ones_refused(alone: SchedulerProcess) -> None:

@@ -30,7 +30,7 @@ from allotment_scheduler.shell.api_views import Views
 from allotment_scheduler.shell.loop import Scheduler, tame_collector
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.reporter import Reporter
-from allotment_scheduler.shell.settings import Settings, fixed_changes, sources_of
+from allotment_scheduler.shell.settings import Settings, fixed_changes, in_force, sources_of
 from allotment_scheduler.shell.statuses import Statuses
 from allotment_scheduler.shell.watches import Watches
 
@@ -70,7 +70,7 @@ class LiveSettings:
             return
         self._metrics.settings_good.set(1)
         later = fixed_changes(self._current, read)
-        self._current = read
+        self._current = in_force(self._current, read)
         logging.getLogger().setLevel(read.log_level.upper())
         self.changed()
         logs.event(_logger, "new settings are in force", after_restart=", ".join(later) or None)

@@ -95,6 +95,7 @@ class Picture:
         self.problems = teller.problems
         self.generations = teller.generations
         self.conditions = teller.conditions
+        self.uids = teller.uids
         self.invalid_pods: dict[PodKey, str] = {}
         """Pods of ours that cannot be understood, with the reason."""
         self.seats: dict[PodKey, str] = {}

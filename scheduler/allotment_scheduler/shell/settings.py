@@ -21,7 +21,7 @@ FIXED: Final = frozenset(
         "share_policy", "log_format", "api_port", "api_certificate",
     }
 )  # fmt: skip
-"""Fields whose change needs a restart."""
+"""Fields whose change needs a restart: they are read at the start alone, or belong to what was set up by them."""
 
 
 class Settings(ProgramSettings):
@@ -130,3 +130,8 @@ def sources_of(arguments: Sequence[str], environment: Mapping[str, str] = os.env
 def fixed_changes(before: Settings, after: Settings) -> list[str]:
     """Fields that differ but take effect at the next start only, as written in the file."""
     return sorted(to_camel(name) for name in FIXED if getattr(before, name) != getattr(after, name))
+
+
+def in_force(before: Settings, after: Settings) -> Settings:
+    """New settings as they take effect without a restart: where one part went by a field's old value, all go by it."""
+    return after.model_copy(update={name: getattr(before, name) for name in FIXED})

@@ -1,8 +1,9 @@
 """The statuses of Tenants, NodePools and PodGroups: what each has, may have, and waits for.
 
 Written by server-side apply under the scheduler's own field manager, only where something changed, and at most once
-per object in `status_seconds`. The operator owns the other fields of a Tenant's status, its conditions Ready and Valid
-among them; ours is the condition Scheduled, which says whether the present version of the object is in force.
+per object in `status_seconds`. An object that was made anew under its name has been told nothing. The operator owns the
+other fields of a Tenant's status, its conditions Ready and Valid among them; ours is the condition Scheduled, which
+says whether the present version of the object is in force.
 """
 
 import asyncio
@@ -89,7 +90,9 @@ class Statuses:
         self._failed = failed
         self._reports: list[dict[str, Any]] = []
         self._written: dict[tuple[str, Key], Object] = {}
-        self._flipped: dict[tuple[str, Key, str], tuple[str, str]] = {}
+        self._flipped: dict[tuple[str, Key], dict[str, tuple[str, str]]] = {}
+        self._uids: dict[tuple[str, Key], str] = {}
+        """Which object of its name each of these is about."""
 
     async def run(self, client: ApplyingClient) -> None:
         """Write until cancelled."""
@@ -105,6 +108,7 @@ class Statuses:
         alive = set()
         for resource, key, make in [*self._tenants(), *self._pools(), *self._groups()]:
             alive.add((resource.kind, key))
+            self._begin_anew((resource.kind, key))
             try:
                 status = make()
             except Exception:
@@ -113,12 +117,21 @@ class Statuses:
                 continue
             if self._written.get((resource.kind, key)) != status:
                 found.append((resource, key, status))
-        for known in [known for known in self._written if known not in alive]:
-            del self._written[known]
-        for flip in [flip for flip in self._flipped if flip[:2] not in alive]:
-            del self._flipped[flip]
+        for gone in [known for known in self._uids if known not in alive]:
+            self._forget(gone)
         self._publish(self._reports)
         return found
+
+    def _begin_anew(self, known: tuple[str, Key]) -> None:
+        """What was told of another object of this name says nothing of this one."""
+        uid = self._scheduler.picture.uids.get(known, "")
+        if self._uids.get(known) != uid:
+            self._forget(known)
+            self._uids[known] = uid
+
+    def _forget(self, known: tuple[str, Key]) -> None:
+        for index in (self._written, self._flipped, self._uids):
+            index.pop(known, None)
 
     async def _write(
         self, client: ApplyingClient, slots: asyncio.Semaphore, resource: Resource[Any], key: Key, status: Object
@@ -287,6 +300,7 @@ class Statuses:
             "phase": phase,
             "members": len(gang.members),
             "running": gang.running,
+            "finished": max(gang.succeeded, len(gang.finished)),
             "conditions": [
                 self._in_force("PodGroup", key, "")
                 if wrong
@@ -388,12 +402,11 @@ class Statuses:
 
     def _since(self, kind: str, key: Key, type_: str, status: str) -> str:
         """Since when a condition says what it says: a former leader may have written it."""
-        before = self._flipped.get((kind, key, type_)) or self._scheduler.picture.conditions.get((kind, key), {}).get(
-            type_
-        )
+        flipped = self._flipped.setdefault((kind, key), {})
+        before = flipped.get(type_) or self._scheduler.picture.conditions.get((kind, key), {}).get(type_)
         if before is None or before[0] != status or not before[1]:
             before = (status, stamp(self._now()))
-        self._flipped[kind, key, type_] = before
+        flipped[type_] = before
         return before[1]
 
 

@@ -45,6 +45,8 @@ class Teller:
         self.problems: dict[tuple[str, Key], Problem] = {}
         self.generations: dict[tuple[str, Key], int] = {}
         """Of every Tenant, NodePool and PodGroup: the generation in force."""
+        self.uids: dict[tuple[str, Key], str] = {}
+        """Which object of its name each of them is, in force or not."""
         self.conditions: dict[tuple[str, Key], dict[str, tuple[str, str]]] = {}
         """What their conditions say, by type: status, and since when."""
         self.changed = changed
@@ -65,6 +67,7 @@ class Teller:
     def parsed(self, kind: str, key: Key, manifest: Object, parse: Callable[..., Any]) -> Any:  # noqa: ANN401 - a model
         """An object of ours; None, and a problem, where it makes no sense."""
         generation = int(manifest["metadata"].get("generation") or 0)
+        self.uids[kind, key] = manifest["metadata"].get("uid", "")
         self.conditions[kind, key] = {
             each["type"]: (each.get("status", ""), each.get("lastTransitionTime", ""))
             for each in (manifest.get("status") or {}).get("conditions") or ()
@@ -96,6 +99,7 @@ class Teller:
         """An object is gone."""
         self.problems.pop((kind, key), None)
         self.generations.pop((kind, key), None)
+        self.uids.pop((kind, key), None)
         self.conditions.pop((kind, key), None)
 
     def known(self, kind: str) -> Iterable[Key]:
