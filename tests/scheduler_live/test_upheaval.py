@@ -12,6 +12,7 @@ from builders.api_server import Actor
 from builders.ground import ALLOTMENT, Ground
 from builders.pod_history import PodHistory
 from builders.program_process import SchedulerProcess, eventually, give_back_lease
+from fakes.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.cluster
 PROMPT = {"minimumRuntimeSeconds": 0, "leaseSeconds": 8}
@@ -144,13 +145,28 @@ def test_killed_at_work_it_goes_on_and_binds_nothing_twice(
     assert history.binds == 40
 
 
+@pytest.fixture
+def between(alone: SchedulerProcess, credentials: Path, tmp_path: Path) -> Iterator[FaultProxy]:
+    """What `alone` sends to the API server goes through this, which counts it and does it no harm."""
+    proxy = FaultProxy(credentials, seed=0)
+    proxy.start()
+    alone.kubeconfig = proxy.kubeconfig_for(credentials, tmp_path / "proxied.kubeconfig")
+    yield proxy
+    if alone.process is not None:
+        alone.signal(signal.SIGCONT)
+        alone.kill()
+    proxy.stop()
+
+
 def test_the_standby_takes_over_and_the_woken_leader_sends_nothing(
-    alone: SchedulerProcess, other: SchedulerProcess, ground: Ground
+    alone: SchedulerProcess, other: SchedulerProcess, ground: Ground, between: FaultProxy
 ) -> None:
     ground.nodes(2, cpu="8")
     tenant = ground.tenant("a")
     alone.supervised = False  # it is to end
     alone.start()
+    ground.pod(tenant, "first")
+    eventually(lambda: between.requests["bind"], because=alone.tail)
     other.start(wait=False)
     eventually(lambda: other.get("/readyz") == "ok\n", because=other.tail)
     assert eventually(other.status, because=other.tail)["leading"] is False
@@ -158,11 +174,18 @@ def test_the_standby_takes_over_and_the_woken_leader_sends_nothing(
     for number in range(8):
         ground.pod(tenant, f"p{number}")
     eventually(other.at_work, because=other.tail)
-    eventually(lambda: len(ground.nodes_of(tenant)) == 8, because=other.tail)
+    eventually(lambda: len(ground.nodes_of(tenant)) == 9, because=other.tail)
+    other.signal(signal.SIGSTOP)  # so that there is something to do for who wakes up
+    for number in range(8, 12):
+        ground.pod(tenant, f"p{number}")
+    written = ("bind", "evict", "status")
+    sent = {kind: between.requests[kind] for kind in written}
     alone.signal(signal.SIGCONT)
     assert alone.process is not None
     assert alone.process.wait(timeout=120) == 1
-    eventually(other.at_work, because=other.tail)
+    assert {kind: between.requests[kind] for kind in written} == sent
+    other.signal(signal.SIGCONT)
+    eventually(lambda: len(ground.nodes_of(tenant)) == 13, because=other.tail)
 
 
 def test_a_bad_tenant_keeps_its_last_good_version_and_says_so(alone: SchedulerProcess, ground: Ground) -> None:
