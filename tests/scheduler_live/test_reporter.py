@@ -41,7 +41,7 @@ async def test_a_pod_is_told_why_it_waits_unless_it_waits_no_more(node: str, sta
         publish=lambda _: None,
     )
 
-    await reporter._write(client, ("a", "p"), live["metadata"]["uid"], Why("AboveLimit", "8 of 8 cpu"))
+    await reporter._write(client, ("a", "p"), live["metadata"]["uid"], Why("AboveLimit", "8 of 8 cpu"), "AboveLimit")
 
     pod = server.get(PODS, "p", "a")
     assert pod is not None

@@ -320,6 +320,54 @@ async def test_a_pod_that_only_nodes_are_missing_for_is_unschedulable_and_no_oth
     assert told["fragmented"]["message"].startswith("Fragmented: ")
 
 
+async def reasons(world: World, **pods: str) -> dict[str, str]:
+    """The reasons in the conditions of some pods of these namespaces, by name, once each has been told something."""
+    teller = Teller(world)
+    telling = asyncio.create_task(teller.reporter.run(teller.client))
+    try:
+        await until(lambda: all(world.scheduler.picture.said((pods[name], name)) for name in pods))
+        await asyncio.sleep(2 * world.settings.numbers_seconds)  # whatever it was told first
+    finally:
+        telling.cancel()
+    told = {name: world.server.get(PODS, name, pods[name]) for name in pods}
+    return {name: condition(each, "PodScheduled")["reason"] for name, each in told.items()}
+
+
+async def test_no_node_is_bought_for_a_tenant_above_its_share() -> None:
+    world = World(FaultPlan())
+    world.settings = world.settings.model_copy(update={"minimum_runtime_seconds": 3600})
+    world.scheduler.configure()
+    for name in "nm":
+        world.node(name, cpu="4")
+    async with world.running():
+        for name in ("runs-0", "runs-1"):
+            world.pod("a", name, cpu="3")
+        await until(lambda: len(world.bound()) == 2)
+        for name, namespace, cpu in (("third", "a", "2"), ("huge", "a", "5"), ("claims", "b", "4")):
+            world.pod(namespace, name, cpu=cpu)
+        told = await reasons(world, third="a", huge="a", claims="b")
+        assert told == {"third": "Fragmented", "huge": "NoNodeFits", "claims": "BehindFairShare"}, "half of it is b's"
+
+        world.server.remove(PODS, "claims", "b")
+        assert await reasons(world, third="a", huge="a") == {"third": "Unschedulable", "huge": "Unschedulable"}
+
+
+async def test_nodes_are_bought_for_resources_that_the_cluster_does_not_have_yet() -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    async with world.running():
+        world.pod("a", "trains")
+        pod = world.server.get(PODS, "trains", "a") or {}
+        [container] = pod["spec"]["containers"]
+        asks = [{**container, "resources": {"requests": {"cpu": "1", "nvidia.com/gpu": "1"}}}]
+        world.server.put(PODS, {**pod, "spec": {**pod["spec"], "containers": asks}})
+        world.pod("a", "stays")
+        pod = world.server.get(PODS, "stays", "a") or {}
+        labels = {"allotment.dev/preemptible": "false"}
+        world.server.put(PODS, {**pod, "metadata": {**pod["metadata"], "labels": labels}})
+        assert await reasons(world, trains="a", stays="a") == {"trains": "Unschedulable", "stays": "BeyondGuarantee"}
+
+
 async def test_from_creation_to_binding_is_measured_when_the_watch_shows_our_own_start() -> None:
     world = World(FaultPlan())
     world.node("n")

@@ -66,6 +66,7 @@ class Said(NamedTuple):
     code: str
     message: str
     at: float
+    reason: str
 
 
 class Picture:
@@ -223,7 +224,7 @@ class Picture:
         for each in pod.status.conditions:
             if each.type == "PodScheduled" and each.status == "False":
                 at = seconds(each.last_transition_time)
-                self._said[key] = Said(pod.metadata.uid, each.message.partition(":")[0], each.message, at)
+                self._said[key] = Said(pod.metadata.uid, each.message.partition(":")[0], each.message, at, each.reason)
 
     def reconsider(self, key: PodKey) -> None:
         """Show a waiting pod to the core anew: its quarantine, its bar or its gates have changed."""

@@ -2,12 +2,12 @@
 
 The code leads the message and is the condition's reason, except that a pod which its tenant's share admits and no node
 fits says `Unschedulable`: that is what a cluster autoscaler buys nodes for, and it must buy none for those that merely
-wait their turn.
+wait their turn, nor for a tenant that uses more than it is entitled to already.
 
-A condition is rewritten when its code changes, and at most once a minute when only its numbers do. What a pod says
-already is learnt from the watch, so that a new leader does not write everything again. One pass explains a bounded
-number of pods, in turn, and only after a cycle that decided all it could: a pod that is about to start is left alone.
-Where pods come faster than they are decided there may be no such cycle for long; then those that have waited for
+A condition is rewritten when its code changes, and at most once a minute when only its numbers or its reason do. What a
+pod says already is learnt from the watch, so that a new leader does not write everything again. One pass explains a
+bounded number of pods, in turn, and only after a cycle that decided all it could: a pod that is about to start is left
+alone. Where pods come faster than they are decided there may be no such cycle for long; then those that have waited for
 `LONGEST_SILENCE` are told all the same.
 """
 
@@ -26,13 +26,16 @@ from allotment_kube.patches import Patch, StrategicMergePatch
 from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core.explanation.explain import Explainer, Why
 from allotment_scheduler.core.objects.pods import Pod, PodKey
+from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.picture import Said
 from allotment_scheduler.shell.settings import Settings
 
 _logger = logging.getLogger(__name__)
-ADMITTED: Final = frozenset({"NoNodeFits", "Fragmented"})
+ROOMLESS: Final = frozenset({"NoNodeFits", "Fragmented"})
 """Codes of pods that only nodes are missing for."""
+UNSCHEDULABLE: Final = "Unschedulable"
+"""The reason by which cluster autoscalers know pods to buy nodes for."""
 LONGEST_SILENCE: Final = 10.0
 """Seconds after which pods are told even where no cycle decides all it could, and how old they are then at least."""
 NOT_SEEN: Final = "NotSeenYet"
@@ -47,6 +50,14 @@ class Told(NamedTuple):
     said: Said
     since: float
     """Since when it has been waiting, as its condition says."""
+
+
+class Due(NamedTuple):
+    """What is to be told to a pod."""
+
+    pod: Pod
+    why: Why
+    reason: str
 
 
 class PatchingClient(Protocol):
@@ -99,7 +110,7 @@ class Reporter:
                 looked = clock()
                 await self._write_all(client, self.pass_over(least_age=LONGEST_SILENCE))
 
-    def pass_over(self, *, least_age: float = 0.0) -> list[tuple[Pod, Why]]:
+    def pass_over(self, *, least_age: float = 0.0) -> list[Due]:
         """Explain the next waiting pods that are old enough; returns those whose condition is due."""
         settings, now = self._settings(), self._now()
         scheduler = self._scheduler
@@ -109,12 +120,13 @@ class Reporter:
             for key in [key for key in memory if key not in waiting]:
                 del memory[key]
         old = [pod for pod in waiting.values() if not least_age or now - pod.spec.created >= least_age]
-        due: list[tuple[Pod, Why]] = []
+        due: list[Due] = []
         for pod in self._next(old, settings.explained_per_pass):
             why = self._why(pod)
             self._codes[pod.key] = why.code
-            if self._is_due(pod, why, settings, now):
-                due.append((pod, why))
+            told = Due(pod, why, self._reason(pod, why))
+            if self._is_due(told, settings, now):
+                due.append(told)
         counts = Counter(self._codes.values())
         counts[NOT_SEEN] = len(waiting) - len(self._codes)
         self._publish({code: count for code, count in counts.items() if count})
@@ -158,11 +170,18 @@ class Reporter:
         said = f"no room could be made for it {times} time(s), next try in {left} s: {message}"
         return replace(why, message=f"{why.message}; {said}")
 
-    def _is_due(self, pod: Pod, why: Why, settings: Settings, now: float) -> bool:
-        told = self._last_told(pod.key, pod.spec.uid)
-        if told is None or told.said.code != why.code:
+    def _reason(self, pod: Pod, why: Why) -> str:
+        """The condition's reason."""
+        if why.code in ROOMLESS and isinstance(pod.unit, Unit):
+            return UNSCHEDULABLE if self._scheduler.engine.demand.uses_no_more(pod.unit) else why.code
+        return why.code
+
+    def _is_due(self, due: Due, settings: Settings, now: float) -> bool:
+        told = self._last_told(due.pod.key, due.pod.spec.uid)
+        if told is None or told.said.code != due.why.code:
             return True
-        return told.said.message != text(why) and now - told.said.at >= settings.numbers_seconds
+        changed = (told.said.message, told.said.reason) != (text(due.why), due.reason)
+        return changed and now - told.said.at >= settings.numbers_seconds
 
     def _last_told(self, key: PodKey, uid: str) -> Told | None:
         """What a pod was told last, by us, or, as the watch shows it, by a former leader."""
@@ -172,18 +191,18 @@ class Reporter:
             told = Told(said._replace(at=max(said.at, self._began)), said.at)
         return told if told is not None and told.said.uid == uid else None
 
-    async def _write_all(self, client: PatchingClient, due: list[tuple[Pod, Why]]) -> None:
+    async def _write_all(self, client: PatchingClient, due: list[Due]) -> None:
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def write(pod: Pod, why: Why) -> None:
+        async def write(each: Due) -> None:
             async with slots:
-                if pod.node is None:
-                    await self._write(client, pod.key, pod.spec.uid, why)
+                if each.pod.node is None:
+                    await self._write(client, each.pod.key, each.pod.spec.uid, each.why, each.reason)
 
-        await asyncio.gather(*(write(*each) for each in due))
+        await asyncio.gather(*map(write, due))
 
-    async def _write(self, client: PatchingClient, key: PodKey, uid: str, why: Why) -> None:
-        reason, now = "Unschedulable" if why.code in ADMITTED else why.code, self._now()
+    async def _write(self, client: PatchingClient, key: PodKey, uid: str, why: Why, reason: str) -> None:
+        now = self._now()
         told = self._last_told(key, uid)
         since = now if told is None else told.since
         patch = StrategicMergePatch(_condition("False", reason, text(why), since), uid=uid)
@@ -201,7 +220,7 @@ class Reporter:
         except ApiError as error:
             _logger.warning("%s/%s cannot be told why it waits: %s", *key, error)
             return
-        self._told[key] = Told(Said(uid, why.code, text(why), now), since)
+        self._told[key] = Told(Said(uid, why.code, text(why), now, reason), since)
 
 
 def _condition(status: str, reason: str | None, message: str | None, since: float) -> Object:

@@ -181,6 +181,19 @@ class Demand:
             found = self._places[key] = tuple(pool for pool in ordered if pool in present)
         return found
 
+    def uses_no_more(self, unit: Unit) -> bool:
+        """Whether no tenant of a unit's uses more than its entitlement, in what the unit asks for and where it may run.
+
+        Where no node would ever take it, all pools count.
+        """
+        pools = self.scope(unit) if self.state.forest.root.used_in else ()
+        entitlement = self.entitlement()
+        return all(
+            (sum(tenant.used_at(pool)[column] for pool in pools) if pools else tenant.used[column])
+            <= entitlement.whole(tenant, column, pools or None)
+            for tenant in unit.leaf.path for column, _ in unit.asks
+        )  # fmt: skip
+
     def scope(self, unit: Unit) -> tuple[str, ...]:
         """Pools where a claimant may run."""
         names: dict[str, None] = {}

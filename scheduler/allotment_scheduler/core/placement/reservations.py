@@ -150,11 +150,10 @@ class Reservations:
             return False
         if unit.shape.fixed and beyond_guarantee(unit.leaf, unit.shape) is not None:
             return False
-        entitlement, pools = self.demand.entitlement(), self.demand.scope(unit)
-        several = bool(self.state.forest.root.used_in)
-        return all(
-            max(sum(tenant.used_at(pool)[column] for pool in pools) if several else tenant.used[column], amount)
-            <= entitlement.whole(tenant, column, pools if several else None)
+        entitlement = self.demand.entitlement()
+        pools = self.demand.scope(unit) if self.state.forest.root.used_in else None
+        return self.demand.uses_no_more(unit) and all(
+            amount <= entitlement.whole(tenant, column, pools)
             for tenant in unit.leaf.path for column, amount in unit.asks
         )  # fmt: skip
 
