@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from allotment_scheduler.shell.api_access import (
 )
 from allotment_scheduler.shell.api_callers import Callers, demand_certificates, user_of
 from allotment_scheduler.shell.api_certificate import NAME, Certificate
+from allotment_scheduler.shell.api_pace import Pace
 from allotment_scheduler.shell.api_views import Views
 from fakes.api_server import FakeApiServer
 from fakes.in_process import InProcessTransport
@@ -98,6 +100,7 @@ def api_of(
         host="127.0.0.1",
         port=0,
         url=str,
+        pace=Pace(time.monotonic),
         observe=observe,
     )
 
@@ -201,6 +204,28 @@ async def test_too_many_questions_are_refused_with_a_time_to_ask_again() -> None
 
     assert [answer.status for answer in answers] == [200] * int(BURST) + [429]
     assert answers[-1].headers["Retry-After"] == "1"
+
+
+async def test_no_more_questions_wait_than_can_be_answered() -> None:
+    shown, may_answer = Shown(), asyncio.Event()
+
+    async def slow(namespace: str, name: str) -> list[dict[str, Any]]:
+        await may_answer.wait()
+        return [{"namespace": namespace, "pod": name}]
+
+    shown.why = slow  # type: ignore[method-assign] # it takes its time
+    api = api_of(shown, reviews())
+    api._in_line = 195
+    async with TestClient(TestServer(api.application())) as client:
+        headers = {"Authorization": "Bearer red-token"}
+        path = "/v1/why?namespace=red&name=p"
+        asking = [asyncio.create_task(client.get(path, headers=headers)) for _ in range(9)]
+        done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        assert {task.result().status for task in done} == {503}
+        may_answer.set()
+        codes = sorted([(await task).status for task in asking])
+
+    assert codes == [200] * 5 + [503] * 4
 
 
 async def test_tokens_that_come_to_nothing_cost_the_api_server_only_so_much() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from allotment_scheduler.shell.api import Api
 from allotment_scheduler.shell.api_access import ACCESS_REVIEWS, Access, User
 from allotment_scheduler.shell.api_callers import Callers
 from allotment_scheduler.shell.api_certificate import LOOK_AT_AUTHORITY, NAME, Certificate
+from allotment_scheduler.shell.api_pace import Pace
 from allotment_scheduler.shell.api_views import Views
 from fakes.api_server import FakeApiServer
 from fakes.in_process import InProcessTransport
@@ -139,6 +141,7 @@ async def serving(
         host="127.0.0.1",
         port=0,
         url=lambda port: f"https://127.0.0.1:{port}",
+        pace=Pace(time.monotonic),
         observe=lambda _path, _code, _seconds: None,
         look_seconds=LOOK,
     )

@@ -14,8 +14,8 @@ Once it serves, it goes on serving: certificates and authorities that change are
 where they cannot be read, or make no sense, the last good ones stay. A connection of the time before is answered once
 more and then closed, so that nobody stays in by an authority that is trusted no longer.
 
-It must never hold up deciding: answers are bounded, few at a time, and a fault in here ends neither the loop nor the
-program.
+It must never hold up deciding: answers are bounded, few at a time, and take but a part of the loop's time in all
+(`api_pace`); a fault in here ends neither the loop nor the program.
 """
 
 import asyncio
@@ -33,11 +33,14 @@ from allotment_kube.program import logs
 from allotment_scheduler.shell.api_access import Access, Right, TooManyTokensError, User
 from allotment_scheduler.shell.api_callers import Callers, user_of
 from allotment_scheduler.shell.api_certificate import Certificate
+from allotment_scheduler.shell.api_pace import Pace
 from allotment_scheduler.shell.api_views import Views
 
 _logger = logging.getLogger(__name__)
 LIST_TENANTS: Final = Right("list", "allotment.dev", "tenants")
 _AT_ONCE: Final = 4
+_MOST_IN_LINE: Final = 200
+"""Questions that may be under way or wait to be."""
 _LOOK_SECONDS: Final = 60.0
 _TICK_SECONDS: Final = 1.0
 _AFTER_FAULT: Final = 15.0
@@ -55,6 +58,7 @@ class Api:
         callers: whose client certificates we believe.
         host: address to listen on.
         port: 0 takes any free one.
+        pace: lets answers wait where too much is asked in all.
         observe: told path, code and seconds of every answer, for metrics.
         look_seconds: how often certificates and authorities are looked at.
     """
@@ -69,6 +73,7 @@ class Api:
         host: str,
         port: int,
         url: Callable[[int], str],
+        pace: Pace,
         observe: Callable[[str, int, float], None],
         look_seconds: float = _LOOK_SECONDS,
     ) -> None:
@@ -80,7 +85,9 @@ class Api:
         self._port = port
         self._url = url
         self._observe = observe
+        self._pace = pace
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._in_line = 0
         self._look_seconds = look_seconds
         self._said: dict[str, str] = {}
         self.port: int | None = None
@@ -180,13 +187,24 @@ class Api:
         try:
             if not self._views.leading:
                 return refusal(503, "this copy of the scheduler does not lead; ask again to reach another one")
-            async with self._slots:
-                return web.json_response(await view(request))
+            if self._in_line >= _MOST_IN_LINE:
+                return refusal(503, "too many ask at once; ask again in a second")
+            return await self._in_turn(request, view)
         except _RefusedError as refused:
             return refusal(refused.code, str(refused))
         except ApiError as error:
             _logger.warning("the API server could not be asked who may see this: %s", error)
             return refusal(503, "the API server could not be asked whether you may see this; try again")
+
+    async def _in_turn(self, request: web.Request, view: Callable[[web.Request], Awaitable[Any]]) -> web.Response:
+        self._in_line += 1
+        try:
+            async with self._slots:
+                found = await view(request)
+                async with self._pace.turn():
+                    return web.json_response(found)
+        finally:
+            self._in_line -= 1
 
     async def _tenants(self, request: web.Request) -> Any:  # noqa: ANN401 - JSON
         return self._views.tenants(await self._scope(request))

@@ -1,23 +1,43 @@
 """What the scheduler's API shows: shares, waits and the present load, from the live state.
 
 The rows are those of `allot tenants -f` and `allot why -f`: the same code over the same core. Nothing here changes the
-state, and everything is bounded: a listing or a load is made at most once a second whoever asks, one answer explains at
-most `MOST_EXPLAINED` pods, and the loop gets its turn after each of them.
+state, and everything is bounded: all pods are gone through at most once a second for each of the views, whoever asks
+and for whichever tenant; one answer explains at most `MOST_EXPLAINED` pods, each of them in its turn (`api_pace`).
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.pods import Pod, PodKey
+from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.report import tenants_report
+from allotment_scheduler.shell.api_pace import Pace
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.reporter import Reporter
 
 Data = dict[str, Any]
 MOST_EXPLAINED: Final = 50
 _LISTED_FOR: Final = 1.0
+
+
+@dataclass(slots=True)
+class _Load:
+    """How many pods do what."""
+
+    running: int = 0
+    starting: int = 0
+    leaving: int = 0
+    waiting: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+
+    def add(self, other: "_Load") -> None:
+        """Count another's pods as well."""
+        self.running += other.running
+        self.starting += other.starting
+        self.leaving += other.leaving
+        self.waiting += other.waiting
 
 
 class Views:
@@ -27,14 +47,17 @@ class Views:
         scheduler: whose state is shown.
         reporter: explains pods as their conditions do.
         clock: seconds that only grow.
+        pace: takes note of what answering costs, and lets answers wait.
     """
 
-    def __init__(self, scheduler: Scheduler, reporter: Reporter, *, clock: Callable[[], float]) -> None:
+    def __init__(self, scheduler: Scheduler, reporter: Reporter, *, clock: Callable[[], float], pace: Pace) -> None:
         self._scheduler = scheduler
         self._reporter = reporter
         self._clock = clock
+        self._pace = pace
         self._listing: tuple[float, list[Data]] = (float("-inf"), [])
-        self._loads: dict[str | None, tuple[float, Data]] = {}
+        self._loads: tuple[float, dict[str | None, _Load]] = (float("-inf"), {})
+        self._keys: tuple[float, dict[str, list[PodKey]]] = (float("-inf"), {})
 
     @property
     def leading(self) -> bool:
@@ -51,53 +74,87 @@ class Views:
         made, rows = self._listing
         now = self._clock()
         if now - made > _LISTED_FOR:
-            self._scheduler.state.settle()
-            rows = tenants_report(self._scheduler.engine)
+            with self._pace.taken_off():
+                self._scheduler.state.settle()
+                rows = tenants_report(self._scheduler.engine)
             self._listing = (now, rows)
         return [row for row in rows if only is None or row["name"].partition("/")[0] == only]
 
     async def why(self, namespace: str, name: str) -> list[Data]:
         """Pods of this name, or of a Job of this name, each with why it waits or where it runs."""
-        state = self._scheduler.state
-        state.settle()
-        exact = state.pods.get((namespace, name))
+        exact = self._scheduler.state.pods.get((namespace, name))
         if exact is not None:
-            return [self._row(exact)]
-        found = [pod for key, pod in state.pods.items() if key[0] == namespace and _of_controller(key[1], name)]
+            found = [exact.key]
+        else:
+            found = [key for key in self._in_namespace(namespace) if _of_controller(key[1], name)]
         rows = []
-        for pod in found[:MOST_EXPLAINED]:
-            rows.append(self._row(pod))
-            await asyncio.sleep(0)
+        for key in found[:MOST_EXPLAINED]:
+            async with self._pace.turn():
+                self._scheduler.state.settle()
+                pod = self._scheduler.state.pods.get(key)
+                if pod is not None:
+                    rows.append(self._row(pod))
         return rows
 
     def top(self, only: str | None = None) -> Data:
         """The load: nodes and pods, what waits and why, the scheduler's pace, and the tenants by share."""
-        now = self._clock()
-        made, load = self._loads.get(only, (float("-inf"), {}))
-        if now - made > _LISTED_FOR:
-            self._loads = {asked: found for asked, found in self._loads.items() if now - found[0] <= _LISTED_FOR}
-            load = self._load(only)
-            self._loads[only] = (now, load)
-        return load
-
-    def _load(self, only: str | None) -> Data:
-        scheduler = self._scheduler
-        state, progress = scheduler.state, scheduler.progress
-        mine = [pod for pod in state.pods.values() if only is None or (pod.leaf and pod.leaf.shown_name == only)]
-        waiting = [pod for pod in mine if pod.node is None and pod.spec.ours and not pod.spec.deleting]
-        reasons = Counter(self._reporter.code(pod.key) for pod in waiting)
+        scheduler, load = self._scheduler, self._load(only)
+        progress = scheduler.progress
         return {
-            "nodes": len(state.nodes.by_name),
-            "running": sum(pod.node is not None for pod in mine),
-            "waiting": len(waiting),
-            "waitingByReason": dict(reasons.most_common()),
-            "starting": sum(pod.key in scheduler.ledger.starts for pod in mine),
-            "leaving": sum(pod.leaving or pod.spec.deleting for pod in mine),
+            "nodes": len(scheduler.state.nodes.by_name),
+            "running": load.running,
+            "waiting": load.waiting.total(),
+            "waitingByReason": dict(load.waiting.most_common()),
+            "starting": load.starting,
+            "leaving": load.leaving,
             "cycles": progress.cycles,
             "lastCycleSeconds": round(progress.last_cycle_seconds, 6),
             "evictions": dict(progress.evictions) if only is None else {},
             "tenants": self.tenants(only),
         }
+
+    def _load(self, only: str | None) -> _Load:
+        """What the pods of one tenant do, or all pods; of all tenants at once, at most so often."""
+        made, loads = self._loads
+        now = self._clock()
+        if now - made > _LISTED_FOR:
+            with self._pace.taken_off():
+                loads = self._by_tenant()
+            self._loads = (now, loads)
+        return loads.get(only, _Load())
+
+    def _by_tenant(self) -> dict[str | None, _Load]:
+        """What the pods of every tenant do, and under None all pods, those of no tenant among them."""
+        code, starts = self._reporter.code, self._scheduler.ledger.starts
+        by_leaf: dict[Tenant | None, _Load] = {}
+        for key, pod in self._scheduler.state.pods.items():
+            load = by_leaf.get(pod.leaf)
+            if load is None:
+                load = by_leaf[pod.leaf] = _Load()
+            if pod.node is not None:
+                load.running += 1
+            elif pod.spec.ours and not pod.spec.deleting:
+                load.waiting[code(key)] += 1
+            load.starting += key in starts
+            load.leaving += pod.leaving or pod.spec.deleting
+        found: dict[str | None, _Load] = {None: _Load()}
+        for leaf, load in by_leaf.items():
+            found[None].add(load)
+            if leaf is not None:
+                found.setdefault(leaf.shown_name, _Load()).add(load)
+        return found
+
+    def _in_namespace(self, namespace: str) -> list[PodKey]:
+        """The pods of a namespace; those that came since the last look are not among them."""
+        made, keys = self._keys
+        now = self._clock()
+        if now - made > _LISTED_FOR:
+            keys = {}
+            with self._pace.taken_off():
+                for key in self._scheduler.state.pods:
+                    keys.setdefault(key[0], []).append(key)
+            self._keys = (now, keys)
+        return keys.get(namespace, [])
 
     def _row(self, pod: Pod) -> Data:
         row: Data = {"namespace": pod.spec.namespace, "pod": pod.spec.name}

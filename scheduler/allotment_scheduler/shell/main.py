@@ -26,6 +26,7 @@ from allotment_scheduler.shell.api import Api, utc_now
 from allotment_scheduler.shell.api_access import Access
 from allotment_scheduler.shell.api_callers import Callers
 from allotment_scheduler.shell.api_certificate import Certificate, server_name
+from allotment_scheduler.shell.api_pace import Pace
 from allotment_scheduler.shell.api_views import Views
 from allotment_scheduler.shell.loop import Scheduler, tame_collector
 from allotment_scheduler.shell.metrics import Metrics
@@ -176,16 +177,18 @@ class Program:
     def _api_of(self, settings: Settings) -> Api:
         client = self._client.patiently(timeout=_ASK_SECONDS)
         certificate = Certificate(client, namespace=settings.namespace, given=settings.api_certificate, now=utc_now)
+        pace = Pace(time.monotonic)
         # A free port is a developer's: then the API is at this machine, and at its Service otherwise.
         host = server_name(settings.namespace) if settings.api_port else "127.0.0.1"
         return Api(
-            Views(self._scheduler, self._reporter, clock=time.monotonic),
+            Views(self._scheduler, self._reporter, clock=time.monotonic, pace=pace),
             Access(client, clock=time.monotonic),
             certificate,
             Callers(client),
             host=settings.http_host,
             port=settings.api_port,
             url=lambda port: f"https://{host}:{port}",
+            pace=pace,
             observe=self._metrics.served,
         )
 
