@@ -1,11 +1,13 @@
 """Limits of tenants and room of nodes hold at every moment, also while evicted pods are still on their way out."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from allotment_kube.resources import PODS
 from allotment_scheduler.core.state.invariants import check
+from allotment_scheduler.shell.headroom import Headroom
 from allotment_scheduler.shell.settings import Settings
 from builders.live_world import World, until
 from fakes.faults import Fault, FaultPlan, Verb
@@ -79,4 +81,32 @@ async def test_a_gang_whose_room_others_took_in_part_is_not_squeezed_in() -> Non
         assert world.bound() == {"foreign": "n"}
         world.server.remove(PODS, "foreign", "kube-system")
         await until(lambda: set(world.bound()) == {"member-0", "member-1"})
+    check(scheduler.state)
+
+
+class Unlisted(dict[Any, Any]):
+    """What may be asked by key, and not gone through."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all starts are gone through for one of them")
+
+    items = values = keys = __iter__
+
+
+async def test_who_waits_for_room_on_a_node_looks_at_that_nodes_pods_only() -> None:
+    world = World(FaultPlan(), graceful=True)
+    for name in "nm":
+        world.node(name, cpu="2")
+    async with world.running() as scheduler:
+        for name in ("victim-0", "victim-1"):
+            world.pod("a", name, cpu="2")
+        await until(lambda: len(world.bound()) == 2)
+        for name in ("claimant-0", "claimant-1"):
+            world.pod("a", name, cpu="2", priority=9)
+        await until(lambda: len(scheduler.ledger.starts) == 2)
+        starts = scheduler.ledger.starts
+        one = next(iter(starts.values()))
+        scheduler.ledger.starts = Unlisted(starts)
+        assert Headroom(scheduler.state, scheduler.ledger, [one]).on_nodes() is False, "its victim is still there"
+        scheduler.ledger.starts = starts
     check(scheduler.state)

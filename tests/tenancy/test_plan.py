@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allotment_api.conditions import Condition
+from allotment_api.tenant import TenantStatus
 from allotment_operator.plans.actions import Apply, Delete, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome
 from allotment_operator.tenancy import plan
@@ -127,6 +128,35 @@ class TestANamespaceThatIsListed:
 
         assert phases(outcome) == {"pay": "Terminating"}
         assert not outcome.actions
+
+
+class TestAGuarantee:
+    @pytest.mark.parametrize(
+        ("spec", "status", "says"),
+        [
+            ({}, {"usage": {"cpu": "3", "memory": "1Gi", "pods": "2"}}, ""),
+            ({}, {"usage": {"cpu": "3", "nvidia.com/gpu": "1"}}, "leaves out nvidia.com/gpu, which some"),
+            ({}, {"entitlement": {"cpu": "3", "nvidia.com/gpu": "1"}}, "leaves out nvidia.com/gpu, which some"),
+            ({}, {"entitlement": {"nvidia.com/gpu": "0"}}, ""),
+            ({"pools": {"gpu": {"guaranteed": {"nvidia.com/gpu": "4"}}}}, {"usage": {"nvidia.com/gpu": "1"}}, ""),
+        ],
+        ids=["covers what runs", "not what runs", "not what waits", "nothing of it is there", "covers it in one pool"],
+    )
+    def test_that_leaves_out_what_pods_request_is_incomplete(
+        self, spec: dict[str, Any], status: dict[str, Any], says: str
+    ) -> None:
+        tenant = a_tenant("payments", guaranteed={"cpu": "4", "memory": "8Gi"}, **spec)
+        tenant = tenant.model_copy(update={"status": TenantStatus.model_validate(status)})
+
+        told = condition(planned("payments", an_estate(tenant)), "GuaranteeIncomplete")
+
+        assert (told.status, told.reason) == (("True", "ResourceMissing") if says else ("False", "AsExpected"))
+        assert says in told.message
+
+    def test_that_nobody_gave_covers_nothing(self) -> None:
+        told = condition(planned("payments", an_estate(a_tenant("payments"))), "GuaranteeIncomplete")
+
+        assert (told.status, told.reason) == ("False", "NoGuarantee")
 
 
 class TestANamespaceThatIsListedNoMore:

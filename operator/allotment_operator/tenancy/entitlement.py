@@ -18,6 +18,8 @@ from allotment_operator.tenancy.estate import Estate
 
 ALWAYS_REQUESTED: Final = ("cpu", "memory")
 """What practically every pod requests: a guarantee that leaves one of them out guarantees nothing."""
+PODS: Final = "pods"
+"""What the scheduler counts beside resources; no share or guarantee goes by it."""
 
 
 def pools_of(estate: Estate, chain: Sequence[Tenant]) -> dict[str, NodePool]:
@@ -44,7 +46,10 @@ def guaranteed(chain: Sequence[Tenant]) -> frozenset[str]:
 
 
 def guarantee_gap(chain: Sequence[Tenant]) -> str:
-    """Say what makes a tenant's guarantee worthless; empty where nothing does, or where there is none."""
+    """Say what makes a tenant's guarantee worthless, in part or in all; empty where nothing does or there is none.
+
+    What its pods request beyond the usual is known by what the scheduler says that they use or are entitled to.
+    """
     own = chain[0].spec.guaranteed
     if not own:
         return ""
@@ -62,7 +67,22 @@ def guarantee_gap(chain: Sequence[Tenant]) -> str:
                 f"the tenant {name} above it has a guarantee, but none of {', '.join(missing)}: pods that request it "
                 f"are not covered. Add {', '.join(missing)} to spec.guaranteed of {name}, or take it out here."
             )
+    somewhere = {resource for pool in chain[0].spec.pools.values() for resource in pool.guaranteed}
+    if missing := sorted(_requested(chain[0]) - set(own) - somewhere):
+        return (
+            f"spec.guaranteed leaves out {', '.join(missing)}, which some of the tenant's pods request: those are not "
+            f"covered, not even with their CPU and memory. Add {', '.join(missing)}."
+        )
     return ""
+
+
+def _requested(tenant: Tenant) -> set[str]:
+    """Return what the pods of a tenant, and of all below it, request, as far as they run or could claim room."""
+    status = tenant.status
+    if status is None:
+        return set()
+    amounts = (*status.usage.items(), *status.entitlement.items())
+    return {resource for resource, amount in amounts if resource != PODS and amount.amount}
 
 
 def view(estate: Estate, name: str) -> TenantView | None:

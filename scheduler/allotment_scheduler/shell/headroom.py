@@ -5,11 +5,13 @@ their tenants' limits. In truth they stand until they have ended, or for good if
 is waited for while pods are on their way out. A limit is not: the core counts the pods that are leaving from its next
 cycle on, so a start beyond a limit is forgotten, and decided again when they are gone.
 
+What is looked at does not grow with the number of starts that wait, unless a limit is exceeded.
+
 A unit's pods are looked at together. Starts of other units that wait count as not there: whoever is issued first counts
 for those after it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.resources import Column
@@ -44,11 +46,10 @@ class Headroom:
         if state.stale or node.index < 0:
             return False  # the next cycle lays it out; then we look again
         lacking = {column: int(state.nodes.free[column, node.index]) for column in self._asked(name)}
-        for other in self._others():
-            if other.node == name:
-                for column, amount in other.klass.amounts:
-                    if column in lacking:
-                        lacking[column] += amount
+        for other in self._others(node.pods.values()):
+            for column, amount in other.klass.amounts:
+                if column in lacking:
+                    lacking[column] += amount
         if all(rest >= 0 for rest in lacking.values()):
             return True
         return False if any(each.spec.deleting for each in node.pods.values()) else None
@@ -69,7 +70,8 @@ class Headroom:
         over = {column: used[column] - cap for column, cap in caps.items() if used[column] > cap}
         if not over or over.keys().isdisjoint(self._asked()):
             return False
-        for other in self._others():
+        started = (self._state.pods.get(key) for key in self._ledger.starts)
+        for other in self._others(pod for pod in started if pod is not None):
             if other.leaf is None or tenant not in other.leaf.path:
                 continue
             node = self._state.nodes.by_name.get(other.node or "")
@@ -84,10 +86,11 @@ class Headroom:
         starts = [start for start in self._unit if node is None or start.node == node]
         return {column for start in starts for column, _ in self._state.pods[start.key].klass.amounts}
 
-    def _others(self) -> Iterator[Pod]:
-        """Pods of other units whose starts wait."""
-        for start in self._ledger.starts.values():
-            if start.phase is Phase.WAITING and start.unit != self._unit[0].unit:
-                pod = self._state.pods.get(start.key)
-                if pod is not None and pod.node == start.node:
-                    yield pod
+    def _others(self, pods: Iterable[Pod]) -> Iterator[Pod]:
+        """Those pods, of other units, whose starts wait."""
+        for pod in pods:
+            start = self._ledger.starts.get(pod.key)
+            if start is None or start.phase is not Phase.WAITING or start.unit == self._unit[0].unit:
+                continue
+            if pod.node == start.node:
+                yield pod
