@@ -152,6 +152,8 @@ class Engine:
         if not self.settings.timed:
             return
         for gang in self.state.gangs.values():
+            if not gang.running:  # a claimant has had the rest of it in this cycle
+                continue
             if gang.cut_since is None or now - gang.cut_since < self.settings.gang_recovery:
                 continue
             gang.cut_since = now
