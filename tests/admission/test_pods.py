@@ -307,7 +307,7 @@ PREEMPTIBLE, GROUP = "allotment.dev/preemptible", "allotment.dev/pod-group"
     ],
 )
 def test_what_a_pod_claims_holds_from_its_start(
-    want: str, created: dict[str, str], change: dict[str, str], unbounded: str, member: Member, unique: str
+    *, want: str, created: dict[str, str], change: dict[str, str], unbounded: str, member: Member, unique: str
 ) -> None:
     manifest, ci = pod(unbounded, unique, labels=created), member(unbounded, "ci")
     expect(ci, manifest)
@@ -336,7 +336,7 @@ def bound(strict: str, member: Member, admin: Actor, scheduler: Actor) -> Iterat
 @pytest.mark.parametrize(("want", "seconds"), [("", 3600), ("at most 3600 seconds to end: lower", 3601)])
 @pytest.mark.parametrize("how", ["delete", "delete all", "evict"])
 def test_no_pod_outlives_its_end_by_how_it_is_deleted(
-    how: str, want: str, seconds: int, bound: dict[str, Any], strict: str, member: Member
+    *, how: str, want: str, seconds: int, bound: dict[str, Any], strict: str, member: Member
 ) -> None:
     pods, options = f"/api/v1/namespaces/{strict}/pods", {"gracePeriodSeconds": seconds, "dryRun": ["All"]}
     one = f"{pods}/{bound['metadata']['name']}"
