@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -335,6 +336,22 @@ def test_an_address_outside_is_told_to_clients_and_put_on_the_certificate_once_i
     assert "192.0.2.7" in hosts.split(",")
     endpoints = {each["name"]: each["address"] for each in world.manifest["status"]["endpoints"]}
     assert endpoints["nodes"] == "192.0.2.7:31000,192.0.2.7:31000,192.0.2.7:31000"
+
+
+@pytest.mark.parametrize(
+    ("ways_in", "want"),
+    [((), []), (("NodePort",), [9094]), (("LoadBalancer",), [9095]), (("NodePort", "LoadBalancer"), [9094, 9095])],
+    ids=str,
+)
+def test_a_listener_is_open_to_all_where_the_tenant_may_have_its_services(
+    ways_in: tuple[str, ...], want: list[int]
+) -> None:
+    world = kafka(**OUTSIDE)
+    world.tenant = replace(RETAIL, ways_in=frozenset(ways_in))
+    world.round()
+    rules = world.of_kind("NetworkPolicy")["trades-nodes"]["spec"]["ingress"]
+
+    assert [port["port"] for rule in rules if "from" not in rule for port in rule["ports"]] == want
 
 
 def test_services_of_a_listener_that_is_gone_go_too() -> None:

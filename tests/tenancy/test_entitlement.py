@@ -151,6 +151,24 @@ class TestBounds:
 class TestAView:
     """What a service's plan is told of its tenant."""
 
+    @pytest.mark.parametrize(
+        ("top", "leaf", "want"),
+        [
+            ({"allowNodePort": True}, {"allowNodePort": True, "allowLoadBalancer": True}, {"NodePort"}),
+            ({"allowLoadBalancer": True}, {"allowLoadBalancer": True}, {"LoadBalancer"}),
+            ({"allowNodePort": True, "allowLoadBalancer": True}, {}, set()),
+        ],
+        ids=["as far as everybody above it has it", "its own", "not what only others have"],
+    )
+    def test_holds_the_ways_in_from_outside(self, top: dict[str, Any], leaf: dict[str, Any], want: set[str]) -> None:
+        estate = an_estate(
+            a_tenant("top", policy={"network": top}), a_tenant("leaf", parent="top", policy={"network": leaf})
+        )
+        view = entitlement.view(estate, "leaf")
+
+        assert view is not None
+        assert view.ways_in == want
+
     def test_holds_the_tenants_namespaces_and_the_networks_that_everybody_above_has(self) -> None:
         estate = an_estate(
             a_tenant("top", policy={"network": {"egress": ["10.0.0.0/8"]}}),

@@ -404,8 +404,9 @@ _PAUSED = "spec.paused is true: the operator changes nothing until it is false a
 
 async def _in_time(talk: Awaitable[T]) -> T:
     """Wait for a talk with a service, and no longer than `ANSWER_SECONDS`."""
+    limit = asyncio.timeout(ANSWER_SECONDS)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS) as limit:
+        async with limit:
             return await talk
     except TimeoutError as error:
         if not limit.expired():

@@ -72,7 +72,7 @@ def view(estate: Estate, name: str) -> TenantView | None:
     if gap := estate.forest.gap(name):
         return TenantView(name, frozen=gap.message)
     chain = estate.chain(name)
-    pools = pools_of(estate, chain)
+    pools, network = pools_of(estate, chain), grants.network(chain)
     return TenantView(
         name=name,
         guaranteed=guaranteed(chain),
@@ -82,7 +82,13 @@ def view(estate: Estate, name: str) -> TenantView | None:
             for key, pool in pools.items()
         },
         namespaces=tuple(sorted(each.name for each in estate.namespaces.values() if each.tenant == name)),
-        egress=grants.network(chain).egress,
+        egress=network.egress,
+        ways_in=frozenset(
+            (
+                *(["NodePort"] if network.allow_node_port else ()),
+                *(["LoadBalancer"] if network.allow_load_balancer else ()),
+            )
+        ),
     )
 
 
