@@ -20,7 +20,7 @@ from allotment_api.resource import AGE, Column, Definition, Resource
 from allotment_api.tenant import HIGHEST_USER_PRIORITY
 
 MOST_REGISTRIES: Final = 512
-"""More than a tenant may list itself: lists of several levels may cross in many pairs. What is beyond is not admitted."""
+"""More than a tenant may list itself: lists of several levels may cross in many pairs. What is beyond is left out."""
 
 
 class TenantPolicySpec(Model):

@@ -321,9 +321,9 @@ def test_what_a_pod_claims_holds_from_its_start(
 @pytest.fixture(scope="module")
 def bound(strict: str, member: Member, admin: Actor, scheduler: Actor) -> Iterator[dict[str, Any]]:
     """A pod on a node: only there a deletion leaves it time."""
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"{strict}-node"}}
-    manifest = pod(strict, "bound")
-    target = {"apiVersion": "v1", "kind": "Node", "name": node["metadata"]["name"]}
+    manifest, name = pod(strict, "bound"), f"{strict}-node"
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+    target = {"apiVersion": "v1", "kind": "Node", "name": name}
     expect(admin, node)
     expect(member(strict, "developer"), manifest)
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "bound"}, "target": target}

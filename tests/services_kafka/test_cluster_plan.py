@@ -4,7 +4,7 @@ import copy
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -344,7 +344,7 @@ def test_an_address_outside_is_told_to_clients_and_put_on_the_certificate_once_i
     ids=str,
 )
 def test_a_listener_is_open_to_all_where_the_tenant_may_have_its_services(
-    ways_in: tuple[str, ...], want: list[int]
+    ways_in: tuple[Literal["NodePort", "LoadBalancer"], ...], want: list[int]
 ) -> None:
     world = kafka(**OUTSIDE)
     world.tenant = replace(RETAIL, ways_in=frozenset(ways_in))
