@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from allotment_api.kafka import KafkaClusterSpec
 from allotment_operator.plans.outcome import Health
+from allotment_operator.plans.service_status import was_ready
 from allotment_operator.services.kafka.configuration import properties
 from allotment_operator.services.kafka.identity import kafka_uuid
 from builders.kafka_broker import cluster_kind
@@ -305,6 +306,32 @@ def test_a_node_pool_that_is_not_the_tenants_is_named_with_those_that_are() -> N
 
     assert "node pool gpu does not exist" in world.condition("Valid")["message"]
     assert "(fast)" in world.condition("Valid")["message"]
+
+
+@pytest.mark.parametrize("unworkable", ["the tenant", "the spec"])
+def test_a_round_that_cannot_work_does_not_wipe_out_that_the_cluster_has_served(unworkable: str) -> None:
+    """Taken for a first start, it would ask for all of its brokers before it says that clients can use it."""
+    world = deployed()
+    world.health = Health(ready=False, reason="BrokersUnreachable", message="Nobody answers.")
+    world.round()
+    if unworkable == "the tenant":
+        world.tenant, world.health = None, None
+    else:
+        world.edit(lambda spec: spec.update(pools=[{"name": "main", "placement": {"nodePool": "gpu"}}]))
+
+    for _ in range(2):
+        world.round()
+
+        assert world.condition("Valid")["status"] == "False"
+        assert was_ready(world.resource.status)
+    assert world.condition("Ready")["status"] == "False"
+
+
+def test_what_never_served_is_not_degraded_by_a_round_that_cannot_work() -> None:
+    world = kafka(pools=[{"name": "main", "placement": {"nodePool": "gpu"}}])
+    world.round()
+
+    assert not was_ready(world.resource.status)
 
 
 def test_a_node_pool_is_found_by_its_labels_and_its_taints_are_tolerated() -> None:

@@ -69,7 +69,7 @@ class ClusterPlan:
             wanted=self.topology.replicas,
             rollout=rollout,
             waiting=waiting or self.topology.kept or self._waiting_outside() or growing(self.observed),
-            deployed=was_ready(self.status.conditions if self.status else ()),
+            deployed=was_ready(self.status),
         )
         return Outcome(
             actions=tuple(actions),
