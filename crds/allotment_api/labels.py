@@ -61,7 +61,7 @@ NAMES: Final[tuple[Name, ...]] = (
         POD_GROUP_LABEL,
         "Pod",
         "you or the operator",
-        "Makes the pod a member of the PodGroup of that name in its namespace.",
+        "Makes the pod a member of the PodGroup of that name in its namespace, from its creation on.",
     ),
     Name(
         "label",
@@ -76,7 +76,8 @@ NAMES: Final[tuple[Name, ...]] = (
         PREEMPTIBLE_LABEL,
         "Pod",
         "you or the operator",
-        'With the value "false" the pod is never evicted; it starts only within its tenant\'s guarantee.',
+        'With the value "false" the pod is never evicted; it starts only within its tenant\'s guarantee. A pod that is '
+        "there can become preemptible, and not the other way round.",
     ),
     Name("label", INSTANCE_LABEL, "everything made for a service", "operator", "Name of the service's own resource."),
     Name("label", KIND_LABEL, "everything made for a service", "operator", "Kind of the service's own resource."),

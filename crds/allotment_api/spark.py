@@ -89,6 +89,16 @@ SparkConf = Annotated[
 ]
 """Spark's own properties."""
 
+ApplicationConf = Annotated[
+    SparkConf,
+    no_keys_like(
+        "^spark[.](memory[.]offHeap[.](enabled|size)|executor[.](pyspark[.]memory|resource[.].*))$",
+        "sparkConf must not make executors larger than the room that is held for them: remove the key; memory beside "
+        "the heap is executor.memoryOverhead, devices are executor.gpu",
+    ),
+]
+"""Spark's own properties where Spark makes the executors' pods, and adds to them what these keys say."""
+
 Uris = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...], Field(max_length=256)]
 
 
@@ -276,7 +286,7 @@ class SparkApplicationSpec(ServiceSpec):
     arguments: Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=256)] = ()
     """Arguments of the program."""
 
-    spark_conf: SparkConf = Field(default_factory=dict)
+    spark_conf: ApplicationConf = Field(default_factory=dict)
     """Spark's own properties. What driver, executor and dynamicAllocation say cannot be said here."""
 
     hadoop_conf: StringMap = Field(default_factory=dict)

@@ -9,7 +9,7 @@ Invariants: every field but the two runtimes is always present, so that expressi
 It must never hold anything that a tenant may not read.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,9 @@ from allotment_api.model import Bool, Int, Model, Rule, Seconds, Unique
 from allotment_api.names import DnsLabel, Image, LabelKey
 from allotment_api.resource import AGE, Column, Definition, Resource
 from allotment_api.tenant import HIGHEST_USER_PRIORITY
+
+MOST_REGISTRIES: Final = 512
+"""More than a tenant may list itself: lists of several levels may cross in many pairs. What is beyond is left out."""
 
 
 class TenantPolicySpec(Model):
@@ -28,7 +31,7 @@ class TenantPolicySpec(Model):
     tenant: DnsLabel
     """Leaf tenant that owns the namespace."""
 
-    allowed_registries: Annotated[tuple[Image, ...], Field(max_length=64), Unique()] = ()
+    allowed_registries: Annotated[tuple[Image, ...], Field(max_length=MOST_REGISTRIES), Unique()] = ()
     """Prefixes of the images that may run; empty for all. A prefix ends at a border of the name:
     registry.example.com/retail admits registry.example.com/retail/app, not registry.example.com/retail-x/app."""
 

@@ -1,5 +1,6 @@
 """The chart on the test cluster, and tenants' namespaces to try its policies in."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,6 +75,12 @@ def scheduler(api: ApiServer) -> Actor:
 def member(api: ApiServer) -> Callable[[str, str], Actor]:
     """A member of a namespace's tenant in one of the four roles."""
     return lambda namespace, role: api.user(f"{role}@bank", [f"{namespace}-{role}"])
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that nothing else has."""
+    return f"n{uuid.uuid4().hex[:10]}"
 
 
 def _unique(request: pytest.FixtureRequest, word: str) -> str:

@@ -1,7 +1,7 @@
 """What pods a tenant's developer may create, and what he reads when he may not."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -182,6 +182,13 @@ def test_a_tenant_without_bounds(
             {},
             id="a later deadline is refused",
         ),
+        pytest.param("", {"terminationGracePeriodSeconds": 3600}, {}, id="an hour to end is admitted"),
+        pytest.param(
+            "at most 3600 seconds to end: lower terminationGracePeriodSeconds, which is 3601",
+            {"terminationGracePeriodSeconds": 3601},
+            {},
+            id="more is refused",
+        ),
     ],
 )
 def test_a_tenant_with_bounds(
@@ -277,6 +284,70 @@ def test_updates_of_a_pod_that_is_there(
         change = {"spec": {"tolerations": [*there["tolerations"], *change["tolerations"]]}}
 
     answer = member(strict, "developer").patch(running, change, dry_run=True)
+
+    assert want in answer.message
+    assert answer.accepted == (not want)
+
+
+PREEMPTIBLE, GROUP = "allotment.dev/preemptible", "allotment.dev/pod-group"
+
+
+@pytest.mark.parametrize(
+    ("want", "created", "change"),
+    [
+        pytest.param("stays so", {}, {PREEMPTIBLE: "false"}, id="a pod that may be evicted stays so"),
+        pytest.param("stays so", {PREEMPTIBLE: "true"}, {PREEMPTIBLE: "false"}, id="also where it says so"),
+        pytest.param("", {PREEMPTIBLE: "false"}, {PREEMPTIBLE: "true"}, id="one that may not can give way"),
+        pytest.param("", {PREEMPTIBLE: "false"}, {PREEMPTIBLE: None}, id="also without a word"),
+        pytest.param("", {PREEMPTIBLE: "false"}, {"app": "x"}, id="one that may not stays so"),
+        pytest.param("cannot change", {}, {GROUP: "train"}, id="a pod joins no gang later"),
+        pytest.param("cannot change", {GROUP: "train"}, {GROUP: "test"}, id="nor another one"),
+        pytest.param("cannot change", {GROUP: "train"}, {GROUP: None}, id="nor leaves its own"),
+        pytest.param("", {GROUP: "train"}, {"app": "x"}, id="a gang's pod can be labelled otherwise"),
+    ],
+)
+def test_what_a_pod_claims_holds_from_its_start(
+    *, want: str, created: dict[str, str], change: dict[str, str], unbounded: str, member: Member, unique: str
+) -> None:
+    manifest, ci = pod(unbounded, unique, labels=created), member(unbounded, "ci")
+    expect(ci, manifest)
+
+    answer = ci.patch(manifest, {"metadata": {"labels": change}}, dry_run=True)
+
+    assert want in answer.message
+    assert answer.accepted == (not want)
+
+
+@pytest.fixture(scope="module")
+def bound(strict: str, member: Member, admin: Actor, scheduler: Actor) -> Iterator[dict[str, Any]]:
+    """A pod on a node: only there a deletion leaves it time."""
+    manifest, name = pod(strict, "bound"), f"{strict}-node"
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+    target = {"apiVersion": "v1", "kind": "Node", "name": name}
+    expect(admin, node)
+    expect(member(strict, "developer"), manifest)
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "bound"}, "target": target}
+    answer = scheduler.request("POST", f"/api/v1/namespaces/{strict}/pods/bound/binding", binding)
+    assert answer.accepted, answer.message
+    yield manifest
+    admin.delete(node)
+
+
+@pytest.mark.parametrize(("want", "seconds"), [("", 3600), ("at most 3600 seconds to end: lower", 3601)])
+@pytest.mark.parametrize("how", ["delete", "delete all", "evict"])
+def test_no_pod_outlives_its_end_by_how_it_is_deleted(
+    *, how: str, want: str, seconds: int, bound: dict[str, Any], strict: str, member: Member
+) -> None:
+    pods, options = f"/api/v1/namespaces/{strict}/pods", {"gracePeriodSeconds": seconds, "dryRun": ["All"]}
+    one = f"{pods}/{bound['metadata']['name']}"
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": bound["metadata"]}
+    developer = member(strict, "developer")
+
+    answer = {
+        "delete": lambda: developer.request("DELETE", one, options),
+        "delete all": lambda: developer.request("DELETE", pods, options),
+        "evict": lambda: developer.request("POST", f"{one}/eviction", {**eviction, "deleteOptions": options}),
+    }[how]()
 
     assert want in answer.message
     assert answer.accepted == (not want)

@@ -28,6 +28,7 @@ DISRUPTIONS_IGNORED = {
         pytest.param("may not tolerate (every taint)", EVERY_TAINT, id="foreign toleration"),
         pytest.param("remove schedulerName, which is volcano", {"schedulerName": "volcano"}, id="foreign scheduler"),
         pytest.param("nodeName (node-1) goes around the scheduler", {"nodeName": "node-1"}, id="chosen node"),
+        pytest.param("at most 3600 seconds to end", {"terminationGracePeriodSeconds": 3601}, id="endless end"),
     ],
 )
 def test_the_template_is_judged_like_its_pods(

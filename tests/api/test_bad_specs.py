@@ -416,6 +416,16 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
         {"spark.executor.instances": "9"},
         "use the fields of driver",
     ),
+    **{
+        f"{key} in sparkConf": ("SparkApplication", "spec.sparkConf", {key: "1g"}, "larger than the room")
+        for key in (
+            "spark.memory.offHeap.enabled",
+            "spark.memory.offHeap.size",
+            "spark.executor.pyspark.memory",
+            "spark.executor.resource.gpu.amount",
+            "spark.executor.resource.gpu.vendor",
+        )
+    },
     "a GPU by its short name": (
         "SparkApplication",
         "spec.executor.gpu",

@@ -34,6 +34,7 @@ PLURALS = {
     "Node": "nodes",
     "PersistentVolumeClaim": "persistentvolumeclaims",
     "Pod": "pods",
+    "PodDisruptionBudget": "poddisruptionbudgets",
     "PodGroup": "podgroups",
     "ResourceQuota": "resourcequotas",
     "RoleBinding": "rolebindings",

@@ -10,7 +10,7 @@ from builders.tenant_objects import await_default_service_account
 
 ALLOTMENT = "/apis/allotment.dev/v1alpha1"
 GROUND = "allotment.dev/ground"
-_NEVER = 36_000
+_NEVER = 3_600
 """Seconds that outlast every test."""
 
 

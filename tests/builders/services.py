@@ -37,8 +37,9 @@ RETAIL = TenantView(
     "retail",
     guaranteed=frozenset({"cpu", "memory"}),
     pools={"fast": NodePoolView(LabelSelector(match_labels={"disk": "nvme"}), ("storage.bank/dedicated",))},
+    ways_in=frozenset({"NodePort", "LoadBalancer"}),
 )
-"""A tenant with a guarantee and one pool."""
+"""A tenant with a guarantee and one pool, that may be reached from outside."""
 
 
 def custom(kind: str, name: str, namespace: str = "payments", *, uid: str = "uid-1", **spec: Any) -> dict[str, Any]:

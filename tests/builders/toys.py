@@ -1,5 +1,6 @@
 """A toy kind that makes ConfigMaps, and an engine for it on the fake API server."""
 
+import asyncio
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,9 @@ class ToyKind:
 
     def __init__(self, health: Health | None = None) -> None:
         self.health = health
+        self.answers = asyncio.Event()
+        """Cleared: whoever asks waits."""
+        self.answers.set()
         self.refuses = ""
         """The ConfigMap that is not let go of."""
         self.trouble = ""
@@ -126,10 +130,12 @@ class ToyKind:
         return Outcome(deletions, (says,), {"phase": "Deleting"})
 
     async def perform(self, resource: Toy, observed: Observed, action: Invoke) -> None:  # noqa: ARG002 - the protocol's
+        await self.answers.wait()
         if action.subject == self.refuses:
             raise ServiceRefusedError("the stand-in refuses")
 
     async def probe(self, resource: Toy, observed: Observed) -> Health | None:  # noqa: ARG002 - the protocol's
+        await self.answers.wait()
         return self.health
 
 

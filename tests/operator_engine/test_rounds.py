@@ -9,10 +9,10 @@ import pytest
 
 from allotment_kube.resources import CONFIG_MAPS
 from allotment_operator.census import Census
-from allotment_operator.kind import Key
+from allotment_operator.kind import Key, ServiceUnavailableError
 from allotment_operator.metrics import Metrics
 from allotment_operator.plans.outcome import Health, TenantView
-from allotment_operator.reconcile.engine import PROBE_SECONDS, RESYNC_SECONDS, WAITING_SECONDS
+from allotment_operator.reconcile.engine import ANSWER_SECONDS, PROBE_SECONDS, RESYNC_SECONDS, WAITING_SECONDS
 from allotment_operator.reconcile.queue import WorkQueue
 from allotment_operator.workers import Workers
 from builders.toys import TOYS, Workbench
@@ -190,6 +190,18 @@ class TestARound:
         said = bench.condition("a", "Degraded")
         assert (said["status"], said["reason"]) == ("True", "WaitingForPods")
         assert "fault of the operator" in said["message"]
+
+    async def test_waits_for_no_service_longer_than_its_time(self) -> None:
+        bench = Workbench()
+        key = bench.put("a")
+        bench.kind.answers.clear()
+        began = asyncio.get_running_loop().time()
+
+        with pytest.raises(ServiceUnavailableError):
+            await bench.engine.reconcile(key)
+
+        assert asyncio.get_running_loop().time() - began <= ANSWER_SECONDS + 1
+        assert bench.condition("a", "Degraded")["message"] == "the service did not answer within 120 s"
 
     async def test_of_one_service_too_many_makes_nothing_until_there_is_room(self) -> None:
         bench = Workbench(allowances=(room := Room()))

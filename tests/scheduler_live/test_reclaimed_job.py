@@ -10,12 +10,13 @@ from builders.program_process import SchedulerProcess, eventually
 
 pytestmark = pytest.mark.cluster
 LONG = 86_400  # seconds; nothing of this test ends by itself
+GRACE = 3_600  # seconds; the most that a tenant's pod may have
 PODS = 8
 
 
 def job(ground: Ground) -> dict[str, Any]:
     """Eight pods of one CPU that run until they are told otherwise, and outlive their deletion until then, too."""
-    spec = ground.pod_spec({"cpu": "1", "memory": "64Mi"}, restartPolicy="Never", terminationGracePeriodSeconds=LONG)
+    spec = ground.pod_spec({"cpu": "1", "memory": "64Mi"}, restartPolicy="Never", terminationGracePeriodSeconds=GRACE)
     metadata = {"labels": {"app": "work"}, "annotations": {DURATION: f"{LONG}s", SHUTDOWN: f"{LONG}s"}}
     return {
         "apiVersion": "batch/v1",

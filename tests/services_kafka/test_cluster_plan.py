@@ -3,7 +3,8 @@
 import copy
 import functools
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from allotment_api.kafka import KafkaClusterSpec
 from allotment_operator.plans.outcome import Health
+from allotment_operator.plans.service_status import was_ready
 from allotment_operator.services.kafka.configuration import properties
 from allotment_operator.services.kafka.identity import kafka_uuid
 from builders.kafka_broker import cluster_kind
@@ -306,6 +308,32 @@ def test_a_node_pool_that_is_not_the_tenants_is_named_with_those_that_are() -> N
     assert "(fast)" in world.condition("Valid")["message"]
 
 
+@pytest.mark.parametrize("unworkable", ["the tenant", "the spec"])
+def test_a_round_that_cannot_work_does_not_wipe_out_that_the_cluster_has_served(unworkable: str) -> None:
+    """Taken for a first start, it would ask for all of its brokers before it says that clients can use it."""
+    world = deployed()
+    world.health = Health(ready=False, reason="BrokersUnreachable", message="Nobody answers.")
+    world.round()
+    if unworkable == "the tenant":
+        world.tenant, world.health = None, None
+    else:
+        world.edit(lambda spec: spec.update(pools=[{"name": "main", "placement": {"nodePool": "gpu"}}]))
+
+    for _ in range(2):
+        world.round()
+
+        assert world.condition("Valid")["status"] == "False"
+        assert was_ready(world.resource.status)
+    assert world.condition("Ready")["status"] == "False"
+
+
+def test_what_never_served_is_not_degraded_by_a_round_that_cannot_work() -> None:
+    world = kafka(pools=[{"name": "main", "placement": {"nodePool": "gpu"}}])
+    world.round()
+
+    assert not was_ready(world.resource.status)
+
+
 def test_a_node_pool_is_found_by_its_labels_and_its_taints_are_tolerated() -> None:
     world = deployed(pools=[{"name": "main", "placement": {"nodePool": "fast"}}])
     spec = world.of_kind("Pod")["trades-main-0"]["spec"]
@@ -335,6 +363,22 @@ def test_an_address_outside_is_told_to_clients_and_put_on_the_certificate_once_i
     assert "192.0.2.7" in hosts.split(",")
     endpoints = {each["name"]: each["address"] for each in world.manifest["status"]["endpoints"]}
     assert endpoints["nodes"] == "192.0.2.7:31000,192.0.2.7:31000,192.0.2.7:31000"
+
+
+@pytest.mark.parametrize(
+    ("ways_in", "want"),
+    [((), []), (("NodePort",), [9094]), (("LoadBalancer",), [9095]), (("NodePort", "LoadBalancer"), [9094, 9095])],
+    ids=str,
+)
+def test_a_listener_is_open_to_all_where_the_tenant_may_have_its_services(
+    ways_in: tuple[Literal["NodePort", "LoadBalancer"], ...], want: list[int]
+) -> None:
+    world = kafka(**OUTSIDE)
+    world.tenant = replace(RETAIL, ways_in=frozenset(ways_in))
+    world.round()
+    rules = world.of_kind("NetworkPolicy")["trades-nodes"]["spec"]["ingress"]
+
+    assert [port["port"] for rule in rules if "from" not in rule for port in rule["ports"]] == want
 
 
 def test_services_of_a_listener_that_is_gone_go_too() -> None:

@@ -7,15 +7,20 @@ import pytest
 
 from allotment_api.kafka_topic import KafkaTopicSpec
 from allotment_api.kafka_user import KafkaUserSpec
-from allotment_operator.kind import ServiceRefusedError
+from allotment_kube.client import Client
+from allotment_kube.resources import SECRETS, STATEFUL_SETS, Resource
+from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
+from allotment_operator.plans.ownership import Owner
 from allotment_operator.services.kafka.admin import ClusterState, Login, Rule, TopicState, UserState
-from allotment_operator.services.kafka.clusters import Cluster, cluster
+from allotment_operator.services.kafka.clusters import Cluster, KubernetesClusters, cluster
 from allotment_operator.services.kafka.names import Names
 from allotment_operator.services.kafka.topic import KafkaTopicKind
 from allotment_operator.services.kafka.user import KafkaUserKind
 from builders.kafka_broker import cluster_kind, secret_text
 from builders.service_checks import leaf_paths
 from builders.services import HOME, World, custom
+from fakes.api_server import FakeApiServer
+from fakes.in_process import InProcessTransport
 
 NAMES = Names("payments", "trades")
 CERTIFICATE = {"data": {"tls.pem": "cGVt", "ca.crt": "Y2E="}}
@@ -35,7 +40,7 @@ class Brokers:
     """A cluster in memory: the port, and the directory that finds it."""
 
     def __init__(self, manifest: Mapping[str, Any] | None = READY) -> None:
-        self.found = cluster(NAMES, manifest, CERTIFICATE if manifest else None)
+        self.found = cluster(NAMES, manifest, CERTIFICATE if manifest else None, deployed=manifest is not None)
         self.topics: dict[str, TopicState] = {}
         self.passwords: dict[str, str] = {}
         self.rules: dict[str, frozenset[Rule]] = {}
@@ -218,6 +223,57 @@ async def test_without_a_cluster_nothing_holds_up_the_deletion(make: Any, manife
     assert await world.let_go() is not None
     assert await world.let_go() is None
     assert not brokers.calls
+
+
+INVALID = kafka_cluster({"status": "True"}, version="four")
+
+
+@pytest.mark.parametrize("make", [topic, user])
+async def test_brokers_whose_cluster_cannot_be_read_forget_what_is_deleted(make: Any) -> None:
+    brokers = Brokers()
+    world = make(brokers)
+    await world.settle()
+    brokers.found = cluster(NAMES, INVALID, CERTIFICATE, deployed=True)
+
+    assert await world.let_go() is not None
+
+    assert not brokers.topics
+    assert not brokers.passwords
+
+
+@pytest.mark.parametrize("make", [topic, user])
+@pytest.mark.parametrize("manifest", [READY, INVALID], ids=["valid", "invalid"])
+async def test_brokers_that_nobody_can_log_in_to_hold_up_the_deletion(make: Any, manifest: dict[str, Any]) -> None:
+    brokers = Brokers()
+    world = make(brokers)
+    await world.settle()
+    brokers.found = cluster(NAMES, manifest, None, deployed=True)
+
+    with pytest.raises(ServiceUnavailableError, match="until then nobody can"):
+        await world.let_go()
+
+
+@pytest.mark.parametrize("manifest", [kafka_cluster(), INVALID], ids=["valid", "invalid"])
+@pytest.mark.parametrize(
+    ("certificate", "nodes", "gone"),
+    [(False, False, True), (True, False, False), (False, True, False)],
+    ids=["nothing", "a certificate", "nodes"],
+)
+async def test_a_cluster_that_was_ever_deployed_has_something_to_be_taken_out_of(
+    *, manifest: dict[str, Any], certificate: bool, nodes: bool, gone: bool
+) -> None:
+    server, kind = FakeApiServer(), Resource.custom(manifest["apiVersion"], "KafkaCluster", "kafkaclusters")
+    server.register(kind)
+    server.put(kind, manifest)
+    if certificate:
+        ref = NAMES.operator_certificate(HOME)
+        server.put(SECRETS, {**CERTIFICATE, "metadata": {"name": ref.name, "namespace": HOME}})
+    if nodes:
+        labels = Owner.read("KafkaCluster", manifest).selector
+        server.put(STATEFUL_SETS, {"metadata": {"name": "trades-main", "namespace": "payments", "labels": labels}})
+    clusters = KubernetesClusters(Client(InProcessTransport(server)), operator_namespace=HOME)
+
+    assert (await clusters.find("payments", "trades")).gone == gone
 
 
 async def test_nobody_becomes_the_administrator_by_name() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from allotment_api.tenant import Tenant
 from allotment_operator.tenancy import entitlement
+from allotment_operator.tenancy.entitlement import NO_IMAGE
 from builders.estates import a_pool, a_tenant, an_estate, held
 
 OPS = {"name": "ops", "role": "owner"}
@@ -100,6 +101,38 @@ class TestBounds:
         assert policy.default_runtime_seconds == 3600
         assert policy.allowed_registries == ("reg.bank/retail/pay",)
 
+    @pytest.mark.parametrize(
+        ("top", "leaf", "want"),
+        [
+            pytest.param(["reg.bank"], ["reg.bank.evil.io/"], [NO_IMAGE], id="a longer host is another host"),
+            pytest.param(["reg.bank"], ["reg.bank:5000/"], [NO_IMAGE], id="another port is another registry"),
+            pytest.param(["reg.bank/retail"], ["reg.bank/retail-evil"], [NO_IMAGE], id="a longer name is another name"),
+            pytest.param(["reg.bank/retail"], ["reg.bank/retail:2"], ["reg.bank/retail:2"], id="a tag of the same"),
+            pytest.param(["reg.bank/retail"], ["reg.bank/retail@sha256"], ["reg.bank/retail@sha256"], id="a digest"),
+            pytest.param(["reg.bank/retail"], ["reg.bank/"], ["reg.bank/retail"], id="no more than the one above"),
+            pytest.param(["reg.bank/"], ["reg.bank"], ["reg.bank/"], id="with and without a slash"),
+        ],
+    )
+    def test_of_images_end_at_a_border_of_the_name(self, top: list[str], leaf: list[str], want: list[str]) -> None:
+        estate = an_estate(
+            a_tenant("top", policy={"allowedRegistries": top}),
+            a_tenant("leaf", parent="top", policy={"allowedRegistries": leaf}),
+        )
+
+        assert entitlement.policy_of(estate, estate.chain("leaf")).allowed_registries == tuple(want)
+
+    def test_of_images_may_cross_in_more_pairs_than_a_tenant_may_list(self) -> None:
+        above = ["a.bank/", *(f"b.bank/{number}" for number in range(63))]
+        below = ["b.bank/", *(f"a.bank/{number}" for number in range(63))]
+        estate = an_estate(
+            a_tenant("top", policy={"allowedRegistries": above}),
+            a_tenant("leaf", parent="top", policy={"allowedRegistries": below}),
+        )
+
+        found = entitlement.policy_of(estate, estate.chain("leaf")).allowed_registries
+
+        assert set(found) == {*above[1:], *below[1:]}
+
     def test_that_have_nothing_in_common_admit_no_image(self) -> None:
         estate = an_estate(
             a_tenant("top", policy={"allowedRegistries": ["a.example/"]}),
@@ -117,6 +150,24 @@ class TestBounds:
 
 class TestAView:
     """What a service's plan is told of its tenant."""
+
+    @pytest.mark.parametrize(
+        ("top", "leaf", "want"),
+        [
+            ({"allowNodePort": True}, {"allowNodePort": True, "allowLoadBalancer": True}, {"NodePort"}),
+            ({"allowLoadBalancer": True}, {"allowLoadBalancer": True}, {"LoadBalancer"}),
+            ({"allowNodePort": True, "allowLoadBalancer": True}, {}, set()),
+        ],
+        ids=["as far as everybody above it has it", "its own", "not what only others have"],
+    )
+    def test_holds_the_ways_in_from_outside(self, top: dict[str, Any], leaf: dict[str, Any], want: set[str]) -> None:
+        estate = an_estate(
+            a_tenant("top", policy={"network": top}), a_tenant("leaf", parent="top", policy={"network": leaf})
+        )
+        view = entitlement.view(estate, "leaf")
+
+        assert view is not None
+        assert view.ways_in == want
 
     def test_holds_the_tenants_namespaces_and_the_networks_that_everybody_above_has(self) -> None:
         estate = an_estate(

@@ -38,6 +38,12 @@ class TestNetworks:
     def test_are_those_that_everybody_above_has_too(self, leaf: list[str], top: list[str], want: tuple[str]) -> None:
         assert grants.network(chain(net(*leaf), net(*top))).egress == want
 
+    def test_may_cross_in_more_pairs_than_a_tenant_may_list(self) -> None:
+        above = ["10.0.0.0/8", *(f"11.{number}.0.0/16" for number in range(63))]
+        below = ["11.0.0.0/8", *(f"10.{number}.0.0/16" for number in range(63))]
+
+        assert set(grants.network(chain(net(*below), net(*above))).egress) == {*above[1:], *below[1:]}
+
     @pytest.mark.parametrize(("leaf", "top", "want"), [(True, True, True), (True, False, False), (False, True, False)])
     def test_doors_are_open_where_everybody_opens_them(self, *, leaf: bool, top: bool, want: bool) -> None:
         tenants = chain(net(allowNodePort=leaf, allowLoadBalancer=leaf), net(allowNodePort=top, allowLoadBalancer=top))

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from allotment_api.conditions import Condition
 from allotment_api.names import LabelSelector
@@ -49,6 +49,8 @@ class TenantView:
     """All namespaces of the tenant, by name."""
     egress: tuple[str, ...] = ()
     """Networks outside that the tenant may reach, as far as every tenant above it may."""
+    ways_in: frozenset[Literal["NodePort", "LoadBalancer"]] = frozenset()
+    """Types of Services by which it may be reached from outside the cluster."""
     frozen: str = ""
     """Why nothing is known of what the tenant may have: then no service of it is changed. Empty: all is known."""
 

@@ -7,7 +7,7 @@ it. A pod that is missing makes a service degraded, not unready; what keeps a po
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from allotment_api.conditions import Condition, ConditionType, Reason, condition
 from allotment_operator.plans.outcome import Health, Observed, pod_is_ready
@@ -111,13 +111,21 @@ class Standing:
         return f"{text} {trouble}" if trouble else text
 
 
-def was_ready(status_conditions: tuple[Condition, ...]) -> bool:
+class Reported(Protocol):
+    """The status of a service, as far as it is asked here."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What was said in the last round."""
+
+
+def was_ready(status: Reported | None) -> bool:
     """Say from the conditions of the last round whether the service has ever been ready.
 
     A service that never was has no Degraded, only Progressing; the first Ready ends that for good, since its absence
     is from then on reported as Degraded.
     """
-    by_type = {each.type: each for each in status_conditions}
+    by_type = {each.type: each for each in (status.conditions if status else ())}
     ready, degraded = by_type.get(ConditionType.READY), by_type.get(ConditionType.DEGRADED)
     return (ready is not None and ready.status == "True") or (
         degraded is not None and degraded.status == "True" and degraded.reason == Reason.WAITING_FOR_PODS

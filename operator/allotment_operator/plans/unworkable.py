@@ -36,15 +36,25 @@ def require_version(version: str, oldest: tuple[int, ...], *, below: tuple[int, 
         raise UnworkableError(f"version {version} is not supported: write one from {lowest} on{bound}")
 
 
-def unworkable(error: UnworkableError, *, health: Health | None, now: dt.datetime) -> Outcome:
-    """Return the outcome that changes nothing and says why; Ready stays what the running service itself says."""
+def unworkable(error: UnworkableError, *, health: Health | None, now: dt.datetime, served: bool = False) -> Outcome:
+    """Return the outcome that changes nothing and says why; Ready stays what the running service itself says.
+
+    Args:
+        error: why nothing can be done.
+        health: what the service says of itself.
+        now: the present time.
+        served: whether the service has been ready before. That must be known afterwards, too: see
+            `plans.service_status.was_ready`.
+    """
     message = str(error)
     ready = health is not None and health.ready
     reason = health.reason if health is not None and ready else Reason.INVALID_SPEC
+    degraded = condition(ConditionType.DEGRADED, True, Reason.WAITING_FOR_PODS, message, now=now)
     return Outcome(
         conditions=(
             condition(ConditionType.VALID, False, Reason.INVALID_SPEC, message, now=now),
             condition(ConditionType.READY, ready, reason, health.message if health and ready else message, now=now),
+            *((degraded,) if served and not ready else ()),
         ),
         requeue_after=LOOK_AGAIN_SECONDS,
     )

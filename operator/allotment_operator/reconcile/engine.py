@@ -15,9 +15,9 @@ that fails says why in the resource's conditions and comes back later; it never 
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from allotment_api.conditions import Condition, ConditionType, Reason, condition
@@ -41,6 +41,7 @@ from allotment_operator.reconcile.observer import Observer
 from allotment_operator.reconcile.status import StatusWriter, foreign_conditions
 
 _logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RESYNC_SECONDS = 300.0
 """How often a resource at rest is looked at again; a lost event costs at most this."""
@@ -48,6 +49,9 @@ PROBE_SECONDS = 60.0
 """How often a service is asked for its health."""
 WAITING_SECONDS = 10.0
 """How often one is looked at whose spec or rights somebody else must mend."""
+ANSWER_SECONDS = 120.0
+"""How long a service may take to be asked, or told, one thing. Its kind bounds each of its own requests; beyond this
+the worker goes on to others, whatever holds it up."""
 
 
 class Tenants(Protocol):
@@ -295,7 +299,7 @@ class Engine:
         async def run(actions: Iterable[Action]) -> None:
             await self._ports.executor.execute(
                 actions,
-                perform=lambda action: kind.perform(resource, observed, action),
+                perform=lambda action: _in_time(kind.perform(resource, observed, action)),
                 observed=observed.children,
                 on_behalf_of=(key, manifest),
             )
@@ -322,7 +326,7 @@ class Engine:
             seen = replace(_told_apart(owner, await self._children_of_deleted(kind, manifest)), tenant=tenant)
         else:
             seen = replace(_told_apart(owner, await self._ports.observer.children(owner, kind.scope)), tenant=tenant)
-        return seen if deleted else replace(seen, health=await kind.probe(resource, seen))
+        return seen if deleted else replace(seen, health=await _in_time(kind.probe(resource, seen)))
 
     async def _children_of_deleted(self, kind: Kind[Any], manifest: Manifest) -> dict[ObjectRef, dict[str, Any]]:
         """Return what is left of a resource that is being deleted.
@@ -396,6 +400,18 @@ class Engine:
 
 _OUR_CONDITIONS = frozenset(each.value for each in ConditionType)
 _PAUSED = "spec.paused is true: the operator changes nothing until it is false again."
+
+
+async def _in_time(talk: Awaitable[T]) -> T:
+    """Wait for a talk with a service, and no longer than `ANSWER_SECONDS`."""
+    limit = asyncio.timeout(ANSWER_SECONDS)
+    try:
+        async with limit:
+            return await talk
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise ServiceUnavailableError(f"the service did not answer within {ANSWER_SECONDS:g} s") from error
 
 
 def _told_apart(owner: Owner, found: Mapping[ObjectRef, Manifest]) -> Observed:

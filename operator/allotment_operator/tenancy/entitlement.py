@@ -11,7 +11,7 @@ from typing import Final
 from allotment_api.labels import DEFAULT_POOL
 from allotment_api.node_pool import NodePool
 from allotment_api.tenant import Member, Policy, Tenant
-from allotment_api.tenant_policy import TenantPolicySpec
+from allotment_api.tenant_policy import MOST_REGISTRIES, TenantPolicySpec
 from allotment_operator.plans.outcome import NodePoolView, TenantView
 from allotment_operator.tenancy import grants
 from allotment_operator.tenancy.estate import Estate
@@ -92,7 +92,7 @@ def view(estate: Estate, name: str) -> TenantView | None:
     if gap := estate.forest.gap(name):
         return TenantView(name, frozen=gap.message)
     chain = estate.chain(name)
-    pools = pools_of(estate, chain)
+    pools, network = pools_of(estate, chain), grants.network(chain)
     return TenantView(
         name=name,
         guaranteed=guaranteed(chain),
@@ -102,7 +102,13 @@ def view(estate: Estate, name: str) -> TenantView | None:
             for key, pool in pools.items()
         },
         namespaces=tuple(sorted(each.name for each in estate.namespaces.values() if each.tenant == name)),
-        egress=grants.network(chain).egress,
+        egress=network.egress,
+        ways_in=frozenset(
+            (
+                *(["NodePort"] if network.allow_node_port else ()),
+                *(["LoadBalancer"] if network.allow_load_balancer else ()),
+            )
+        ),
     )
 
 
@@ -145,10 +151,21 @@ def _registries(policies: Sequence[Policy]) -> tuple[str, ...]:
         return ()
     common = set(lists[0])
     for other in lists[1:]:
-        common = {
-            max(one, two, key=len) for one in common for two in other if one.startswith(two) or two.startswith(one)
-        }
-    return tuple(sorted(common)) or (NO_IMAGE,)
+        common = {one for one in common if _admitted(one, other)} | {two for two in other if _admitted(two, common)}
+    return tuple(sorted(common))[:MOST_REGISTRIES] or (NO_IMAGE,)
+
+
+def _admitted(inner: str, by: Iterable[str]) -> bool:
+    """Say whether one of these prefixes admits every image of another, as the policy on tenants' pods reads them.
+
+    A prefix ends at a border of the name; of two that have an image in common, one admits all of the other's.
+    """
+    return any(
+        inner == outer
+        or inner.startswith(outer if outer.endswith("/") else f"{outer}/")
+        or ("/" in outer and inner.startswith((f"{outer}:", f"{outer}@")))
+        for outer in by
+    )
 
 
 NO_IMAGE: Final = "none.invalid/"

@@ -61,6 +61,16 @@ checked as well, where the user sees the message. Both define the variables `pod
   messageExpression: >-
     'tenant ' + params.spec.tenant + ' allows runs of at most ' + string(variables.maxRuntime)
     + ' seconds: lower activeDeadlineSeconds, which is ' + string(variables.pod.activeDeadlineSeconds)
+# So long a pod keeps its room after it was evicted.
+- expression: variables.pod.?terminationGracePeriodSeconds.orValue(30) <= {{ include "allotment.longestGrace" . }}
+  messageExpression: >-
+    'pods of a tenant have at most {{ include "allotment.longestGrace" . }} seconds to end: lower terminationGracePeriodSeconds, which is '
+    + string(variables.pod.terminationGracePeriodSeconds)
+{{- end }}
+
+{{/* Seconds that a tenant's pod may take to end. Written as an integer: helm reads numbers as floats. */}}
+{{- define "allotment.longestGrace" -}}
+{{ int64 .Values.admission.maxTerminationGracePeriodSeconds }}
 {{- end }}
 
 {{/* What Allotment's own labels and annotations may say; needs the variables `labels` and `annotations`. */}}

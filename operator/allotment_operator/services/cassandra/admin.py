@@ -7,6 +7,7 @@ Whoever implements it must make every change idempotent, and raise `ServiceUnava
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from allotment_operator.kind import ServiceUnavailableError
 from allotment_operator.services.cassandra.cql import CqlConnection, CqlLogin, connected
 
 DEFAULT_SUPERUSER: Final = "cassandra"
@@ -93,6 +94,8 @@ class CqlAdmin:
 
 
 async def _nodes(connection: CqlConnection, table: str) -> list[NodeState]:
-    columns = "data_center, rack, schema_version, release_version"
-    rows = await connection.query(f"SELECT {columns} FROM system.{table}")  # noqa: S608 - constants
+    columns = ("data_center", "rack", "schema_version", "release_version")
+    rows = await connection.query(f"SELECT {', '.join(columns)} FROM system.{table}")  # noqa: S608 - constants
+    if any(len(row) != len(columns) for row in rows):
+        raise ServiceUnavailableError(f"system.{table} was answered with other columns than were asked for")
     return [NodeState(*(value or "" for value in row)) for row in rows]

@@ -7,7 +7,7 @@ from allotment_operator.kind import DATA_SERVICE
 from allotment_operator.plans.actions import Invoke
 from allotment_operator.plans.outcome import Health, Observed, Outcome
 from allotment_operator.plans.release import all_claims, release
-from allotment_operator.plans.service_status import HEAD_FIELDS
+from allotment_operator.plans.service_status import HEAD_FIELDS, was_ready
 from allotment_operator.plans.unworkable import NO_TENANT, UnworkableError, unworkable
 from allotment_operator.services.cassandra.health import ClusterProbe
 from allotment_operator.services.cassandra.names import Names
@@ -33,11 +33,13 @@ class CassandraClusterKind:
     def plan(self, resource: CassandraCluster, observed: Observed, *, now: dt.datetime) -> Outcome:
         """Say what to do next for a cluster that should exist."""
         if observed.tenant is None:
-            return unworkable(UnworkableError(NO_TENANT), health=observed.health, now=now)
+            return unworkable(
+                UnworkableError(NO_TENANT), health=observed.health, now=now, served=was_ready(resource.status)
+            )
         try:
             return ClusterPlan(resource, observed, observed.tenant, self._home).outcome(now=now)
         except UnworkableError as error:
-            return unworkable(error, health=observed.health, now=now)
+            return unworkable(error, health=observed.health, now=now, served=was_ready(resource.status))
 
     def release(self, resource: CassandraCluster, observed: Observed, *, now: dt.datetime) -> Outcome | None:
         """Take the cluster down; volumes stay where the owner says so."""

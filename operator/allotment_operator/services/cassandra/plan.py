@@ -51,7 +51,7 @@ class ClusterPlan:
         self.observed, self.tenant, self.home = observed, tenant, home
         self.names = Names.of(resource)
         self.owner = Owner.of(resource)
-        self.deployed = was_ready(self.status.conditions if self.status else ())
+        self.deployed = was_ready(self.status)
         self.ring = Ring.of(resource, observed, settled=self.secured)
         requested = self.spec.resources.requests
         self.preemption = Preemption.of(tenant, requested=requested, preemptible=self.spec.preemptible)

@@ -35,12 +35,14 @@ class KafkaClusterKind:
     def plan(self, resource: KafkaCluster, observed: Observed, *, now: dt.datetime) -> Outcome:
         """Say what to do next for a cluster that should exist."""
         if observed.tenant is None:
-            return unworkable(UnworkableError(NO_TENANT), health=observed.health, now=now)
+            return unworkable(
+                UnworkableError(NO_TENANT), health=observed.health, now=now, served=was_ready(resource.status)
+            )
         try:
             topology = Topology.of(resource, observed)
             return ClusterPlan(resource, observed, topology, observed.tenant, self._home).outcome(now=now)
         except UnworkableError as error:
-            return unworkable(error, health=observed.health, now=now)
+            return unworkable(error, health=observed.health, now=now, served=was_ready(resource.status))
 
     def release(self, resource: KafkaCluster, observed: Observed, *, now: dt.datetime) -> Outcome | None:
         """Take the cluster down; volumes stay where their pool says so, and where the pool is not known."""
@@ -60,5 +62,5 @@ class KafkaClusterKind:
     async def probe(self, resource: KafkaCluster, observed: Observed) -> Health | None:
         """Ask the brokers whether clients can use the cluster."""
         wanted = sum(pool.replicas for pool in resource.spec.pools)
-        deployed = was_ready(resource.status.conditions if resource.status else ())
+        deployed = was_ready(resource.status)
         return await self._probe.cluster(resource.spec, Names.of(resource), observed, wanted=wanted, deployed=deployed)

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from allotment_api.conditions import ConditionType, Reason, find
+from allotment_api.conditions import ConditionType, Reason
 from allotment_api.errors import InvalidManifestError
 from allotment_api.kafka import KafkaCluster
 from allotment_api.labels import API_VERSION
 from allotment_kube.client import Client
-from allotment_kube.resources import SECRETS
+from allotment_kube.resources import SECRETS, STATEFUL_SETS
+from allotment_operator.plans.ownership import Owner
 from allotment_operator.services.kafka.admin import Login
 from allotment_operator.services.kafka.names import REPLICATION_PORT, Names
 
@@ -65,11 +66,19 @@ class KubernetesClusters:
         """Return the cluster of that name, whether it exists or not."""
         kind = await self._client.discover(API_VERSION, "KafkaCluster")
         manifest = await self._client.find(kind, name, namespace=namespace)
-        certificate = None
-        if manifest is not None:
-            ref = Names(namespace, name).operator_certificate(self._home)
-            certificate = await self._client.find(SECRETS, ref.name, namespace=ref.namespace)
-        return cluster(Names(namespace, name), manifest, certificate)
+        names = Names(namespace, name)
+        if manifest is None:
+            return cluster(names, None, None, deployed=False)
+        ref = names.operator_certificate(self._home)
+        certificate = await self._client.find(SECRETS, ref.name, namespace=ref.namespace)
+        deployed = certificate is not None or await self._runs(manifest)
+        return cluster(names, manifest, certificate, deployed=deployed)
+
+    async def _runs(self, manifest: Mapping[str, Any]) -> bool:
+        """Say whether a cluster has nodes, wanted or not."""
+        owner = Owner.read("KafkaCluster", manifest)
+        labels = ",".join(f"{name}={value}" for name, value in sorted(owner.selector.items()))
+        return bool(await self._client.list(STATEFUL_SETS, namespace=owner.namespace, label_selector=labels))
 
     async def siblings(self, namespace: str, kind: str) -> list[Mapping[str, Any]]:
         """Return the custom resources of a kind in a namespace."""
@@ -83,25 +92,36 @@ class KubernetesClusters:
         return None if secret is None else secret["metadata"].get("labels") or {}
 
 
-def cluster(names: Names, manifest: Mapping[str, Any] | None, certificate: Mapping[str, Any] | None) -> Cluster:
-    """Judge a cluster by its resource and the operator's certificate for it."""
+def cluster(
+    names: Names, manifest: Mapping[str, Any] | None, certificate: Mapping[str, Any] | None, *, deployed: bool
+) -> Cluster:
+    """Judge a cluster by its resource, the operator's certificate for it, and whether anything of it was deployed."""
+    name = f"KafkaCluster {names.cluster}"
     if manifest is None:
-        waiting = f"KafkaCluster {names.cluster} does not exist in this namespace: make it, or correct spec.cluster"
+        waiting = f"{name} does not exist in this namespace: make it, or correct spec.cluster"
         return Cluster(names, waiting=waiting, gone=True)
+    login, ready = _login(names, certificate), _ready(manifest)
+    simulated = ready is not None and ready.get("reason") == Reason.PODS_READY_SIMULATED
     try:
         resource = KafkaCluster.parse(manifest, strict=False)
     except InvalidManifestError as error:
-        return Cluster(names, waiting=f"KafkaCluster {names.cluster} is not valid: {error}")
+        # Its brokers may run all the same, and know the users that they were told of.
+        return Cluster(names, None, login, f"{name} is not valid: {error}", simulated, gone=not deployed)
     if resource.metadata.deletion_timestamp is not None:
-        return Cluster(names, resource, waiting=f"KafkaCluster {names.cluster} is being deleted", gone=True)
-    login = _login(names, certificate)
-    ready = find(resource.status.conditions if resource.status else (), ConditionType.READY)
+        return Cluster(names, resource, waiting=f"{name} is being deleted", gone=True)
+    if login is None and deployed:
+        return Cluster(names, resource, waiting=f"the operator's certificate for {name} is missing, and is being made")
     if login is None or ready is None:
-        return Cluster(names, resource, waiting=f"KafkaCluster {names.cluster} is being deployed", gone=login is None)
-    simulated = ready.reason == Reason.PODS_READY_SIMULATED
-    reason = ready.message.removesuffix(".")  # whoever tells it ends the sentence
-    waiting = "" if ready.status == "True" else f"KafkaCluster {names.cluster} is not ready: {reason}"
+        return Cluster(names, resource, login, waiting=f"{name} is being deployed", gone=not deployed)
+    reason = str(ready.get("message", "")).removesuffix(".")  # whoever tells it ends the sentence
+    waiting = "" if ready["status"] == "True" else f"{name} is not ready: {reason}"
     return Cluster(names, resource, login, waiting, simulated)
+
+
+def _ready(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what was said last of whether a cluster is ready, however its spec reads now."""
+    said = (manifest.get("status") or {}).get("conditions") or ()
+    return next((each for each in said if each["type"] == ConditionType.READY), None)
 
 
 def _login(names: Names, certificate: Mapping[str, Any] | None) -> Login | None:

@@ -9,7 +9,7 @@ The addresses are on the nodes' certificate. It only ever gains some: a pod that
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from allotment_api.kafka import Listener
 from allotment_api.labels import COMPONENT_LABEL, POOL_LABEL
@@ -42,6 +42,11 @@ def external_listeners(listeners: Iterable[Listener]) -> list[Listener]:
     return [each for each in listeners if each.type != "internal"]
 
 
+def service_type(listener: Listener) -> Literal["NodePort", "LoadBalancer"]:
+    """Return the type of the Services by which a listener is reached from outside."""
+    return "NodePort" if listener.type == "nodePort" else "LoadBalancer"
+
+
 def services(owner: Owner, names: Names, pool: Pool, listeners: Iterable[Listener]) -> Iterator[dict[str, Any]]:
     """Return one Service per broker and external listener."""
     for ordinal in range(pool.replicas):
@@ -52,7 +57,7 @@ def services(owner: Owner, names: Names, pool: Pool, listeners: Iterable[Listene
                 "kind": "Service",
                 "metadata": owner.metadata(names.external(pool.spec.name, ordinal, listener.name), labels=labels),
                 "spec": {
-                    "type": "NodePort" if listener.type == "nodePort" else "LoadBalancer",
+                    "type": service_type(listener),
                     "externalTrafficPolicy": "Local",
                     "publishNotReadyAddresses": True,
                     "selector": {

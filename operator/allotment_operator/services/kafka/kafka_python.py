@@ -1,8 +1,9 @@
 """The administration port over Kafka's own protocol, by the library kafka-python: no JVM, no exec.
 
 How it thinks: a call opens a client with the operator's certificate, asks, and closes it. Calls are rare (a few a
-minute per cluster), so nothing is worth keeping open and nothing can go stale. The library blocks, so calls run in a
-few threads of their own; a cluster that does not answer holds one of them for `timeout` seconds at most.
+minute per cluster), so nothing is worth keeping open and nothing can go stale. The library blocks, so calls run in
+threads of their own. Whoever waits for one waits for a bounded time, and a cluster gets few of them at once: what
+answers there may be anything, since a tenant chooses the image.
 
 Errors are Kafka's own, sorted by what to do next: those it calls retriable, and every failure to connect, mean the
 service is unavailable; all others are refusals. Quotas are asked for by the library's generated messages, since its
@@ -12,8 +13,10 @@ admin client has no method for them.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from kafka import errors
 from kafka.admin import (
@@ -41,8 +44,14 @@ from allotment_operator.services.kafka.tls_context import client_context
 
 T = TypeVar("T")
 
-THREADS: Final = 8
+THREADS: Final = 16
+THREADS_OF_A_CLUSTER: Final = 2
 TIMEOUT: Final = 10.0
+"""Seconds for a login, and for each request."""
+_LONGEST_CALL: Final = 3
+"""Timeouts that a caller waits for a call of several requests, its turn included."""
+_LONGEST_ANSWER: Final = 8 << 20
+"""Bytes; tens of thousands of partitions. The library makes room for as much as an answer announces."""
 SCRAM_ITERATIONS: Final = 8192
 
 _EXACT_NAME: Final = 0
@@ -59,7 +68,7 @@ class KafkaPythonAdmin:
     """Administration of any cluster that can be reached over the network.
 
     Args:
-        timeout: seconds that one call may take.
+        timeout: seconds that a login, and each request, may take.
     """
 
     def __init__(self, *, timeout: float = TIMEOUT) -> None:
@@ -67,6 +76,7 @@ class KafkaPythonAdmin:
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
         self._timeout = timeout
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kafka-admin")
+        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def close(self) -> None:
         """End the threads; calls under way are left to their timeouts."""
@@ -78,7 +88,7 @@ class KafkaPythonAdmin:
 
     async def check(self, login: Login) -> None:
         """Log in as any client would."""
-        await self._in_thread(lambda: log_in(login, timeout=self._timeout))
+        await self._in_thread(login, lambda: log_in(login, timeout=self._timeout))
 
     async def topic(self, login: Login, name: str) -> TopicState | None:
         """Describe a topic; None where there is none."""
@@ -166,10 +176,29 @@ class KafkaPythonAdmin:
         await self._run(login, lambda client: _alter_quotas(client, name, quotas))
 
     async def _run(self, login: Login, call: Callable[[Any], T]) -> T:
-        return await self._in_thread(lambda: _with_client(login, call, self._timeout))
+        return await self._in_thread(login, lambda: _with_client(login, call, self._timeout))
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+    async def _in_thread(self, login: Login, call: Callable[[], T]) -> T:
+        longest = _LONGEST_CALL * self._timeout
+        places = self._places.setdefault(login.bootstrap, asyncio.Semaphore(THREADS_OF_A_CLUSTER))
+        try:
+            async with asyncio.timeout(longest):
+                await places.acquire()
+                return await asyncio.wrap_future(self._submit(call, places))
+        except TimeoutError as error:
+            raise ServiceUnavailableError(f"Kafka at {login.bootstrap} does not answer within {longest:g} s") from error
+
+    def _submit(self, call: Callable[[], T], places: asyncio.Semaphore) -> Future[T]:
+        """Start a call that gives its place back when its thread is free again, not when nobody waits any more."""
+        loop = asyncio.get_running_loop()
+
+        def over(_: Future[T]) -> None:
+            with suppress(RuntimeError):  # the program has ended meanwhile
+                loop.call_soon_threadsafe(places.release)
+
+        work = self._threads.submit(call)
+        work.add_done_callback(over)
+        return work
 
 
 class _Client(KafkaAdminClient):  # type: ignore[misc] # the library publishes no types
@@ -194,6 +223,7 @@ def _with_client(login: Login, call: Callable[[Any], T], timeout: float) -> T:
             bootstrap_servers=login.bootstrap.split(","),
             client_id="allotment-operator",
             request_timeout_ms=milliseconds,
+            receive_message_max_bytes=_LONGEST_ANSWER,
             bootstrap_timeout_ms=milliseconds,
             security_protocol="SSL",
             ssl_context=client_context(login),

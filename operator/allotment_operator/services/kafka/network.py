@@ -6,7 +6,9 @@ from typing import Any
 from allotment_api.kafka import KafkaClusterSpec
 from allotment_api.labels import COMPONENT_LABEL
 from allotment_operator.plans.network import Opening, network_policy, operator_pods, pods_of, tenant_pods
+from allotment_operator.plans.outcome import TenantView
 from allotment_operator.plans.ownership import Owner
+from allotment_operator.services.kafka.external import external_listeners, service_type
 from allotment_operator.services.kafka.listeners import CONTROLLER, REPLICATION
 from allotment_operator.services.kafka.names import CONTROLLER_PORT, REPLICATION_PORT, Names, listener_name
 
@@ -42,16 +44,19 @@ def bootstrap_service(owner: Owner, names: Names, spec: KafkaClusterSpec) -> dic
 
 
 def policy(
-    owner: Owner, names: Names, spec: KafkaClusterSpec, *, tenant: str, operator_namespace: str
+    owner: Owner, names: Names, spec: KafkaClusterSpec, *, tenant: TenantView, operator_namespace: str
 ) -> dict[str, Any]:
-    """Return who may connect: nodes to nodes, the operator, the tenant's pods to the client listeners."""
+    """Return who may connect: nodes to nodes, the operator, the tenant's pods to the client listeners.
+
+    Only a listener whose Services the tenant may have is open to all: any pod of the namespace can wear the labels.
+    """
     nodes, operator = pods_of(owner.selector), operator_pods(operator_namespace)
     internal = tuple(each.port for each in spec.listeners if each.type == "internal")
-    outside = tuple(each.port for each in spec.listeners if each.type != "internal")
+    outside = tuple(each.port for each in external_listeners(spec.listeners) if service_type(each) in tenant.ways_in)
     ingress = [
         Opening((CONTROLLER_PORT,), (nodes,)),
         Opening((REPLICATION_PORT,), (nodes, operator)),
-        *([Opening(internal, (tenant_pods(tenant), operator))] if internal else ()),
+        *([Opening(internal, (tenant_pods(tenant.name), operator))] if internal else ()),
         *([Opening(outside)] if outside else ()),
     ]
     egress = [Opening((CONTROLLER_PORT, REPLICATION_PORT), (nodes,))]

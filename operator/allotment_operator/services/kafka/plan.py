@@ -69,7 +69,7 @@ class ClusterPlan:
             wanted=self.topology.replicas,
             rollout=rollout,
             waiting=waiting or self.topology.kept or self._waiting_outside() or growing(self.observed),
-            deployed=was_ready(self.status.conditions if self.status else ()),
+            deployed=was_ready(self.status),
         )
         return Outcome(
             actions=tuple(actions),
@@ -97,7 +97,7 @@ class ClusterPlan:
     def _network(self) -> Iterable[dict[str, Any]]:
         yield network.headless_service(self.owner, self.names, self.spec)
         yield network.bootstrap_service(self.owner, self.names, self.spec)
-        yield network.policy(self.owner, self.names, self.spec, tenant=self.tenant.name, operator_namespace=self.home)
+        yield network.policy(self.owner, self.names, self.spec, tenant=self.tenant, operator_namespace=self.home)
         yield disruption_budget(self.owner, self.names.headless, selector=self.owner.selector)
 
     def _workloads(self) -> tuple[list[dict[str, Any]], str]:

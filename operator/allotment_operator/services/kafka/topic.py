@@ -113,10 +113,12 @@ class KafkaTopicKind:
 
     async def _drop(self, resource: KafkaTopic, found: Cluster, name: str) -> None:
         """Delete the topic, where there are brokers that hold it and it is this resource's."""
-        if found.gone or found.simulated or found.login is None:
+        if found.gone or found.simulated:
             return
         if name.startswith(_OWN_PREFIX) or await self._holder(resource, found.names.namespace):
             return
+        if found.login is None:
+            raise ServiceUnavailableError(f"{found.waiting}: until then nobody can delete topic {name}")
         await self._admin.drop_topic(found.login, name)
 
     async def _holder(self, resource: KafkaTopic, namespace: str) -> str:

@@ -213,8 +213,10 @@ class KafkaUserKind:
 
     async def _drop(self, found: Cluster, name: str) -> None:
         """Take everything about a user out of the brokers, where there are any."""
-        if found.gone or found.simulated or found.login is None or name == ADMIN:
+        if found.gone or found.simulated or name == ADMIN:
             return
+        if found.login is None:
+            raise ServiceUnavailableError(f"{found.waiting}: until then nobody can take user {name} out of the brokers")
         state = await self._admin.user(found.login, name)
         await self._admin.allow(found.login, name, add=frozenset(), remove=state.rules)
         if state.quotas:

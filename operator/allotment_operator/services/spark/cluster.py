@@ -92,11 +92,13 @@ class SparkClusterKind:
     def plan(self, resource: SparkCluster, observed: Observed, *, now: dt.datetime) -> Outcome:
         """Say what to do next for a cluster that should exist."""
         if observed.tenant is None:
-            return unworkable(UnworkableError(NO_TENANT), health=observed.health, now=now)
+            return unworkable(
+                UnworkableError(NO_TENANT), health=observed.health, now=now, served=was_ready(resource.status)
+            )
         try:
             return _Plan(resource, observed, observed.tenant, self._home).outcome(now=now)
         except UnworkableError as error:
-            return unworkable(error, health=observed.health, now=now)
+            return unworkable(error, health=observed.health, now=now, served=was_ready(resource.status))
 
     def release(self, resource: SparkCluster, observed: Observed, *, now: dt.datetime) -> Outcome | None:
         """Take the cluster down; it keeps no data."""
@@ -130,7 +132,7 @@ class _Plan:
     def __init__(self, resource: SparkCluster, observed: Observed, tenant: TenantView, home: str) -> None:
         self.spec, self.owner = resource.spec, Owner.of(resource)
         self.observed, self.tenant, self.home = observed, tenant, home
-        self.deployed = was_ready(resource.status.conditions if resource.status else ())
+        self.deployed = was_ready(resource.status)
         requested = {*map(str, self.spec.master.resources.requests), *self._worker_requests()}
         self.preemption = Preemption.of(tenant, requested=requested, preemptible=self.spec.preemptible)
 
