@@ -3,7 +3,7 @@
 import pytest
 
 from allotment_scheduler.core.objects import events as ev
-from allotment_scheduler.core.objects.selectors import LabelSelector
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from builders.scheduling import World
 
 
@@ -169,6 +169,18 @@ def test_a_disruption_budget_binds_every_rule() -> None:
     world.pods("b", 2, "b", cpu=1)
 
     assert world.run().evicted == ["a3"]
+
+
+@pytest.mark.parametrize("claimant", [1, 2])
+def test_a_pod_under_two_disruption_budgets_is_no_victim_nor_is_anybody_in_vain(claimant: int) -> None:
+    """The Eviction API refuses to evict it, whatever the budgets allow."""
+    world = World().node("n", cpu=2).tenant("a").tenant("b", guaranteed={"cpu": 2})
+    world.pod("a", "plain", on="n", cpu=1).pod("a", "doubly", on="n", cpu=1, labels={"app": "db"})
+    for name in ("one", "other"):
+        app = LabelSelector((Requirement("app", "In", ("db",)),))
+        world.events.append(ev.BudgetSeen(ev.BudgetSpec("a", name, app, allowed=1)))
+
+    assert world.pod("b", "claims", cpu=claimant).run().evicted == (["plain"] if claimant == 1 else [])
 
 
 def test_a_pod_that_never_preempts_claims_nothing() -> None:

@@ -1,7 +1,8 @@
 """Disruption budgets: how many pods of each PodDisruptionBudget may still go.
 
 The controller's figure (`status.disruptionsAllowed`) counts where there is one, less what we evicted since; without it
-the budget is reckoned from the pods we know. A pod under an exhausted budget is no victim, under any rule.
+the budget is reckoned from the pods we know. A pod under an exhausted budget is no victim, under any rule; nor is one
+under several, for the Eviction API refuses to evict it whatever they allow.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +27,10 @@ class Budgets:
             return True
         needed: dict[tuple[str, str], int] = {}
         for pod in pods:
-            for key in self.covering(pod):
+            covering = self.covering(pod)
+            if len(covering) > 1:
+                return False
+            for key in covering:
                 needed[key] = needed.get(key, 0) + 1
         return all(self._left(key) >= count for key, count in needed.items())
 
