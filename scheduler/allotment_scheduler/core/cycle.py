@@ -26,7 +26,7 @@ import numpy as np
 
 from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.entitlement.demand import Demand
-from allotment_scheduler.core.eviction.brakes import Brakes
+from allotment_scheduler.core.eviction.brakes import Allowance, Brakes
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.claimants import Claimants, Pass
 from allotment_scheduler.core.eviction.plans import Plan, Planner
@@ -338,7 +338,8 @@ class Engine:
             gang.cut_since = now  # whatever comes of it: it is looked at again after another `gang_recovery`
             left = next((pod for pod in gang.members.values() if pod.node is not None), None)
             victim = None if left is None else victim_of(left, self.state)  # a plan may have taken the rest
-            if victim is None or victim.last_choice or not Budgets(self.state).allows(victim.pods):
+            budgets = Budgets(self.state, Allowance(self.brakes, now))
+            if victim is None or victim.last_choice or not budgets.allows(victim.pods):
                 continue
             if all(self.brakes.may_go(pod, GANG, now) for pod in victim.pods):
                 self._evict(victim.pods, GANG, victim.pods[0].key, done)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.eviction.backtracking import Backtracking
-from allotment_scheduler.core.eviction.brakes import Brakes
+from allotment_scheduler.core.eviction.brakes import Allowance, Brakes
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.rules import R1, R2, Claim, P, rule
 from allotment_scheduler.core.eviction.surplus import Surplus
@@ -305,6 +305,12 @@ class Attempt:
             if victim is not None and self._may_go(victim):
                 yield victim
 
+    def _budgets(self) -> Budgets:
+        return Budgets(self.state, self._allowance())
+
+    def _allowance(self) -> Allowance:
+        return Allowance(self.planner.brakes, self.state.now)
+
     def _may_go(self, victim: Victim) -> bool:
         """Whether the brakes let all of a victim's pods go."""
         self.planner.effort += 1
@@ -406,7 +412,7 @@ class Attempt:
         """Nodes where a gang stands several of whose pods may leave at once: their bound is one step."""
         mask = np.zeros(len(self.usable), dtype=np.bool_)
         for gang in self.state.gangs.values():
-            if 1 < gang.running <= gang.min_member:
+            if 1 < gang.running <= gang.min_member and gang is not self.unit.gang:
                 for pod in gang.members.values():
                     node = self.state.nodes.by_name.get(pod.node or "")
                     if node is not None:  # it may be gone, and the pod not yet
@@ -418,6 +424,7 @@ class Attempt:
     def _node_by_node(self) -> Plan | None:
         """Room for one pod of the gang after the other, each where it costs the fewest pods."""
         steps: list[Step] = []
+        budgets = self._budgets()  # of the whole plan: no node may spend what another has
         with self.state.trial() as trial:
             for row, _ in self._rows(limits_met(self.unit.leaf, self.unit.shape)[1]):
                 heap = self._nodes_by_bound(row)
@@ -430,14 +437,14 @@ class Attempt:
                     if there != now.key[2]:  # a pool has come to its limit: look past it
                         now = self.planner.placer.row((*row.key[:2], there))
                         heap = self._nodes_by_bound(now)
-                    if not self._seat(pod, now, heap, trial, steps, offers=offers):
+                    if not self._seat(pod, now, heap, trial, steps, budgets=budgets, offers=offers):
                         self.claim.seated.clear()
                         return None
         self.claim.seated.clear()
         return self._finish(steps, None)
 
     def _seat(
-        self, pod: Pod, row: Row, heap: list[Bound], trial: Trial, steps: list[Step], *,
+        self, pod: Pod, row: Row, heap: list[Bound], trial: Trial, steps: list[Step], *, budgets: Budgets,
         offers: dict[int, Offers],
     ) -> bool:  # fmt: skip
         """Start one pod of the gang: where it fits, else where the fewest pods make room for it."""
@@ -445,15 +452,15 @@ class Attempt:
         while index < 0 and heap:
             *_, rank, node = heapq.heappop(heap)
             mark, before = trial.mark(), len(steps)
-            if not self._clear(row, node, trial, steps, offers):
-                trial.rollback(mark)
-                del steps[before:], offers[node]
-                continue
+            cleared = self._clear(row, node, trial, steps, budgets=budgets, offered=offers)
             cost = pods_of(steps[before:])
-            if heap and cost > heap[0][:2]:
+            if not cleared or (heap and cost > heap[0][:2]):
                 trial.rollback(mark)
+                for step in steps[before:]:
+                    budgets.spend(step.victim.pods, step.rule, -1)
                 del steps[before:], offers[node]
-                heapq.heappush(heap, (*cost, rank, node))
+                if cleared:
+                    heapq.heappush(heap, (*cost, rank, node))
                 continue
             heapq.heappush(heap, (0, 1, rank, node))
             index = node
@@ -464,13 +471,13 @@ class Attempt:
             self.claim.seated[column] = self.claim.seated.get(column, 0) + amount
         return True
 
-    def _clear(self, row: Row, index: int, trial: Trial, steps: list[Step], offered: dict[int, Offers]) -> bool:
+    def _clear(
+        self, row: Row, index: int, trial: Trial, steps: list[Step], *, budgets: Budgets,
+        offered: dict[int, Offers],
+    ) -> bool:  # fmt: skip
         """Evict on one node until a pod of the row fits there."""
         offers = offered.get(index)
         if offers is None:
-            budgets = Budgets(self.state)
-            for earlier in steps:
-                budgets.spend(earlier.victim.pods)
             pods = [pod for pod in self.state.nodes.ordered[index].pods.values() if self._candidate(pod)]
             offers = offered[index] = Offers(self.state, self.claim, self._victims(pods), budgets, self._may_go)
         only = np.zeros(len(self.usable), dtype=np.bool_)
@@ -481,7 +488,7 @@ class Attempt:
                 return False
             for pod in step.victim.pods:
                 trial.evict(pod)
-            offers.budgets.spend(step.victim.pods)
+            budgets.spend(step.victim.pods, step.rule)
             steps.append(step)
         return True
 
@@ -511,8 +518,8 @@ class Attempt:
     def _backtrack(self, pods: list[Pod], only: BoolVector | None) -> tuple[list[Step], bool]:
         with self.state.trial() as trial:
             search = Backtracking(
-                self.state, self.claim, trial, fits=partial(self._claimant_fits, trial, only), victims=self._victims,
-                tries=self.tries,
+                self.claim, trial, self._budgets(), fits=partial(self._claimant_fits, trial, only),
+                victims=self._victims, tries=self.tries,
             )  # fmt: skip
             found = search.run(pods)
             self.tries = search.tries
@@ -523,7 +530,7 @@ class Attempt:
 
         By `size` 1 the largest go first, by -1 the smallest, by 0 the order of the rules holds.
         """
-        budgets = Budgets(self.state)
+        budgets = self._budgets()
         offers = Offers(self.state, self.claim, self._victims(pods), budgets, self._may_go)
         steps: list[Step] = []
         with self.state.trial() as trial:
@@ -533,7 +540,7 @@ class Attempt:
                     break
                 for pod in step.victim.pods:
                     trial.evict(pod)
-                budgets.spend(step.victim.pods)
+                budgets.spend(step.victim.pods, step.rule)
                 steps.append(step)
         return steps, fits
 
@@ -586,11 +593,13 @@ class Attempt:
         return Surplus(self.state, self.planner.placer, *self.rows[0], only)
 
     def _replay(self, steps: list[Step], trial: Trial) -> bool:
-        """Evict again from the start; whether every step obeys a rule and leaves no gang cut."""
+        """Evict again from the start; whether every step obeys a rule, within the brakes, and leaves no gang cut."""
+        allowance = self._allowance()
         for step in steps:
             by = rule(self.claim, step.victim)
-            if by is None:
+            if by is None or not allowance.allows(step.victim.pods, by):
                 return False
+            allowance.spend(step.victim.pods, by)
             step.rule = by
             step.nodes = [pod.node or "" for pod in step.victim.pods]
             for pod in step.victim.pods:

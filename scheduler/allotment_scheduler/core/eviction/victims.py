@@ -158,7 +158,7 @@ class Offers:
                 while lane and not self._possible(lane[-1]):
                     if self._offer_rest(lane.pop(), lanes):
                         return self.choose_by_size(only, sign)
-                by = rule(self.claim, lane[-1]) if lane else None
+                by = self._rule(lane[-1]) if lane else None
                 if by is not None:
                     order = (sign * self._size(lane[-1], only), lane[-1].age)
                     if found is None or found[0] < order:
@@ -195,7 +195,7 @@ class Offers:
             if not lane:
                 continue
             victim = lane[-1]
-            by = rule(self.claim, victim)
+            by = self._rule(victim)
             if by is None:
                 continue
             below = ZERO if sole else self._below(leaf, victim)
@@ -210,6 +210,11 @@ class Offers:
         if gang is not None and 0 < gang.running - len(victim.pods) < gang.min_member:
             return False  # other members have left in this plan: one more would cut the gang
         return self.budgets.allows(victim.pods)
+
+    def _rule(self, victim: Victim) -> str | None:
+        """The rule by which a victim may go now, None if there is none, or the brakes allow no more by it."""
+        by = rule(self.claim, victim)
+        return by if by is None or self.budgets.allowance.allows(victim.pods, by) else None
 
     def _offer_rest(self, victim: Victim, lanes: dict[LaneKey, list[Victim]]) -> bool:
         """Offer what is left of a gang that has come to its minimum in this plan, in place of its single pods."""
