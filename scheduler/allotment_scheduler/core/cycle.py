@@ -267,6 +267,9 @@ class Engine:
             plan = self._plan(unit)
             if plan is not None:
                 return plan
+            if self.planner.unfinished:
+                done.cut_short = True
+                return None
             claimants.passed_over(unit)
             order.refresh(unit.leaf)
         # What has changed in its course may let others claim who could not before.
@@ -277,7 +280,7 @@ class Engine:
     def _plan(self, unit: Unit) -> Plan | None:
         try:
             with self.holds.lent_to(unit):
-                return self.planner.plan(unit)
+                return self.planner.plan(unit, self.claim_pass.looked.setdefault(unit.first.key, set()))
         except Exception as error:  # noqa: BLE001 - as above
             self.quarantine.isolate(unit, error)
             return None
@@ -299,6 +302,7 @@ class Engine:
         waiting = set() if done.evictions else {pod.key for pod in new if pod.gang is None}
         done.take_back(waiting)
         self.state.apply_all(map(StartForgotten, waiting))
+        self.claim_pass.looked.pop(plan.unit.first.key, None)  # there may be more room than when they were looked at
         return self._plan(plan.unit)
 
     def _carry_out(self, plan: Plan, done: Round) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 
 from allotment_scheduler.core.entitlement.filling import Entitlement
 from allotment_scheduler.core.eviction.brakes import Brakes
+from allotment_scheduler.core.eviction.fruitless import Looked
+from allotment_scheduler.core.objects.pods import PodKey
 from allotment_scheduler.core.objects.resources import Column
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Lane, Unit
@@ -31,6 +33,8 @@ class Pass:
 
     tried: set[object] = field(default_factory=set)
     """Leaf and shape of a lane, and the first pod of a unit: what outlasts a new layout of the queues."""
+    looked: dict[PodKey, Looked] = field(default_factory=dict)
+    """Nodes on which a unit, by its first pod, found no plan: its search may take several cycles."""
     version: int = -1
     """The demand at its beginning."""
     evicted: bool = False

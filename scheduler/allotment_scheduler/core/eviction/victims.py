@@ -23,6 +23,8 @@ from allotment_scheduler.core.state.cluster import ClusterState
 
 ZERO = Fraction(0)
 
+Cost = tuple[int, int]
+"""Pods that go: those of the last choice, and all."""
 LaneKey = tuple[bool, int, Amounts, frozenset[str]]
 """What victims have in common among which only age decides: (last choice, priority, what they hold, where)."""
 
@@ -65,6 +67,12 @@ class Step:
     rule: str
     nodes: list[str] = field(default_factory=list)
     """Where the victim's pods stood."""
+
+
+def pods_of(steps: Iterable[Step]) -> Cost:
+    """How many pods some steps take: those of the last choice, and all."""
+    pods = [pod for step in steps for pod in step.victim.pods]
+    return (sum(pod.spec.last_choice for pod in pods), len(pods))
 
 
 def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
