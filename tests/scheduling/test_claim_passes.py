@@ -118,7 +118,9 @@ def test_nodes_that_are_alike_are_tried_once_where_there_is_no_plan() -> None:
     engine = Engine(world.pod("x", "whole", cpu=8).state(), Settings())
 
     assert not engine.cycle(OLD).evictions
-    assert engine.planner.effort < 1.5 * (100 + 800), "a look at every node, and one at every pod for all nodes together"
+    assert engine.planner.effort < 1.5 * (100 + 800), (
+        "a look at every node, and one at every pod for all nodes together"
+    )
 
 
 @pytest.mark.parametrize("members", [1, 2], ids=["pod", "gang"])

@@ -14,6 +14,7 @@ from allotment_scheduler.core.eviction.victims import Offers, Step, pods_of
 from allotment_scheduler.core.fairness.limits import open_pools
 from allotment_scheduler.core.objects.nodes import BoolVector, Node
 from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.placement.placer import Row
 from allotment_scheduler.core.state.trial import Trial
 
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
 
 
 class NodeByNode:
-    """One such search, within a trial. `steps` are the victims so far."""
+    """One such search, within a trial. `steps` are the victims so far.
 
-    def __init__(self, attempt: "Attempt", trial: Trial) -> None:
+    Where a limit is in the way (`blocked`), only nodes are cleared on which somebody stands below it.
+    """
+
+    def __init__(self, attempt: "Attempt", trial: Trial, blocked: Tenant | None) -> None:
         self.attempt = attempt
         self.state = attempt.state
         self.claim = attempt.claim
         self.trial = trial
+        self.blocked = blocked
         self.budgets = attempt.budgets()
         self.steps: list[Step] = []
         self.heap: list[Bound] = []
@@ -61,7 +66,7 @@ class NodeByNode:
         return True
 
     def _open(self, row: Row) -> None:
-        self.heap = self.attempt.bounds.of(row, self.attempt.mask())
+        self.heap = self.attempt.bounds.of(row, self.attempt.mask(), self.blocked)
         self.offers = {}
 
     def _start(self, pod: Pod, index: int) -> None:

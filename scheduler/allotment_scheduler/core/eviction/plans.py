@@ -215,7 +215,7 @@ class Attempt:
         if len(self.unit.pods) == 1:
             plans += self._single(blocked)
         else:
-            plans += filter(None, [self._node_by_node()]) if blocked is None else []
+            plans += filter(None, [self._node_by_node(blocked)])
         if self.planner.unfinished:
             return None
         minds = any(row.blocks for row, _ in self.rows)
@@ -358,11 +358,12 @@ class Attempt:
 
     # --- many nodes ----------------------------------------------------------------------------------------------
 
-    def _node_by_node(self) -> Plan | None:
+    def _node_by_node(self, blocked: Tenant | None) -> Plan | None:
         """Room for one pod of the gang after the other, each where it costs the fewest pods."""
+        pools = self.unit.shape.pools if blocked is not None else limits_met(self.unit.leaf, self.unit.shape)[1]
         with self.state.trial() as trial:
-            search = NodeByNode(self, trial)
-            found = search.run(limits_met(self.unit.leaf, self.unit.shape)[1])
+            search = NodeByNode(self, trial, blocked)
+            found = search.run(pools)
         return self._finish(search.steps, None) if found else None
 
     # --- choosing in order, then dropping what is needless --------------------------------------------------------
@@ -376,7 +377,7 @@ class Attempt:
         """
         victims = list(self.victims(pods))
         steps, fits = self._evict(victims, only)
-        order_matters = not self._are_equal(victims)
+        order_matters = only is None or not self._are_equal(victims)
         for size in (1, -1):
             if not fits and order_matters and 0 < len(steps) < len(pods):
                 steps, fits = self._evict(victims, only, size=size)
