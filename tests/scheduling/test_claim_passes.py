@@ -3,7 +3,9 @@
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.pods import SchedulingSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.core.state.trial import Trial
@@ -110,11 +112,14 @@ def effort_for_a_whole_node(*, among: int) -> float:
     return engine.planner.effort
 
 
-def test_nodes_that_are_alike_are_tried_once_where_there_is_no_plan() -> None:
+@pytest.mark.parametrize("budget", ["x", "y"])
+def test_nodes_that_are_alike_are_tried_once_where_there_is_no_plan(budget: str) -> None:
     """Whoever stands there is one pod above its guarantee, and eight would have to go."""
     world = World().nodes(100, cpu=8).tenant("y", guaranteed={"cpu": 799}).tenant("x", guaranteed={"cpu": 8})
     for number in range(800):
         world.pod("y", f"r{number}", on=f"n{number % 100:02}", cpu=1)
+    only_leaders = LabelSelector((Requirement("leader", "Exists"),))
+    world.events.append(ev.BudgetSeen(ev.BudgetSpec(budget, "leaders", only_leaders, allowed=0)))
     engine = Engine(world.pod("x", "whole", cpu=8).state(), Settings())
 
     assert not engine.cycle(OLD).evictions

@@ -13,6 +13,10 @@ from allotment_scheduler.core.objects.events import BudgetSpec
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.state.cluster import ClusterState
 
+BudgetKey = tuple[str, str]
+Covering = dict[int, tuple[BudgetKey, ...]]
+"""The budgets that cover pods, by the id of their labels."""
+
 
 @dataclass(slots=True)
 class Budgets:
@@ -20,14 +24,15 @@ class Budgets:
 
     state: ClusterState
     allowance: Allowance
-    left: dict[tuple[str, str], int] = field(default_factory=dict)
-    _covering: dict[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    known: Covering = field(default_factory=dict)
+    """May be shared among the budgets of one search."""
+    left: dict[BudgetKey, int] = field(default_factory=dict)
 
     def allows(self, pods: list[Pod]) -> bool:
         """Whether disruption budgets let all of these pods go; if not, they will not in the course of the plan."""
         if not self.state.budgets:
             return True
-        needed: dict[tuple[str, str], int] = {}
+        needed: dict[BudgetKey, int] = {}
         for pod in pods:
             covering = self.covering(pod)
             if len(covering) > 1:
@@ -44,17 +49,19 @@ class Budgets:
                 for key in self.covering(pod):
                     self.left[key] = self._left(key) - sign
 
-    def covering(self, pod: Pod) -> tuple[tuple[str, str], ...]:
+    def covering(self, pod: Pod) -> tuple[BudgetKey, ...]:
         """The budgets that cover a pod."""
-        found = self._covering.get(pod.labels.id)
+        if not self.state.budgets:
+            return ()
+        found = self.known.get(pod.labels.id)
         if found is None:
-            found = self._covering[pod.labels.id] = tuple(
+            found = self.known[pod.labels.id] = tuple(
                 key for key, budget in self.state.budgets.items()
                 if budget.namespace == pod.labels.namespace and budget.selector.matches(pod.labels.labels)
             )  # fmt: skip
         return found
 
-    def _left(self, key: tuple[str, str]) -> int:
+    def _left(self, key: BudgetKey) -> int:
         found = self.left.get(key)
         if found is None:
             found = self.left[key] = self._allowed(self.state.budgets[key])

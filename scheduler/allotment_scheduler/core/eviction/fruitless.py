@@ -8,6 +8,7 @@ neighbours, gangs or disruption budgets decide, too, a node is like no other.
 from collections import Counter
 from collections.abc import Iterable
 
+from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.objects.nodes import Node
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.units import RowKey
@@ -21,8 +22,9 @@ Looked = set[tuple[RowKey, str]]
 class Fruitless:
     """What one search knows to be fruitless, for the state and the steps it began with."""
 
-    def __init__(self, state: ClusterState, looked: Looked | None) -> None:
+    def __init__(self, state: ClusterState, budgets: Budgets, looked: Looked | None) -> None:
         self.state = state
+        self.budgets = budgets
         self.looked = looked
         self._likes: set[object] = set()
 
@@ -48,7 +50,7 @@ class Fruitless:
     def _like(self, row: Row, node: Node, pods: Iterable[Pod]) -> object:
         """What nodes have in common that have plans only all or none; None if it has that with no other."""
         pods = list(pods)
-        if row.blocks or self.state.budgets or any(pod.gang is not None for pod in pods):
+        if row.blocks or any(pod.gang is not None or self.budgets.covering(pod) for pod in pods):
             return None
         free = tuple(int(self.state.nodes.free[column, node.index]) for column, _ in row.klass.room)
         kinds = Counter((pod.leaf, pod.priority, pod.spec.last_choice, pod.klass.asks) for pod in pods)

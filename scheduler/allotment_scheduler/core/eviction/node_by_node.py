@@ -77,7 +77,7 @@ class NodeByNode:
     def _make_room(self, row: Row) -> int:
         """Evict on the node where room for one more pod costs the fewest; its index, -1 if there is none."""
         heap, before = self.heap, self.attempt.planner.effort
-        fruitless = Fruitless(self.state, None if self.steps else self.attempt.looked)
+        fruitless = Fruitless(self.state, self.budgets, None if self.steps else self.attempt.looked)
         while heap:
             if not self.steps and self.attempt.is_cut_short(before):
                 return -1

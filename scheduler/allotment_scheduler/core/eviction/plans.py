@@ -24,7 +24,7 @@ from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.eviction.backtracking import Backtracking
 from allotment_scheduler.core.eviction.bounds import A_NODE, NodeBounds
 from allotment_scheduler.core.eviction.brakes import Allowance, Brakes
-from allotment_scheduler.core.eviction.budgets import Budgets
+from allotment_scheduler.core.eviction.budgets import Budgets, Covering
 from allotment_scheduler.core.eviction.fruitless import Fruitless, Looked
 from allotment_scheduler.core.eviction.hysteresis import SmallestUnits
 from allotment_scheduler.core.eviction.node_by_node import NodeByNode
@@ -183,6 +183,7 @@ class Attempt:
         self.unit = unit
         self.claim = claim
         self.rights = rights
+        self.covering: Covering = {}
         self.looked = looked
         """Nodes on which there is no plan; None if the search is not to be cut short."""
         self.tries = SETS_TRIED
@@ -220,7 +221,7 @@ class Attempt:
             return None
         minds = any(row.blocks for row, _ in self.rows)
         dear = bool(plans) and min(plan.pods for plan in plans) > (0, 1)
-        if not plans or (dear and (minds or blocked is not None or len(self.unit.pods) > 1)):
+        if not plans or blocked is not None or (dear and (minds or len(self.unit.pods) > 1)):
             rows = self._candidates(blocked)
             if not plans or len(rows) <= STEPS_ALL:
                 running = self.state.running.pods
@@ -288,7 +289,7 @@ class Attempt:
 
     def budgets(self) -> Budgets:
         """Budgets of which nothing is spent."""
-        return Budgets(self.state, self._allowance())
+        return Budgets(self.state, self._allowance(), self.covering)
 
     def _allowance(self) -> Allowance:
         return Allowance(self.planner.brakes, self.state.now)
@@ -308,7 +309,7 @@ class Attempt:
         row = self.rows[0][0]
         plans: list[Plan] = []
         fewest: Cost | None = None
-        fruitless, before = Fruitless(self.state, self.looked), self.planner.effort
+        fruitless, before = Fruitless(self.state, self.budgets(), self.looked), self.planner.effort
         for tried, (*least, _, index) in enumerate(self.bounds.of(row, self.mask(), blocked)):
             enough = tried >= NODES_TRIED or self.planner.effort - before - A_NODE * tried >= VICTIMS_TRIED
             if fewest is not None and (tuple(least) > fewest or enough):
@@ -387,7 +388,8 @@ class Attempt:
 
     def _are_equal(self, victims: list[Victim]) -> bool:
         """Whether it makes no difference to the rules which of them go."""
-        if self.state.budgets or any(victim.gang is not None for victim in victims):
+        budgets = self.budgets()
+        if any(pod.gang is not None or budgets.covering(pod) for victim in victims for pod in victim.pods):
             return False
         return len({(victim.leaf, victim.lane) for victim in victims}) <= 1
 
