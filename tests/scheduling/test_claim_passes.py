@@ -3,8 +3,9 @@
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.decisions import Round
 from allotment_scheduler.core.objects import events as ev
-from allotment_scheduler.core.objects.pods import SchedulingSpec
+from allotment_scheduler.core.objects.pods import Pod, SchedulingSpec
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import check
@@ -137,7 +138,8 @@ def test_a_long_search_goes_on_in_the_next_cycle_on_other_nodes(members: int) ->
         world.pods("y" if number < 30 else "z", 2, f"r{number}-", on=f"n{number:02}", cpu=2, memory=1 + number)
     world.gang("x", "g", members).pods("x", members, "x", group="g", cpu=4)
     engine = Engine(world.state(), Settings(claim_effort=50))
-    cycles, efforts = [], []
+    cycles: list[Round] = []
+    efforts: list[float] = []
     while not cycles or cycles[-1].cut_short:
         cycles.append(engine.cycle(OLD))
         efforts.append(engine.planner.effort)
@@ -156,12 +158,16 @@ def test_needless_victims_are_found_as_quickly_under_a_limit(limit: int, monkeyp
         for number in range(48):
             world.pod("a", f"low{number}", on=f"n{number % 12:02}", cpu=1)
         engine = Engine(world.pods("a", 10, "g", group="g", cpu=4, priority=5).state(), Settings())
-        tried = []
+        tried: list[Pod] = []
+        evict = Trial.evict
+
+        def counted(trial: Trial, pod: Pod) -> None:
+            tried.append(pod)
+            evict(trial, pod)
+
         with monkeypatch.context() as patch:
-            patch.setattr(Trial, "evict", lambda trial, pod: (tried.append(pod), evict(trial, pod)))
+            patch.setattr(Trial, "evict", counted)
             assert len(engine.cycle(OLD).evictions) == 40
         return len(tried)
-
-    evict = Trial.evict
 
     assert evictions_tried({"cpu": limit}) <= 2 * evictions_tried({})
