@@ -3,9 +3,13 @@
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.objects.pods import SchedulingSpec
+from allotment_scheduler.core.decisions import Round
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import Pod, SchedulingSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import check
+from allotment_scheduler.core.state.trial import Trial
 from builders.scheduling import World
 
 OLD = 10_000.0
@@ -107,3 +111,63 @@ def effort_for_a_whole_node(*, among: int) -> float:
     assert len({evict.node for evict in done.evictions}) == 1
     assert len(done.evictions) == 8
     return engine.planner.effort
+
+
+@pytest.mark.parametrize("budget", ["x", "y"])
+def test_nodes_that_are_alike_are_tried_once_where_there_is_no_plan(budget: str) -> None:
+    """Whoever stands there is one pod above its guarantee, and eight would have to go."""
+    world = World().nodes(100, cpu=8).tenant("y", guaranteed={"cpu": 799}).tenant("x", guaranteed={"cpu": 8})
+    for number in range(800):
+        world.pod("y", f"r{number}", on=f"n{number % 100:02}", cpu=1)
+    only_leaders = LabelSelector((Requirement("leader", "Exists"),))
+    world.events.append(ev.BudgetSeen(ev.BudgetSpec(budget, "leaders", only_leaders, allowed=0)))
+    engine = Engine(world.pod("x", "whole", cpu=8).state(), Settings())
+
+    assert not engine.cycle(OLD).evictions
+    assert engine.planner.effort < 1.5 * (100 + 800), (
+        "a look at every node, and one at every pod for all nodes together"
+    )
+
+
+@pytest.mark.parametrize("members", [1, 2], ids=["pod", "gang"])
+def test_a_long_search_goes_on_in_the_next_cycle_on_other_nodes(members: int) -> None:
+    """Only on the last nodes there is a plan, and no two nodes are alike."""
+    world = World().tenant("y", guaranteed={"cpu": 119}).tenant("z").tenant("x", guaranteed={"cpu": 8})
+    for number in range(30 + members):
+        world.node(f"n{number:02}", cpu=4, memory=100)
+        world.pods("y" if number < 30 else "z", 2, f"r{number}-", on=f"n{number:02}", cpu=2, memory=1 + number)
+    world.gang("x", "g", members).pods("x", members, "x", group="g", cpu=4)
+    engine = Engine(world.state(), Settings(claim_effort=50))
+    cycles: list[Round] = []
+    efforts: list[float] = []
+    while not cycles or cycles[-1].cut_short:
+        cycles.append(engine.cycle(OLD))
+        efforts.append(engine.planner.effort)
+
+    assert {evict.pod[0] for done in cycles for evict in done.evictions} == {"z"}
+    assert sum(len(done.evictions) for done in cycles) == 2 * members
+    assert len(cycles) > 5
+    assert max(efforts) < 150
+    check(engine.state)
+
+
+@pytest.mark.parametrize("limit", [1000, 48], ids=["far away", "in the way"])
+def test_needless_victims_are_found_as_quickly_under_a_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def evictions_tried(limits: dict[str, int]) -> int:
+        world = World().nodes(12, cpu=4).tenant("a", limits=limits).gang("a", "g", 10)
+        for number in range(48):
+            world.pod("a", f"low{number}", on=f"n{number % 12:02}", cpu=1)
+        engine = Engine(world.pods("a", 10, "g", group="g", cpu=4, priority=5).state(), Settings())
+        tried: list[Pod] = []
+        evict = Trial.evict
+
+        def counted(trial: Trial, pod: Pod) -> None:
+            tried.append(pod)
+            evict(trial, pod)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trial, "evict", counted)
+            assert len(engine.cycle(OLD).evictions) == 40
+        return len(tried)
+
+    assert evictions_tried({"cpu": limit}) <= 2 * evictions_tried({})

@@ -123,3 +123,41 @@ def test_who_is_in_backoff_holds_up_no_other_workload_of_its_shape() -> None:
     done = engine.cycle(10_000.0)
 
     assert [start.pod[1] for start in done.starts] == ["other"]
+
+
+def test_a_claimant_behind_a_limit_makes_room_on_the_node_it_needs() -> None:
+    """The youngest stands on another node; once it has gone, y is down to its guarantee, and nobody else may go."""
+    world = World().node("n0", cpu=2).node("n1", cpu=2, labels={"side": "n1"}).inner("d", limits={"cpu": 4})
+    world.tenant("y", "d", guaranteed={"cpu": 2}).tenant("x", "d", guaranteed={"cpu": 2})
+    world.pod("y", "older", on="n1", cpu=2).pod("y", "younger", on="n0", cpu=2)
+
+    done = world.pod("x", "claims", cpu=2, spec=on(side="n1")).run()
+
+    assert done.evicted == ["older"]
+    assert done.running("x") == {"claims"}
+
+
+def test_a_gang_behind_a_limit_makes_room_on_whole_nodes() -> None:
+    """Who is youngest stands scattered over the nodes, and the right ends before one of them is empty."""
+    world = World().nodes(10, cpu=8).inner("d", limits={"cpu": 80})
+    world.tenant("y", "d", guaranteed={"cpu": 64}).tenant("x", "d", guaranteed={"cpu": 16}).gang("x", "g", 2)
+    for number in range(80):
+        world.pod("y", f"y{number}", on=f"n{number % 10:02}", cpu=1)
+
+    done = world.pods("x", 2, "x", group="g", cpu=8).run()
+
+    assert done.running("x") == {"x0", "x1"}
+    assert len(done.evicted) == 16
+
+
+@pytest.mark.parametrize("group", [None, "other"], ids=["pod", "gang"])
+def test_who_may_not_evict_its_own_gang_holds_up_no_other_unit_of_its_shape(group: str | None) -> None:
+    """The first of the lane finds nobody but a member of its own gang: the next one, of its shape, may evict it."""
+    world = World().node("n", cpu=4).tenant("t").gang("t", "g", 1).gang("t", "other", 1)
+    world.pod("t", "m0", on="n", group="g", cpu=1, priority=2).pod("t", "m2", on="n", group="g", cpu=3)
+    world.pod("t", "m1", group="g", cpu=3, priority=1).pod("t", "u", group=group, cpu=3, priority=1)
+
+    done = world.run()
+
+    assert done.evicted == ["m2"]
+    assert done.running("t") == {"m0", "u"}

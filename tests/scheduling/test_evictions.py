@@ -1,9 +1,13 @@
 """Who makes room for whom: the rules, the order of victims, and that nobody is evicted in vain."""
 
+from dataclasses import replace
+
 import pytest
 
 from allotment_scheduler.core.objects import events as ev
-from allotment_scheduler.core.objects.selectors import LabelSelector
+from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.objects.tenants import Bounds
 from builders.scheduling import World
 
 
@@ -169,6 +173,40 @@ def test_a_disruption_budget_binds_every_rule() -> None:
     world.pods("b", 2, "b", cpu=1)
 
     assert world.run().evicted == ["a3"]
+
+
+def test_a_plan_over_many_nodes_spends_a_disruption_budget_once() -> None:
+    """The nodes of a plan share it, also when a pool comes to its limit half-way and nodes are looked at anew."""
+    world = World()
+    for pool, nodes in (("p", ("e",)), ("q", ("k", "m"))):
+        world.pool(PoolSpec(pool, LabelSelector((Requirement("pool", "In", (pool,)),))))
+        for name in nodes:
+            world.node(name, cpu=8 if name == "m" else 4, labels={"pool": pool})
+    world.tenant("a").tenant("b", guaranteed={"cpu": 16}).gang("a", "pair", 2).gang("b", "g", 4)
+    at_most = Bounds({}, {"p": {"cpu": 4000}})
+    world.events = [
+        ev.TenantSeen(replace(it.spec, limits=at_most)) if isinstance(it, ev.TenantSeen) and it.spec.name == "b" else it
+        for it in world.events
+    ]
+    world.pod("a", "pair-m", on="m", group="pair", cpu=4).pod("a", "pair-e", on="e", group="pair", cpu=4)
+    for node in ("k", "m"):
+        world.pods("a", 2, f"small-{node}", on=node, cpu=2, priority=1, labels={"app": "db"})
+    selector = LabelSelector((Requirement("app", "In", ("db",)),))
+    world.events.append(ev.BudgetSeen(ev.BudgetSpec("a", "pdb", selector, allowed=3)))
+
+    assert world.pods("b", 4, "b", group="g", cpu=4).run().evicted == []
+
+
+@pytest.mark.parametrize("claimant", [1, 2])
+def test_a_pod_under_two_disruption_budgets_is_no_victim_nor_is_anybody_in_vain(claimant: int) -> None:
+    """The Eviction API refuses to evict it, whatever the budgets allow."""
+    world = World().node("n", cpu=2).tenant("a").tenant("b", guaranteed={"cpu": 2})
+    world.pod("a", "plain", on="n", cpu=1).pod("a", "doubly", on="n", cpu=1, labels={"app": "db"})
+    for name in ("one", "other"):
+        app = LabelSelector((Requirement("app", "In", ("db",)),))
+        world.events.append(ev.BudgetSeen(ev.BudgetSpec("a", name, app, allowed=1)))
+
+    assert world.pod("b", "claims", cpu=claimant).run().evicted == (["plain"] if claimant == 1 else [])
 
 
 def test_a_pod_that_never_preempts_claims_nothing() -> None:

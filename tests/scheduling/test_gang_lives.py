@@ -126,6 +126,18 @@ def test_a_gang_cut_from_outside_goes_as_a_whole_if_it_is_not_brought_back_up() 
 
     assert [(evict.pod[1], evict.rule) for evict in done.evictions] == [("m0", "Gang"), ("m1", "Gang")]
     assert not engine.cycle(1620).starts, "it waits for its third member"
+
+
+def test_what_is_left_of_a_cut_gang_may_go_for_a_claimant_just_when_its_time_is_over() -> None:
+    world, engine = cut()
+    world.gang("t", "h", 2).pods("t", 2, "urgent", group="h", cpu=1, priority=5)
+    apply(engine, world, 3)
+
+    done = engine.cycle(1611)
+
+    assert {(evict.pod[1], evict.rule) for evict in done.evictions} == {("m0", "P"), ("m1", "P")}
+    assert set(started(done)) == {"urgent0", "urgent1"}
+    check(engine.state)
     check(engine.state)
 
 

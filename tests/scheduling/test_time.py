@@ -44,6 +44,33 @@ def test_a_tenant_loses_no_more_than_its_budget_in_an_hour() -> None:
     assert len(engine.cycle(5000).evictions) == 1
 
 
+@pytest.mark.parametrize(
+    ("brakes", "goes"),
+    [({}, 3), ({"evictions_per_hour": 3}, 3), ({"evictions_per_hour": 2}, 0), ({"evictions_per_cycle": 2}, 0)],
+    ids=["no bound", "enough", "too few in an hour", "too few in a cycle"],
+)
+@pytest.mark.parametrize("members", [1, 3], ids=["pod", "gang"])
+def test_a_plan_takes_no_more_than_the_brakes_allow_or_nobody(
+    brakes: dict[str, float], goes: int, members: int
+) -> None:
+    world = World().node("n", cpu=8).tenant("a").tenant("b").pods("a", 8, "a", on="n", cpu=1).gang("b", "g", members)
+    engine = timed(world.pods("b", members, "b", group="g", cpu=3 // members), **brakes)
+
+    assert len(engine.cycle(1000).evictions) == goes
+    assert len(engine.cycle(1001).evictions) == 0
+
+
+@pytest.mark.parametrize(("most", "goes"), [(2, {"a7", "a6"}), (1, {"a7", "b5"})])
+def test_where_one_tenants_budget_of_the_hour_is_spent_another_gives(most: int, goes: set[str]) -> None:
+    world = World().node("n", cpu=14).tenant("a").tenant("b").tenant("c")
+    world.pods("a", 8, "a", on="n", cpu=1).pods("b", 6, "b", on="n", cpu=1).pod("c", "claims", cpu=2)
+    world.pods("c", 3, "patient", cpu=1, more={"never_preempts": True})
+
+    evictions = timed(world, evictions_per_hour=most).cycle(1000).evictions
+
+    assert {evict.pod[1] for evict in evictions} == goes
+
+
 def test_backoff_doubles_with_every_eviction() -> None:
     world = World().node("n", cpu=1).tenant("a").pod("a", "p", on="n", cpu=1)
     engine = timed(world, backoff=60)

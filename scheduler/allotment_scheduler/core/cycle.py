@@ -26,7 +26,7 @@ import numpy as np
 
 from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.entitlement.demand import Demand
-from allotment_scheduler.core.eviction.brakes import Brakes
+from allotment_scheduler.core.eviction.brakes import Allowance, Brakes
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.claimants import Claimants, Pass
 from allotment_scheduler.core.eviction.plans import Plan, Planner
@@ -270,6 +270,9 @@ class Engine:
             plan = self._plan(unit)
             if plan is not None:
                 return plan
+            if self.planner.unfinished:
+                done.cut_short = True
+                return None
             claimants.passed_over(unit)
             order.refresh(unit.leaf)
         # What has changed in its course may let others claim who could not before.
@@ -280,7 +283,7 @@ class Engine:
     def _plan(self, unit: Unit) -> Plan | None:
         try:
             with self.holds.lent_to(unit):
-                return self.planner.plan(unit)
+                return self.planner.plan(unit, self.claim_pass.looked.setdefault(unit.first.key, set()))
         except Exception as error:  # noqa: BLE001 - as above
             self.quarantine.isolate(unit, error)
             return None
@@ -302,6 +305,7 @@ class Engine:
         waiting = set() if done.evictions else {pod.key for pod in new if pod.gang is None}
         done.take_back(waiting)
         self.state.apply_all(map(StartForgotten, waiting))
+        self.claim_pass.looked.pop(plan.unit.first.key, None)  # there may be more room than when they were looked at
         return self._plan(plan.unit)
 
     def _carry_out(self, plan: Plan, done: Round) -> None:
@@ -341,7 +345,8 @@ class Engine:
             gang.cut_since = now  # whatever comes of it: it is looked at again after another `gang_recovery`
             left = next((pod for pod in gang.members.values() if pod.node is not None), None)
             victim = None if left is None else victim_of(left, self.state)  # a plan may have taken the rest
-            if victim is None or victim.last_choice or not Budgets(self.state).allows(victim.pods):
+            budgets = Budgets(self.state, Allowance(self.brakes, now))
+            if victim is None or victim.last_choice or not budgets.allows(victim.pods):
                 continue
             if all(self.brakes.may_go(pod, GANG, now) for pod in victim.pods):
                 self._evict(victim.pods, GANG, victim.pods[0].key, done)

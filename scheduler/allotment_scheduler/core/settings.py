@@ -18,9 +18,9 @@ class Settings:
     longest_backoff: float = 3600.0
     """Bound of the doubling."""
     evictions_per_hour: int = 1000
-    """Pods of one tenant that may be evicted within an hour by R2."""
+    """Pods of one tenant that may be evicted within an hour by R2. No plan goes beyond it."""
     evictions_per_cycle: int = 1000
-    """Pods that may be evicted in one cycle over all."""
+    """Pods that may be evicted in one cycle over all, by claims. No plan goes beyond it."""
     claim_effort: int = 10_000
     """Victims that may be looked at in one cycle in search of plans; who is left over is tried in the next. It keeps a
     cycle on a full cluster below a second, so that watches and the Lease get their turn."""

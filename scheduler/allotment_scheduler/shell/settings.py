@@ -68,10 +68,10 @@ class Settings(ProgramSettings):
     """Bound of that doubling."""
 
     evictions_per_hour: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
-    """Pods of one tenant that may be evicted for fairness within an hour."""
+    """Pods of one tenant that may be evicted for fairness within an hour; a claimant that needs more gets no plan."""
 
     evictions_per_cycle: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
-    """Pods that may be evicted in one cycle in all."""
+    """Pods that may be evicted in one cycle in all; a claimant that needs more gets no plan."""
 
     reserve_after_seconds: Annotated[float, Field(ge=0, le=604_800)] = 300
     """How long a unit that fits nowhere waits before nodes are reserved for it."""

@@ -13,7 +13,6 @@ from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.rules import Claim, rule
 from allotment_scheduler.core.eviction.victims import Step, Victim
 from allotment_scheduler.core.objects.pods import Pod, PodKey
-from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.trial import Trial
 
 
@@ -21,7 +20,7 @@ class Backtracking:
     """One search. The trial is left with the found steps taken, or as it was."""
 
     def __init__(
-        self, state: ClusterState, claim: Claim, trial: Trial, *, fits: Callable[[], bool],
+        self, claim: Claim, trial: Trial, budgets: Budgets, *, fits: Callable[[], bool],
         victims: Callable[[Iterable[Pod]], Iterable[Victim]], tries: int,
     ) -> None:  # fmt: skip
         self.claim = claim
@@ -30,7 +29,7 @@ class Backtracking:
         self.victims = victims
         self.tries = tries
         """Sets that may still be tried."""
-        self.budgets = Budgets(state)
+        self.budgets = budgets
         self.steps: list[Step] = []
         self._seen: set[frozenset[PodKey]] = set()
 
@@ -42,7 +41,7 @@ class Backtracking:
         gone = frozenset(pod.key for step in self.steps for pod in step.victim.pods)
         for victim in sorted(self.victims(left), key=_size):
             then = gone | {pod.key for pod in victim.pods}
-            by = rule(self.claim, victim) if then not in self._seen and self.budgets.allows(victim.pods) else None
+            by = self._rule(victim) if then not in self._seen else None
             if by is not None and self.tries > 0:
                 self._seen.add(then)
                 self.tries -= 1
@@ -53,14 +52,19 @@ class Backtracking:
                 self._give_back(mark)
         return False
 
+    def _rule(self, victim: Victim) -> str | None:
+        by = rule(self.claim, victim) if self.budgets.allows(victim.pods) else None
+        return by if by is None or self.budgets.allowance.allows(victim.pods, by) else None
+
     def _take(self, step: Step) -> None:
         for pod in step.victim.pods:
             self.trial.evict(pod)
-        self.budgets.spend(step.victim.pods)
+        self.budgets.spend(step.victim.pods, step.rule)
         self.steps.append(step)
 
     def _give_back(self, mark: int) -> None:
-        self.budgets.spend(self.steps.pop().victim.pods, -1)
+        step = self.steps.pop()
+        self.budgets.spend(step.victim.pods, step.rule, -1)
         self.trial.rollback(mark)
 
 

@@ -2,11 +2,16 @@
 
 A workload is what survives its pods: the controller's UID, the gang, or the pod itself. Its record and the tenants'
 budgets are plain data, to be written to `Tenant.status` and read back by a new leader.
+
+The budgets bind every plan as a whole (`Allowance`): a claimant that needs more than one leaves gets no plan.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from allotment_scheduler.core.eviction.rules import R2
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Unit
@@ -49,14 +54,22 @@ class Brakes:
         settings = self.settings
         if not settings.timed:
             return inf
-        if self.in_cycle >= settings.evictions_per_cycle:
+        if self.left_in_cycle <= 0:
             return -inf
-        if rule != "R2":
+        if rule != R2:
             return inf
+        return now - settings.least_runtime if self.left_in_hour(leaf, now) > 0 else -inf
+
+    @property
+    def left_in_cycle(self) -> int:
+        """How many more pods may go in this cycle."""
+        return self.settings.evictions_per_cycle - self.in_cycle
+
+    def left_in_hour(self, leaf: Tenant, now: float) -> int:
+        """How many more of a leaf's pods may go by R2."""
         window = self.windows.get(leaf.name)
-        if window is not None and now - window.start < HOUR and window.used >= settings.evictions_per_hour:
-            return -inf
-        return now - settings.least_runtime
+        used = window.used if window is not None and now - window.start < HOUR else 0
+        return self.settings.evictions_per_hour - used
 
     def may_claim(self, unit: Unit, now: float) -> bool:
         """Whether a unit's workload is out of its backoff."""
@@ -73,7 +86,7 @@ class Brakes:
         if backoff.until < now:  # one setback for the pods of a workload that go together
             backoff.evictions += 1
         backoff.until = now + self._length(backoff)
-        if rule == "R2" and pod.leaf is not None:
+        if rule == R2 and pod.leaf is not None:
             window = self.windows.setdefault(pod.leaf.name, Window(now))
             if now - window.start >= HOUR:
                 window.start, window.used = now, 0
@@ -101,6 +114,34 @@ class Brakes:
 
 
 _NONE = Backoff()
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What the brakes leave to one plan, beside what it takes already."""
+
+    brakes: Brakes
+    now: float
+    taken: int = 0
+    taken_fairly: Counter[Tenant | None] = field(default_factory=Counter)
+    """By R2, of each leaf."""
+
+    def allows(self, pods: Sequence[Pod], rule: str) -> bool:
+        """Whether these pods, all of one leaf, may go by a rule."""
+        if not self.brakes.settings.timed:
+            return True
+        if self.taken + len(pods) > self.brakes.left_in_cycle:
+            return False
+        leaf = pods[0].leaf
+        if rule != R2 or leaf is None:
+            return True
+        return self.taken_fairly[leaf] + len(pods) <= self.brakes.left_in_hour(leaf, self.now)
+
+    def spend(self, pods: Sequence[Pod], rule: str, sign: int = 1) -> None:
+        """Count pods, all of one leaf, as gone (1) or back (-1)."""
+        self.taken += sign * len(pods)
+        if rule == R2:
+            self.taken_fairly[pods[0].leaf] += sign * len(pods)
 
 
 def workload(pod: Pod) -> str:

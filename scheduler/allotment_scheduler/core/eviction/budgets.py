@@ -1,53 +1,67 @@
-"""Disruption budgets: how many pods of each PodDisruptionBudget may still go.
+"""Budgets of one plan: how many pods of each PodDisruptionBudget may still go, and how many by the brakes.
 
 The controller's figure (`status.disruptionsAllowed`) counts where there is one, less what we evicted since; without it
-the budget is reckoned from the pods we know. A pod under an exhausted budget is no victim, under any rule.
+the budget is reckoned from the pods we know. A pod under an exhausted budget is no victim, under any rule; nor is one
+under several, for the Eviction API refuses to evict it whatever they allow.
 """
 
 from dataclasses import dataclass, field
 from math import ceil
 
+from allotment_scheduler.core.eviction.brakes import Allowance
 from allotment_scheduler.core.objects.events import BudgetSpec
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.state.cluster import ClusterState
 
+BudgetKey = tuple[str, str]
+Covering = dict[int, tuple[BudgetKey, ...]]
+"""The budgets that cover pods, by the id of their labels."""
+
 
 @dataclass(slots=True)
 class Budgets:
-    """Budgets of one plan. `spend` may be undone with `refund`."""
+    """Budgets of one plan. `spend` may be undone by the sign -1."""
 
     state: ClusterState
-    left: dict[tuple[str, str], int] = field(default_factory=dict)
-    _covering: dict[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    allowance: Allowance
+    known: Covering = field(default_factory=dict)
+    """May be shared among the budgets of one search."""
+    left: dict[BudgetKey, int] = field(default_factory=dict)
 
     def allows(self, pods: list[Pod]) -> bool:
-        """Whether all of these pods may go."""
+        """Whether disruption budgets let all of these pods go; if not, they will not in the course of the plan."""
         if not self.state.budgets:
             return True
-        needed: dict[tuple[str, str], int] = {}
+        needed: dict[BudgetKey, int] = {}
         for pod in pods:
-            for key in self.covering(pod):
+            covering = self.covering(pod)
+            if len(covering) > 1:
+                return False
+            for key in covering:
                 needed[key] = needed.get(key, 0) + 1
         return all(self._left(key) >= count for key, count in needed.items())
 
-    def spend(self, pods: list[Pod], sign: int = 1) -> None:
-        """Count pods as gone (1) or back (-1)."""
+    def spend(self, pods: list[Pod], rule: str, sign: int = 1) -> None:
+        """Count pods, all of one leaf, as gone (1) or back (-1)."""
+        self.allowance.spend(pods, rule, sign)
         if self.state.budgets:
             for pod in pods:
                 for key in self.covering(pod):
                     self.left[key] = self._left(key) - sign
 
-    def covering(self, pod: Pod) -> tuple[tuple[str, str], ...]:
+    def covering(self, pod: Pod) -> tuple[BudgetKey, ...]:
         """The budgets that cover a pod."""
-        found = self._covering.get(pod.labels.id)
+        if not self.state.budgets:
+            return ()
+        found = self.known.get(pod.labels.id)
         if found is None:
-            found = self._covering[pod.labels.id] = tuple(
+            found = self.known[pod.labels.id] = tuple(
                 key for key, budget in self.state.budgets.items()
                 if budget.namespace == pod.labels.namespace and budget.selector.matches(pod.labels.labels)
             )  # fmt: skip
         return found
 
-    def _left(self, key: tuple[str, str]) -> int:
+    def _left(self, key: BudgetKey) -> int:
         found = self.left.get(key)
         if found is None:
             found = self.left[key] = self._allowed(self.state.budgets[key])

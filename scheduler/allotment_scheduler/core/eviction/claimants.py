@@ -1,9 +1,9 @@
 """Claimants: units that fit nowhere now, in serving order, each tried once until something changes.
 
 Equal units of one leaf have equal prospects: when the first unit of a lane finds no plan, the lane is passed over,
-except for what sets single units apart (evicted before, in backoff, forbidden to preempt). Whoever has no right to
-anyone's room is passed over at once: no lower priority in its own leaf, and neither guarantee nor entitlement left at
-any level.
+except for what sets single units apart (evicted before, in backoff, forbidden to preempt, or of a gang that makes no
+room for its own). Whoever has no right to anyone's room is passed over at once: no lower priority in its own leaf, and
+neither guarantee nor entitlement left at any level.
 
 Searching for plans in a full cluster may take longer than a cycle may. So claimants are tried in passes: within one,
 whoever found no plan is not tried again; a pass that was cut short goes on in the next cycle; and a new one begins when
@@ -17,6 +17,8 @@ import numpy as np
 
 from allotment_scheduler.core.entitlement.filling import Entitlement
 from allotment_scheduler.core.eviction.brakes import Brakes
+from allotment_scheduler.core.eviction.fruitless import Looked
+from allotment_scheduler.core.objects.pods import PodKey
 from allotment_scheduler.core.objects.resources import Column
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Lane, Unit
@@ -31,6 +33,8 @@ class Pass:
 
     tried: set[object] = field(default_factory=set)
     """Leaf and shape of a lane, and the first pod of a unit: what outlasts a new layout of the queues."""
+    looked: dict[PodKey, Looked] = field(default_factory=dict)
+    """Nodes on which a unit, by its first pod, found no plan: its search may take several cycles."""
     version: int = -1
     """The demand at its beginning."""
     evicted: bool = False
@@ -142,7 +146,13 @@ class Claimants:
         """Whether more than its shape decides about its prospects."""
         if any(self.state.is_spent(pod) or pod.spec.never_preempts for pod in unit.pods):
             return True
-        return not self.brakes.may_claim(unit, self.state.now)
+        return _may_want_its_own(unit) or not self.brakes.may_claim(unit, self.state.now)
+
+
+def _may_want_its_own(unit: Unit) -> bool:
+    """Whether some of its own gang runs that others of its shape might evict, and it may not."""
+    members = () if unit.gang is None else unit.gang.members.values()
+    return any(pod.node is not None and pod.priority < unit.priority for pod in members)
 
 
 def _identity(lane: Lane) -> object:

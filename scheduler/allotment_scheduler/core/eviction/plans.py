@@ -13,9 +13,8 @@ Where no order of victims makes room, a few sets of them are tried (backtracking
 dropped, last chosen first, where every remaining step still obeys its rule.
 """
 
-import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,15 +22,17 @@ import numpy as np
 
 from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.eviction.backtracking import Backtracking
-from allotment_scheduler.core.eviction.brakes import Brakes
-from allotment_scheduler.core.eviction.budgets import Budgets
+from allotment_scheduler.core.eviction.bounds import A_NODE, NodeBounds
+from allotment_scheduler.core.eviction.brakes import Allowance, Brakes
+from allotment_scheduler.core.eviction.budgets import Budgets, Covering
+from allotment_scheduler.core.eviction.fruitless import Fruitless, Looked
+from allotment_scheduler.core.eviction.hysteresis import SmallestUnits
+from allotment_scheduler.core.eviction.node_by_node import NodeByNode
 from allotment_scheduler.core.eviction.rules import R1, R2, Claim, P, rule
 from allotment_scheduler.core.eviction.surplus import Surplus
-from allotment_scheduler.core.eviction.victims import Offers, Step, Victim, victim_of
-from allotment_scheduler.core.fairness.limits import open_pools
-from allotment_scheduler.core.objects.nodes import BoolVector, IntVector
-from allotment_scheduler.core.objects.pods import LOWEST, Pod, PodKey
-from allotment_scheduler.core.objects.resources import Column
+from allotment_scheduler.core.eviction.victims import Cost, Offers, Step, Victim, pods_of, victim_of
+from allotment_scheduler.core.objects.nodes import BoolVector, IntVector, Node
+from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.eligibility import beyond_guarantee, covered_pools, limits_met
@@ -44,21 +45,13 @@ NODES_TRIED = 64
 """Nodes looked at once one has a plan, after those that cannot be better are left out."""
 VICTIMS_TRIED = 512
 """Victims looked at on single nodes, once one of them has a plan."""
-_NOTHING = np.iinfo(np.int64).max
 _ROWS_A_LOOK = 1024
 """Running pods that arrays go through in the time in which one victim is looked at by itself."""
-_A_NODE = 16
-"""Victims that could be looked at in the time that one more node takes, beside its own."""
 SETS_TRIED = 64
-"""Sets of victims tried for one claimant, on all nodes together, where no order of its victims made room."""
+"""Sets of victims tried for one claimant, on all nodes together, where no order of its victims made room; and the pods
+up to which that is tried at all."""
 STEPS_ALL = 512
 """Victims up to which the plan over all nodes is made although another plan was found."""
-
-
-Cost = tuple[int, int]
-"""Pods that go: those of the last choice, and all."""
-Bound = tuple[int, int, int, int]
-"""A node with what room on it costs at least: (last-choice pods, pods, how far up the lowest priority is, index)."""
 
 
 @dataclass(slots=True)
@@ -93,12 +86,6 @@ class Plan:
         return paid
 
 
-def pods_of(steps: Iterable[Step]) -> Cost:
-    """How many pods some steps take: those of the last choice, and all."""
-    pods = [pod for step in steps for pod in step.victim.pods]
-    return (sum(pod.spec.last_choice for pod in pods), len(pods))
-
-
 def cheapest(plans: Iterable[Plan]) -> Plan | None:
     """The plan that is carried out.
 
@@ -127,9 +114,16 @@ class Planner:
         """Victims looked at since the cycle began: what searching for plans costs goes by them."""
         self.spared: set[PodKey] = set()
         """Who started in this cycle and is no victim in it."""
+        self.unfinished = False
+        """Whether the last search came to no end."""
 
-    def plan(self, unit: Unit) -> Plan | None:
-        """The best plan for a claimant, None if there is none. The state is as before."""
+    def plan(self, unit: Unit, looked: Looked | None = None) -> Plan | None:
+        """The best plan for a claimant, None if there is none. The state is as before.
+
+        `looked` are the nodes on which no plan was found so far. Where they are given, a search that finds none ends as
+        soon as it has cost the effort of a cycle: it is `unfinished`, and goes on with what it has added to them.
+        """
+        self.unfinished = False
         if any(pod.spec.never_preempts for pod in unit.pods) or unit.shape.amounts == ():
             return None
         if unit.shape.fixed and beyond_guarantee(unit.leaf, unit.shape) is not None:
@@ -139,7 +133,7 @@ class Planner:
         rights = self._rights(claim)
         if not rights:
             return None
-        attempt = Attempt(self, unit, claim, rights)
+        attempt = Attempt(self, unit, claim, rights, looked)
         return attempt.best() if attempt.mask().any() else None
 
     def _claim(self, unit: Unit) -> Claim:
@@ -150,37 +144,8 @@ class Planner:
             scope = covered_pools(unit.leaf, unit.shape.fixed_asks, scope)[2]
         return Claim(
             unit.leaf, unit.asks, unit.priority, scope, several, self.demand.entitlement, only_p,
-            self._smallest() if self.brakes.settings.hysteresis else None,
+            SmallestUnits(self.state).of if self.brakes.settings.hysteresis else None,
         )  # fmt: skip
-
-    def _smallest(self) -> Callable[[Tenant, Column], int]:
-        """What the smallest unit below a tenant holds of a resource, as things stand before the plan."""
-        by_leaf: dict[Column, IntVector] = {}
-
-        def smallest(tenant: Tenant, column: Column) -> int:
-            if column not in by_leaf:
-                by_leaf[column] = self._smallest_by_leaf(column)
-            found = min((int(by_leaf[column][leaf.rank]) for leaf in tenant.leaves()), default=_NOTHING)
-            return 0 if found == _NOTHING else found
-
-        return smallest
-
-    def _smallest_by_leaf(self, column: Column) -> IntVector:
-        """By rank of the leaf; a gang that would go as a whole counts as one unit."""
-        running, size = self.state.running.flush(), self.state.running.size
-        single = running.used[:size] & (running.leaf[:size] >= 0)
-        smallest = np.full(len(self.state.forest.by_name) + 1, _NOTHING, dtype=np.int64)
-        for gang in self.state.gangs.values():
-            if 1 < gang.running <= gang.min_member:
-                members = [pod for pod in gang.members.values() if pod.slot >= 0]
-                single[[pod.slot for pod in members]] = False
-                held = sum(dict(pod.klass.amounts).get(column, 0) for pod in members)
-                if held and members and (leaf := members[0].leaf) is not None:
-                    smallest[leaf.rank] = min(int(smallest[leaf.rank]), held)
-        rows = np.flatnonzero(single)
-        held_by_row = self.state.interning.amounts_of(running.klass[rows])(column)
-        np.minimum.at(smallest, running.leaf[rows[held_by_row > 0]], held_by_row[held_by_row > 0])
-        return smallest
 
     def _rights(self, claim: Claim) -> dict[Tenant, str]:
         """Leaves from which someone might go, with the rule: a necessary condition, cheap to decide."""
@@ -210,20 +175,27 @@ class Planner:
 class Attempt:
     """The search for one claimant's plan."""
 
-    def __init__(self, planner: Planner, unit: Unit, claim: Claim, rights: dict[Tenant, str]) -> None:
+    def __init__(
+        self, planner: Planner, unit: Unit, claim: Claim, rights: dict[Tenant, str], looked: Looked | None = None
+    ) -> None:
         self.planner = planner
         self.state = planner.state
         self.unit = unit
         self.claim = claim
         self.rights = rights
+        self.covering: Covering = {}
+        self.looked = looked
+        """Nodes on which there is no plan; None if the search is not to be cut short."""
         self.tries = SETS_TRIED
         self.since = {
             leaf: planner.brakes.latest_start(leaf, by, self.state.now) for leaf, by in rights.items()
         }  # fmt: skip
-        self.rows = self._rows(claim.scope if unit.shape.fixed else unit.shape.pools)
+        self.rows = self.rows_in(claim.scope if unit.shape.fixed else unit.shape.pools)
         self.usable = self._usable()
+        self.bounds = NodeBounds(self.state, self.usable, unit.gang)
 
-    def _rows(self, pools: tuple[str, ...]) -> list[tuple[Row, int]]:
+    def rows_in(self, pools: tuple[str, ...]) -> list[tuple[Row, int]]:
+        """Rows of the claimant's pods in some pools, with their number."""
         placer = self.planner.placer
         return [(placer.row((klass, seen, pools)), count) for (klass, seen, _), count in self.unit.shape.parts]
 
@@ -244,16 +216,24 @@ class Attempt:
         if len(self.unit.pods) == 1:
             plans += self._single(blocked)
         else:
-            plans += filter(None, [self._node_by_node()]) if blocked is None else []
+            plans += filter(None, [self._node_by_node(blocked)])
+        if self.planner.unfinished:
+            return None
         minds = any(row.blocks for row, _ in self.rows)
         dear = bool(plans) and min(plan.pods for plan in plans) > (0, 1)
-        if not plans or (dear and (minds or len(self.unit.pods) > 1)):
+        if not plans or blocked is not None or (dear and (minds or len(self.unit.pods) > 1)):
             rows = self._candidates(blocked)
             if not plans or len(rows) <= STEPS_ALL:
                 running = self.state.running.pods
                 pods = [pod for row in rows.tolist() if (pod := running[row]) is not None]
                 plans += filter(None, [self._over(pods, sets=not plans)])
         return cheapest(plans)
+
+    def is_cut_short(self, before: int) -> bool:
+        """Whether the search has cost what a cycle may, and something since `before`: it goes on in the next cycle."""
+        effort, most = self.planner.effort, self.planner.brakes.settings.claim_effort
+        self.planner.unfinished = self.looked is not None and effort >= most and effort > before
+        return self.planner.unfinished
 
     # --- candidates ----------------------------------------------------------------------------------------------
 
@@ -283,7 +263,7 @@ class Attempt:
         found: IntVector = rows[helps]
         return found
 
-    def _victims(self, pods: Iterable[Pod]) -> Iterator[Victim]:
+    def victims(self, pods: Iterable[Pod]) -> Iterator[Victim]:
         """Distinct victims among some pods that the brakes let go: a gang counts once, the claimant's own never."""
         seen: set[int] = set()
         for pod in pods:
@@ -297,6 +277,23 @@ class Attempt:
             if victim is not None and self._may_go(victim):
                 yield victim
 
+    def offers(self, victims: Iterable[Victim], budgets: Budgets) -> Offers:
+        """The choice among some victims."""
+        return Offers(self.state, self.claim, victims, budgets, self._may_go)
+
+    def take(self, step: Step, trial: Trial, budgets: Budgets) -> None:
+        """Evict in a trial."""
+        for pod in step.victim.pods:
+            trial.evict(pod)
+        budgets.spend(step.victim.pods, step.rule)
+
+    def budgets(self) -> Budgets:
+        """Budgets of which nothing is spent."""
+        return Budgets(self.state, self._allowance(), self.covering)
+
+    def _allowance(self) -> Allowance:
+        return Allowance(self.planner.brakes, self.state.now)
+
     def _may_go(self, victim: Victim) -> bool:
         """Whether the brakes let all of a victim's pods go."""
         self.planner.effort += 1
@@ -309,179 +306,66 @@ class Attempt:
 
     def _single(self, blocked: Tenant | None) -> list[Plan]:
         """Plans on one node each, for a claimant of one pod."""
-        if blocked is not None:
-            return []
         row = self.rows[0][0]
         plans: list[Plan] = []
         fewest: Cost | None = None
-        before = self.planner.effort
-        for tried, (*least, _, index) in enumerate(self._nodes_by_bound(row)):
-            enough = tried >= NODES_TRIED or self.planner.effort - before - _A_NODE * tried >= VICTIMS_TRIED
+        fruitless, before = Fruitless(self.state, self.budgets(), self.looked), self.planner.effort
+        for tried, (*least, _, index) in enumerate(self.bounds.of(row, self.mask(), blocked)):
+            enough = tried >= NODES_TRIED or self.planner.effort - before - A_NODE * tried >= VICTIMS_TRIED
             if fewest is not None and (tuple(least) > fewest or enough):
                 break
-            plan = self._on_node(index)
+            if not plans and self.is_cut_short(before):
+                break
+            plan = self._on_node(row, index, fruitless)
             if plan is not None:
                 plans.append(plan)
                 fewest = min(plan.pods, fewest or plan.pods)
+        if not plans:
+            self.is_cut_short(before)  # the plan over all nodes can wait, too
         return plans
 
-    def _on_node(self, index: int) -> Plan | None:
+    def _on_node(self, row: Row, index: int, fruitless: Fruitless) -> Plan | None:
         node = self.state.nodes.ordered[index]
+        if fruitless.looked_at(row, node):
+            return None
+        pods = self.candidates_on(node)
+        if fruitless.knows(row, node, pods):
+            return None
+        self.planner.effort += A_NODE
+        plan = self._over(pods, self.only(index))
+        if plan is None:
+            fruitless.add(row, node, pods)
+        return plan
+
+    def _candidates_on(self, node: Node) -> list[Pod]:
+        return [pod for pod in node.pods.values() if self._candidate(pod)]
+
+    def candidates_on(self, node: Node) -> list[Pod]:
+        """Pods of one node that may be victims, as far as single pods can tell."""
+        self.planner.effort += 1
+        return [pod for pod in node.pods.values() if self._candidate(pod)]
+
+    def only(self, index: int) -> BoolVector:
+        """One node."""
         only = np.zeros(len(self.usable), dtype=np.bool_)
         only[index] = True
-        pods = [pod for pod in node.pods.values() if self._candidate(pod)]
-        self.planner.effort += _A_NODE
-        return self._over(pods, only)
+        return only
 
     def _candidate(self, pod: Pod) -> bool:
         leaf = pod.leaf
-        if leaf not in self.since or pod.started > self.since[leaf]:
+        if leaf not in self.since or pod.started > self.since[leaf] or pod.key in self.planner.spared:
             return False
         return leaf is not self.unit.leaf or pod.priority < self.claim.priority
 
-    def _nodes_by_bound(self, row: Row) -> list[Bound]:
-        """Nodes where evictions could make room for one pod of a row, by lower bounds of what they cost."""
-        running, size, free = self.state.running.flush(), self.state.running.size, self.state.nodes.free
-        rows = np.flatnonzero(self.mask() & (running.node[:size] >= 0))
-        where = running.node[rows].astype(np.intp)  # numpy's `at` takes ten times as long by narrower indexes
-        count = free.shape[1]
-        most = np.bincount(where, minlength=count)
-        bound: IntVector = np.zeros(count, dtype=np.int64)
-        possible = row.allowed & self.usable
-        held_of = self.state.interning.amounts_of(running.klass[rows])
-        gangs = self._gang_nodes()
-        last = running.last_choice[rows]
-        some_last = bool(last.any())
-        least_last: IntVector = np.zeros(count, dtype=np.int64)
-        for column, asked in row.klass.room:
-            held = held_of(column)
-            lacking = np.maximum(asked - free[column], 0)
-            largest = np.zeros(count, dtype=np.int64)
-            np.maximum.at(largest, where, held)
-            summed = np.zeros(count, dtype=np.int64)
-            np.add.at(summed, where, held)
-            possible &= (lacking <= summed) | (gangs & (lacking > 0) & (largest > 0))
-            bound = np.maximum(bound, -(-lacking // np.maximum(largest, 1)))
-            if some_last:
-                np.add.at(summed, where[last], -held[last])
-                least_last |= lacking > summed
-        possible &= most > 0
-        bound = np.where(gangs, 1, np.maximum(bound, 1))
-        indexes = np.flatnonzero(possible)
-        rank = self._lowest_ranks(rows, count)
-        indexes = indexes[np.lexsort((rank[indexes], bound[indexes], least_last[indexes]))]
-        return list(
-            zip(
-                least_last[indexes].tolist(),
-                bound[indexes].tolist(),
-                rank[indexes].tolist(),
-                indexes.tolist(),
-                strict=True,
-            )
-        )
-
-    def _lowest_ranks(self, rows: IntVector, count: int) -> IntVector:
-        """By node: how many priorities lie below its lowest candidate, within the candidate's own leaf."""
-        running = self.state.running
-        priority = running.priority[rows]
-        ranks: IntVector = np.zeros(count, dtype=np.int64)
-        if not len(rows) or (priority == priority[0]).all():
-            return ranks
-        codes, which = np.unique((running.leaf[rows].astype(np.int64) << 33) + priority - LOWEST, return_inverse=True)
-        leaf = codes >> 33
-        rank = (np.arange(len(codes)) - np.searchsorted(leaf, leaf))[which]
-        ranks[:] = _NOTHING
-        np.minimum.at(ranks, running.node[rows], rank)
-        return ranks
-
-    def _gang_nodes(self) -> BoolVector:
-        """Nodes where a gang stands several of whose pods may leave at once: their bound is one step."""
-        mask = np.zeros(len(self.usable), dtype=np.bool_)
-        for gang in self.state.gangs.values():
-            if 1 < gang.running <= gang.min_member:
-                for pod in gang.members.values():
-                    node = self.state.nodes.by_name.get(pod.node or "")
-                    if node is not None:  # it may be gone, and the pod not yet
-                        mask[node.index] = True
-        return mask
-
     # --- many nodes ----------------------------------------------------------------------------------------------
 
-    def _node_by_node(self) -> Plan | None:
+    def _node_by_node(self, blocked: Tenant | None) -> Plan | None:
         """Room for one pod of the gang after the other, each where it costs the fewest pods."""
-        steps: list[Step] = []
+        pools = self.unit.shape.pools if blocked is not None else limits_met(self.unit.leaf, self.unit.shape)[1]
         with self.state.trial() as trial:
-            for row, _ in self._rows(limits_met(self.unit.leaf, self.unit.shape)[1]):
-                heap = self._nodes_by_bound(row)
-                offers: dict[int, Offers] = {}
-                now = row
-                for pod in self.unit.pods:
-                    if self.state.lineup.row_key(pod)[:2] != row.key[:2]:
-                        continue
-                    there = open_pools(self.unit.leaf, pod.klass.amounts, row.key[2])
-                    if there != now.key[2]:  # a pool has come to its limit: look past it
-                        now = self.planner.placer.row((*row.key[:2], there))
-                        heap = self._nodes_by_bound(now)
-                    if not self._seat(pod, now, heap, trial, steps, offers=offers):
-                        self.claim.seated.clear()
-                        return None
-        self.claim.seated.clear()
-        return self._finish(steps, None)
-
-    def _seat(
-        self, pod: Pod, row: Row, heap: list[Bound], trial: Trial, steps: list[Step], *,
-        offers: dict[int, Offers],
-    ) -> bool:  # fmt: skip
-        """Start one pod of the gang: where it fits, else where the fewest pods make room for it."""
-        index = self.planner.placer.best(row)
-        while index < 0 and heap:
-            *_, rank, node = heapq.heappop(heap)
-            mark, before = trial.mark(), len(steps)
-            if not self._clear(row, node, trial, steps, offers):
-                trial.rollback(mark)
-                del steps[before:], offers[node]
-                continue
-            cost = pods_of(steps[before:])
-            if heap and cost > heap[0][:2]:
-                trial.rollback(mark)
-                del steps[before:], offers[node]
-                heapq.heappush(heap, (*cost, rank, node))
-                continue
-            heapq.heappush(heap, (0, 1, rank, node))
-            index = node
-        if index < 0:
-            return False
-        trial.start(pod, index)
-        for column, amount in pod.klass.asks:
-            self.claim.seated[column] = self.claim.seated.get(column, 0) + amount
-        return True
-
-    def _clear(self, row: Row, index: int, trial: Trial, steps: list[Step], offered: dict[int, Offers]) -> bool:
-        """Evict on one node until a pod of the row fits there."""
-        offers = offered.get(index)
-        if offers is None:
-            budgets = Budgets(self.state)
-            for earlier in steps:
-                budgets.spend(earlier.victim.pods)
-            pods = [pod for pod in self.state.nodes.ordered[index].pods.values() if self._candidate(pod)]
-            offers = offered[index] = Offers(self.state, self.claim, self._victims(pods), budgets, self._may_go)
-        only = np.zeros(len(self.usable), dtype=np.bool_)
-        only[index] = True
-        while not self._fits_on(row, index, only):
-            step = offers.choose()
-            if step is None:
-                return False
-            for pod in step.victim.pods:
-                trial.evict(pod)
-            offers.budgets.spend(step.victim.pods)
-            steps.append(step)
-        return True
-
-    def _fits_on(self, row: Row, index: int, only: BoolVector) -> bool:
-        free = self.state.nodes.free
-        if any(free[column, index] < amount for column, amount in row.klass.room):
-            return False
-        return not row.blocks or self.planner.placer.best(row, only) >= 0
+            search = NodeByNode(self, trial, blocked)
+            found = search.run(pools)
+        return self._finish(search.steps, None) if found else None
 
     # --- choosing in order, then dropping what is needless --------------------------------------------------------
 
@@ -493,40 +377,47 @@ class Attempt:
         ones before it would have left it the right to go too. Where neither helps, sets of victims are tried, a few:
         not for a plan that is only to be cheaper than another, since among many victims that is long and leads nowhere.
         """
-        steps, fits = self._evict(pods, only)
+        victims = list(self.victims(pods))
+        steps, fits = self._evict(victims, only)
+        order_matters = only is None or not self._are_equal(victims)
         for size in (1, -1):
-            if not fits and 0 < len(steps) < len(pods):
-                steps, fits = self._evict(pods, only, size=size)
-        if sets and not fits and 0 < len(steps) < len(pods):
+            if not fits and order_matters and 0 < len(steps) < len(pods):
+                steps, fits = self._evict(victims, only, size=size)
+        if sets and not fits and order_matters and 0 < len(steps) < len(pods) <= SETS_TRIED:
             steps, fits = self._backtrack(pods, only)
         return self._finish(steps, only) if fits else None
+
+    def _are_equal(self, victims: list[Victim]) -> bool:
+        """Whether it makes no difference to the rules which of them go."""
+        budgets = self.budgets()
+        if any(pod.gang is not None or budgets.covering(pod) for victim in victims for pod in victim.pods):
+            return False
+        return len({(victim.leaf, victim.lane) for victim in victims}) <= 1
 
     def _backtrack(self, pods: list[Pod], only: BoolVector | None) -> tuple[list[Step], bool]:
         with self.state.trial() as trial:
             search = Backtracking(
-                self.state, self.claim, trial, fits=partial(self._claimant_fits, trial, only), victims=self._victims,
-                tries=self.tries,
+                self.claim, trial, self.budgets(), fits=partial(self._claimant_fits, trial, only),
+                victims=self.victims, tries=self.tries,
             )  # fmt: skip
             found = search.run(pods)
             self.tries = search.tries
         return search.steps, found
 
-    def _evict(self, pods: list[Pod], only: BoolVector | None, *, size: int = 0) -> tuple[list[Step], bool]:
+    def _evict(self, victims: list[Victim], only: BoolVector | None, *, size: int = 0) -> tuple[list[Step], bool]:
         """The victims taken one after the other, and whether the claimant fits then. The state is as before.
 
         By `size` 1 the largest go first, by -1 the smallest, by 0 the order of the rules holds.
         """
-        budgets = Budgets(self.state)
-        offers = Offers(self.state, self.claim, self._victims(pods), budgets, self._may_go)
+        budgets = self.budgets()
+        offers = self.offers(victims, budgets)
         steps: list[Step] = []
         with self.state.trial() as trial:
             while not (fits := self._claimant_fits(trial, only)):
                 step = offers.choose_by_size(only, size) if size else offers.choose()
                 if step is None:
                     break
-                for pod in step.victim.pods:
-                    trial.evict(pod)
-                budgets.spend(step.victim.pods)
+                self.take(step, trial, budgets)
                 steps.append(step)
         return steps, fits
 
@@ -536,10 +427,10 @@ class Attempt:
         if blocked is not None:
             return False
         if len(self.unit.pods) == 1:
-            row = self._rows(pools)[0][0]
+            row = self.rows_in(pools)[0][0]
             return self.planner.placer.best(row, only) >= 0
         slots = self.planner.placer.slots
-        if any(slots(row) < count for row, count in self._rows(pools)):
+        if any(slots(row) < count for row, count in self.rows_in(pools)):
             return False
         mark = trial.mark()
         fits = self.planner.gangs.place(self.unit, pools, trial)
@@ -549,15 +440,15 @@ class Attempt:
     def _finish(self, steps: list[Step], only: BoolVector | None) -> Plan | None:
         """Drop needless victims, then fix where the claimant starts."""
         kept = list(steps)
-        surplus = self._surplus_test(only)
+        surplus = Surplus(self.state, self.planner.placer, self.unit, only)
         with self.state.trial() as trial:
             if not self._replay(kept, trial):
                 return None
-            if surplus is not None:
-                surplus.open()
+            surplus.open()
             for needless in reversed(steps):
-                if surplus is not None and not surplus.spares(needless):
+                if not surplus.spares(needless):
                     continue
+                self.planner.effort += len(kept)
                 fewer = [step for step in kept if step is not needless]
                 trial.rollback()
                 if self._replay(fewer, trial) and self._claimant_fits(trial, only):
@@ -565,25 +456,18 @@ class Attempt:
                 else:
                     trial.rollback()
                     self._replay(kept, trial)
-                if surplus is not None:
-                    surplus.open()
+                surplus.open()
             starts = self._starts(trial, only)
         return None if starts is None or not kept else Plan(self.unit, kept, starts)
 
-    def _surplus_test(self, only: BoolVector | None) -> Surplus | None:
-        """A quick test for needless victims, where free slots alone decide whether the claimant fits."""
-        if len(self.rows) != 1 or self.rows[0][0].blocks or self.unit.leaf.limited_path:
-            return None
-        if self.unit.gang is not None and self.unit.gang.spec is not None and self.unit.gang.spec.topology_key:
-            return None
-        return Surplus(self.state, self.planner.placer, *self.rows[0], only)
-
     def _replay(self, steps: list[Step], trial: Trial) -> bool:
-        """Evict again from the start; whether every step obeys a rule and leaves no gang cut."""
+        """Evict again from the start; whether every step obeys a rule, within the brakes, and leaves no gang cut."""
+        allowance = self._allowance()
         for step in steps:
             by = rule(self.claim, step.victim)
-            if by is None:
+            if by is None or not allowance.allows(step.victim.pods, by):
                 return False
+            allowance.spend(step.victim.pods, by)
             step.rule = by
             step.nodes = [pod.node or "" for pod in step.victim.pods]
             for pod in step.victim.pods:
@@ -599,7 +483,7 @@ class Attempt:
             return None
         mark = trial.mark()
         if len(self.unit.pods) == 1:
-            index = self.planner.placer.best(self._rows(pools)[0][0], only)
+            index = self.planner.placer.best(self.rows_in(pools)[0][0], only)
             if index < 0:
                 return None
             trial.start(self.unit.first, index)

@@ -23,6 +23,8 @@ from allotment_scheduler.core.state.cluster import ClusterState
 
 ZERO = Fraction(0)
 
+Cost = tuple[int, int]
+"""Pods that go: those of the last choice, and all."""
 LaneKey = tuple[bool, int, Amounts, frozenset[str]]
 """What victims have in common among which only age decides: (last choice, priority, what they hold, where)."""
 
@@ -65,6 +67,12 @@ class Step:
     rule: str
     nodes: list[str] = field(default_factory=list)
     """Where the victim's pods stood."""
+
+
+def pods_of(steps: Iterable[Step]) -> Cost:
+    """How many pods some steps take: those of the last choice, and all."""
+    pods = [pod for step in steps for pod in step.victim.pods]
+    return (sum(pod.spec.last_choice for pod in pods), len(pods))
 
 
 def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
@@ -158,7 +166,7 @@ class Offers:
                 while lane and not self._possible(lane[-1]):
                     if self._offer_rest(lane.pop(), lanes):
                         return self.choose_by_size(only, sign)
-                by = rule(self.claim, lane[-1]) if lane else None
+                by = self._rule(lane[-1]) if lane else None
                 if by is not None:
                     order = (sign * self._size(lane[-1], only), lane[-1].age)
                     if found is None or found[0] < order:
@@ -195,7 +203,7 @@ class Offers:
             if not lane:
                 continue
             victim = lane[-1]
-            by = rule(self.claim, victim)
+            by = self._rule(victim)
             if by is None:
                 continue
             below = ZERO if sole else self._below(leaf, victim)
@@ -210,6 +218,11 @@ class Offers:
         if gang is not None and 0 < gang.running - len(victim.pods) < gang.min_member:
             return False  # other members have left in this plan: one more would cut the gang
         return self.budgets.allows(victim.pods)
+
+    def _rule(self, victim: Victim) -> str | None:
+        """The rule by which a victim may go now, None if there is none, or the brakes allow no more by it."""
+        by = rule(self.claim, victim)
+        return by if by is None or self.budgets.allowance.allows(victim.pods, by) else None
 
     def _offer_rest(self, victim: Victim, lanes: dict[LaneKey, list[Victim]]) -> bool:
         """Offer what is left of a gang that has come to its minimum in this plan, in place of its single pods."""
