@@ -52,6 +52,9 @@ def test_the_filling_by_clocks_equals_the_naive_one(world: World) -> None:
     assert_naive(world)
 
 
+FREE = {"cpu": Fraction(0), "memory": Fraction(0), "nvidia.com/gpu": Fraction(0)}
+
+
 @st.composite
 def orchards(draw: st.DrawFn) -> World:
     """Deep trees over two pools of different cost, with long rows of pods: what a filling leaps over."""
@@ -59,7 +62,7 @@ def orchards(draw: st.DrawFn) -> World:
     for pool in ("a", "b"):
         gpu = draw(st.integers(0, 4))
         world.node(pool, labels={"pool": pool}, cpu=draw(st.integers(5, 30)), memory=draw(st.integers(5, 30)), gpu=gpu)
-        cost = draw(st.sampled_from([{}, {}, {"cpu": Fraction(1, 3)}]))
+        cost = draw(st.sampled_from([{}, {}, {"cpu": Fraction(1, 3)}, FREE]))
         world.pool(PoolSpec(pool, LabelSelector((Requirement("pool", "In", (pool,)),)), cost=cost))
     caps = st.dictionaries(st.sampled_from(["cpu", "memory"]), st.integers(1, 25), min_size=1)
     some = st.one_of(st.none(), st.none(), caps)

@@ -49,12 +49,12 @@ class Demand:
         """Entitlement for the present demand. Many changes leave demand as it was: then nothing is filled anew."""
         version = (self.state.demand_version, self.state.own_version)
         if self._version != version:
-            self._version = version
             root, measure, portions = self.state.forest.root, self.state.measure, self.portions()
             last = self._filled
             if last is None or last[0] is not root or last[1] != measure or not last[2].same_as(portions):
-                self._filled = root, measure, portions
                 self._entitlement = fill(root, portions, measure)
+                self._filled = root, measure, portions
+            self._version = version
         return self._entitlement
 
     def portions(self) -> Portions:

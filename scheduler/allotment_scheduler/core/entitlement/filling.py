@@ -294,7 +294,10 @@ class Filling:
             measure = self.measure
             cost = measure.cost.get(pool)
             share = {
-                column: Fraction(amount * (cost[column] if cost else 1) * measure.scale[column], measure.denominator)
+                column: Fraction(
+                    # What costs nothing wherever there is any is no share, and has no cost.
+                    amount * (cost.get(column, 0) if cost else 1) * measure.scale[column], measure.denominator
+                )
                 for column, amount in asks
             }  # fmt: skip
             pace = weight / (max(share.values()) or ONE)

@@ -4,7 +4,7 @@
 root that stands for the cluster. A tenant that has children and also namespaces of its own gets a hidden leaf for its
 own pods, which competes with the children under weight 1: so pods are always in leaves.
 
-Use is kept as plain sums up the tree (`used`), per pool where there are several (`used_in`). Weights are exact: within
+Use is kept as plain sums up the tree (`used`), per pool where that matters (`used_in`). Weights are exact: within
 siblings they are turned into integers (`multiplier`), so that comparing shares never rounds.
 
 A bad tenant never stops the others. A version that cannot stand in the tree, because its parent is unknown or its
@@ -93,7 +93,7 @@ class Tenant:
     fixed: list[int] = field(default_factory=list)
     used_in: dict[str, list[int]] = field(default_factory=dict)
     fixed_in: dict[str, list[int]] = field(default_factory=dict)
-    """`used` and `fixed` per pool, where there are several."""
+    """`used` and `fixed` per pool, where there are several or a pool has its price."""
     held: dict[tuple[str, Column], int] = field(default_factory=dict)
     held_fixed: dict[tuple[str, Column], int] = field(default_factory=dict)
     """What seats of successors take up of limits, and of guarantees for what may not be preempted: by pool ("": in
@@ -127,7 +127,7 @@ class Tenant:
         return self.used_at(pool)[column] + self.held.get((pool, column), 0)
 
     def used_at(self, pool: str) -> list[int]:
-        """What is used in one pool; use is kept per pool only where there are several."""
+        """What is used in one pool; where use is not kept per pool there is only one."""
         if pool in self.used_in or not self.used_in:
             return self.used_in.get(pool, self.used)
         return [0] * len(self.used)
@@ -146,7 +146,7 @@ class Tenant:
             yield from child.leaves()
 
     def add(self, amounts: Amounts, pool: str | None, *, fixed: bool, sign: int) -> None:
-        """Count a pod in or out, here and in every ancestor; `pool` is None while there is only one pool."""
+        """Count a pod in or out, here and in every ancestor; `pool` is None where use is not kept per pool."""
         node: Tenant | None = self
         while node is not None:
             used = node.used

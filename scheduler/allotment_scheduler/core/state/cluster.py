@@ -70,7 +70,7 @@ class ClusterState:
         """Evictions of ours under each budget since its controller last spoke."""
         self.measure = Measure.of({}, {}, self.resources.width)
         self.multi_pool = False
-        """Whether use is also kept per pool."""
+        """Whether use is also kept per pool: there are several, or what is used in one has another price."""
         self.demand_version = 0
         self.own_version = 0
         self.now = 0.0

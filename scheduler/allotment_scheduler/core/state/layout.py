@@ -24,11 +24,19 @@ def lay_out(state: "ClusterState") -> None:
         if pod is not None and pod.node in state.nodes.by_name:
             state.nodes.by_name[pod.node].pods[pod.slot] = pod
     state.running.relabel({node.spec.name: node.index for node in state.nodes.ordered})
-    state.multi_pool = len({node.pool for node in state.nodes.ordered}) > 1
+    state.multi_pool = _tells_pools_apart(state)
     _measure(state)
     _recount(state)
     state.counters.rebuild()
     state.lineup.requeue_all()
+
+
+def _tells_pools_apart(state: "ClusterState") -> bool:
+    """Whether it matters in which pool something is used: there are several, be they empty, or one has its price."""
+    nodes = state.nodes
+    return len({node.pool for node in nodes.ordered} | set(nodes.pools)) > 1 or any(
+        cost != 1 for pool in nodes.pools.values() for cost in pool.cost.values()
+    )
 
 
 def _measure(state: "ClusterState") -> None:
