@@ -33,6 +33,7 @@ from allotment_scheduler.core.state.running import RunningTable
 CounterId = NewType("CounterId", int)
 NODE: str = "\0node"
 """The topology key of counters that count node by node."""
+WILDCARD: Final = "0.0.0.0"  # noqa: S104 - the address a host port without hostIP is bound to, nothing is bound here
 HARD_WEIGHT: Final = 1
 """The weight of a required affinity as a wish for newcomers: kube-scheduler's default."""
 
@@ -132,6 +133,8 @@ class Counters:
     """Moves when a counter is added: label sets may be seen by more."""
     held_version: int = 0
     """Moves when a counter of what running pods hold against, or for, others is added: it concerns those that wait."""
+    ports: dict[tuple[str, int], WeakValueDictionary[str, Counter]] = field(default_factory=dict)
+    """Counters of host ports, by protocol and number, then by address."""
 
     def counter(self, key: CounterKey) -> Counter:
         """The counter of a key, made on first use by counting what runs."""
@@ -144,9 +147,30 @@ class Counters:
             self.all[found.id] = found
             self.version += 1
             self.held_version += key.binds
+            if key.port is not None:
+                self._note_port(found, *key.port)
             if key.matches:
                 self.recount(found)
         return found
+
+    def _note_port(self, counter: Counter, address: str, protocol: str, number: int) -> None:
+        taken = self.ports.setdefault((protocol, number), WeakValueDictionary())
+        taken[address] = counter
+        self.held_version += len(taken) > 1  # those who ask for it at another address could not know
+
+    def binding(self, klass: PodClass, labels: LabelSet) -> list[Counter]:
+        """The counters of what pods hold that bind, or draw, newcomers of a class with these labels; ports included."""
+        held = [counter for counter in self.those(self.seen_by(labels)) if counter.key.binds] if self.all else []
+        return held + self.conflicts(klass.spec.host_ports) if klass.spec.host_ports else held
+
+    def conflicts(self, wanted: tuple[tuple[str, str, int], ...]) -> list[Counter]:
+        """The counters of ports that pods which want these cannot have beside them."""
+        found: dict[Counter, None] = {}
+        for address, protocol, number in wanted:
+            for taken, counter in sorted(self.ports.get((protocol, number), {}).items()):
+                if address == taken or WILDCARD in (address, taken):
+                    found[counter] = None
+        return list(found)
 
     def seen_by(self, labels: LabelSet) -> tuple[int, ...]:
         """The counters that count pods with these labels, or bind or draw them (holders' terms)."""

@@ -31,7 +31,6 @@ from allotment_scheduler.core.objects.pods import LabelSet, PodClass, SpreadCons
 _FEW_VERDICTS: Final = 16
 """So many masks a spread rule remembers: few domains fill up in few patterns."""
 DEVICES_LACKING: Final = "have too few of the devices that it asks for left"
-WILDCARD = "0.0.0.0"  # noqa: S104 - the address a host port without hostIP is bound to, nothing is bound here
 
 
 @dataclass(slots=True, eq=False)
@@ -201,27 +200,18 @@ def neighbourhood(klass: PodClass, labels: LabelSet, counters: Counters, nodes: 
         match = Match.of(merged(term, labels), namespace)
         repelled.append(counters.counter(CounterKey(term.topology_key, (match,))))
     counters.fed_by(klass, labels)  # its own kind may be bound, or drawn, by what it holds
-    binding = [c for c in counters.those(counters.seen_by(labels)) if c.key.binds]
+    binding = counters.binding(klass, labels)
     repelled += [c for c in binding if c.key.held is not None]
-    conflicts = [c for c in counters.all.values() if c.key.port is not None and _conflict(c.key.port, spec.host_ports)]
     return Neighbourhood(
         affinity,
         all(match.sees(labels, counters.namespaces) for match in near),
         repelled,
-        conflicts,
+        [c for c in binding if c.key.port is not None],
         [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if c.hard],
         _preferences(klass, labels, counters) + [(1, c) for c in binding if c.key.drawn is not None],
         [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if not c.hard],
         counters.volumes.demand(klass) if spec.claims else None,
         counters.devices.demand(klass) if spec.devices else None,
-    )
-
-
-def _conflict(taken: tuple[str, str, int], wanted: tuple[tuple[str, str, int], ...]) -> bool:
-    address, protocol, number = taken
-    return any(
-        number == port and protocol == kind and (address == host or WILDCARD in (address, host))
-        for host, kind, port in wanted
     )
 
 

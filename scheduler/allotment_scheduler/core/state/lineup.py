@@ -227,13 +227,11 @@ class Lineup:
     def _signature(self, pod: Pod) -> tuple[int, ...]:
         """What tells pods of one class apart for placement: nothing, mostly."""
         klass = pod.klass
+        signature: tuple[int, ...] = ()
+        if self.counters.all:
+            signature = tuple(counter.id for counter in self.counters.binding(klass, pod.labels))
         if klass.minds:
-            signature: tuple[int, ...] = (-1 - pod.labels.id,)
-        elif self.counters.all:
-            seen = self.counters.seen_by(pod.labels)
-            signature = tuple(counter.id for counter in self.counters.those(seen) if counter.key.binds)
-        else:
-            signature = ()
+            signature = (-1 - pod.labels.id, *signature)
         self._representatives.setdefault((klass.id, signature), (klass, pod.labels))
         return signature
 
