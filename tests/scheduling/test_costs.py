@@ -58,7 +58,7 @@ def test_the_cheapest_pool_is_filled_first_whatever_its_name() -> None:
     assert [start.node for start in done.outcome.rounds[0].starts] == ["nz"] * 4 + ["na"]
     cpu = done.state.resources.column("cpu")
     cells = done.engine.demand.entitlement().cells["t"]
-    assert (cells["z", cpu], cells["a", cpu]) == (4000, 1000)
+    assert cells == {("z", cpu): Fraction(4000), ("a", cpu): Fraction(1000)}
 
 
 def test_what_costs_nothing_is_shared_out_too() -> None:

@@ -72,7 +72,7 @@ def test_a_limit_for_every_pool_is_named_with_its_tenant() -> None:
     reason = why(world)
 
     assert (reason.code, reason.change) == ("AboveLimit", None)
-    assert reason.message == "tenant d is at its limit in every pool it may use (default)"
+    assert "in pool default tenant d uses 2 of its limit of 3 cpu, and this asks for 2" in reason.message
 
 
 def test_the_smallest_change_is_named() -> None:

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
+from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explanation.explain import Explainer
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import SchedulingSpec
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.objects.tenants import Bounds
+from allotment_scheduler.core.settings import Settings
 from builders.scheduling import World, amounts
 
 
@@ -96,3 +99,75 @@ def test_a_running_gang_grows_into_the_pools_that_are_left(more: dict[str, Any])
     world = limited({"a": 2}).gang("t", "g", 2, **more).pods("t", 5, group="g", cpu=1)
 
     assert spread_of(world) == {"na": 2, "nb": 3}
+
+
+ON_A = SchedulingSpec((), node_selector=(("pool", "a"),))
+
+
+@pytest.mark.parametrize(
+    ("running", "spec", "asks", "code", "said", "never"),
+    [
+        (4, ON_A, 1, "AboveLimit", "in pool a tenant t uses 4 of its limit of 4 cpu, and this asks for 1", False),
+        (3, ON_A, 2, "AboveLimit", "tenant t uses 3 of its limit of 4 cpu, and this asks for 2", False),
+        (0, ON_A, 5, "AboveLimit", "tenant t uses 0 of its limit of 4 cpu, and this asks for 5", True),
+        (4, SchedulingSpec(()), 6, "AboveLimit", "in no pool where it could run: in pool a tenant t uses 4", True),
+        (0, ON_A, 9, "NoNodeFits", "0 of 2 nodes fit", True),
+    ],
+    ids=["used up", "not enough left", "more than the limit", "only nodes there are large enough", "larger than nodes"],
+)
+def test_only_pools_where_a_pod_could_run_count_when_it_is_told_of_limits(
+    running: int, spec: SchedulingSpec, asks: int, code: str, said: str, *, never: bool
+) -> None:
+    """Pool b is open to the tenant, but not to the pod: by its selector, or because its node is too small."""
+    world = limited({"a": 4}).node("nb", labels={"pool": "b"}, cpu=5).pods("t", running, "r", on="na", cpu=1)
+    done = world.pod("t", "p", spec=spec, cpu=asks).run()
+
+    why = Explainer(done.engine).why(done.state.pods["t", "p"])
+
+    assert (why.code, why.never) == (code, never), why.message
+    assert said in why.message
+
+
+def test_a_gang_is_told_of_the_limit_that_is_in_the_way_of_one_of_its_pods() -> None:
+    world = limited({"a": 1}).pod("t", "r", on="na", cpu=1).gang("t", "g", 2)
+    world.pod("t", "here", spec=ON_A, group="g", cpu=1).pod("t", "there", group="g", memory=0)
+    done = world.run()
+
+    why = Explainer(done.engine).why(done.state.pods["t", "here"])
+
+    assert why.code == "AboveLimit"
+    assert "pools (a)" in why.message
+
+
+def test_every_pool_is_named_with_the_tenant_whose_limit_closes_it() -> None:
+    world = limited({"b": 0}, to="x", world=World().inner("d").tenant("x", "d"))
+    done = with_limits(world, "d", {"a": 0}).pod("x", "p", cpu=1).run()
+
+    why = Explainer(done.engine).why(done.state.pods["x", "p"])
+
+    assert "in pool a tenant d uses 0 of its limit of 0 cpu" in why.message
+    assert "in pool b tenant x uses 0 of its limit of 0 cpu" in why.message
+
+
+def test_what_waits_for_the_limit_of_a_pool_gets_no_reservation() -> None:
+    """It does not age: no room that others could use is kept for it."""
+    world = limited({"a": 4}).pods("t", 4, "r", on="na", cpu=1).pod("t", "p", spec=ON_A, cpu=1)
+    engine = Engine(world.state(), Settings())
+    for now in range(0, 3600, 300):
+        engine.cycle(world.clock + now)
+
+    assert not engine.reservations.misfits
+    assert not engine.reservations.by_unit
+
+
+def test_a_pod_that_may_not_be_preempted_is_told_of_the_guarantee_where_it_could_run() -> None:
+    world = limited({})
+    made = next(it for it in world.events if isinstance(it, ev.TenantSeen) and it.spec.name == "t")
+    spec = replace(made.spec, guaranteed=Bounds({}, {"b": amounts(cpu=4)}))
+    world.events[world.events.index(made)] = ev.TenantSeen(spec)
+    done = world.pod("t", "p", spec=ON_A, cpu=1, more={"preemptible": False}).run()
+
+    why = Explainer(done.engine).why(done.state.pods["t", "p"])
+
+    assert (why.code, why.never) == ("BeyondGuarantee", False)
+    assert "pool b has no node for it" in why.message

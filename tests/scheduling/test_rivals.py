@@ -43,7 +43,7 @@ def random_tree(seed: int) -> World:
 def test_the_first_leaf_listed_is_the_one_that_is_served(policy: str) -> None:
     for seed in range(150):
         engine = Engine(state_of(random_tree(seed), policy))
-        eligibility = Eligibility(engine.state, engine.placer, engine.gangs)
+        eligibility = Eligibility(engine.state, engine.placer, engine.gangs, engine.demand.scope_of)
         propose, where = eligibility.propose, eligibility.where
         serving = Serving(engine.state, propose, where)
         serving.refresh_all(engine.state.forest.leaves)

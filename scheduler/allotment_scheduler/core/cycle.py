@@ -68,7 +68,9 @@ class Engine:
         self.quarantine = Quarantine(state, self.settings)
         self.claim_pass = Pass()
         self._most_rows = FEW_ROWS
-        self.eligibility = Eligibility(state, self.placer, self.gangs, troubled=self.quarantine.isolate)
+        self.eligibility = Eligibility(
+            state, self.placer, self.gangs, self.demand.scope_of, troubled=self.quarantine.isolate
+        )
         self.serving = Serving(state, self.eligibility.propose, self.eligibility.where)
 
     def cycle(self, now: float, *, most_starts: int | None = None, claims: bool = True) -> Round:
@@ -379,7 +381,7 @@ class Engine:
     def serving_order(self) -> list[Tenant]:
         """Leaves in the order in which they would be served next, as things stand."""
         self.state.settle()
-        eligibility = Eligibility(self.state, self.placer, self.gangs)
+        eligibility = Eligibility(self.state, self.placer, self.gangs, self.demand.scope_of)
         eligibility.unpark_all()
         return listing(self.state, eligibility.propose, eligibility.where)
 

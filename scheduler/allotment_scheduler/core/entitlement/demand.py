@@ -183,9 +183,13 @@ class Demand:
 
     def scope(self, unit: Unit) -> tuple[str, ...]:
         """Pools where a claimant may run."""
+        return self.scope_of(unit.pods, unit.leaf)
+
+    def scope_of(self, pods: tuple[Pod, ...], leaf: Tenant) -> tuple[str, ...]:
+        """Pools where some of these pods of a tenant may run."""
         names: dict[str, None] = {}
-        for pod in unit.pods:
-            names.update(dict.fromkeys(self.places(pod, unit.leaf)))
+        for pod in {pod.klass: pod for pod in pods}.values():
+            names.update(dict.fromkeys(self.places(pod, leaf)))
         return tuple(names)
 
 

@@ -19,6 +19,7 @@ from allotment_api.quantities import format_units
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explanation.counterfactuals import slots, smaller_request, would_start
 from allotment_scheduler.core.explanation.rivals import Rival, ahead_of, weighted_share
+from allotment_scheduler.core.fairness.limits import exceeded_in
 from allotment_scheduler.core.filters.nodes import node_filters
 from allotment_scheduler.core.filters.topology import DEVICES_LACKING
 from allotment_scheduler.core.filters.volumes import binding_filters
@@ -27,7 +28,7 @@ from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.resources import PODS, Column
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Unit
-from allotment_scheduler.core.placement.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.placement.eligibility import barred_by_guarantee, barred_by_limit, limits_met
 from allotment_scheduler.core.placement.placer import Row, never_fits
 
 
@@ -56,10 +57,11 @@ class Explainer:
             return kept_out
         if leaf is None or not isinstance(unit, Unit) or not unit.live:
             return self._incomplete(pod)
-        beyond = beyond_guarantee(leaf, unit.shape) if unit.shape.fixed else None
+        scope = self.engine.demand.scope_of
+        beyond = barred_by_guarantee(unit, scope) if unit.shape.fixed else None
         if beyond is not None:
             return self._beyond(unit, *beyond)
-        blocker, _ = limits_met(leaf, unit.shape)
+        blocker = barred_by_limit(unit, scope)
         if blocker is not None:
             return self._above_limit(unit, blocker)
         reservation = self.engine.reservations.by_unit.get(unit.first.key)
@@ -146,10 +148,14 @@ class Explainer:
 
     def _pool_by_pool(self, unit: Unit, tenant: Tenant) -> str:
         """What of a request a tenant's guarantee falls short of in each pool where it has one."""
-        names, out = self.state.resources.names, []
+        names, out = self.state.resources.names, list[str]()
+        where = self.engine.demand.scope(unit)
         for pool, caps in sorted(tenant.guaranteed_in.items()):
             if pool not in unit.shape.pools:
                 out.append(f"pool {pool} is closed to it")
+                continue
+            if where and pool not in where:
+                out.append(f"pool {pool} has no node for it")
                 continue
             fixed = [used + tenant.held_fixed.get((pool, Column(c)), 0) for c, used in enumerate(tenant.fixed_at(pool))]
             column, asked = max(unit.shape.fixed_asks, key=lambda it: fixed[it[0]] + it[1] - caps.get(it[0], 0))
@@ -178,11 +184,28 @@ class Explainer:
                     found.by_limit(names) if found else None,
                     never=amount > cap or self._too_large(unit),
                 )
-        pools = ", ".join(sorted(tenant.limits_in))
+        return self._above_limit_of_pools(unit, tenant)
+
+    def _above_limit_of_pools(self, unit: Unit, tenant: Tenant) -> Why:
+        """Limits of single pools are in the way in all pools where it could run."""
+        scope, names = sorted(self.engine.demand.scope(unit) or unit.shape.pools), self.state.resources.names
         if unit.shape.size > 1:
+            pools = ", ".join(pool for pool in scope if pool in tenant.limits_in)
             text = f"the limits of tenant {tenant.shown_name} for pools ({pools}) leave too little"
             return Why("AboveLimit", f"{text} for all {unit.shape.size} pods that start together")
-        return Why("AboveLimit", f"tenant {tenant.shown_name} is at its limit in every pool it may use ({pools})")
+        never, parts = True, []
+        for pool in scope:
+            exceeded = exceeded_in(unit.leaf, unit.shape.amounts, pool)
+            if exceeded is not None:
+                whose, column, amount = exceeded
+                cap, name = whose.limits_in[pool][column], names[column]
+                never &= amount > cap
+                used, most, asked = (format_units(name, it) for it in (whose.taken_at(pool, column), cap, amount))
+                parts.append(
+                    f"in pool {pool} tenant {whose.shown_name} uses {used} of its limit of {most} {name}, "
+                    f"and this asks for {asked}"
+                )
+        return Why("AboveLimit", f"it may start in no pool where it could run: {'; '.join(parts)}", never=never)
 
     def _too_large(self, unit: Unit) -> bool:
         """Whether some pod of a unit fits on no node that it may use, however empty."""

@@ -10,7 +10,7 @@ What is said here of a gang in several pools is necessary, never sufficient: pla
 
 from collections.abc import Iterable
 
-from allotment_scheduler.core.objects.resources import Amounts
+from allotment_scheduler.core.objects.resources import Amounts, Column
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Shape
 
@@ -37,6 +37,29 @@ def open_pools(leaf: Tenant, amounts: Amounts, pools: tuple[str, ...]) -> tuple[
         if tenant.limits_in:
             pools = tuple(pool for pool in pools if not _exceeds_in(tenant, pool, amounts))
     return pools
+
+
+def closed_by(leaf: Tenant, amounts: Amounts, pools: tuple[str, ...]) -> Tenant | None:
+    """The tenant whose limits close the last of some pools to one more pod; None while one is open."""
+    for tenant in leaf.limited_path:
+        if tenant.limits_in:
+            pools = tuple(pool for pool in pools if not _exceeds_in(tenant, pool, amounts))
+            if not pools:
+                return tenant
+    return None
+
+
+def exceeded_in(leaf: Tenant, amounts: Amounts, pool: str) -> tuple[Tenant, Column, int] | None:
+    """Whose limit for a pool one more pod would exceed, of which resource, and what it asks for of that.
+
+    If it asks for more of anything than a limit ever allows, that is named.
+    """
+    for tenant in leaf.limited_path:
+        caps = tenant.limits_in.get(pool, {})
+        over = [(c, amount) for c, amount in amounts if c in caps and tenant.taken_at(pool, c) + amount > caps[c]]
+        if over:
+            return tenant, *max(over, key=lambda it: it[1] > caps[it[0]])
+    return None
 
 
 def limits_divide(leaf: Tenant, amounts: Amounts, pools: Iterable[str]) -> bool:

@@ -4,6 +4,9 @@ A lane whose front cannot start is parked with the reason, and the leaf looks fu
 A lane that lacks nothing but a node stays parked from round to round, until its row gains one: so a round on a full
 cluster costs by what has changed, not by what waits. All other lanes are judged anew in every round.
 Lanes are unparked by what could have changed the answer: a row that gained a node, or less use under a limit.
+
+Limits and guarantees of single pools are in the way where they close every pool in which a unit could run: pools that
+are open to its tenant, but have no node for it, do not help.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from allotment_scheduler.core.fairness.limits import limit_in_the_way
+from allotment_scheduler.core.fairness.limits import closed_by, limit_in_the_way
 from allotment_scheduler.core.fairness.shares import Where
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.resources import Amounts, Column, without_pods
@@ -22,6 +25,8 @@ from allotment_scheduler.core.placement.placer import Placer, Row
 from allotment_scheduler.core.placement.witnesses import Witnesses
 from allotment_scheduler.core.state.cluster import ClusterState
 
+Scope = Callable[[tuple[Pod, ...], Tenant], tuple[str, ...]]
+"""The pools where empty nodes would take some of these pods of a tenant."""
 Ahead = Mapping[tuple[str, str, Column], int]
 """Use that may not be preempted and is still to come, by tenant, pool ("": all of them) and resource."""
 NOBODY: Final[Ahead] = {}
@@ -35,17 +40,18 @@ HELD_BACK = "held back"
 class Eligibility:
     """Finds each leaf's first unit that can start.
 
-    `hold_back` vetoes units, `troubled` takes a unit out of the way that cannot be judged; without it the error is the
+    `scope` says where pods could run, `hold_back` vetoes units, `troubled` takes a unit out of the way that cannot be judged; without it the error is the
     caller's.
     """
 
     def __init__(
-        self, state: ClusterState, placer: Placer, gangs: GangPlacer,
+        self, state: ClusterState, placer: Placer, gangs: GangPlacer, scope: Scope,
         hold_back: Callable[[Unit], bool] | None = None, troubled: Callable[[Unit, Exception], None] | None = None,
     ) -> None:  # fmt: skip
         self.state = state
         self.placer = placer
         self.gangs = gangs
+        self.scope = scope
         self.hold_back = hold_back
         self.troubled = troubled
         self.parked_on: dict[Row, list[Lane]] = {}
@@ -91,13 +97,14 @@ class Eligibility:
         shape = lane.shape
         if self.hold_back is not None and self.hold_back(unit):
             return self._park(lane, HELD_BACK, None)
-        if shape.fixed and beyond_guarantee(lane.leaf, shape) is not None:
-            return self._park(lane, GUARANTEE, None)
         pools = shape.pools
         if lane.leaf.limited_path or shape.fixed:
-            blocker, pools = limits_met(lane.leaf, shape)
+            if shape.fixed and barred_by_guarantee(unit, self.scope) is not None:
+                return self._park(lane, GUARANTEE, None)
+            blocker = barred_by_limit(unit, self.scope)
             if blocker is not None:
                 return self._park(lane, LIMIT, blocker)
+            pools = limits_met(lane.leaf, shape)[1]
         if shape.size == 1:
             return self._has_room(lane, pools)
         if not self.gangs.fits(unit, pools):
@@ -222,13 +229,43 @@ class Eligibility:
         self._most_seats.clear()
 
 
-def limits_met(leaf: Tenant, shape: Shape) -> tuple[Tenant | None, tuple[str, ...]]:
-    """The tenant whose limit is in the way of one more such unit, and the pools that are open to it.
+def barred_by_guarantee(unit: Unit, scope: Scope) -> tuple[Tenant, Column | None] | None:
+    """Why no guarantee lets a unit that may not be preempted start anywhere it could run, as `beyond_guarantee`."""
+    leaf, shape = unit.leaf, unit.shape
+    bare, column, _ = covered_pools(leaf, shape.fixed_asks, _in_question(unit, scope))
+    return None if bare is None else (bare, column)
+
+
+def barred_by_limit(unit: Unit, scope: Scope) -> Tenant | None:
+    """The tenant whose limits, or guarantees for what may not be preempted, let a unit start nowhere it could run."""
+    leaf, shape = unit.leaf, unit.shape
+    blocker, _ = limits_met(leaf, shape, _in_question(unit, scope))
+    if blocker is None and len(shape.parts) > 1 and _pool_limited(leaf):
+        for pod in {pod.klass: pod for pod in unit.pods}.values():
+            blocker = blocker or closed_by(leaf, pod.klass.amounts, scope((pod,), leaf) or shape.pools)
+    return blocker
+
+
+def _in_question(unit: Unit, scope: Scope) -> tuple[str, ...]:
+    """The pools by which it is judged what is in a unit's way: if no node would ever take it, all that it may use."""
+    if unit.leaf.pool_guaranteed or _pool_limited(unit.leaf):
+        return scope(unit.pods, unit.leaf) or unit.shape.pools
+    return unit.shape.pools
+
+
+def _pool_limited(leaf: Tenant) -> bool:
+    return any(tenant.limits_in for tenant in leaf.limited_path)
+
+
+def limits_met(
+    leaf: Tenant, shape: Shape, pools: tuple[str, ...] | None = None
+) -> tuple[Tenant | None, tuple[str, ...]]:
+    """The tenant whose limit is in the way of one more such unit, and which of some pools are open to it.
 
     Limits per pool close pools, to a gang once they take none of its pods; so do guarantees to a unit that may not be
-    preempted: it stays where they cover all of it.
+    preempted: it stays where they cover all of it. Unless said otherwise the pools are all that its tenant may use.
     """
-    pools = shape.pools
+    pools = shape.pools if pools is None else pools
     if shape.fixed:
         bare, _, pools = covered_pools(leaf, shape.fixed_asks, pools)
         if bare is not None:
