@@ -147,7 +147,7 @@ class Filling:
             column: Fraction(amount * (cost.get(column, 0) if cost else 1) * measure.scale[column], measure.denominator)
             for column, amount in asks
         }  # fmt: skip
-        fastest = max(share.values()) or 1
+        fastest = max(share.values()) or Fraction(1)
         pace = (basin.tenant.spec.weight or 1) / fastest
         cells = {(pool, column): amount * pace for column, amount in asks}
         share = {column: rate * pace for column, rate in share.items()}

@@ -34,25 +34,23 @@ NOBODY: Final[Ahead] = {}
 LIMIT = "limit"
 ROOM = "room"
 GUARANTEE = "guarantee"
-HELD_BACK = "held back"
 
 
 class Eligibility:
     """Finds each leaf's first unit that can start.
 
-    `scope` says where pods could run, `hold_back` vetoes units, `troubled` takes a unit out of the way that cannot be judged; without it the error is the
-    caller's.
+    `scope` says where pods could run. `troubled` takes a unit out of the way that cannot be judged; without it the
+    error is the caller's.
     """
 
     def __init__(
         self, state: ClusterState, placer: Placer, gangs: GangPlacer, scope: Scope,
-        hold_back: Callable[[Unit], bool] | None = None, troubled: Callable[[Unit, Exception], None] | None = None,
+        troubled: Callable[[Unit, Exception], None] | None = None,
     ) -> None:  # fmt: skip
         self.state = state
         self.placer = placer
         self.gangs = gangs
         self.scope = scope
-        self.hold_back = hold_back
         self.troubled = troubled
         self.parked_on: dict[Row, list[Lane]] = {}
         self.roomless: dict[Row, list[Lane]] = {}
@@ -95,8 +93,6 @@ class Eligibility:
 
     def _can_start(self, lane: Lane, unit: Unit) -> bool:
         shape = lane.shape
-        if self.hold_back is not None and self.hold_back(unit):
-            return self._park(lane, HELD_BACK, None)
         pools = shape.pools
         if lane.leaf.limited_path or shape.fixed:
             if shape.fixed and barred_by_guarantee(unit, self.scope) is not None:
