@@ -50,6 +50,54 @@ def test_a_gang_that_was_let_go_and_cannot_gather_is_no_demand() -> None:
     assert entitled(engine) == 0
 
 
+def evicted(**more: Any) -> Engine:
+    """A pod of 3 CPUs went for one of a higher priority, in the same tenant, that asks for as much; there are 5."""
+    world = World().node("n", cpu=5).tenant("a").pod("a", "low", on="n", cpu=3, more=more)
+    engine = Engine(world.pod("a", "high", cpu=3, priority=1).state(), Settings(least_runtime=0.0))
+    [eviction] = engine.cycle(1000.0).evictions
+    assert entitled(engine) == 5000
+    engine.state.apply(ev.PodLeaving(eviction.pod, eviction.node))
+    engine.cycle(1001.0)
+    return engine
+
+
+def kept(engine: Engine) -> int:
+    """CPU that tenant a is entitled to, by what is kept."""
+    return engine.demand.entitlement().whole(engine.state.forest.by_name["a"], engine.state.resources.column("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("more", "at_once", "later"),
+    [({}, 3000, 3000), ({"owner": "job", "recreated": False}, 3000, 3000), ({"owner": "rs"}, 5000, 3000)],
+    ids=["it is nobody's", "its owner never recreates it", "its owner recreates none"],
+)
+def test_what_was_evicted_for_good_is_demand_no_longer(more: dict[str, Any], at_once: int, later: int) -> None:
+    engine = evicted(**more)
+    version = engine.state.demand_version
+    assert kept(engine) == 5000, "it still runs"
+
+    engine.state.apply(ev.PodGone(("a", "low")))
+    engine.cycle(1002.0)
+    assert kept(engine) == at_once
+
+    engine.cycle(1002.0 + 60.0)
+    assert entitled(engine) == later
+    assert engine.state.demand_version == version, "nobody who was evicted may claim for it"
+
+
+@pytest.mark.parametrize(("cpu", "want"), [(3, 5000), (1, 4000)], ids=["the same", "smaller"])
+def test_what_takes_the_place_of_an_evicted_pod_is_demand_by_what_it_asks_for(cpu: int, want: int) -> None:
+    engine = evicted(owner="rs")
+    engine.state.apply(ev.PodGone(("a", "low")))
+    engine.state.apply_all(World(clock=9.0).pod("a", "next", cpu=cpu, more={"owner": "rs"}).events)
+    engine.cycle(1002.0)
+    assert entitled(engine) == want
+
+    own = engine.state.own_version
+    engine.cycle(1002.0 + 60.0)
+    assert engine.state.own_version == own, "nobody is awaited any longer"
+
+
 def seated(fixed: dict[str, Any]) -> Engine:
     """A seat that takes up a guarantee, and a pod that waits for it."""
     world = World().node("n", cpu=1).node("m", cpu=1).tenant("a", guaranteed={"cpu": 1})

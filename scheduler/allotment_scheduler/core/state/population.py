@@ -2,6 +2,7 @@
 
 Order of arrival is kept here: (evictions suffered, creation, order of first sight). A pod that takes the place of one
 we evicted (same owner) comes behind its peers and alters no demand; all else that comes or goes from outside does.
+What of ours nobody recreates, or not in good time, is demand no longer: our own doing, so `own_version` tells of it.
 
 While the layout is stale, pods are only noted on their nodes: the layout counts everything anew.
 """
@@ -26,6 +27,8 @@ _LASTING = attrgetter(
 """What of a pod its binding leaves alone."""
 _REPLACED_WITHIN = 3600.0
 """Seconds after which a new pod of an owner is no replacement of one that we evicted."""
+_AWAITED_FOR = 60.0
+"""Seconds for which one that we evicted and that has gone counts as demand still, if its owner is to recreate it."""
 _MANY_OWNERS = 4096
 
 
@@ -36,7 +39,9 @@ class Turns:
     seen: int = 0
     requeues: int = 0
     owners_evicted: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """Owners whose evicted pods have not been replaced yet: how many, and when the last one went."""
+    """Owners whose evicted pods have not been replaced yet: how many, and when the last one was evicted."""
+    awaited: dict[str, float] = field(default_factory=dict)
+    """Owners whose evicted pods have gone and have not been replaced yet, with when the last one went."""
 
 
 class Population:
@@ -60,7 +65,9 @@ class Population:
             self._forget(known)
         pod = self._record(spec, known)
         self.pods[spec.key] = pod
-        if not (known is None and self._replaces_evicted(pod)):
+        if known is None and self._replaces_evicted(pod):
+            self.state.own_version += 1  # it may ask for something else than the one before it
+        else:
             self.state.demand_version += 1
         if spec.node is not None:
             self._take_place(pod, spec.node)
@@ -135,6 +142,8 @@ class Population:
             return False
         if count > 1:
             self.turns.owners_evicted[pod.spec.owner] = (count - 1, at)
+        else:
+            self.turns.awaited.pop(pod.spec.owner, None)
         self.turns.requeues += 1
         pod.arrival = (self.turns.requeues, pod.spec.created, self.turns.seen)
         pod.spent_at = self.state.demand_version
@@ -160,9 +169,20 @@ class Population:
                 self.state.demand_version += 1
                 if pod.node is not None and pod.spec.owner and not event.succeeded:
                     self.state.departed.append((pod, pod.node))
+            elif pod.spec.owner and pod.spec.recreated:
+                self.turns.awaited[pod.spec.owner] = self.state.now
+            else:
+                self.state.own_version += 1
             self._forget(pod)
         if gang is not None:
             self._member_gone(gang, event)
+
+    def await_no_longer(self, now: float) -> None:
+        """Owners that have recreated nothing in good time: what we evicted of theirs is no demand any more."""
+        awaited = {owner: min(since, now) for owner, since in self.turns.awaited.items()}
+        self.turns.awaited = {owner: since for owner, since in awaited.items() if now - since < _AWAITED_FOR}
+        if len(self.turns.awaited) < len(awaited):
+            self.state.own_version += 1
 
     def _member_gone(self, gang: Gang, event: ev.PodGone) -> None:
         if event.succeeded:

@@ -3,6 +3,7 @@
 - Room held for expected members that have not come within the gang's timeout is given back. Whoever comes later waits
   for admission with the rest, as at first.
 - A pod in quarantine waits again.
+- What we evicted, and what was not recreated since, is awaited no longer.
 - A gang that was whole and has lost members from outside is noted, with the time: `Engine` lets it go as a whole if it
   is not brought back up in time.
 
@@ -32,6 +33,7 @@ class Timers:
     def time_passed(self, event: ev.TimePassed) -> None:
         """It is `now`."""
         self._believe_no_future(event.now)
+        self.state.population.await_no_longer(event.now)
         for gang in self.state.gangs.values():
             if gang.phantoms and gang.spec is not None and event.now - gang.held_since >= gang.spec.expected_timeout:
                 self._give_back(gang)
