@@ -72,12 +72,12 @@ def test_siblings_with_endless_demand_are_entitled_to_equal_weighted_shares(tree
 
 
 @SETTINGS
-@given(trees, st.integers(2, 4))
-def test_splitting_a_tenant_into_children_of_the_same_demand_gains_nothing(tree: Tree, parts: int) -> None:
+@given(trees, st.lists(weights, min_size=2, max_size=4))
+def test_splitting_a_tenant_into_children_of_the_same_demand_gains_nothing(tree: Tree, parts: list[str]) -> None:
     (weight, below), *others = tree
     _, cpu, memory = below[0]
     whole = dominant(grown([(weight, [("1", cpu, memory)]), *others]))
-    split = dominant(grown([(weight, [("1", cpu, memory)] * parts), *others]))
+    split = dominant(grown([(weight, [(own, cpu, memory) for own in parts]), *others]))
 
     assert split["g0"] == whole["g0"]
 

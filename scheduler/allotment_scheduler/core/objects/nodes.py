@@ -4,8 +4,8 @@ Nodes are rows of objects for names, labels and taints, and columns of int64 mat
 the order of names, so that the first of equal scores is the first by name. Free room may be negative on a node that
 others have overcommitted: then nothing more fits, and nothing breaks.
 
-Adding or removing nodes only marks the layout as stale; it is rebuilt once, when it is next needed. A change of one
-node's labels, taints or size is made in place.
+A node that comes, goes or changes only marks the layout as stale: it is rebuilt once, when it is next needed. What is
+kept up in place is the room that pods take and give back.
 """
 
 from collections.abc import Iterable, Mapping
