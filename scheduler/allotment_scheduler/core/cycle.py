@@ -40,6 +40,7 @@ from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Gang, Unit
 from allotment_scheduler.core.placement.backfill import Backfill
 from allotment_scheduler.core.placement.eligibility import Eligibility, covered_pools, limits_met
+from allotment_scheduler.core.placement.foresight import Foresight
 from allotment_scheduler.core.placement.gangs import GangPlacer
 from allotment_scheduler.core.placement.holds import Holds
 from allotment_scheduler.core.placement.placer import Placer
@@ -64,7 +65,7 @@ class Engine:
         self.brakes = Brakes(self.settings)
         self.planner = Planner(state, self.placer, self.gangs, self.demand, self.brakes)
         self.holds = Holds(state, self.placer, self.settings)
-        self.reservations = Reservations(state, self.gangs, self.demand, self.settings)
+        self.reservations = Reservations(state, Foresight(state, self.placer, self.gangs), self.demand, self.settings)
         self.quarantine = Quarantine(state, self.settings)
         self.claim_pass = Pass()
         self._most_rows = FEW_ROWS

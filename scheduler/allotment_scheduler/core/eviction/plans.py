@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.eviction.backtracking import Backtracking
@@ -179,16 +178,9 @@ class Planner:
                 if held and members and (leaf := members[0].leaf) is not None:
                     smallest[leaf.rank] = min(int(smallest[leaf.rank]), held)
         rows = np.flatnonzero(single)
-        held_by_row = self.amounts_of(running.klass[rows])(column)
+        held_by_row = self.state.interning.amounts_of(running.klass[rows])(column)
         np.minimum.at(smallest, running.leaf[rows[held_by_row > 0]], held_by_row[held_by_row > 0])
         return smallest
-
-    def amounts_of(self, klass: npt.NDArray[np.int32]) -> Callable[[Column], IntVector]:
-        """What pods of some classes, given by id, hold of a resource."""
-        classes = list(self.state.classes.values())
-        which = np.searchsorted(np.array([each.id for each in classes], dtype=np.int32), klass)
-        amounts = [dict(each.amounts) for each in classes]
-        return lambda column: np.array([held.get(column, 0) for held in amounts], dtype=np.int64)[which]
 
     def _rights(self, claim: Claim) -> dict[Tenant, str]:
         """Leaves from which someone might go, with the rule: a necessary condition, cheap to decide."""
@@ -356,7 +348,7 @@ class Attempt:
         most = np.bincount(where, minlength=count)
         bound: IntVector = np.zeros(count, dtype=np.int64)
         possible = row.allowed & self.usable
-        held_of = self.planner.amounts_of(running.klass[rows])
+        held_of = self.state.interning.amounts_of(running.klass[rows])
         gangs = self._gang_nodes()
         last = running.last_choice[rows]
         some_last = bool(last.any())

@@ -17,12 +17,15 @@ from typing import Final
 import numpy as np
 
 from allotment_scheduler.core.fairness.limits import limits_divide, open_pools
-from allotment_scheduler.core.objects.nodes import BoolVector
+from allotment_scheduler.core.objects.nodes import BoolVector, IntMatrix
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.placer import Placer, Row
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.trial import Trial
+
+Kinds = list[tuple[Row, int]]
+"""The different pods of a unit, as rows, with their number."""
 
 MOST_STEPS: Final = 256
 """Seats that one search for a gang may try, beside one for each of its pods."""
@@ -50,13 +53,41 @@ class GangPlacer:
 
     def counted(self, unit: Unit, pools: tuple[str, ...]) -> tuple[Row, int] | None:
         """The row and the number of slots by which alone it is decided whether a unit fits, if it is."""
-        if len(unit.shape.parts) > 1 or self._topology(unit) is not None:
+        if self._topology(unit) is not None or not self.is_counted(unit, pools):
             return None
+        return self.kinds(unit, pools)[0]
+
+    def is_counted(self, unit: Unit, pools: tuple[str, ...]) -> bool:
+        """Whether free slots, in one domain if it must be one, decide alone whether a unit fits."""
+        if len(unit.shape.parts) > 1:
+            return False
         if unit.leaf.limited_path and limits_divide(unit.leaf, unit.shape.amounts, pools):
-            return None
-        (klass_id, seen, _), count = unit.shape.parts[0]
-        row = self.placer.row((klass_id, seen, pools))
-        return None if row.blocks else (row, count)
+            return False
+        return not self.kinds(unit, pools)[0][0].blocks
+
+    def kinds(self, unit: Unit, pools: tuple[str, ...]) -> Kinds:
+        """The rows of a unit's pods in some pools, with the number of its pods in each."""
+        return [(self.placer.row((klass_id, seen, pools)), count) for (klass_id, seen, _), count in unit.shape.parts]
+
+    def has_slots(self, unit: Unit, kinds: Kinds, free: IntMatrix, inside: BoolVector) -> bool:
+        """Whether some nodes with this free room have slots for every kind of a unit's pods: in one domain, if so."""
+        if self._topology(unit) is not None and self._required(unit):
+            return bool(self.domains_with_slots(unit, kinds, free, inside))
+        by_kind = ((self.placer.slots_by_node(row, free)[inside], count) for row, count in kinds)
+        return all(int(slots.sum()) >= count for slots, count in by_kind)
+
+    def domains_with_slots(self, unit: Unit, kinds: Kinds, free: IntMatrix, inside: BoolVector) -> list[BoolVector]:
+        """The domains of a unit's topology that have slots for every kind of its pods; none without a topology."""
+        key = self._topology(unit)
+        if key is None:
+            return []
+        codes, values = self.state.nodes.label_codes(key)
+        nodes = np.flatnonzero(inside & (codes >= 0))
+        good = np.ones(len(values), dtype=np.bool_)
+        for row, count in kinds:
+            slots = np.minimum(self.placer.slots_by_node(row, free)[nodes], count)
+            good &= np.bincount(codes[nodes], weights=slots, minlength=len(values)) >= count
+        return [codes == domain for domain in np.flatnonzero(good)]
 
     def place(self, unit: Unit, pools: tuple[str, ...], trial: Trial, within: BoolVector | None = None) -> bool:
         """Start every pod of the unit within a trial, on some nodes only; on failure the trial is as before."""
@@ -179,6 +210,9 @@ class GangPlacer:
     def _topology(self, unit: Unit) -> str | None:
         return unit.gang.spec.topology_key if unit.gang and unit.gang.spec and len(unit.pods) > 1 else None
 
+    def _required(self, unit: Unit) -> bool:
+        return unit.gang is not None and unit.gang.spec is not None and unit.gang.spec.topology_required
+
     def _domains(self, unit: Unit) -> Iterator[BoolVector | None]:
         key = self._topology(unit)
         if key is None:
@@ -191,5 +225,5 @@ class GangPlacer:
             np.add.at(fullest, codes[codes >= 0], self.state.nodes.free[column][codes >= 0].astype(np.float64))
         for domain in np.argsort(fullest, kind="stable"):
             yield codes == domain
-        if unit.gang is None or unit.gang.spec is None or not unit.gang.spec.topology_required:
+        if not self._required(unit):
             yield None

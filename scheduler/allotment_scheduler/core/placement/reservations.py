@@ -6,6 +6,11 @@ maximum runtimes of what runs on them. Reservations are counted in the pools of 
 nodes only if they end before that time (backfill). Without declared runtimes there is no such time; after
 `Settings.drain` the nodes accept no new starts. Nothing is evicted for a reservation.
 
+Where and when a unit will fit is found by `Foresight`. A reservation stays on its nodes as long as the unit will fit
+there no later than was said; every `Settings.age` it is looked for elsewhere, too, and moves where it comes earlier. A
+unit for which nothing is found is not searched for again before that time is over, and then after those that have not
+been searched for yet. So what a cycle spends on reservations is bounded, however many units can never have one.
+
 Only a unit that would fit the empty cluster and is within every limit has one, and only while neither what its tenants
 use nor what it requests is more than they are entitled to, in the pools where it may run: a greedy tenant's giant gang
 must not freeze a pool. (What its own pods use now does not count on top: it may be waiting for just these to end.)
@@ -13,18 +18,22 @@ must not freeze a pool. (What its own pods use now does not count on top: it may
 
 from dataclasses import dataclass, field
 from math import inf
+from typing import Final
 
 import numpy as np
 
 from allotment_scheduler.core.entitlement.demand import Demand
-from allotment_scheduler.core.objects.pods import Pod, PodKey
+from allotment_scheduler.core.objects.pods import PodKey
 from allotment_scheduler.core.objects.resources import Column
 from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.eligibility import ROOM, beyond_guarantee, limits_met
-from allotment_scheduler.core.placement.gangs import GangPlacer
+from allotment_scheduler.core.placement.foresight import Foresight, Prospect, runtime_of
 from allotment_scheduler.core.placement.holds import Room
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.cluster import ClusterState
+
+MOST_EFFORT: Final = 10_000
+"""The effort of searches (foresight.py) after which a cycle begins no other."""
 
 
 @dataclass(slots=True)
@@ -37,6 +46,10 @@ class Reservation:
     nodes: tuple[str, ...]
     eta: float
     since: float
+    searched: float
+    """When it was last looked for on all nodes."""
+    room: tuple[int, bytes] | None = None
+    """The layout and the free room of its nodes for which `eta` was found."""
 
     def binding(self, now: float, settings: Settings) -> bool:
         """Whether others are kept off now."""
@@ -48,12 +61,14 @@ class Reservations:
     """All reservations, by the first pod of their unit."""
 
     state: ClusterState
-    gangs: GangPlacer
+    foresight: Foresight
     demand: Demand
     settings: Settings
     by_unit: dict[PodKey, Reservation] = field(default_factory=dict)
     misfits: dict[PodKey, float] = field(default_factory=dict)
     """Since when units, by their first pod, have fitted nowhere."""
+    in_vain: dict[PodKey, float] = field(default_factory=dict)
+    """When a search for units, by their first pod, last found nothing: it is not repeated before `Settings.age`."""
 
     def unit_of(self, reservation: Reservation) -> Unit | None:
         """The unit that waits for a reservation, None if it waits no longer."""
@@ -91,29 +106,92 @@ class Reservations:
         return tuple(name for name, eta in until.items() if end <= eta)
 
     def renew(self, now: float) -> None:
-        """Drop reservations nobody waits for, recompute the others' times, and give new ones to the oldest units."""
+        """Drop reservations nobody waits for, bring the others up to date, and give new ones to the oldest units.
+
+        Searching is bounded: a cycle begins no further search once `MOST_EFFORT` is spent. Who is left over is searched
+        for in the next one; standing reservations stay as they are meanwhile.
+        """
         self.by_unit = {key: kept for key, kept in self.by_unit.items() if self.unit_of(kept) is not None}
         if not self.settings.timed:
             return
         self._age(now)
+        self.foresight.effort = 0
         taken: dict[str, int] = {}
         before, self.by_unit = self.by_unit, {}
         for kept in before.values():
             unit = self.unit_of(kept)
             if unit is not None:
-                self._give(unit, now, min(kept.since, now), taken)
-        for unit in self._oldest(now):
+                self._keep(kept, unit, now, taken)
+        for unit in self._candidates(now):
+            if self.foresight.effort >= MOST_EFFORT or self._all_given(taken):
+                break
             if unit.first.key not in before:
-                self._give(unit, now, now, taken)
+                self._give(unit, now, taken)
 
-    def _give(self, unit: Unit, now: float, since: float, taken: dict[str, int]) -> None:
+    def _keep(self, kept: Reservation, unit: Unit, now: float, taken: dict[str, int]) -> None:
+        """Keep a reservation up to date while its unit deserves it and pools have one left: on its nodes, if it can."""
+        pools = self._open(unit, taken)
+        if not pools or not self._deserves(unit):
+            return
+        kept.since, kept.searched = min(kept.since, now), min(kept.searched, now)
+        stays = set(pools).issuperset(kept.pools)
+        due = now - kept.searched >= self.settings.age
+        renewed = self._renewed(kept, unit, pools, now, trusting=not due) if stays else None
+        if (due or renewed is None or renewed.eta > max(kept.eta, now)) and self.foresight.effort < MOST_EFFORT:
+            found, kept.searched = self.foresight.find(unit, pools, now), now
+            if found is not None and (renewed is None or found.eta < renewed.eta):
+                renewed = found
+        unproven = renewed is None and stays and kept.searched < now
+        if renewed is not None:
+            kept.nodes, kept.eta = renewed.nodes, renewed.eta
+        if renewed is not None or unproven:
+            self._enter(kept, taken)
+        if unproven:
+            kept.room = None
+
+    def _renewed(
+        self, kept: Reservation, unit: Unit, pools: tuple[str, ...], now: float, *, trusting: bool
+    ) -> Prospect | None:
+        """When a unit fits on the nodes that it has, None if never; while their room stands still, as was found.
+
+        What is overdue may end any moment, so that a time that has passed becomes the present.
+        """
+        if trusting and kept.room == self._room(kept.nodes):
+            return Prospect(kept.nodes, max(kept.eta, now))
+        return self.foresight.find(unit, pools, now, kept.nodes)
+
+    def _room(self, names: tuple[str, ...]) -> tuple[int, bytes]:
+        """What changes when the room of some nodes does."""
+        nodes = self.state.nodes
+        there = [nodes.by_name[name].index for name in names if name in nodes.by_name]
+        return nodes.layout_version, nodes.free[:, there].tobytes()
+
+    def _give(self, unit: Unit, now: float, taken: dict[str, int]) -> None:
         """Reserve for a unit that deserves it, in pools that have a reservation left."""
         pools = self._open(unit, taken)
-        made = self._reserve(unit, now, since, pools) if pools and self._deserves(unit) else None
-        if made is not None:
-            self.by_unit[made.unit] = made
-            for pool in made.pools:
-                taken[pool] = taken.get(pool, 0) + 1
+        if not pools or not self._deserves(unit):
+            return
+        key = unit.first.key
+        found = self.foresight.find(unit, pools, now)
+        if found is None:
+            self.in_vain[key] = now
+            return
+        self.in_vain.pop(key, None)
+        self._enter(Reservation(key, (), found.nodes, found.eta, now, now), taken)
+
+    def _enter(self, made: Reservation, taken: dict[str, int]) -> None:
+        by_name = self.state.nodes.by_name
+        made.pools = tuple(dict.fromkeys(by_name[name].pool for name in made.nodes if name in by_name))
+        made.room = self._room(made.nodes)
+        self.by_unit[made.unit] = made
+        for pool in made.pools:
+            taken[pool] = taken.get(pool, 0) + 1
+
+    def _all_given(self, taken: dict[str, int]) -> bool:
+        """Whether no pool with nodes has a reservation left."""
+        nodes = self.state.nodes
+        there = (nodes.pool_names[index] for index in np.unique(nodes.pool_index).tolist())
+        return all(taken.get(pool, 0) >= self.settings.reservations_per_pool for pool in there)
 
     def _open(self, unit: Unit, taken: dict[str, int]) -> tuple[str, ...]:
         """The pools in which a unit could run and may reserve."""
@@ -139,11 +217,16 @@ class Reservations:
                     misfits.setdefault(head.first.key, now)
         self.misfits = misfits
 
-    def _oldest(self, now: float) -> list[Unit]:
-        aged = [(since, key) for key, since in self.misfits.items() if now - since >= self.settings.age]
-        units = [(since, unit) for since, key in aged if (unit := self._waiting(key)) is not None]
-        units.sort(key=lambda it: (it[0], it[1].first.spec.created, it[1].first.key))
-        return [unit for _, unit in units]
+    def _candidates(self, now: float) -> list[Unit]:
+        """Units of the age for a reservation, the oldest first; those searched for in vain come last, and not soon."""
+        self.in_vain = {key: min(at, now) for key, at in self.in_vain.items() if key in self.misfits}
+        aged = [
+            (self.in_vain.get(key, -inf), since, unit) for key, since in self.misfits.items()
+            if now - since >= self.settings.age and now - self.in_vain.get(key, -inf) >= self.settings.age
+            and (unit := self._waiting(key)) is not None
+        ]  # fmt: skip
+        aged.sort(key=lambda it: (it[0], it[1], it[2].first.spec.created, it[2].first.key))
+        return [unit for _, _, unit in aged]
 
     def _deserves(self, unit: Unit) -> bool:
         if limits_met(unit.leaf, unit.shape)[0] is not None:
@@ -157,41 +240,3 @@ class Reservations:
             <= entitlement.whole(tenant, column, pools if several else None)
             for tenant in unit.leaf.path for column, amount in unit.asks
         )  # fmt: skip
-
-    def _reserve(self, unit: Unit, now: float, since: float, pools: tuple[str, ...]) -> Reservation | None:
-        """Let what runs end in order of time until the unit fits; what has no declared end goes last."""
-        state = self.state
-        running = [pod for pod in state.running.pods if pod is not None and not pod.phantom]
-        ends = sorted(((end_of(pod, now), pod.key, pod) for pod in running), key=lambda entry: entry[:2])
-        with state.trial() as trial:
-            position = 0
-            while not self.gangs.fits(unit, pools):
-                if position == len(ends):
-                    return None
-                end = ends[position][0]
-                while position < len(ends) and ends[position][0] == end:
-                    trial.evict(ends[position][2])
-                    position += 1
-            eta = ends[position - 1][0] if position else now
-            mark = trial.mark()
-            if not self.gangs.place(unit, pools, trial):
-                return None
-            nodes = tuple(dict.fromkeys(name for _, name, _ in trial.log[mark:]))
-        where = tuple(dict.fromkeys(state.nodes.by_name[name].pool for name in nodes))
-        return Reservation(unit.first.key, where, nodes, eta, since)
-
-
-def runtime_of(pod: Pod) -> float | None:
-    """The declared maximum runtime of a pod, its gang, or its tenant's default; None if nobody declared any."""
-    if pod.spec.max_runtime is not None:
-        return pod.spec.max_runtime
-    if pod.gang is not None and pod.gang.spec is not None and pod.gang.spec.max_runtime is not None:
-        return pod.gang.spec.max_runtime
-    path = pod.leaf.path if pod.leaf is not None else ()
-    return next((t.spec.default_runtime for t in path if t.spec.default_runtime is not None), None)
-
-
-def end_of(pod: Pod, now: float) -> float:
-    """When a running pod ends at the latest; what is overdue ends any moment."""
-    runtime = runtime_of(pod)
-    return inf if runtime is None else max(now, pod.started + runtime)

@@ -11,12 +11,17 @@ What one class asks for is met in every array over all classes: it is bounded ju
 refused.
 """
 
+from collections.abc import Callable
 from itertools import count
 from weakref import WeakValueDictionary
 
+import numpy as np
+import numpy.typing as npt
+
 from allotment_scheduler.core.objects.attachments import DEVICES
+from allotment_scheduler.core.objects.nodes import IntVector
 from allotment_scheduler.core.objects.pods import ClassId, LabelSet, PodClass, SchedulingSpec
-from allotment_scheduler.core.objects.resources import LARGEST, Resources, without_pods
+from allotment_scheduler.core.objects.resources import LARGEST, Column, Resources, without_pods
 
 
 class Interning:
@@ -47,6 +52,13 @@ class Interning:
             self.classes[number] = found
             self._classes[spec, local] = found
         return found
+
+    def amounts_of(self, klass: npt.NDArray[np.int32]) -> Callable[[Column], IntVector]:
+        """What pods of some classes, given by id, hold of a resource."""
+        classes = list(self.classes.values())
+        which = np.searchsorted(np.array([each.id for each in classes], dtype=np.int32), klass)
+        amounts = [dict(each.amounts) for each in classes]
+        return lambda column: np.array([held.get(column, 0) for held in amounts], dtype=np.int64)[which]
 
     def labelset(self, namespace: str, labels: tuple[tuple[str, str], ...]) -> LabelSet:
         """The interned labels of pods in a namespace."""
