@@ -34,7 +34,8 @@ ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "scheduler" / "allotment_scheduler" / "core"
 MODULES: Final = (
     "cycle", "fairness.serving", "fairness.shares", "fairness.limits", "entitlement.demand", "entitlement.pins",
-    "placement.gangs", "placement.eligibility", "placement.holds", "placement.reservations", "placement.backfill",
+    "placement.gangs", "placement.eligibility", "placement.holds", "placement.reservations", "placement.foresight",
+    "placement.backfill",
     "eviction.brakes", "eviction.plans", "eviction.rules", "eviction.victims", "eviction.budgets",
 )  # fmt: skip
 PATIENCE: Final = 600

@@ -26,7 +26,7 @@ from allotment_scheduler.core.objects.nodes import BoolVector
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.resources import PODS, Column
 from allotment_scheduler.core.objects.tenants import Tenant
-from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.objects.units import Home, Unit
 from allotment_scheduler.core.placement.eligibility import beyond_guarantee, limits_met
 from allotment_scheduler.core.placement.placer import Row, never_fits
 
@@ -259,6 +259,9 @@ class Explainer:
             refuse(name, passing)
         for name, passing in binding_filters(row.klass, self.state.attachments, nodes):
             refuse(name, passing)
+        home = self._home(row)
+        if home is not None:
+            refuse(f"are not in {_named_home(home)}", home.nodes(nodes))
         if row.klass.spec.devices:
             refuse("do not have the devices that it asks for", self.state.counters.devices.possible(row.klass))
         for column, amount in row.klass.room:
@@ -267,6 +270,11 @@ class Explainer:
         for name, passing in row.neighbours.filters():
             refuse(name, passing)
         return f"0 of {len(nodes.ordered)} nodes fit: " + (", ".join(parts) or "there are none")
+
+    def _home(self, row: Row) -> Home | None:
+        """Where the pods of a row must stand because their gang does."""
+        home = self.state.lineup.home(row.key[1])
+        return home if home is not None and home.required else None
 
     def _behind(self, unit: Unit, row: Row) -> str:
         """What is free, whose turn it is, and by how much."""
@@ -280,8 +288,10 @@ class Explainer:
                 lacking.append(f"{format_units(name, amount)} {name} asked for, {format_units(name, room)} free")
         share, dominant = measure.dominant_share(unit.leaf)
         entitled = self.engine.demand.entitlement()
+        home = self._home(row)
         text = (
-            ", ".join(lacking) or "the nodes are full of pods"
+            (", ".join(lacking) or "the nodes are full of pods")
+            + (f" in {_named_home(home)}" if home is not None else "")
         ) + f"; tenant {unit.leaf.shown_name} has {float(share):.1%}"
         if dominant is not None:
             name, right = names[dominant], entitled.whole(unit.leaf, dominant)
@@ -306,3 +316,8 @@ class Explainer:
         """The smallest reduction of its request that would start the unit now."""
         found = smaller_request(self.state, self.engine.placer, unit)
         return found.by_nodes(self.state.resources.names) if found is not None else None
+
+
+def _named_home(home: Home) -> str:
+    """The domains where a gang stands, in words."""
+    return f"the domain of {home.key} where its group runs" if home.domains else f"any domain of {home.key}"

@@ -14,12 +14,17 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
 
+import numpy as np
+
+from allotment_scheduler.core.objects.nodes import BoolVector, Nodes
 from allotment_scheduler.core.objects.pods import Pod, PodKey, PodSpec
 from allotment_scheduler.core.objects.resources import Amounts, Column, add
 from allotment_scheduler.core.objects.tenants import Tenant
 
 RowKey = tuple[int, tuple[int, ...], tuple[str, ...]]
-"""What decides where a single pod may stand: (class, counters that see its labels, pools allowed to it)."""
+"""What decides where a single pod may stand: (class, counters that see its labels, pools allowed to it).
+
+A number below those of counters and labels among the second stands for the home of its gang (`Lineup.home`)."""
 Order = tuple[int, tuple[int, float, int]]
 """(-priority, arrival): the smaller is served first within a leaf."""
 _LONG_PASSED: Final = 64
@@ -56,6 +61,23 @@ class GroupSpec:
     """`min_member` is reckoned anew as members finish (a Job); otherwise those that succeeded are deducted from it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a gang with a topology stands, and its other pods must stand, if it is required, or should."""
+
+    key: str
+    domains: tuple[str, ...]
+    """In order of their names; none while none of it runs: then it is any domain there is."""
+    required: bool
+
+    def nodes(self, nodes: Nodes) -> BoolVector:
+        """The nodes that belong to it."""
+        codes, values = nodes.label_codes(self.key)
+        if not self.domains:
+            return codes >= 0
+        return np.isin(codes, [values[domain] for domain in self.domains if domain in values])
+
+
 @dataclass(slots=True, eq=False)
 class Gang:
     """The core's record of a gang: its members by key, whether they run or wait."""
@@ -77,6 +99,8 @@ class Gang:
     """It has run with all it needs, and some of it still runs."""
     cut_since: float | None = None
     """Since when a gang that was whole is short of members, through no action of ours."""
+    home: Home | None = None
+    """Where it stood when its units were last formed; None without a topology."""
 
     @property
     def min_member(self) -> int:

@@ -204,9 +204,11 @@ class Foresight:
             )
 
         inward: list[tuple[int, int, IntVector]] = []
-        for number, domain in enumerate(self.gangs.domains_with_slots(unit, kinds, free, inside)):
-            order = best_first[domain[best_first]]
-            inward.append((int(rank[order[needed(order) - 1]]), number, order))
+        roomy = np.flatnonzero(self.gangs.roomy_domains(unit, kinds, free, inside))
+        of_node = self.gangs.domains_of(unit) if len(roomy) else rank
+        for domain in roomy.tolist():
+            order = best_first[of_node[best_first] == domain]
+            inward.append((int(rank[order[needed(order) - 1]]), domain, order))
         if not inward:
             return best_first, needed(best_first)
         inward.sort(key=lambda it: it[:2])

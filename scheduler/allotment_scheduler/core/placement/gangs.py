@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from allotment_scheduler.core.fairness.limits import limits_divide, open_pools
-from allotment_scheduler.core.objects.nodes import BoolVector, IntMatrix
+from allotment_scheduler.core.objects.nodes import BoolVector, IntMatrix, IntVector
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.placer import Placer, Row
@@ -72,28 +72,33 @@ class GangPlacer:
     def has_slots(self, unit: Unit, kinds: Kinds, free: IntMatrix, inside: BoolVector) -> bool:
         """Whether some nodes with this free room have slots for every kind of a unit's pods: in one domain, if so."""
         if self._topology(unit) is not None and self._required(unit):
-            return bool(self.domains_with_slots(unit, kinds, free, inside))
+            return bool(self.roomy_domains(unit, kinds, free, inside).any())
         by_kind = ((self.placer.slots_by_node(row, free)[inside], count) for row, count in kinds)
         return all(int(slots.sum()) >= count for slots, count in by_kind)
 
-    def domains_with_slots(self, unit: Unit, kinds: Kinds, free: IntMatrix, inside: BoolVector) -> list[BoolVector]:
-        """The domains of a unit's topology that have slots for every kind of its pods; none without a topology."""
+    def roomy_domains(self, unit: Unit, kinds: Kinds, free: IntMatrix, inside: BoolVector) -> BoolVector:
+        """Which domains of a unit's topology have slots for every kind of its pods; there are none without one."""
         key = self._topology(unit)
         if key is None:
-            return []
+            return np.zeros(0, dtype=np.bool_)
         codes, values = self.state.nodes.label_codes(key)
         nodes = np.flatnonzero(inside & (codes >= 0))
         good = np.ones(len(values), dtype=np.bool_)
         for row, count in kinds:
             slots = np.minimum(self.placer.slots_by_node(row, free)[nodes], count)
             good &= np.bincount(codes[nodes], weights=slots, minlength=len(values)) >= count
-        return [codes == domain for domain in np.flatnonzero(good)]
+        return good
+
+    def domains_of(self, unit: Unit) -> IntVector:
+        """By node: the number of its domain in a unit's topology, -1 where it is in none."""
+        codes: IntVector = self.state.nodes.label_codes(self._topology(unit) or "")[0].astype(np.int64)
+        return codes
 
     def place(self, unit: Unit, pools: tuple[str, ...], trial: Trial, within: BoolVector | None = None) -> bool:
         """Start every pod of the unit within a trial, on some nodes only; on failure the trial is as before."""
         mark = trial.mark()
         self._steps = len(unit.pods) + MOST_STEPS
-        for domain in self._domains(unit):
+        for domain in self._domains(unit, pools, within):
             only = within if domain is None else domain if within is None else domain & within
             for pods in self._orders(unit, pools):
                 if self._place_in_order(pods, pools, trial, only):
@@ -213,17 +218,25 @@ class GangPlacer:
     def _required(self, unit: Unit) -> bool:
         return unit.gang is not None and unit.gang.spec is not None and unit.gang.spec.topology_required
 
-    def _domains(self, unit: Unit) -> Iterator[BoolVector | None]:
+    def _domains(self, unit: Unit, pools: tuple[str, ...], within: BoolVector | None) -> Iterator[BoolVector | None]:
+        """Where a unit is tried: where the rest of its gang stands, then in the fullest domains that have the slots."""
         key = self._topology(unit)
         if key is None:
             yield None
             return
-        codes, values = self.state.nodes.label_codes(key)
-        fullest = np.zeros(len(values), dtype=np.float64)
-        columns = [column for column, _ in unit.asks]
-        for column in columns:
-            np.add.at(fullest, codes[codes >= 0], self.state.nodes.free[column][codes >= 0].astype(np.float64))
-        for domain in np.argsort(fullest, kind="stable"):
-            yield codes == domain
+        nodes = self.state.nodes
+        codes, values = nodes.label_codes(key)
+        there = codes >= 0
+        left = np.zeros(len(values), dtype=np.float64)
+        for column, _ in unit.asks:
+            np.add.at(left, codes[there], nodes.free[column][there].astype(np.float64))
+        stands = unit.gang.home.domains if unit.gang is not None and unit.gang.home is not None else ()
+        far = np.ones(len(values), dtype=np.bool_)
+        far[[values[domain] for domain in stands if domain in values]] = False
+        inside = np.ones(len(nodes.ordered), dtype=np.bool_) if within is None else within
+        good = self.roomy_domains(unit, self.kinds(unit, pools), nodes.free, inside)
+        for domain in np.lexsort((left, far)):
+            if good[domain]:
+                yield codes == domain
         if not self._required(unit):
             yield None

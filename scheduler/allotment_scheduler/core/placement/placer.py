@@ -22,7 +22,7 @@ from allotment_scheduler.core.objects.pods import LabelSet, PodClass
 from allotment_scheduler.core.objects.resources import PODS
 from allotment_scheduler.core.objects.units import RowKey
 from allotment_scheduler.core.placement.score_matrix import NEVER, ScoreMatrix
-from allotment_scheduler.core.placement.scores import Floats, ScoreBasis, tiers
+from allotment_scheduler.core.placement.scores import HOME, Floats, ScoreBasis, tiers
 from allotment_scheduler.core.placement.witnesses import Witnesses
 
 if TYPE_CHECKING:
@@ -195,8 +195,13 @@ class Placer:
         state, basis = self.state, self.basis
         klass_id, seen, pools = key
         klass, labels = state.lineup.represented(klass_id, seen)
-        allowed = self.static_mask(klass, pools)
+        allowed, home = self.static_mask(klass, pools), state.lineup.home(seen)
+        inside = home.nodes(state.nodes) if home is not None else None
+        if home is not None and inside is not None and home.required:
+            allowed = allowed & inside
         points = basis.static(klass, allowed, state.nodes, state.measure)
+        if inside is not None:
+            points += HOME * inside
         around = neighbourhood(klass, labels, state.counters, state.nodes)
         wishes = bool(around.preferences or around.soft_spread)
         static = np.where(allowed, points if wishes else tiers(points), NEVER)

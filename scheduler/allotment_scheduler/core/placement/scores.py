@@ -4,13 +4,14 @@ Lexicographic, by weights far apart:
 
 1. a pod that asks for no GPU keeps off nodes that have one;
 2. the cheaper pool first (by the cost of what the pod asks for), then pools by name, as entitlement fills them;
-3. preferred node affinity and PreferNoSchedule taints, normalised and weighted as kube-scheduler does (2 and 3);
+3. the domain where the rest of its gang stands, if the gang has a topology;
+4. preferred node affinity and PreferNoSchedule taints, normalised and weighted as kube-scheduler does (2 and 3);
    preferred inter-pod terms and soft spread (2 each) join in where a class has them;
-4. the shape of the request against the shape of what is free: both as fractions of the cluster's totals, scaled to
+5. the shape of the request against the shape of what is free: both as fractions of the cluster's totals, scaled to
    maximum 1, sum of absolute differences (the best-fit heuristic of DRFH, Wang et al. 2014, section V). Differences are
    taken in steps of a half: within a step, packing matters more. GPU pods skip this point, for a node whose last GPU
    is free has a shape unlike any request, and would never be filled up;
-5. Pack: least left free; Spread: most left free. Ties go to the first node by name.
+6. Pack: least left free; Spread: most left free. Ties go to the first node by name.
 
 Floats decide only between nodes that could both take the pod; whether one can is decided in integers.
 """
@@ -34,6 +35,8 @@ Floats = npt.NDArray[np.float64]
 
 TIER: Final = 32.0
 """Distance between tiers: above the range of shape and room."""
+HOME: Final = 1e3
+"""What it is worth to stand where the rest of the gang does: above all preferences."""
 POOL: Final = 1e4
 GPU: Final = 1e7
 STEPS: Final = 2.0
@@ -82,7 +85,7 @@ class ScoreBasis:
         return scaled(parts * self.inverse)
 
     def static(self, klass: PodClass, feasible: BoolVector, nodes: Nodes, measure: Measure) -> Floats:
-        """Points 1 to 3: the part of a class's score that room does not change."""
+        """Points 1, 2 and 4: the part of a class's score that room does not change."""
         score = np.zeros(len(nodes.ordered), dtype=np.float64)
         if not any(column in self.gpu_columns for column, _ in klass.asks):
             score -= GPU * self.has_gpu

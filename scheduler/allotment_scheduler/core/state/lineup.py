@@ -5,6 +5,7 @@ beyond its minimum is one. The line-up is formed anew, wholly or gang by gang, w
 is never the home of a fact: pods, gangs and tenants are.
 """
 
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -13,13 +14,26 @@ from allotment_scheduler.core.objects.nodes import DEFAULT_POOL
 from allotment_scheduler.core.objects.pods import LabelSet, Pod, PodClass
 from allotment_scheduler.core.objects.resources import Amounts, without_pods
 from allotment_scheduler.core.objects.tenants import Tenant
-from allotment_scheduler.core.objects.units import ExpectedMember, Gang, LeafQueue, RowKey, Shape, Unit, order_of, total
+from allotment_scheduler.core.objects.units import (
+    ExpectedMember,
+    Gang,
+    GroupSpec,
+    Home,
+    LeafQueue,
+    RowKey,
+    Shape,
+    Unit,
+    order_of,
+    total,
+)
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.state.cluster import ClusterState
 
 _FEW_SHAPES: Final = 512
 """So many shapes may be kept, whether or not anybody waits in them."""
+_HOMES: Final = -(2**62)
+"""Numbers of homes of gangs go down from here: they are never given out a second time."""
 
 
 class Lineup:
@@ -40,6 +54,9 @@ class Lineup:
         self._representatives: dict[tuple[int, tuple[int, ...]], tuple[PodClass, LabelSet]] = {}
         self._pools_of: dict[str, tuple[str, ...]] = {}
         self._units: dict[tuple[str, str], list[Unit]] = {}
+        self._homes: dict[Home, int] = {}
+        self._home_of: dict[int, Home] = {}
+        self._numbers = count(_HOMES, -1)
         self._most_shapes = _FEW_SHAPES
 
     def queue(self, leaf: Tenant) -> LeafQueue:
@@ -72,6 +89,8 @@ class Lineup:
         self._representatives.clear()
         self._pools_of.clear()
         self._units.clear()
+        self._homes.clear()
+        self._home_of.clear()
         for gang in self.gangs.values():
             self.regang(gang)
         for pod in self.state.pods.values():
@@ -132,6 +151,7 @@ class Lineup:
             self.note(unit.first)
         if gang.spec is None or gang.spec.paused:
             return
+        gang.home = self._home(gang, gang.spec) if gang.spec.topology_key is not None else None
         waiting = [pod for pod in gang.waiting() if self.waits(pod)]
         missing = gang.min_member - gang.running
         if missing <= 0:
@@ -143,6 +163,26 @@ class Lineup:
                 self._units[gang.key] = [self._push((*waiting[:present], *expected), gang)]
             elif present <= 0:
                 self._units[gang.key] = [self._push((pod,), gang) for pod in waiting]
+
+    def _home(self, gang: Gang, spec: GroupSpec) -> Home | None:
+        """Where a gang stands, but for members that are being deleted; None if that does not matter."""
+        key, by_name = spec.topology_key or "", self.nodes.by_name
+        members = (pod for pod in gang.members.values() if not pod.spec.deleting)
+        stand = (by_name.get(pod.node) for pod in (*members, *gang.phantoms) if pod.node is not None)
+        domains = {node.spec.labels[key] for node in stand if node is not None and key in node.spec.labels}
+        return Home(key, tuple(sorted(domains)), spec.topology_required) if domains or spec.topology_required else None
+
+    def home(self, seen: tuple[int, ...]) -> Home | None:
+        """The home of a gang for whose pods a row key stands, by the second part of the key."""
+        return self._home_of.get(seen[-1]) if seen and seen[-1] <= _HOMES else None
+
+    def _at_home(self, pod: Pod, seen: tuple[int, ...], home: Home) -> tuple[int, ...]:
+        number = self._homes.get(home)
+        if number is None:
+            number = self._homes[home] = next(self._numbers)
+            self._home_of[number] = home
+        self._representatives.setdefault((pod.klass.id, (*seen, number)), (pod.klass, pod.labels))
+        return (*seen, number)
 
     def expected(self, gang: Gang, waiting: list[Pod]) -> list[Pod]:
         """Phantoms for expected members that neither exist nor have their room held."""
@@ -239,7 +279,10 @@ class Lineup:
 
     def row_key(self, pod: Pod) -> RowKey:
         """What decides where a waiting pod may stand."""
-        return (pod.klass.id, self._signature(pod), self.pools_of(pod.leaf) if pod.leaf else ())
+        seen = self._signature(pod)
+        if pod.gang is not None and pod.gang.home is not None:
+            seen = self._at_home(pod, seen, pod.gang.home)
+        return (pod.klass.id, seen, self.pools_of(pod.leaf) if pod.leaf else ())
 
     def pools_of(self, leaf: Tenant) -> tuple[str, ...]:
         """The pools a leaf may use: the intersection down its path, and the pools open to it.
