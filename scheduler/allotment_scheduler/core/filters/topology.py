@@ -64,13 +64,6 @@ class SpreadRule:
             verdict.flags.writeable = False
         return verdict
 
-    def crowd(self) -> IntVector:
-        """How many pods each node's domain has; 0 where the node has no domain."""
-        if not len(self.counter.counts):
-            return np.zeros(len(self.judged), dtype=np.int64)
-        here: IntVector = np.where(self.judged >= 0, self.counter.counts[self.judged], 0)
-        return here
-
 
 @dataclass(slots=True, eq=False)
 class Neighbourhood:
@@ -150,7 +143,7 @@ class Neighbourhood:
         return not counter.counts.any()
 
     def score(self, feasible: BoolVector) -> IntVector | None:
-        """Preferred inter-pod terms and soft spread, each normalised to 0-100 and weighted by 2, as kube-scheduler.
+        """Preferred inter-pod terms and soft spread, each from 0 to 100 and weighted by 2, as kube-scheduler.
 
         None where no feasible node is better than another.
         """
@@ -158,37 +151,60 @@ class Neighbourhood:
         if not told and not self.soft_spread:
             return None
         where = np.flatnonzero(feasible)
-        points: list[IntVector] = []
-        if told and len(where):
+        if not len(where):
+            return None
+        points = np.zeros(len(where), dtype=np.int64)
+        if told:
             raw = np.zeros(len(where), dtype=np.int64)
             for weight, counter in told:
                 raw += weight * counter.by_domain()[counter.domain[where]]
-            points.append(raw)
-        if self.soft_spread and len(where):
-            crowd = np.zeros(len(where), dtype=np.float64)
-            for rule in self.soft_spread:
-                domains = max(len(rule.domains), 1)
-                crowd += rule.crowd()[where] * np.log(domains + 2) + (rule.constraint.max_skew - 1)
-            points.append(-np.rint(crowd).astype(np.int64))
-        uneven = [scores for scores in points if scores.min() < scores.max()]
-        if not uneven:
+            points += 2 * stretched(raw)
+        if self.soft_spread:
+            points += 2 * self._evenness(where)
+        if (points == points[0]).all():
             return None
         total = np.zeros(len(feasible), dtype=np.int64)
-        for scores in uneven:
-            low = scores.min()
-            total[where] += 2 * (100 * (scores - low) // (scores.max() - low))
+        total[where] = points
         return total
 
+    def _evenness(self, where: npt.NDArray[np.intp]) -> IntVector:
+        """How well nodes keep soft spread, as the plugin's scores: 0 for nodes that lack the key of any constraint."""
+        codes = [rule.judged[where] for rule in self.soft_spread]
+        keyed = np.logical_and.reduce([each >= 0 for each in codes])
+        crowd = np.zeros(int(keyed.sum()), dtype=np.float64)
+        if not len(crowd):
+            return np.zeros(len(where), dtype=np.int64)
+        for rule, each in zip(self.soft_spread, codes, strict=True):
+            here = each[keyed]
+            domains = np.count_nonzero(np.bincount(here))
+            crowd += rule.counter.counts[here] * np.log(domains + 2) + (rule.constraint.max_skew - 1)
+        rounded = np.rint(crowd).astype(np.int64)
+        low, high = int(rounded.min()), int(rounded.max())
+        out = np.zeros(len(where), dtype=np.int64)
+        out[keyed] = 100 * (high + low - rounded) // high if high else 100
+        return out
 
-def normalised(raw: IntVector, feasible: BoolVector) -> IntVector:
-    """Scores scaled so that over feasible nodes the smallest is 0 and the largest 100."""
-    if not feasible.any():
-        return np.zeros(len(raw), dtype=np.int64)
-    low, high = int(raw[feasible].min()), int(raw[feasible].max())
+
+def stretched(raw: IntVector) -> IntVector:
+    """Scores such that the smallest is 0 and the largest 100, as kube-scheduler normalises inter-pod terms.
+
+    In floats and cut off, as there: 29 of 100 is 28.
+    """
+    low, high = int(raw.min()), int(raw.max())
     if high == low:
         return np.zeros(len(raw), dtype=np.int64)
-    scaled: IntVector = 100 * (raw - low) // (high - low)
-    return scaled
+    scores: IntVector = (100.0 * ((raw - low) / (high - low))).astype(np.int64)
+    return scores
+
+
+def in_proportion(raw: IntVector, feasible: BoolVector) -> IntVector:
+    """Scores such that the largest of feasible nodes is 100, and 0 stays 0: kube-scheduler's default normalisation.
+
+    Scores are 0 or more.
+    """
+    high = int(raw[feasible].max(initial=0))
+    scores: IntVector = 100 * raw // high if high else np.zeros(len(raw), dtype=np.int64)
+    return scores
 
 
 def neighbourhood(klass: PodClass, labels: LabelSet, counters: Counters, nodes: Nodes) -> Neighbourhood:

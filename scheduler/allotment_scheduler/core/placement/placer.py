@@ -22,7 +22,7 @@ from allotment_scheduler.core.objects.pods import LabelSet, PodClass
 from allotment_scheduler.core.objects.resources import PODS
 from allotment_scheduler.core.objects.units import RowKey
 from allotment_scheduler.core.placement.score_matrix import NEVER, ScoreMatrix
-from allotment_scheduler.core.placement.scores import HOME, Floats, ScoreBasis, tiers
+from allotment_scheduler.core.placement.scores import HOME, TIER, Floats, ScoreBasis, tiers
 from allotment_scheduler.core.placement.witnesses import Witnesses
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Row:
     allowed: BoolVector
     """Nodes that pass every filter that room and neighbours do not change."""
     static: Floats
-    """The part of its scores that room does not change: as tiers or, with wishes about neighbours, as points."""
+    """The part of its scores that room does not change: in tiers, or with wishes about neighbours a tier a point."""
     neighbours: Neighbourhood
     minds: bool = False
     """Neighbours decide where its pods may or should stand."""
@@ -53,7 +53,7 @@ class Row:
     """Neighbours decide where its pods may stand."""
     seen_version: int = -1
     mask: BoolVector | None = None
-    bonus: IntVector | None = None
+    bonus: Floats | None = None
     stamp: tuple[int, int, int] = (-1, -1, -1)
     """Layout, changes of room and of neighbours at which `choice` was the best node."""
     choice: int = -1
@@ -204,7 +204,7 @@ class Placer:
             points += HOME * inside
         around = neighbourhood(klass, labels, state.counters, state.nodes)
         wishes = bool(around.preferences or around.soft_spread)
-        static = np.where(allowed, points if wishes else tiers(points), NEVER)
+        static = np.where(allowed, points * TIER if wishes else tiers(points), NEVER)
         row = Row(key, len(self.rows), klass, labels, allowed, static, around)
         row.blocks = bool(around)
         row.minds = row.blocks or wishes
@@ -225,7 +225,8 @@ class Placer:
         if row.seen_version != version:
             row.seen_version = version
             row.mask = row.neighbours.mask()
-            row.bonus = row.neighbours.score(row.allowed if row.mask is None else row.allowed & row.mask)
+            bonus = row.neighbours.score(row.allowed if row.mask is None else row.allowed & row.mask)
+            row.bonus = None if bonus is None else bonus.astype(np.float64) * TIER
         if row.bonus is not None:
             score = score + row.bonus
         return score if row.mask is None else np.where(row.mask, score, NEVER)

@@ -5,8 +5,9 @@ Lexicographic, by weights far apart:
 1. a pod that asks for no GPU keeps off nodes that have one;
 2. the cheaper pool first (by the cost of what the pod asks for), then pools by name, as entitlement fills them;
 3. the domain where the rest of its gang stands, if the gang has a topology;
-4. preferred node affinity and PreferNoSchedule taints, normalised and weighted as kube-scheduler does (2 and 3);
-   preferred inter-pod terms and soft spread (2 each) join in where a class has them;
+4. preferred node affinity and PreferNoSchedule taints, normalised and weighted as kube-scheduler does (2 and 3; in
+   proportion to the largest score); preferred inter-pod terms and soft spread (2 each; filters/topology.py) are added
+   where a class has them;
 5. the shape of the request against the shape of what is free: both as fractions of the cluster's totals, scaled to
    maximum 1, sum of absolute differences (the best-fit heuristic of DRFH, Wang et al. 2014, section V). Differences are
    taken in steps of a half: within a step, packing matters more. GPU pods skip this point, for a node whose last GPU
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from allotment_scheduler.core.fairness.shares import Measure
 from allotment_scheduler.core.filters.nodes import term_mask
-from allotment_scheduler.core.filters.topology import normalised
+from allotment_scheduler.core.filters.topology import in_proportion
 from allotment_scheduler.core.objects.attachments import DEVICES
 from allotment_scheduler.core.objects.nodes import BoolVector, IntMatrix, Nodes
 from allotment_scheduler.core.objects.pods import PodClass
@@ -97,9 +98,9 @@ class ScoreBasis:
         for weight, term in klass.spec.preferred_nodes:
             preference += weight * term_mask(term, nodes)
         disliked = _disliked_taints(klass, nodes)
-        score += 2 * normalised(preference, feasible)
+        score += 2 * in_proportion(preference, feasible)
         if disliked.any():
-            score += 3 * normalised(-disliked, feasible)
+            score -= 3 * in_proportion(disliked, feasible)
         return score
 
     def steps(self, asks: Amounts) -> float:
