@@ -105,6 +105,57 @@ def test_the_oldest_misfit_gets_nodes_and_a_time() -> None:
     assert kept.eta == pytest.approx(3003), "when the third of the running pods must have ended"
 
 
+@pytest.mark.parametrize(
+    ("tenant", "group", "pod", "want"),
+    [
+        (1000.0, None, None, 1003.0),
+        (9000.0, 1000.0, None, 1003.0),
+        (9000.0, 8000.0, 1000.0, 1003.0),
+        (None, 1000.0, None, 1003.0),
+        (None, None, None, inf),
+    ],
+)
+def test_the_nearest_declared_runtime_counts(
+    tenant: float | None, group: float | None, pod: float | None, want: float
+) -> None:
+    """The pod's own, else its group's, else that of the nearest tenant that has one."""
+    world = World().node("n", cpu=4).inner("above", default_runtime=7000.0 if tenant is not None else None)
+    world.tenant("a", "above", default_runtime=tenant).gang("a", "g", 1, max_runtime=group)
+    world.pods("a", 4, "r", on="n", cpu=1, group="g" if group is not None else None, more={"max_runtime": pod})
+    engine = timed(world.pod("a", "large", cpu=3), age=300)
+    engine.cycle(500)
+    engine.cycle(800)
+
+    assert engine.reservations.by_unit["a", "large"].eta == want
+
+
+def test_a_tenant_without_a_default_takes_that_of_the_one_above() -> None:
+    world = World().node("n", cpu=4).inner("above", default_runtime=1000.0).tenant("a", "above")
+    engine = timed(world.pods("a", 4, "r", on="n", cpu=1).pod("a", "large", cpu=3), age=300)
+    engine.cycle(500)
+    engine.cycle(800)
+
+    assert engine.reservations.by_unit["a", "large"].eta == 1003
+
+
+@pytest.mark.parametrize("gang", [False, True], ids=["pod", "gang"])
+def test_nothing_is_reserved_for_what_would_not_fit_the_empty_cluster(gang: bool) -> None:
+    """The nodes go on to others, however old the unit is that can never run."""
+    world = World().nodes(3, cpu=4).tenant("a").pods("a", 2, "r0", on="n00", cpu=2).pods("a", 2, "r1", on="n01", cpu=2)
+    if gang:
+        world.gang("a", "g", 4).pods("a", 4, "g", group="g", cpu=3)
+    else:
+        world.pod("a", "giant", cpu=5)
+    engine = timed(world, age=300, drain=0)
+    for now in (1000, 1300, 1310):
+        engine.cycle(now)
+        assert not engine.reservations.by_unit
+
+    world.events.clear()
+    engine.state.apply_all(world.pod("a", "small", cpu=4).events)
+    assert started(engine.cycle(1320)) == ["small"]
+
+
 def test_only_what_ends_in_time_may_start_on_reserved_nodes() -> None:
     world = crowded()
     engine = timed(world, age=300)

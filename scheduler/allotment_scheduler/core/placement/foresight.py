@@ -14,7 +14,7 @@ Bounded: a search looks once at every running pod that stands on nodes in questi
 of them, in no more than `MOST_TRIES` trials. A unit for which it finds nothing may still fit one day.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -56,8 +56,8 @@ class Departures:
     pods: list[Pod]
     node: npt.NDArray[np.intp]
     end: Ends
-    amount: Callable[[Column], IntVector]
-    """What each holds of a resource."""
+    held: dict[Column, IntVector]
+    """What each holds, of the resources in question."""
     steps: list[int]
     """How many have gone after each distinct end; at first none."""
     now: float
@@ -66,11 +66,11 @@ class Departures:
         """When those up to a step have gone."""
         return float(self.end[self.steps[step] - 1]) if step else self.now
 
-    def freed(self, free: IntMatrix, start: int, stop: int, columns: Iterable[Column]) -> IntMatrix:
+    def freed(self, free: IntMatrix, start: int, stop: int) -> IntMatrix:
         """The free room once those from `start` up to `stop` have gone, too."""
         later = free.copy()
-        for column in columns:
-            np.add.at(later[column], self.node[start:stop], self.amount(column)[start:stop])
+        for column, held in self.held.items():
+            np.add.at(later[column], self.node[start:stop], held[start:stop])
         return later
 
 
@@ -109,7 +109,7 @@ class Foresight:
         inside = np.logical_or.reduce([row.allowed for row, _ in kinds])
         if within is not None:
             inside = inside & self._mask(within)
-        departures = self._departures(inside, now, within)
+        departures = self._departures(kinds, inside, now, within)
         self.effort += 1 + len(departures.pods) // _LOOKS
         found = self._first_with_slots(unit, kinds, departures, inside)
         if found is None:
@@ -130,7 +130,7 @@ class Foresight:
         ordered = self.state.nodes.ordered
         return Prospect(tuple(ordered[index].spec.name for index in indexes.tolist()), eta)
 
-    def _departures(self, inside: BoolVector, now: float, within: tuple[str, ...] | None) -> Departures:
+    def _departures(self, kinds: Kinds, inside: BoolVector, now: float, within: tuple[str, ...] | None) -> Departures:
         running, by_name = self.state.running.flush(), self.state.nodes.by_name
         if within is None:
             node = running.node[: running.size]
@@ -144,9 +144,10 @@ class Foresight:
         rows = np.array([row for row, _ in standing], dtype=np.intp)[order]
         ends = ends[order]
         steps = [0, *(np.flatnonzero(ends[1:] > ends[:-1]) + 1).tolist(), len(ends)] if len(ends) else [0]
-        amount = self.state.interning.amounts_of(running.klass[rows])
+        amounts = self.state.interning.amounts_of(running.klass[rows])
+        held = {column: amounts(column) for column in {column for row, _ in kinds for column, _ in row.klass.room}}
         pods = [standing[place][1] for place in order.tolist()]
-        return Departures(pods, running.node[rows].astype(np.intp), ends, amount, steps, now)
+        return Departures(pods, running.node[rows].astype(np.intp), ends, held, steps, now)
 
     # --- slots ---------------------------------------------------------------------------------------------------
 
@@ -154,7 +155,6 @@ class Foresight:
         self, unit: Unit, kinds: Kinds, departures: Departures, inside: BoolVector
     ) -> tuple[int, IntMatrix] | None:
         """The first step after which there are slots enough, with the free room there is then."""
-        columns = {column for row, _ in kinds for column, _ in row.klass.room}
         steps, free = departures.steps, self.state.nodes.free
 
         def enough(room: IntMatrix) -> bool:
@@ -163,12 +163,12 @@ class Foresight:
         if enough(free):
             return 0, free
         low, high = 0, len(steps) - 1
-        best = departures.freed(free, 0, steps[high], columns)
+        best = departures.freed(free, 0, steps[high])
         if not enough(best):
             return None
         while high - low > 1:
             middle = (low + high) // 2
-            later = departures.freed(free, steps[low], steps[middle], columns)
+            later = departures.freed(free, steps[low], steps[middle])
             if enough(later):
                 high, best = middle, later
             else:
