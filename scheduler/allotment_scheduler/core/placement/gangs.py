@@ -8,7 +8,8 @@ decide where the others can. The search is bounded: a gang that it does not plac
 
 A gang that not every pool would take whole, for a limit there, is placed in a trial, too: each of its pods stands in a
 pool whose limits take it beside those that stand already. A gang with a `topology_key` is tried in one domain after the
-other, and at last, unless one domain is required, over all of them.
+other that has the slots, first where the rest of it stands, and at last, unless one domain is required, over all of
+them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,17 +54,20 @@ class GangPlacer:
 
     def counted(self, unit: Unit, pools: tuple[str, ...]) -> tuple[Row, int] | None:
         """The row and the number of slots by which alone it is decided whether a unit fits, if it is."""
-        if self._topology(unit) is not None or not self.is_counted(unit, pools):
-            return None
-        return self.kinds(unit, pools)[0]
+        return None if self._topology(unit) is not None else self._by_slots(unit, pools)
 
     def is_counted(self, unit: Unit, pools: tuple[str, ...]) -> bool:
         """Whether free slots, in one domain if it must be one, decide alone whether a unit fits."""
+        return self._by_slots(unit, pools) is not None
+
+    def _by_slots(self, unit: Unit, pools: tuple[str, ...]) -> tuple[Row, int] | None:
         if len(unit.shape.parts) > 1:
-            return False
+            return None
         if unit.leaf.limited_path and limits_divide(unit.leaf, unit.shape.amounts, pools):
-            return False
-        return not self.kinds(unit, pools)[0][0].blocks
+            return None
+        (klass_id, seen, _), count = unit.shape.parts[0]
+        row = self.placer.row((klass_id, seen, pools))
+        return None if row.blocks else (row, count)
 
     def kinds(self, unit: Unit, pools: tuple[str, ...]) -> Kinds:
         """The rows of a unit's pods in some pools, with the number of its pods in each."""
