@@ -49,10 +49,10 @@ e2e: controlplane ## only the tests on a real API server
 
 bench: setup ## benchmarks of the engine and the client; figures also in build/
 	@mkdir -p build
-	@$(BIN)/python tests/benchmarks/bench_engine.py $(ARGS)
 	@$(BIN)/python tests/benchmarks/bench_kube_client.py
+	@$(BIN)/python tests/benchmarks/bench_engine.py $(ARGS)
 
-bench-live: controlplane ## the live scheduler beside kube-scheduler, on a local cluster
+bench-live: controlplane ## the live scheduler beside kube-scheduler, on a local cluster; most of an hour
 	@mkdir -p build
 	@$(BIN)/python tests/benchmarks/bench_live.py $(ARGS)
 

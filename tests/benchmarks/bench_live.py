@@ -1,6 +1,10 @@
 """How fast pods are bound on a real API server: ours, kube-scheduler from the same binary, and the ceiling.
 
-    python tests/benchmarks/bench_live.py [--workload simple …] [--runs 7] [--quick] [--output build/bench-live.json]
+    python tests/benchmarks/bench_live.py [--workload simple …] [--runs 7] [--quick] [--output FILE]
+
+Without arguments everything is measured that has a target. The targets go to build/bench-live.json, in the form of
+build/bench.json; of a workload that is not run, the rows stay as they are. Every run, medians and ratios go to
+build/bench-live-detail.json. A quick run is of another size and writes to files of its own.
 
 Each run creates the pods first (but for `stream`), starts one contender, and watches until all are bound. The
 contenders take turns, so that a disturbance of the machine meets them all; medians count. The rate is measured from the
@@ -34,7 +38,6 @@ import os
 import re
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -59,6 +62,7 @@ from allotment_kube.resources import NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, 
 from allotment_kube.transport import Request
 from allotment_local.cluster import LocalCluster
 from allotment_local.progress import reporter
+from builders.figures import Figure, keep
 from builders.live_contenders import (
     CONTENDERS,
     SCHEDULER_NAMES,
@@ -68,6 +72,7 @@ from builders.live_contenders import (
     processes,
     usage,
 )
+from builders.live_figures import Run, figures, ratios, summary
 from builders.live_workloads import WORKLOADS, Workload, node, running_pod
 
 TENANTS: Final = Resource.custom("allotment.dev/v1alpha1", "Tenant", "tenants", namespaced=False)
@@ -91,24 +96,6 @@ class _Pod(Resourced, frozen=True):
 
 
 BOUND_PODS: Final = PODS.decoded_as(_Pod)
-
-
-@dataclass
-class Run:
-    """One contender's run of one workload. Seconds, but where the name says otherwise."""
-
-    workload: str
-    contender: str
-    pods: int
-    pods_per_second: float
-    seconds_to_first: float
-    latency_p50: float
-    latency_p99: float
-    cpu_seconds: float
-    cpu_milliseconds_per_pod: float
-    server_cpu_milliseconds_per_pod: float
-    writes_per_pod: float
-    memory_megabytes: float
 
 
 @dataclass
@@ -407,12 +394,15 @@ async def second_try(bench: Bench, name: str, contender: str, pods: int) -> Run:
         return await bench.run(name, workload, contender, pods)
 
 
-def written(output: Path, runs: list[Run], restart: dict[str, float]) -> None:
-    """Write down what has been measured so far."""
+def written(output: Path, runs: list[Run], restart: dict[str, float]) -> list[Figure]:
+    """Write down what has been measured so far: the targets, and beside them everything."""
     medians = summary(runs)
-    found = {"medians": medians, "ratios": ratios(medians), "restart": restart, "runs": [asdict(run) for run in runs]}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(found, indent=1))
+    compared = ratios(medians)
+    found = figures(compared, restart)
+    keep(output, found)
+    everything = {"medians": medians, "ratios": compared, "restart": restart, "runs": [asdict(run) for run in runs]}
+    output.with_name(f"{output.stem}-detail.json").write_text(json.dumps(everything, indent=1))
+    return found
 
 
 def told(figures: dict[str, Any]) -> str:
@@ -420,42 +410,11 @@ def told(figures: dict[str, Any]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, int | float))
 
 
-def summary(runs: list[Run]) -> dict[str, dict[str, dict[str, float]]]:
-    """Medians by workload and contender, and of the rate the slowest and the fastest run."""
-    out: dict[str, dict[str, dict[str, float]]] = {}
-    for workload, contender in dict.fromkeys((run.workload, run.contender) for run in runs):
-        mine = [asdict(run) for run in runs if (run.workload, run.contender) == (workload, contender)]
-        numbers = [name for name, value in mine[0].items() if isinstance(value, float | int)]
-        rates = sorted(each["pods_per_second"] for each in mine)
-        medians = {name: statistics.median(each[name] for each in mine) for name in numbers}
-        out.setdefault(workload, {})[contender] = {**medians, "slowest": rates[0], "fastest": rates[-1]}
-    return out
-
-
-def ratios(medians: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """What counts: ours by each of the others, per workload."""
-    out: dict[str, dict[str, float]] = {}
-    for workload, found in medians.items():
-        ours, peer, ceiling = (found.get(name) for name in CONTENDERS)
-        of = out.setdefault(workload, {})
-        if ours and peer:
-            of["timesTheRateOfKubeScheduler"] = ours["pods_per_second"] / peer["pods_per_second"]
-            of["partOfItsCpuPerPod"] = ours["cpu_milliseconds_per_pod"] / peer["cpu_milliseconds_per_pod"]
-            of["partOfItsCpuInAll"] = ours["cpu_seconds"] / peer["cpu_seconds"]
-        if ours and ceiling:
-            of["partOfTheCeiling"] = ours["pods_per_second"] / ceiling["pods_per_second"]
-        empty = medians.get("stream", {}).get("allotment")
-        if ours and empty and workload == "stream-full":
-            of["timesTheP50WithoutRunningPods"] = ours["latency_p50"] / empty["latency_p50"]
-            of["timesTheP99WithoutRunningPods"] = ours["latency_p99"] / empty["latency_p99"]
-    return out
-
-
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Pods bound per second on a real API server.")
     named = [*WORKLOADS, "restart"]
-    parser.add_argument("--workload", nargs="+", choices=[*named, "all"], default=["simple"])
+    parser.add_argument("--workload", nargs="+", choices=[*named, "all"], default=["all"])
     parser.add_argument("--pods", type=int, help="instead of each workload's own number")
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=7)
@@ -464,17 +423,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--restart-nodes", type=int, default=5000)
     parser.add_argument("--restart-pods", type=int, default=50_000)
     parser.add_argument("--standing-pods", type=int, default=50_000, help="running pods of stream-full")
-    parser.add_argument("--output", type=Path, default=Path("build/bench-live.json"))
+    parser.add_argument("--output", type=Path, help="instead of build/bench-live.json, or of bench-live-quick.json")
     options = parser.parse_args()
     if options.quick:
         options.workload, options.runs, options.pods, options.nodes = ["simple", "spread"], 3, 1000, 500
+    options.output = options.output or Path("build", "bench-live-quick.json" if options.quick else "bench-live.json")
     if "all" in options.workload:
         options.workload = named
     return options
 
 
 def main() -> None:
-    """Run the benchmark and print medians and ratios."""
+    """Run the benchmark and print medians, ratios and targets."""
     options = arguments()
     # The first start writes the byte code.
     subprocess.run([sys.executable, "-c", "import allotment_scheduler.shell.main"], env=environment(), check=True)
@@ -496,7 +456,8 @@ def main() -> None:
         for contender, found in contenders.items():
             print(f"{workload:14} {contender:15} {told(found)}")
         print(f"{workload:14} {told(dict(compared[workload]))}")
-    written(options.output, bench.runs, restart)
+    for figure in written(options.output, bench.runs, restart):
+        print(figure.line())
 
 
 if __name__ == "__main__":
