@@ -25,6 +25,7 @@ from allotment_local.binaries import choose
 from allotment_local.cluster import LocalCluster
 from allotment_local.layout import Layout
 from allotment_local.progress import reporter
+from builders.patience import late_or_infrastructure
 
 pytest_plugins = ["builders.left_open", "builders.one_release"]
 
@@ -120,11 +121,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolde
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes long first, and real nodes last; mark what speaks to a cluster, and retry that once.
+    """Put what takes long first, and real nodes last; mark what speaks to a cluster.
 
-    A real control plane on a busy machine can be late beyond every patience. The summary names each test that needed
-    its second try: a defect to find, in the test or in the program, but no reason to throw the whole run away. Pure
-    tests get no such try.
+    A real control plane on a busy machine can be late beyond every patience. If nothing else is wrong, such a test is
+    tried once more, and the summary names it. What was seen to be wrong counts at once, and pure tests get no such try.
     """
     rank = {folder: index for index, folder in enumerate(LONGEST_FIRST)}
     items.sort(
@@ -135,7 +135,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "cluster" in fixtures or "local_cluster" in fixtures:
             item.add_marker(pytest.mark.cluster)
         if any(item.get_closest_marker(name) for name in ("cluster", "real_node")):
-            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))
+            if item.get_closest_marker("flaky") is None:
+                item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5, condition=late_or_infrastructure))
             # The first one starts the control plane; and a limit is for what hangs, not for what is slow.
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(400))

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from builders.patience import LateError
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "allotment"
 
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
@@ -141,7 +143,7 @@ def await_(what: Callable[[], bool], process: subprocess.Popen[bytes], log: Path
         if process.poll() is not None:
             pytest.fail(f"it ended with {process.returncode}:\n{log.read_text()[-4000:]}")
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout:.0f} s:\n{log.read_text()[-4000:]}")
+            raise LateError(f"not within {timeout:.0f} s:\n{log.read_text()[-4000:]}")
         time.sleep(0.1)
 
 

@@ -23,6 +23,7 @@ from allotment_operator.reconcile.executor import Executor
 from allotment_operator.reconcile.observer import Observer
 from allotment_operator.reconcile.status import StatusWriter
 from allotment_operator.surroundings import Surroundings
+from builders.patience import LateError
 from builders.services import RETAIL
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
@@ -191,7 +192,7 @@ async def _turns(what: str) -> AsyncIterator[int]:
         yield turn
         turn += 1
         await asyncio.sleep(0.2)
-    raise AssertionError(f"waited {_PATIENCE:.0f} s for {what}, {turn} turns")
+    raise LateError(f"waited {_PATIENCE:.0f} s for {what}, {turn} turns")
 
 
 def _ports(client: Client, home: str) -> Ports:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import yaml
 
 from builders.api_server import Actor
+from builders.patience import LateError
 
 NAMESPACE = "allotment-system"
 START_SECONDS = 120
@@ -239,5 +240,5 @@ def eventually(holds: Callable[[], Any], *, timeout: float = 120, because: Calla
         except AssertionError as error:
             complaint = str(error)
         if time.monotonic() > deadline:
-            raise AssertionError(f"not after {timeout:.0f} s: {complaint or holds} {because()}")
+            raise LateError(f"not after {timeout:.0f} s: {complaint or holds} {because()}")
         time.sleep(0.1)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from allotment_local.real_node.fleet import Fleet
+from builders.patience import LateError
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class RealCluster:
         text = yaml.safe_dump_all(manifests)
         while (done := self.kubectl("apply", "--server-side", "-f", "-", stdin=text, check=False)).returncode:
             if time.monotonic() > end:
-                pytest.fail(f"still refused after {timeout:.0f} s: {done.stderr}")
+                raise LateError(f"still refused after {timeout:.0f} s: {done.stderr}")
             time.sleep(0.5)
 
     def get(self, *args: str) -> Any:
@@ -53,7 +54,8 @@ class RealCluster:
         """Wait for something that kubectl cannot wait for."""
         end = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < end, f"not so after {timeout:.0f} s"
+            if time.monotonic() > end:
+                raise LateError(f"not so after {timeout:.0f} s")
             time.sleep(0.5)
 
     def _succeed(self, namespace: str, *args: str) -> None:

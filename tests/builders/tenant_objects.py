@@ -6,6 +6,7 @@ from typing import Any
 
 from builders.api_server import Actor, ApiServer, Manifest
 from builders.helm_chart import tenant_policy
+from builders.patience import LateError
 
 ROLES = ("owner", "developer", "ci", "viewer")
 IMAGE = "registry.bank/retail/app:1"
@@ -140,7 +141,8 @@ def await_allowed(
     """Wait until the authorizer knows of a right: roles are aggregated, and watched, with some delay."""
     deadline = time.monotonic() + timeout
     while not actor.allowed(verb, resource, group=group, namespace=namespace):
-        assert time.monotonic() < deadline, f"still no right to {verb} {resource} in {namespace} after {timeout:.0f} s"
+        if time.monotonic() > deadline:
+            raise LateError(f"still no right to {verb} {resource} in {namespace} after {timeout:.0f} s")
         time.sleep(0.05)
 
 
@@ -155,5 +157,6 @@ def await_default_service_account(admin: Actor, namespace: str, timeout: float =
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta("default", namespace)}
     deadline = time.monotonic() + timeout
     while not admin.get(account).accepted:
-        assert time.monotonic() < deadline, f"no default ServiceAccount in {namespace} after {timeout:.0f} s"
+        if time.monotonic() > deadline:
+            raise LateError(f"no default ServiceAccount in {namespace} after {timeout:.0f} s")
         time.sleep(0.05)

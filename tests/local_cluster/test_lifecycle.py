@@ -15,6 +15,7 @@ import pytest
 from allotment_local.cluster import GUARDIAN, LocalCluster
 from allotment_local.errors import ComponentDiedError, InvalidInputError, NotRunningError
 from allotment_local.process import ProcessRecord
+from builders.patience import LateError
 
 pytestmark = pytest.mark.cluster
 
@@ -54,7 +55,8 @@ def eventually(condition: Callable[[], bool], *, seconds: float = 20) -> None:
     """Await something that other processes do and that no event of ours tells."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not happen"
+        if time.monotonic() > end:
+            raise LateError("it did not happen")
         time.sleep(0.02)
 
 

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
+from builders.patience import infrastructure_failed
 from parity import ours
 from parity.cases import random_case
 from parity.comparison import Tally, as_yaml, compare, shrunk
 from parity.kube_scheduler import Peer
 from parity.referee import Object, PodName, refereeing
 
+pytestmark = pytest.mark.flaky(reruns=1, reruns_delay=5, condition=infrastructure_failed)
 SHORT_SECONDS = 10.0
 FEWEST = 3
 """Random clusters that the short run compares, however slow the machine is."""

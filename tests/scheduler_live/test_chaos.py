@@ -3,8 +3,10 @@
 `make chaos` runs the long version: minutes under faults, with etcd and the API server killed too, and only counted if
 every class of requests has seen at least 50 faults, and every deed and every kind of blow has taken place. The short
 version runs with all tests, for 25 seconds, without kills of the control plane, and asks for one fault in every class:
-more do not fit into its time. Both print their seed; ALLOTMENT_CHAOS_SEED and ALLOTMENT_CHAOS_SECONDS set it, and the
-time.
+more do not fit into its time. Each run draws a seed of its own and prints it; the seed of a run that fails is kept in
+build/chaos/failed-seeds.txt, with what was wrong. ALLOTMENT_CHAOS_SEED and ALLOTMENT_CHAOS_SECONDS set seed and time.
+
+A failed run is not tried again, unless the control plane itself could not be reached, and nothing wrong was seen.
 """
 
 import os
@@ -28,11 +30,14 @@ from builders.chaos import GANG, Bustle, Replicas, is_in_force
 from builders.ground import Ground
 from builders.helm_chart import Release
 from builders.history_checker import bound_twice
+from builders.patience import infrastructure_failed
 from builders.pod_history import PodHistory
 from builders.program_process import SchedulerProcess, eventually, give_back_lease, kubeconfig_of_account
 from fakes.fault_proxy import CLASSES, FaultProxy
 
+pytestmark = pytest.mark.flaky(reruns=1, reruns_delay=5, condition=infrastructure_failed)
 LEAST_FAULTS = 50
+FAILED = Path("build/chaos/failed-seeds.txt")
 _EXTRA = 300
 
 
@@ -84,6 +89,22 @@ def seed_and_seconds(default: float) -> tuple[int, float]:
 
 
 def run(stage: Stage, tmp_path: Path, *, seed: int, seconds: float, least: int) -> None:
+    """Chaos for some time, then peace, and the reckoning; the seed of what fails is kept."""
+    try:
+        take_place(stage, tmp_path, seed=seed, seconds=seconds, least=least)
+    except Exception as error:
+        FAILED.parent.mkdir(parents=True, exist_ok=True)
+        with FAILED.open("a") as file:
+            file.write(f"ALLOTMENT_CHAOS_SEED={seed} ALLOTMENT_CHAOS_SECONDS={seconds:.0f}: {told(error)}\n")
+        raise
+
+
+def told(error: Exception) -> str:
+    """An error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:1000]
+
+
+def take_place(stage: Stage, tmp_path: Path, *, seed: int, seconds: float, least: int) -> None:
     """Chaos for some time, then peace, and the reckoning."""
     say = sys.stdout.write  # pytest shows it with a failure, and always under -s
     say(f"\nchaos with ALLOTMENT_CHAOS_SEED={seed} for {seconds:.0f} s\n")
@@ -115,6 +136,11 @@ def run(stage: Stage, tmp_path: Path, *, seed: int, seconds: float, least: int) 
         replicas.calm()
         stage.mend()
         reckon(replicas, bustle, history)
+    except Exception as error:
+        # What has been seen comes first, whatever put an end to the run.
+        if history is not None and history.violations:
+            raise AssertionError(history.violations) from error
+        raise
     finally:
         say(f"{proxy.table()}\n")
         say(f"{replicas.kills} kills, {replicas.kills_amid_evictions} of them amid evictions, ")
