@@ -94,16 +94,22 @@ def throughput(name: str, target: float, events: Callable[[], Iterator[ev.Event]
 
 
 def run_and_wait(
-    running: int, pending: int, spec: Callable[[int], SchedulingSpec], *, app: str = "", alike: bool = False
+    running: int,
+    pending: int,
+    spec: Callable[[int], SchedulingSpec],
+    *,
+    app: str = "",
+    alike: bool = False,
+    size: int = 5000,
 ) -> Iterator[ev.Event]:
     """Pods that run beside pods that wait, all labelled as of this app, or of ten; the former plain, or alike."""
     plain = SchedulingSpec(SMALL)
-    yield from nodes(5000)
+    yield from nodes(size)
     yield tenant("team")
     for number in range(running):
         labels = (("app", app or f"a{number % 10}"),)
         shape = spec(number) if alike else plain
-        at = f"node-{number % 5000:05}"
+        at = f"node-{number % size:05}"
         yield pod("team", f"run-{number}", shape, number, started=number, node=at, labels=labels)
     for number in range(pending):
         labels = (("app", app or f"a{number % 10}"),)
@@ -137,99 +143,105 @@ def mixed() -> Figure:
     return throughput("SchedulingMixed", 20_000, events, 10_000)
 
 
-def node_affinity() -> Figure:
-    def spec(number: int) -> SchedulingSpec:
-        zone = NodeSelectorTerm((Requirement(ZONE, "In", (f"zone-{number % 3}",)),))
-        fast = NodeSelectorTerm((Requirement("disk", "In", ("fast",)),))
-        return SchedulingSpec(SMALL, required_nodes=(zone,), preferred_nodes=((10, fast),))
-
-    return throughput("NodeAffinity", 10_000, lambda: run_and_wait(5000, 10_000, spec), 10_000)
+def in_its_zone(number: int) -> SchedulingSpec:
+    """One of three zones is required, another label preferred."""
+    zone = NodeSelectorTerm((Requirement(ZONE, "In", (f"zone-{number % 3}",)),))
+    fast = NodeSelectorTerm((Requirement("disk", "In", ("fast",)),))
+    return SchedulingSpec(SMALL, required_nodes=(zone,), preferred_nodes=((10, fast),))
 
 
 def selector(app: str) -> LabelSelector:
     return LabelSelector((Requirement("app", "In", (app,)),))
 
 
+def evenly(_: int) -> SchedulingSpec:
+    """Over the zones, at most five apart."""
+    return SchedulingSpec(SMALL, spread=(SpreadConstraint(ZONE, 5, hard=True, selector=selector("spread")),))
+
+
+def with_its_app(number: int) -> SchedulingSpec:
+    """In a zone with a pod of its app, one of ten."""
+    return SchedulingSpec(SMALL, affinity=(PodAffinityTerm(ZONE, selector(f"a{number % 10}")),))
+
+
+def alone(_: int) -> SchedulingSpec:
+    """On a node without its like."""
+    return SchedulingSpec(SMALL, anti_affinity=(PodAffinityTerm(HOST, selector("lonely")),))
+
+
+def node_affinity() -> Figure:
+    return throughput("NodeAffinity", 10_000, lambda: run_and_wait(5000, 10_000, in_its_zone), 10_000)
+
+
 def spread() -> Figure:
-    rule = SpreadConstraint(ZONE, 5, hard=True, selector=selector("spread"))
-    spec = SchedulingSpec(SMALL, spread=(rule,))
-    return throughput("TopologySpreading", 8000, lambda: run_and_wait(5000, 5000, lambda _: spec, app="spread"), 5000)
+    return throughput("TopologySpreading", 8000, lambda: run_and_wait(5000, 5000, evenly, app="spread"), 5000)
 
 
 def affinity() -> Figure:
-    specs = [SchedulingSpec(SMALL, affinity=(PodAffinityTerm(ZONE, selector(f"a{k}")),)) for k in range(10)]
-    return throughput("PodAffinity", 2000, lambda: run_and_wait(5000, 5000, lambda n: specs[n % 10]), 5000)
+    return throughput("PodAffinity", 2000, lambda: run_and_wait(5000, 5000, with_its_app), 5000)
 
 
 def anti_affinity() -> Figure:
     """Who runs repels, too, as in scheduler_perf: a fifth of the nodes is closed from the start."""
-    spec = SchedulingSpec(SMALL, anti_affinity=(PodAffinityTerm(HOST, selector("lonely")),))
-    events = lambda: run_and_wait(1000, 2000, lambda _: spec, app="lonely", alike=True)  # noqa: E731 - one expression
+    events = lambda: run_and_wait(1000, 2000, alone, app="lonely", alike=True)  # noqa: E731 - one expression
     return throughput("PodAntiAffinity", 3000, events, 2000)
 
 
-def gangs() -> Figure:
+def gangs_of_three(count: int, size: int = 5000) -> Iterator[ev.Event]:
     spec = SchedulingSpec(SMALL)
+    yield from nodes(size)
+    yield tenant("team")
+    for number in range(count):
+        yield ev.GroupSeen(GroupSpec("team", f"g{number}", 3))
+        for member in range(3):
+            yield pod("team", f"g{number}-{member}", spec, number, group=f"g{number}")
 
-    def events() -> Iterator[ev.Event]:
-        yield from nodes(5000)
-        yield tenant("team")
-        for number in range(1000):
-            yield ev.GroupSeen(GroupSpec("team", f"g{number}", 3))
-            for member in range(3):
-                yield pod("team", f"g{number}-{member}", spec, number, group=f"g{number}")
 
-    took, _ = timed(build(events()), 3000)
+def gangs() -> Figure:
+    took, _ = timed(build(gangs_of_three(1000)), 3000)
     return Figure("Gangs", took, "ms/gang", 0.5, higher=False)
 
 
-def gang_preemption() -> Figure:
+def urgent_gang(size: int = 5000, members: int = 100) -> Iterator[ev.Event]:
+    """Nodes full of pods of one CPU and low priority; a gang of pods of eight comes, of high priority."""
     low, high = SchedulingSpec((("cpu", 1000),)), SchedulingSpec((("cpu", 8000),))
+    count = 32 * size
+    yield from nodes(size)
+    yield tenant("team")
+    for number in range(count):
+        yield pod("team", f"low{number}", low, number, started=(number * 7919) % count, node=f"node-{number % size:05}")
+    yield ev.GroupSeen(GroupSpec("team", "high", members))
+    for number in range(members):
+        yield pod("team", f"high{number}", high, 1e6, group="high", priority=10)
 
-    def events() -> Iterator[ev.Event]:
-        yield from nodes(5000)
-        yield tenant("team")
-        for number in range(160_000):
-            yield pod(
-                "team", f"low{number}", low, number, started=(number * 7919) % 160_000, node=f"node-{number % 5000:05}"
-            )
-        yield ev.GroupSeen(GroupSpec("team", "high", 100))
-        for number in range(100):
-            yield pod("team", f"high{number}", high, 1e6, group="high", priority=10)
 
-    took, _ = timed(build(events()), 100)
+def gang_preemption() -> Figure:
+    took, _ = timed(build(urgent_gang()), 100)
     return Figure("GangPreemption", 1000 * took, "ms", 100, higher=False)
 
 
+def greedy_and_entitled(size: int = 1000, members: int = 64) -> Iterator[ev.Event]:
+    """Half the nodes full of one tenant's pods of one GPU, half of its gangs; another's gang wants whole nodes."""
+    one, two, eight = (SchedulingSpec((("nvidia.com/gpu", count),)) for count in (1, 2, 8))
+    half = size // 2
+    yield from nodes(size, **{"nvidia.com/gpu": 8})
+    yield tenant("greedy")
+    yield tenant("entitled")
+    for number in range(8 * half):
+        at = f"node-{number % half:05}"
+        yield pod("greedy", f"one{number}", one, number, started=(number * 7919) % (8 * half), node=at)
+    for number in range(half):
+        yield ev.GroupSeen(GroupSpec("greedy", f"g{number}", 4))
+        for member in range(4):
+            at = f"node-{half + (number + member * (half // 4)) % half:05}"
+            yield pod("greedy", f"g{number}-{member}", two, number, started=number, node=at, group=f"g{number}")
+    yield ev.GroupSeen(GroupSpec("entitled", "big", members))
+    for number in range(members):
+        yield pod("entitled", f"big{number}", eight, 1e6, group="big")
+
+
 def reclaim() -> Figure:
-    one, two = SchedulingSpec((("nvidia.com/gpu", 1),)), SchedulingSpec((("nvidia.com/gpu", 2),))
-    eight = SchedulingSpec((("nvidia.com/gpu", 8),))
-
-    def events() -> Iterator[ev.Event]:
-        yield from nodes(1000, **{"nvidia.com/gpu": 8})
-        yield tenant("greedy")
-        yield tenant("entitled")
-        for number in range(4000):
-            node = f"node-{number % 500:05}"
-            yield pod("greedy", f"one{number}", one, number, started=(number * 7919) % 4000, node=node)
-        for number in range(500):
-            yield ev.GroupSeen(GroupSpec("greedy", f"g{number}", 4))
-            for member in range(4):
-                at = 500 + (number + member * 125) % 500
-                yield pod(
-                    "greedy",
-                    f"g{number}-{member}",
-                    two,
-                    number,
-                    started=number,
-                    node=f"node-{at:05}",
-                    group=f"g{number}",
-                )
-        yield ev.GroupSeen(GroupSpec("entitled", "big", 64))
-        for number in range(64):
-            yield pod("entitled", f"big{number}", eight, 1e6, group="big")
-
-    took, _ = timed(build(events()), 64)
+    took, _ = timed(build(greedy_and_entitled()), 64)
     return Figure("Reclaim", took, "s", 0.5, higher=False)
 
 
@@ -290,22 +302,18 @@ def rebuild() -> tuple[Figure, Figure]:
     )
 
 
-def explain() -> Figure:
-    def events() -> Iterator[ev.Event]:
-        yield from nodes(5000)
-        yield tenant("team")
-        for number in range(5000):
-            yield pod(
-                "team",
-                f"r{number}",
-                SchedulingSpec((("cpu", 30_000),)),
-                number,
-                started=number,
-                node=f"node-{number:05}",
-            )
-        yield pod("team", "waits", SchedulingSpec((("cpu", 4000), ("memory", GIB))), 1e6)
+def full_nodes(size: int = 5000) -> Iterator[ev.Event]:
+    """Nodes with too little left for the one pod that waits."""
+    large, waits = SchedulingSpec((("cpu", 30_000),)), SchedulingSpec((("cpu", 4000), ("memory", GIB)))
+    yield from nodes(size)
+    yield tenant("team")
+    for number in range(size):
+        yield pod("team", f"r{number}", large, number, started=number, node=f"node-{number:05}")
+    yield pod("team", "waits", waits, 1e6)
 
-    engine = build(events())
+
+def explain() -> Figure:
+    engine = build(full_nodes())
     engine.cycle(1e9)
     explainer = Explainer(engine)
     waits = engine.state.pods["team", "waits"]

@@ -260,7 +260,7 @@ class Attempt:
             if not plans or len(rows) <= STEPS_ALL:
                 running = self.state.running.pods
                 pods = [pod for row in rows.tolist() if (pod := running[row]) is not None]
-                plans += filter(None, [self._over(pods)])
+                plans += filter(None, [self._over(pods, sets=not plans)])
         return cheapest(plans)
 
     # --- candidates ----------------------------------------------------------------------------------------------
@@ -493,18 +493,19 @@ class Attempt:
 
     # --- choosing in order, then dropping what is needless --------------------------------------------------------
 
-    def _over(self, pods: list[Pod], only: BoolVector | None = None) -> Plan | None:
+    def _over(self, pods: list[Pod], only: BoolVector | None = None, *, sets: bool = True) -> Plan | None:
         """Evict in the order of the rules until the claimant fits; if that leads nowhere, by size, then in any order.
 
         The order of the rules may use a right up on small victims (until their side is down to its guarantee, say, or
         their gang to its minimum), when one large victim would have made the room; or on a large one, when the small
-        ones before it would have left it the right to go too. Where neither helps, sets of victims are tried, a few.
+        ones before it would have left it the right to go too. Where neither helps, sets of victims are tried, a few:
+        not for a plan that is only to be cheaper than another, since among many victims that is long and leads nowhere.
         """
         steps, fits = self._evict(pods, only)
         for size in (1, -1):
             if not fits and 0 < len(steps) < len(pods):
                 steps, fits = self._evict(pods, only, size=size)
-        if not fits and 0 < len(steps) < len(pods):
+        if sets and not fits and 0 < len(steps) < len(pods):
             steps, fits = self._backtrack(pods, only)
         return self._finish(steps, only) if fits else None
 
