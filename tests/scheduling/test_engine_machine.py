@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,23 +23,35 @@ from hypothesis.stateful import (
 )
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.decisions import Evict, Round, Start
-from allotment_scheduler.core.eviction.rules import GANG
+from allotment_scheduler.core.decisions import Round
 from allotment_scheduler.core.explanation.explain import Explainer
 from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import PodAffinityTerm, PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.objects.tenants import Bounds
+from allotment_scheduler.core.objects.units import ExpectedMember
 from allotment_scheduler.core.placement.seat_invariants import check_holds
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.core.state.invariants import above_limits, check, overcommitted
+from allotment_scheduler.core.state.invariants import check
+from builders.promises import Promises, entitlement_is_as_from_scratch
 from builders.scheduling import World, amounts
 
+POOLS = ("p", "q")
 LEAVES = ("a", "b", "c")
 GANGS = ("g", "h")
 NODES = ("n0", "n1", "n2")
+Amounts = tuple[dict[str, int], dict[str, dict[str, int]]]
 WEIGHTS = st.sampled_from(["0", "0.5", "1", "2"])
 BOUNDS: st.SearchStrategy[dict[str, int]] = st.one_of(
     st.just({}),
     st.fixed_dictionaries({"cpu": st.integers(0, 6)}, optional={"gpu": st.integers(0, 2)}),
+)
+IN_POOLS: st.SearchStrategy[dict[str, dict[str, int]]] = st.one_of(
+    st.just({}), st.dictionaries(st.sampled_from(POOLS), st.fixed_dictionaries({"cpu": st.integers(0, 4)}))
+)
+LONELY = SchedulingSpec(
+    (), anti_affinity=(PodAffinityTerm("name", LabelSelector((Requirement("app", "In", ("x",)),))),)
 )
 
 
@@ -51,11 +64,19 @@ class Cluster(RuleBasedStateMachine):
         self.now = 1000.0
         self.count = 0
 
-    @initialize(timed=st.booleans())
-    def begin(self, timed: bool) -> None:
-        """Three nodes, a department with two tenants, and one beside it."""
+    @initialize(timed=st.booleans(), pooled=st.booleans(), live=st.booleans(), budget=st.sampled_from([None, 0, 1, 2]))
+    def begin(self, timed: bool, pooled: bool, live: bool, budget: int | None) -> None:
+        """Three nodes, maybe in two pools, a department with two tenants, and one beside it."""
+        self.live = live
         for name, cpu in zip(NODES, (4, 6, 3), strict=True):
-            self.world.node(name, cpu=cpu, gpu=cpu // 3)
+            pool = POOLS[name == "n2"]
+            self.world.node(name, cpu=cpu, gpu=cpu // 3, labels={"name": name, **({"pool": pool} if pooled else {})})
+        for pool, cost in zip(POOLS, ("1", "0.5"), strict=True):
+            selector = LabelSelector((Requirement("pool", "In", (pool,)),))
+            self.world.pool(PoolSpec(pool, selector, cost={"cpu": Fraction(cost)}))
+        if budget is not None:
+            spec = ev.BudgetSpec("a", "pdb", LabelSelector((Requirement("app", "In", ("x",)),)), max_unavailable=budget)
+            self.world.events.append(ev.BudgetSeen(spec))
         self.world.inner("dep").tenant("a", "dep").tenant("b", "dep").tenant("c")
         for leaf in LEAVES:
             self.world.gang(leaf, "g", 2).gang(leaf, "h", 3)
@@ -73,6 +94,7 @@ class Cluster(RuleBasedStateMachine):
         nature=st.fixed_dictionaries({
             "preemptible": st.sampled_from([True] * 4 + [False]), "max_runtime": st.sampled_from([None, 50.0, 4000.0]),
             "owner_kind": st.sampled_from(["", "StatefulSet", "Job"]), "priority": st.integers(0, 2),
+            "never_preempts": st.sampled_from([False] * 5 + [True]), "app": st.sampled_from(["", "", "x", "lonely"]),
         }),
     )  # fmt: skip
     def pods_come(
@@ -80,11 +102,14 @@ class Cluster(RuleBasedStateMachine):
     ) -> None:
         self.world.clock = self.now
         more, kind = dict(nature), nature["owner_kind"]
-        priority, cpu, gpu = more.pop("priority"), *asks
+        priority, cpu, gpu, app = more.pop("priority"), *asks, more.pop("app")
         more |= {"owner": kind and f"{kind}-{leaf}", "recreated": bool(kind)}
         for _ in range(count):
             self.count += 1
-            self.world.pod(leaf, f"p{self.count}", group=group, priority=priority, cpu=cpu, gpu=gpu, more=more)
+            name, labels = f"p{self.count}", {"app": "x"} if app else {}
+            spec = LONELY if app == "lonely" else None
+            made = {"group": group, "priority": priority, "labels": labels, "spec": spec, "more": {**more, "uid": name}}
+            self.world.pod(leaf, name, cpu=cpu, gpu=gpu, **made)
             self.tell()
 
     @precondition(lambda self: self.engine.state.pods)
@@ -99,23 +124,26 @@ class Cluster(RuleBasedStateMachine):
         self.engine.state.apply(ev.NodeSeen(replace(spec, ready=ready, unschedulable=unschedulable)))
 
     @rule(
-        name=st.sampled_from(["dep", *LEAVES]), weight=WEIGHTS, limits=BOUNDS, guaranteed=BOUNDS,
-        suspended=st.sampled_from([False] * 5 + [True]),
+        name=st.sampled_from(["dep", *LEAVES]), weight=WEIGHTS, limits=st.tuples(BOUNDS, IN_POOLS),
+        guaranteed=st.tuples(BOUNDS, IN_POOLS), suspended=st.sampled_from([False] * 5 + [True]),
     )  # fmt: skip
-    def a_tenant_changes(
-        self, name: str, weight: str, limits: dict[str, int], guaranteed: dict[str, int], suspended: bool
-    ) -> None:
+    def a_tenant_changes(self, name: str, weight: str, limits: Amounts, guaranteed: Amounts, suspended: bool) -> None:
         before = self.engine.state.tenant_specs[name]
-        bounds = Bounds(amounts(**guaranteed)), Bounds(amounts(**limits))
+        bounds = [
+            Bounds(amounts(**total), {pool: amounts(**each) for pool, each in pools.items()})
+            for total, pools in (guaranteed, limits)
+        ]
         made = replace(before, weight=Fraction(weight), guaranteed=bounds[0], limits=bounds[1], suspended=suspended)
         self.engine.state.apply(ev.TenantSeen(made))
 
     @rule(
         leaf=st.sampled_from(LEAVES), name=st.sampled_from(GANGS), minimum=st.integers(1, 4),
-        priority=st.sampled_from([None, 0, 1, 3]),
+        priority=st.sampled_from([None, 0, 1, 3]), expected=st.sampled_from([0, 0, 1, 2]),
     )  # fmt: skip
-    def a_gang_changes(self, leaf: str, name: str, minimum: int, priority: int | None) -> None:
-        self.world.gang(leaf, name, minimum, priority=priority)
+    def a_gang_changes(self, leaf: str, name: str, minimum: int, priority: int | None, expected: int = 0) -> None:
+        template = PodSpec(leaf, "member", SchedulingSpec((("cpu", 1000),)), labels=(), group=name)
+        coming = (ExpectedMember("executor", expected, template),) if 0 < expected < minimum else ()
+        self.world.gang(leaf, name, minimum, priority=priority, expected=coming)
         self.tell()
 
     @rule(
@@ -125,7 +153,7 @@ class Cluster(RuleBasedStateMachine):
     def an_elastic_gang_grows(self, leaf: str, name: str, minimum: int, beyond: int, priority: int | None) -> None:
         """More pods than the gang needs come at once."""
         self.a_gang_changes(leaf, name, minimum, priority)
-        plain = {"preemptible": True, "max_runtime": None, "owner_kind": "Job", "priority": 0}
+        plain = {"preemptible": True, "max_runtime": None, "owner_kind": "Job", "priority": 0, "app": ""}
         self.pods_come(leaf, minimum + beyond, name, (1, 0), plain)
 
     # --- what it decides -----------------------------------------------------------------------------------------
@@ -138,22 +166,29 @@ class Cluster(RuleBasedStateMachine):
     def cycle(self, most: int | None = None) -> Round:
         """One cycle, with everything that has to hold of it."""
         state = self.engine.state
-        state.settle()
-        crowded, above = set(overcommitted(state)), set(above_limits(state))
-        before = {key: gang.running for key, gang in state.gangs.items()}
+        promises = Promises.before(state)
         done = self.engine.cycle(self.now, most_starts=most)
         check(state)
         check_holds(self.engine.holds)
-        assert not done.troubles
-        assert set(overcommitted(state)) <= crowded
-        assert set(above_limits(state)) <= above
-        started = {decision.pod for decision in done.decisions if isinstance(decision, Start)}
-        for decision in done.decisions:
-            assert not isinstance(decision, Evict) or decision.rule == GANG or decision.claimant in started
-        for key, gang in state.gangs.items():
-            cut = 0 < gang.running < gang.min_member
-            assert not cut or gang.running >= before[key], f"{key} was {before[key]}, is {gang.running}"
+        promises.hold(done, state)
+        entitlement_is_as_from_scratch(self.engine)
+        if self.live:
+            self.follow(done)
         return done
+
+    def follow(self, done: Round) -> None:
+        """Evicted pods leave and go; those that somebody owns come back as new ones, which is no change of demand."""
+        state = self.engine.state
+        for evict in done.evictions:
+            gone, version = state.pods[evict.pod].spec, state.demand_version
+            state.apply(ev.PodLeaving(evict.pod, evict.node))
+            state.apply(ev.PodGone(evict.pod))
+            if gone.owner:
+                self.count += 1
+                name = f"p{self.count}"
+                state.apply(ev.PodSeen(msgspec.structs.replace(gone, name=name, uid=name, node=None, started=None)))
+                assert state.demand_version == version
+                assert state.is_spent(state.pods[gone.namespace, name])
 
     @invariant()
     def everything_can_be_explained(self) -> None:

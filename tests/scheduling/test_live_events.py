@@ -162,10 +162,14 @@ def test_a_pod_that_comes_long_after_its_owners_eviction_is_no_replacement() -> 
     for owner in ("soon", "late"):
         turns.owners_evicted[owner] = (1, 1000.0)
     known = state.pods["t", "high"].spec
-    state.now = 2000.0
+    state.now, version = 2000.0, state.demand_version
     state.apply(ev.PodSeen(replace(known, name="soon", uid="soon", owner="soon")))
+    assert state.demand_version == version
+    assert state.is_spent(state.pods["t", "soon"])
     state.now = 9000.0
     state.apply(ev.PodSeen(replace(known, name="late", uid="late", owner="late")))
+    assert state.demand_version > version
+    assert not state.is_spent(state.pods["t", "late"])
 
     assert state.pods["t", "soon"].arrival[0] > 0
     assert state.pods["t", "late"].arrival[0] == 0

@@ -1,0 +1,98 @@
+"""What every cycle of the engine promises, seen from outside: taken down before it, and held against what it did.
+
+Amounts are compared, not names: a node that holds too much already, or a tenant above its limit, may come down to it,
+but nothing may get worse.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.decisions import Round
+from allotment_scheduler.core.entitlement.demand import Demand
+from allotment_scheduler.core.entitlement.filling import Entitlement
+from allotment_scheduler.core.eviction.rules import GANG
+from allotment_scheduler.core.objects.units import Gang
+from allotment_scheduler.core.state.cluster import ClusterState
+
+Excess = dict[tuple[str, str, int], int]
+"""By node or tenant, pool ("": in all) and column: what is above what there may be."""
+
+
+@dataclass(frozen=True)
+class Promises:
+    """A state before a cycle."""
+
+    beyond_nodes: Excess
+    beyond_limits: Excess
+    gangs: dict[tuple[str, str], int]
+
+    @classmethod
+    def before(cls, state: ClusterState) -> "Promises":
+        """Take down what counts."""
+        state.settle()
+        return cls(beyond_nodes(state), beyond_limits(state), {key: members(it) for key, it in state.gangs.items()})
+
+    def hold(self, done: Round, state: ClusterState) -> None:
+        """Fail if the cycle broke a promise."""
+        assert not done.troubles
+        for name, then, now in (
+            ("a node", self.beyond_nodes, beyond_nodes(state)),
+            ("a limit", self.beyond_limits, beyond_limits(state)),
+        ):
+            worse = {key: (then.get(key, 0), over) for key, over in now.items() if over > then.get(key, 0)}
+            assert not worse, f"{name} is exceeded by more than before: {worse}"
+        started = {start.pod for start in done.starts}
+        evicted = {evict.pod for evict in done.evictions}
+        vain = {evict.pod for evict in done.evictions if evict.rule != GANG and evict.claimant not in started}
+        assert not vain, f"evicted in vain: {vain}"
+        assert not evicted & started, "evicted and started in one cycle"
+        self._gangs_are_whole(started, state)
+
+    def _gangs_are_whole(self, started: set[tuple[str, str]], state: ClusterState) -> None:
+        """No gang was cut, and none of which too few run was started in part."""
+        for key, gang in state.gangs.items():
+            now = members(gang)
+            if not 0 < now < gang.min_member:
+                continue
+            assert now >= self.gangs.get(key, 0), f"{key} was cut from {self.gangs[key]} to {now}"
+            begun = [pod.spec.name for pod in gang.members.values() if pod.key in started]
+            assert not begun, f"{key} started in part: {begun}, and runs {now} of {gang.min_member}"
+
+
+def members(gang: Gang) -> int:
+    """Members that hold room: those that run, and those that are expected."""
+    return gang.running + len(gang.phantoms)
+
+
+def beyond_nodes(state: ClusterState) -> Excess:
+    """What pods hold beyond what their nodes have."""
+    free = state.nodes.free
+    return {
+        (node.spec.name, node.pool, column): -int(free[column, node.index])
+        for node in state.nodes.ordered
+        for column in range(free.shape[0])
+        if free[column, node.index] < 0
+    }
+
+
+def beyond_limits(state: ClusterState) -> Excess:
+    """What tenants use beyond their limits, in all and by pool."""
+    found: Excess = {}
+    for tenant in state.forest.by_name.values():
+        for pool, caps in [("", tenant.limits), *tenant.limits_in.items()]:
+            used = tenant.used if pool == "" else tenant.used_at(pool)
+            found |= {(tenant.name, pool, c): used[c] - cap for c, cap in caps.items() if used[c] > cap}
+    return found
+
+
+def entitlement_is_as_from_scratch(engine: Engine) -> None:
+    """What is kept of entitlement is what a look at everything finds."""
+    kept, fresh = engine.demand.entitlement(), Demand(engine.state, engine.placer).entitlement()
+    assert _cells(kept) == _cells(fresh)
+
+
+def _cells(found: Entitlement) -> dict[tuple[str, tuple[str, int]], Fraction]:
+    return {
+        (name, cell): amount for name in found.cells for cell, amount in found.cells[name].items() if amount
+    }  # fmt: skip
