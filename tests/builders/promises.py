@@ -4,6 +4,7 @@ Amounts are compared, not names: a node that holds too much already, or a tenant
 but nothing may get worse.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -77,12 +78,18 @@ def beyond_nodes(state: ClusterState) -> Excess:
 
 
 def beyond_limits(state: ClusterState) -> Excess:
-    """What tenants use beyond their limits, in all and by pool."""
+    """What tenants use beyond their limits, in all and by pool, by sums of pods."""
+    used: Counter[tuple[str, str, int]] = Counter()
+    for pod in filter(None, state.running.pods):
+        node = state.nodes.by_name.get(pod.node or "")
+        for tenant in pod.leaf.path if pod.leaf is not None else ():
+            for pool in {"", "" if node is None else node.pool}:
+                used.update({(tenant.name, pool, column): amount for column, amount in pod.klass.amounts})
     found: Excess = {}
     for tenant in state.forest.by_name.values():
         for pool, caps in [("", tenant.limits), *tenant.limits_in.items()]:
-            used = tenant.used if pool == "" else tenant.used_at(pool)
-            found |= {(tenant.name, pool, c): used[c] - cap for c, cap in caps.items() if used[c] > cap}
+            over = {(tenant.name, pool, c): used[tenant.name, pool, c] - cap for c, cap in caps.items()}
+            found |= {key: amount for key, amount in over.items() if amount > 0}
     return found
 
 

@@ -61,6 +61,7 @@ class World:
         limits: dict[str, int] | None = None,
         suspended: bool = False,
         guaranteed_in: dict[str, dict[str, int]] | None = None,
+        limits_in: dict[str, dict[str, int]] | None = None,
         **more: Any,
     ) -> "World":
         """A tenant with a namespace of its own name."""
@@ -69,7 +70,7 @@ class World:
             parent,
             Fraction(weight),
             Bounds(amounts(**(guaranteed or {})), {pool: amounts(**it) for pool, it in (guaranteed_in or {}).items()}),
-            Bounds(amounts(**(limits or {}))),
+            Bounds(amounts(**(limits or {})), {pool: amounts(**it) for pool, it in (limits_in or {}).items()}),
             suspended,
             (name,),
             **more,
