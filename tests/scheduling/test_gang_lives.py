@@ -208,3 +208,17 @@ def test_a_room_is_not_held_for_the_successor_of_what_is_done() -> None:
     assert started(engine.cycle(30)) == {}, "a failed pod is tried again"
     engine.state.apply(ev.GroupGone(("t", "job/j")))
     assert set(started(engine.cycle(40))) == {"later"}, "with its Job the hold goes"
+
+
+def test_what_is_left_of_a_cut_gang_goes_for_a_claimant_in_the_cycle_in_which_it_would_be_let_go() -> None:
+    world = World().node("n", cpu=2).tenant("t").gang("t", "g", 2).pods("t", 2, "g", on="n", group="g", cpu=1)
+    engine = timed(world, least_runtime=0.0, gang_recovery=10.0)
+    engine.cycle(1000)
+    engine.state.apply(ev.PodGone(("t", "g0")))
+    engine.cycle(1001)
+    apply(engine, world.pod("t", "urgent", cpu=2, priority=9))
+
+    done = engine.cycle(1020)
+
+    assert [(evict.pod[1], evict.rule) for evict in done.evictions] == [("g1", "P")]
+    assert started(done) == {"urgent": "n"}
