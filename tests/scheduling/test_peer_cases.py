@@ -6,100 +6,37 @@ Amounts are scaled to integers. Where a source leaves ties open, the case says o
 
 import json
 from collections import Counter
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from allotment_cli.main import app
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.objects import events as ev
-from allotment_scheduler.core.objects.nodes import NodeSpec
-from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
-from allotment_scheduler.core.objects.tenants import Bounds, TenantSpec
-from allotment_scheduler.core.objects.units import GroupSpec
+from allotment_scheduler.core.objects.pods import PodSpec
 from allotment_scheduler.core.report import tenants_report
 from allotment_scheduler.core.simulate import run_to_fixpoint
-from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
-
-CASES = json.loads((Path(__file__).parent / "data" / "peer_cases.json").read_text())["cases"]
-SCALE = 1000
-Case = dict[str, Any]
-
-
-def units(amounts: dict[str, float]) -> dict[str, int]:
-    return {"nvidia.com/gpu" if name == "gpu" else name: round(value * SCALE) for name, value in amounts.items()}
-
-
-def node(name: str, capacity: dict[str, float], labels: dict[str, str] | None = None) -> ev.Event:
-    return ev.NodeSeen(NodeSpec(name, {"pods": 1_000_000, **units(capacity)}, labels or {}))
-
-
-def tenant(name: str, parent: str | None, weight: float, leaf: bool, **more: Any) -> ev.Event:
-    namespaces = (f"ns-{name}",) if leaf else ()
-    return ev.TenantSeen(TenantSpec(name, parent or "", Fraction(str(weight)), namespaces=namespaces, **more))
-
-
-def requests(amounts: dict[str, float]) -> SchedulingSpec:
-    asked = {name: amount for name, amount in amounts.items() if name != "pods"}
-    return SchedulingSpec(tuple(sorted(units(asked).items())))
-
-
-def schedule_events(case: Case) -> tuple[list[ev.Event], dict[str, tuple[str, str]]]:
-    """The case as events, and the workload and queue of every pod."""
-    out: list[ev.Event] = [node(n["name"], n["capacity"], n.get("labels")) for n in case["nodes"]]
-    parents = {queue["parent"] for queue in case["queues"]}
-    for queue in case["queues"]:
-        bounds = {
-            "guaranteed": Bounds(units(queue.get("guaranteed", {}))),
-            "limits": Bounds(units(queue.get("limit", {}))),
-        }
-        suspended = not queue.get("active", True)
-        name, parent, weight = queue["name"], queue["parent"], queue["weight"]
-        out.append(tenant(name, parent, weight, name not in parents, suspended=suspended, **bounds))
-    owner: dict[str, tuple[str, str]] = {}
-    for work in sorted(case["workloads"], key=lambda work: work.get("arrival", 0)):
-        namespace = f"ns-{work['queue']}"
-        group = work["name"] if work["min_count"] > 1 else None
-        if group:
-            out.append(ev.GroupSeen(GroupSpec(namespace, group, work["min_count"])))
-        for number, pod in enumerate(work["pods"]):
-            for copy in range(pod.get("count", 1)):
-                base = pod.get("name") or f"{work['name']}/{number}"
-                name = base if pod.get("count", 1) == 1 else f"{base}#{copy}"
-                owner[name] = (work["name"], work["queue"])
-                on, order = pod.get("node"), len(owner)
-                selector = tuple((pod.get("node_selector") or {}).items())
-                asked = requests(pod["request"])
-                out.append(
-                    ev.PodSeen(
-                        PodSpec(
-                            namespace,
-                            name,
-                            SchedulingSpec(asked.requests, node_selector=selector),
-                            priority=pod.get("priority", work["priority"]),
-                            preemptible=pod.get("preemptible", work["preemptible"]),
-                            created=order if on else 1e6 + order,
-                            started=order if on else None,
-                            node=on,
-                            group=group,
-                            recreated=False,
-                        )
-                    )
-                )
-    return out, owner
-
-
-def engine_over(events: list[ev.Event]) -> Engine:
-    state = ClusterState()
-    state.apply_all(events)
-    return Engine(state)
+from builders.peer_cases import CASES, Case, engine_over, manifests, node, requests, schedule_events, tenant, units
 
 
 def expected(case: Case) -> dict[str, Any]:
     want = case["expected"]
     return {"horizon": want.get("horizon", "fixpoint"), **want["portable"]} if "portable" in want else want
+
+
+def check_use(engine: Engine, want: dict[str, Any]) -> None:
+    """What queues use in the end, and their shares."""
+    for queue, use in want.get("queue_usage", {}).items():
+        leaf = engine.state.forest.by_name[queue]
+        got = dict(zip(engine.state.resources.names, leaf.used, strict=False))
+        assert {name: got[name] for name in units(use)} == units(use), queue
+    for queue, share in want.get("shares", {}).items():
+        leaf = engine.state.forest.by_name[queue]
+        got_share = float(engine.state.measure.dominant_share(leaf)[0])
+        assert got_share == pytest.approx(share, abs=want.get("share_tolerance", 1e-6))
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c["kind"] == "schedule"], ids=lambda case: case["id"])
@@ -119,10 +56,7 @@ def test_a_peers_schedule(case: Case) -> None:
         assert counts[work] == number if final else counts[work] >= number, work
     for group in want.get("group_running", []):
         assert sum(counts[work] for work in group["workloads"]) == group["pods"]
-    for queue, use in want.get("queue_usage", {}).items():
-        leaf = engine.state.forest.by_name[queue]
-        got = dict(zip(engine.state.resources.names, leaf.used, strict=False))
-        assert {name: got[name] for name in units(use)} == units(use), queue
+    check_use(engine, want)
     evicted = {name for name in before if name not in runs}
     if want.get("evicted") is not None:
         assert evicted == set(want["evicted"])
@@ -132,12 +66,33 @@ def test_a_peers_schedule(case: Case) -> None:
         assert {name for name in runs if name not in before} == set(want["started"])
     for work in want.get("claimants_that_will_run", {}):
         assert counts[work] > 0
+    if final:
+        assert set(want.get("pending") or ()) <= owner.keys() - runs.keys()
+        assert not any(engine.cycle(2e6) for _ in range(5)), "it stays so"
     for name, place in want.get("placement", {}).items():
         assert runs.get(name) == place
-    for queue, share in want.get("shares", {}).items():
-        leaf = engine.state.forest.by_name[queue]
-        got_share = float(engine.state.measure.dominant_share(leaf)[0])
-        assert got_share == pytest.approx(share, abs=want.get("share_tolerance", 1e-6))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c["kind"] == "schedule"], ids=lambda case: case["id"])
+def test_the_command_does_with_manifests_what_the_engine_does_with_events(case: Case, tmp_path: Path) -> None:
+    events, _ = schedule_events(case)
+    engine = engine_over(events)
+    run_to_fixpoint(engine, 2e6)
+    objects, labels = manifests(events)
+    path = tmp_path / "case.json"
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    shown = CliRunner().invoke(app, ["simulate", "-f", str(path), "-o", "json"])
+
+    assert shown.exit_code == 0, shown.output
+    told = json.loads(shown.stdout)
+    assert {labels.back[each["pod"]] for each in told["pending"]} == {pod.spec.name for pod in engine.state.waiting()}
+    placed = {labels.back[each["pod"]]: each["node"] for each in told["bindings"]}
+    nodes = [
+        spec.name for spec in sorted((e.spec for e in events if isinstance(e, ev.NodeSeen)), key=lambda it: it.name)
+    ]
+    started = {pod.spec.name: pod.node for pod in engine.state.pods.values() if pod.node and pod.spec.name in placed}
+    assert {name: nodes[int(placed[name][1:])] for name in started} == started
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c["kind"] == "order"], ids=lambda case: case["id"])
