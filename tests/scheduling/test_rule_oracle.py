@@ -7,7 +7,6 @@ from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.eviction.rules import rule
 from allotment_scheduler.core.eviction.victims import victim_of
 from allotment_scheduler.core.objects.pods import PodKey
-from allotment_scheduler.core.objects.resources import PODS
 from allotment_scheduler.core.simulate import run_to_fixpoint
 from builders.rule_oracle import Books
 from builders.scheduling import World
@@ -104,4 +103,4 @@ def test_the_books_count_pods_by_hand() -> None:
     assert ledger.rules([("b", "claims")], [("a", "p0")], scope(ledger, [("b", "claims")])) == {"R2"}
     del ledger.on["a", "p0"]
     assert ledger.rules([("b", "claims")], [("a", "p1")], frozenset(("",))) == set(), "d is at what it is entitled to"
-    assert PODS not in ledger.asked([("a", "p1")])
+    assert ledger.asked([("a", "p1")]) == {"cpu": 1000}
