@@ -25,6 +25,7 @@ import urllib3
 
 from allotment_local.stages import DURATION, SHUTDOWN
 from builders.ground import ALLOTMENT, Ground
+from builders.history_checker import Amounts, Limit
 from builders.meddling import Meddling
 from builders.program_process import SchedulerProcess, eventually
 from fakes import jumping_clock
@@ -233,14 +234,15 @@ class Bustle:
         self.meddling.prepare()
 
     @property
-    def rooms(self) -> dict[str, int]:
-        """Milli-CPU by node."""
-        return {f"{self.ground.name}-{number}": CPU * 1000 for number in range(NODES)}
+    def rooms(self) -> dict[str, Amounts]:
+        """What each node has."""
+        room = {"cpu": CPU * 1000, "memory": int(MEMORY.removesuffix("Gi")) * 2**30, "pods": 110}
+        return {f"{self.ground.name}-{number}": room for number in range(NODES)}
 
     @property
-    def limits(self) -> dict[str, int]:
-        """Milli-CPU by namespace."""
-        return {self.limited: 3000}
+    def limits(self) -> list[Limit]:
+        """Of tenants."""
+        return [Limit(frozenset((self.limited,)), {"cpu": 3000})]
 
     @property
     def wanted(self) -> dict[str, int]:

@@ -1,10 +1,11 @@
 """What must never be in the history of pods, whatever happened to the scheduler: a checker of events, in their order.
 
 - a pod, that is a uid, is bound once: its node never changes, and no second Binding of it is accepted;
-- no Binding overfills its node or takes its tenant beyond its limit;
+- no Binding overfills its node, in any resource or in pods, or takes a tenant above it beyond its limit;
 - whoever the scheduler evicts goes for somebody: when a pod is marked as evicted, a waiting pod has been promised its
-  node;
-- a gang that an eviction of the scheduler has cut is gone as a whole, or whole again, soon after;
+  node; for a member of a gang it may be another member's node, since a gang goes as a whole;
+- a gang that an eviction of the scheduler has cut, or of which a Binding has started a part, is whole or gone as a
+  whole soon after;
 - in peace everybody who may run does, and nobody else.
 
 Others act, too. What they do counts against the scheduler only once it has had time to hear of it: a foreign pod's
@@ -14,8 +15,9 @@ Time is an argument, and there is no input or output here.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from allotment_api.labels import SCHEDULER_NAME
@@ -24,6 +26,17 @@ from allotment_kube.reflector import Added, Deleted, Event, Modified
 from allotment_scheduler.translation.pods import has_finished, pod_spec
 
 Key = tuple[str, str]
+Amounts = Mapping[str, int]
+"""By resource, in the units of requests: milli-CPU, bytes, counts. A pod is one of `pods`."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A tenant's limit: it binds the pods of all namespaces below the tenant together."""
+
+    namespaces: frozenset[str]
+    most: Amounts
+
 
 NEWS_TAKES: Final = 30.0
 """Seconds in which the scheduler must have heard of what others did, and its requests under way have ended."""
@@ -37,20 +50,22 @@ CUT_FOR: Final = 90.0
 class _Known:
     uid: str
     node: str
-    cpu: int
+    asks: dict[str, int]
     holds: bool
     """It occupies its node."""
     gang: str
     evicted: bool
     leaving: bool
-    heard_of: int = 0
-    """Milli-CPU that the scheduler cannot but know."""
+    heard_of: dict[str, int] = field(default_factory=dict)
+    """What the scheduler cannot but know."""
     grown_at: float = 0.0
     """When it came to be more than that."""
 
-    def charge(self, now: float) -> int:
-        """Milli-CPU that count against a Binding."""
-        return self.cpu if now - self.grown_at >= NEWS_TAKES else min(self.heard_of, self.cpu)
+    def charge(self, now: float) -> dict[str, int]:
+        """What counts against a Binding."""
+        if now - self.grown_at >= NEWS_TAKES:
+            return self.asks
+        return {name: min(self.heard_of.get(name, 0), amount) for name, amount in self.asks.items()}
 
 
 @dataclass
@@ -58,13 +73,13 @@ class HistoryChecker:
     """Takes pods' events and keeps what was wrong with them.
 
     Args:
-        rooms: milli-CPU by node.
-        limits: milli-CPU by namespace, where its tenant has a limit.
+        rooms: what each node has.
+        limits: of tenants, at every level.
         gang_size: pods in every gang.
     """
 
-    rooms: Mapping[str, int] = field(default_factory=dict)
-    limits: Mapping[str, int] = field(default_factory=dict)
+    rooms: Mapping[str, Amounts] = field(default_factory=dict)
+    limits: Sequence[Limit] = ()
     gang_size: int = 0
     violations: list[str] = field(default_factory=list)
     binds: int = 0
@@ -78,6 +93,12 @@ class HistoryChecker:
     """When a promise of a node last ended."""
     _cut: dict[str, float] = field(default_factory=dict)
     """Gangs that an eviction has cut, with the time at which it did, had there been a leader ever since."""
+    _begun: dict[str, float] = field(default_factory=dict)
+    """The same of gangs of which a Binding has started a part."""
+    _stood: dict[str, set[str]] = field(default_factory=dict)
+    """Where the members of a gang stood when it was last whole."""
+    _short: set[str] = field(default_factory=set)
+    """Gangs that others have left too little of: what is left may be let go for nobody."""
     _leaderless: float = 0.0
 
     def take(self, event: Event[Pod], now: float) -> None:
@@ -91,12 +112,16 @@ class HistoryChecker:
             self._seen(event.key, event.new, now)
 
     def look_at_gangs(self, now: float) -> None:
-        """Find gangs that have stayed cut: no event says so."""
-        for gang, since in [*self._cut.items()]:
-            running = self._running(gang)
-            if now - self._leaderless - since > CUT_FOR and 0 < running < self.gang_size:
-                self._violated(f"gang {gang} was cut to {running} of {self.gang_size} by an eviction, and stays so")
-                del self._cut[gang]
+        """Find gangs that have stayed cut, or a part: no event says so."""
+        for what, gangs in (
+            ("was cut to {} of {} by an eviction", self._cut),
+            ("was started as {} of {}", self._begun),
+        ):
+            for gang, since in [*gangs.items()]:
+                running = self._running(gang)
+                if now - self._leaderless - since > CUT_FOR and 0 < running < self.gang_size:
+                    self._violated(f"gang {gang} {what.format(running, self.gang_size)}, and stays so")
+                    del gangs[gang]
 
     def nobody_leads(self, seconds: float) -> None:
         """For so long there was nobody to end what had begun."""
@@ -139,6 +164,8 @@ class HistoryChecker:
         if found.node and (before is None or not before.node) and ours:
             self.binds += 1
             self._check_room(key, found, now)
+            if found.gang and 0 < self._running(found.gang) < self.gang_size:
+                self._begun.setdefault(found.gang, now - self._leaderless)
         if found.evicted and (before is None or not before.evicted):
             self.evictions += 1
             self._check_promise(key, found, now)
@@ -155,7 +182,7 @@ class HistoryChecker:
         return _Known(
             uid=pod.metadata.uid,
             node=pod.spec.node_name,
-            cpu=dict(pod_spec(pod).scheduling.requests).get("cpu", 0),
+            asks={**dict(pod_spec(pod).scheduling.requests), "pods": 1},
             holds=bool(pod.spec.node_name) and not has_finished(pod),
             gang=f"{key[0]}/{labels['job-name']}" if "job-name" in labels else "",
             evicted=marked and pod.metadata.uid not in self.evicted_by_others,
@@ -176,21 +203,29 @@ class HistoryChecker:
 
     def _check_room(self, key: Key, pod: _Known, now: float) -> None:
         used = self._sum(lambda _, other: other.node == pod.node, now)
-        if pod.node in self.rooms and used > self.rooms[pod.node]:
-            self._violated(f"{key} overfills {pod.node}: {used} of {self.rooms[pod.node]} milli-CPU")
-        limit = self.limits.get(key[0])
-        of_tenant = self._sum(lambda other, _: other[0] == key[0], now)
-        if limit is not None and of_tenant > limit:
-            self._violated(f"{key} takes its tenant beyond its limit: {of_tenant} of {limit} milli-CPU")
+        if over := _over(used, self.rooms.get(pod.node, {}), pod.asks):
+            self._violated(f"{key} overfills {pod.node}: {over}")
+        for limit in self.limits:
+            if key[0] in limit.namespaces:
+                below = self._sum(partial(_lies_in, limit.namespaces), now)
+                if over := _over(below, limit.most, pod.asks):
+                    self._violated(f"{key} takes its tenant beyond its limit: {over}")
 
-    def _sum(self, counts: Callable[[Key, _Known], bool], now: float) -> int:
-        return sum(pod.charge(now) for key, pod in self._pods.items() if pod.holds and counts(key, pod))
+    def _sum(self, counts: Callable[[Key, _Known], bool], now: float) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for key, pod in self._pods.items():
+            if pod.holds and counts(key, pod):
+                total.update(pod.charge(now))
+        return total
 
     def _check_promise(self, key: Key, pod: _Known, now: float) -> None:
+        where = {pod.node}
         if pod.gang:
-            return  # it goes as a whole, wherever its pods stand; for nobody, if others had left too little of it
-        lately = now - self._withdrawn.get(pod.node, -PROMISE_LASTS) < PROMISE_LASTS
-        if not lately and pod.node not in self._promised.values():
+            if pod.gang in self._short:
+                return  # for nobody: others had left too little of it
+            where |= self._stood.get(pod.gang, set())
+        lately = any(now - self._withdrawn.get(node, -PROMISE_LASTS) < PROMISE_LASTS for node in where)
+        if not lately and where.isdisjoint(self._promised.values()):
             self._violated(f"{key} was evicted from {pod.node}, which nobody was promised")
 
     def _running(self, gang: str) -> int:
@@ -202,17 +237,39 @@ class HistoryChecker:
             self._cut.setdefault(evicted.gang, now - self._leaderless)
 
     def _gang_changed(self, pod: _Known) -> None:
-        if pod.gang in self._cut and not 0 < self._running(pod.gang) < self.gang_size:
-            del self._cut[pod.gang]
+        if not pod.gang:
+            return
+        running = self._running(pod.gang)
+        if not 0 < running < self.gang_size:
+            self._cut.pop(pod.gang, None)
+            self._begun.pop(pod.gang, None)
+        if running >= self.gang_size:
+            self._short.discard(pod.gang)
+            mates = [it for it in self._pods.values() if it.gang == pod.gang and it.holds and not it.leaving]
+            self._stood[pod.gang] = {it.node for it in mates}
+        elif not pod.evicted and running and pod.gang not in self._cut:
+            self._short.add(pod.gang)
+
+
+def _lies_in(namespaces: frozenset[str], key: Key, _: _Known) -> bool:
+    return key[0] in namespaces
+
+
+def _over(used: Mapping[str, int], most: Amounts, asks: Amounts) -> str:
+    """What of a request is beyond what there may be, in words; empty if nothing is."""
+    over = [name for name, amount in most.items() if asks.get(name) and used.get(name, 0) > amount]
+    return ", ".join(f"{used.get(name, 0)} of {most[name]} {name}" for name in sorted(over))
 
 
 def _grow(before: _Known | None, found: _Known, now: float, *, ours: bool) -> None:
     """Note what of a pod's size is news to the scheduler."""
     if before is not None and before.holds:
-        found.heard_of = min(before.charge(now), found.cpu)
-        found.grown_at = now if found.cpu > before.cpu else before.grown_at
+        charged = before.charge(now)
+        found.heard_of = {name: min(charged.get(name, 0), amount) for name, amount in found.asks.items()}
+        grew = any(amount > before.asks.get(name, 0) for name, amount in found.asks.items())
+        found.grown_at = now if grew else before.grown_at
     else:
-        found.heard_of = found.cpu if ours else 0
+        found.heard_of = found.asks if ours else {}
         found.grown_at = now
 
 

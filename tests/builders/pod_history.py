@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from allotment_kube.client import Client
@@ -11,7 +11,7 @@ from allotment_kube.configuration import load_configuration
 from allotment_kube.pods import Pod
 from allotment_kube.reflector import Event, Reflector, Synced
 from allotment_kube.resources import PODS
-from builders.history_checker import HistoryChecker
+from builders.history_checker import Amounts, HistoryChecker, Limit
 
 
 class PodHistory(HistoryChecker):
@@ -20,13 +20,13 @@ class PodHistory(HistoryChecker):
     Args:
         kubeconfig: an administrator's.
         prefix: of the namespaces whose pods count.
-        rooms: milli-CPU by node.
-        limits: milli-CPU by namespace, where its tenant has a limit.
+        rooms: what each node has.
+        limits: of tenants, at every level.
         gang_size: pods in every gang.
     """
 
     def __init__(
-        self, kubeconfig: Path, prefix: str, rooms: Mapping[str, int], limits: Mapping[str, int], gang_size: int
+        self, kubeconfig: Path, prefix: str, rooms: Mapping[str, Amounts], limits: Sequence[Limit], gang_size: int
     ) -> None:
         super().__init__(rooms, limits, gang_size)
         self._kubeconfig = kubeconfig

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.decisions import Round
+from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.entitlement.filling import Entitlement
 from allotment_scheduler.core.eviction.rules import GANG
-from allotment_scheduler.core.objects.units import Gang
 from allotment_scheduler.core.state.cluster import ClusterState
 
 Excess = dict[tuple[str, str, int], int]
@@ -32,7 +31,7 @@ class Promises:
     def before(cls, state: ClusterState) -> "Promises":
         """Take down what counts."""
         state.settle()
-        return cls(beyond_nodes(state), beyond_limits(state), {key: members(it) for key, it in state.gangs.items()})
+        return cls(beyond_nodes(state), beyond_limits(state), {key: it.running for key, it in state.gangs.items()})
 
     def hold(self, done: Round, state: ClusterState) -> None:
         """Fail if the cycle broke a promise."""
@@ -44,26 +43,24 @@ class Promises:
             worse = {key: (then.get(key, 0), over) for key, over in now.items() if over > then.get(key, 0)}
             assert not worse, f"{name} is exceeded by more than before: {worse}"
         started = {start.pod for start in done.starts}
-        evicted = {evict.pod for evict in done.evictions}
         vain = {evict.pod for evict in done.evictions if evict.rule != GANG and evict.claimant not in started}
         assert not vain, f"evicted in vain: {vain}"
-        assert not evicted & started, "evicted and started in one cycle"
+        for number, decision in enumerate(done.decisions):
+            later = {each.pod for each in done.decisions[number:] if isinstance(each, Start)}
+            assert not (isinstance(decision, Evict) and decision.pod in later), f"{decision.pod} started after all"
         self._gangs_are_whole(started, state)
 
     def _gangs_are_whole(self, started: set[tuple[str, str]], state: ClusterState) -> None:
         """No gang was cut, and none of which too few run was started in part."""
         for key, gang in state.gangs.items():
-            now = members(gang)
-            if not 0 < now < gang.min_member:
+            if not 0 < gang.running < gang.min_member:
                 continue
-            assert now >= self.gangs.get(key, 0), f"{key} was cut from {self.gangs[key]} to {now}"
+            then, now = self.gangs.get(key, 0), gang.running + len(gang.phantoms)
+            assert gang.running >= then, f"{key} was cut from {then} to {gang.running}"
+            if now >= gang.min_member:
+                continue  # room is held for members that are expected
             begun = [pod.spec.name for pod in gang.members.values() if pod.key in started]
             assert not begun, f"{key} started in part: {begun}, and runs {now} of {gang.min_member}"
-
-
-def members(gang: Gang) -> int:
-    """Members that hold room: those that run, and those that are expected."""
-    return gang.running + len(gang.phantoms)
 
 
 def beyond_nodes(state: ClusterState) -> Excess:

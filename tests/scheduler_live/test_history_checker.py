@@ -10,16 +10,22 @@ import pytest
 
 from allotment_kube.pods import Pod
 from allotment_kube.reflector import Added, Deleted, Modified
-from builders.history_checker import CUT_FOR, NEWS_TAKES, PROMISE_LASTS, HistoryChecker, bound_twice
+from builders.history_checker import CUT_FOR, NEWS_TAKES, PROMISE_LASTS, HistoryChecker, Limit, bound_twice
 
 GANG = 3
 
 
 class Story:
-    """Tells a checker of nodes of 4 CPU, tenant `limited` (2 CPU) and gangs of three what happens to pods."""
+    """Tells a checker what happens to pods: on nodes of 4 CPU, 1,024 bytes, 2 GPUs and 9 pods, in gangs of three.
+
+    Tenant `limited` may have 2 CPU; `limited` and `beside` together 512 bytes.
+    """
 
     def __init__(self) -> None:
-        self.checker = HistoryChecker({"n": 4000, "m": 4000}, {"limited": 2000}, GANG)
+        room = {"cpu": 4000, "memory": 1024, "nvidia.com/gpu": 2, "pods": 9}
+        above = Limit(frozenset(("limited", "beside")), {"memory": 512})
+        limits = [Limit(frozenset(("limited",)), {"cpu": 2000}), above]
+        self.checker = HistoryChecker({"n": room, "m": room}, limits, GANG)
         self.now = 1000.0
         self._told: set[str] = set()
 
@@ -60,6 +66,7 @@ def _pod(
     *,
     uid: str,
     cpu: str = "1",
+    more: dict[str, str] | None = None,
     job: str = "",
     promised: str = "",
     evicted: bool = False,
@@ -75,11 +82,16 @@ def _pod(
         "spec": {
             "nodeName": node,
             "schedulerName": scheduler,
-            "containers": [{"name": "main", "resources": {"requests": {"cpu": cpu}}}],
+            "containers": [{"name": "main", "resources": {"requests": {"cpu": cpu, **(more or {})}}}],
         },
         "status": {"phase": phase, "nominatedNodeName": promised, "conditions": [condition] if evicted else []},
     }
     return msgspec.convert(written, Pod)
+
+
+def claimed() -> Story:
+    """Somebody waits who has been promised node n."""
+    return Story().pod("b/claimant").pod("b/claimant", promised="n")
 
 
 def sound() -> Story:
@@ -127,7 +139,7 @@ def test_a_recreated_pod_of_the_same_name_may_stand_elsewhere() -> None:
     ("phase", "cpu", "want"),
     [
         ("Running", "1", []),
-        ("Running", "1001m", ["('b', 'late') overfills n: 4001 of 4000 milli-CPU"]),
+        ("Running", "1001m", ["('b', 'late') overfills n: 4001 of 4000 cpu"]),
         ("Succeeded", "4", []),
     ],
     ids=["fits exactly", "is a milli-CPU too large", "the other has ended"],
@@ -141,7 +153,36 @@ def test_a_binding_beyond_the_tenants_limit_is_noticed_wherever_its_pods_are() -
     story = Story().pod("limited/one", "n").pod("limited/two", "m")
     assert story.violations == []
     story.pod("limited/three", "n")
-    assert story.violations == ["('limited', 'three') takes its tenant beyond its limit: 3000 of 2000 milli-CPU"]
+    assert story.violations == ["('limited', 'three') takes its tenant beyond its limit: 3000 of 2000 cpu"]
+
+
+@pytest.mark.parametrize(
+    ("asks", "want"),
+    [
+        ({"memory": "513"}, "1025 of 1024 memory"),
+        ({"nvidia.com/gpu": "2"}, "3 of 2 nvidia.com/gpu"),
+        ({"memory": "512", "nvidia.com/gpu": "1"}, ""),
+    ],
+    ids=["memory", "devices", "it fits exactly"],
+)
+def test_a_node_that_is_overfilled_in_something_else_than_cpu_is_noticed(asks: dict[str, str], want: str) -> None:
+    story = Story().pod("a/one", "n", cpu="0", more={"memory": "512", "nvidia.com/gpu": "1"})
+    story.pod("a/two", "n", cpu="0", more=asks)
+    assert story.violations == ([f"('a', 'two') overfills n: {want}"] if want else [])
+
+
+def test_a_node_with_too_many_pods_is_noticed() -> None:
+    story = Story()
+    for number in range(10):
+        story.pod(f"a/p{number}", "n", cpu="0")
+    assert story.violations == ["('a', 'p9') overfills n: 10 of 9 pods"]
+
+
+def test_the_limit_of_a_tenant_above_binds_all_below_it() -> None:
+    story = Story().pod("limited/one", "n", cpu="0", more={"memory": "300"})
+    assert story.pod("beside/two", "m", cpu="0", more={"memory": "212"}).violations == []
+    story.pod("beside/three", "m", cpu="0", more={"memory": "1"})
+    assert story.violations == ["('beside', 'three') takes its tenant beyond its limit: 513 of 512 memory"]
 
 
 @pytest.mark.parametrize("seconds", [0.0, NEWS_TAKES], ids=["it cannot have heard", "it must have heard"])
@@ -181,6 +222,41 @@ def test_an_eviction_without_its_starter_is_noticed(promised: str, withdrawn_for
     assert story.checker.evictions == 1
 
 
+@pytest.mark.parametrize(
+    ("promised", "noticed"),
+    [("n", False), ("m", False), ("elsewhere", True), ("", True)],
+    ids=["its node is promised", "another member's node is", "a node where no member stood", "none"],
+)
+def test_a_gang_goes_for_somebody_too(promised: str, noticed: bool) -> None:
+    story = Story().gang(0, 1).gang(2, node="m").pod("b/claimant").pod("b/claimant", promised=promised)
+    story.gang(0, evicted=True)
+    assert bool(story.violations) is noticed
+
+
+def test_what_others_have_left_of_a_gang_may_go_for_nobody() -> None:
+    story = Story().gang(0, 1, 2).gone("a/g-0").gang(1, 2, evicted=True)
+    assert story.violations == []
+
+
+def test_a_gang_that_is_started_in_part_is_noticed() -> None:
+    story = Story()
+    for number in range(GANG):
+        story.pod(f"a/g-{number}", job="g")
+    story.gang(0, 1).later(CUT_FOR)
+    assert story.violations == [], "it gets its time"
+    assert story.later(1).violations == ["gang a/g was started as 2 of 3, and stays so"]
+
+
+@pytest.mark.parametrize("then", ["it is whole in the end", "it is given up as a whole"])
+def test_a_gang_that_is_started_one_by_one_is_sound(then: str) -> None:
+    story = Story().gang(0, 1).later(CUT_FOR / 2)
+    if then == "it is whole in the end":
+        story.gang(2)
+    else:
+        story.gone("a/g-0").gone("a/g-1")
+    assert story.later(2 * CUT_FOR).violations == []
+
+
 def test_an_eviction_by_others_needs_no_starter() -> None:
     story = Story().pod("a/drained", "n")
     story.checker.evicted_by_others.add("a/drained")
@@ -199,7 +275,7 @@ def test_an_eviction_by_others_needs_no_starter() -> None:
     ],
 )
 def test_a_gang_that_an_eviction_has_cut_for_good_is_noticed(then: str, want: list[str]) -> None:
-    story = Story().gang(0, 1, 2).gang(0, evicted=True).later(1).gone("a/g-0")
+    story = claimed().gang(0, 1, 2).gang(0, evicted=True).later(1).gone("a/g-0")
     if then == "the rest goes":
         story.gang(1, 2, evicted=True).gone("a/g-1").gone("a/g-2")
     elif then == "it is whole again":
@@ -213,7 +289,7 @@ def test_a_gang_that_an_eviction_has_cut_for_good_is_noticed(then: str, want: li
 @pytest.mark.parametrize("leaves", [True, False], ids=["it is told that it leaves", "a list leaves that out"])
 def test_a_gang_is_cut_when_its_pod_goes_not_when_it_is_marked(leaves: bool) -> None:
     """An API server marks a pod by one write and deletes it by another."""
-    story = Story().gang(0, 1, 2).gang(0, evicted=True, leaving=False).later(2 * CUT_FOR)
+    story = claimed().gang(0, 1, 2).gang(0, evicted=True, leaving=False).later(2 * CUT_FOR)
     assert story.violations == [], "nobody has gone yet"
     if leaves:
         story.gang(0, evicted=True).later(1)
@@ -224,7 +300,7 @@ def test_a_gang_is_cut_when_its_pod_goes_not_when_it_is_marked(leaves: bool) -> 
 
 
 def test_a_gang_gets_its_time_from_leaders_not_from_the_clock() -> None:
-    story = Story().gang(0, 1, 2).gang(0, evicted=True).gone("a/g-0")
+    story = claimed().gang(0, 1, 2).gang(0, evicted=True).gone("a/g-0")
     story.checker.nobody_leads(CUT_FOR)
     assert story.later(2 * CUT_FOR - 1).violations == []
     assert story.later(2).violations

@@ -29,7 +29,7 @@ class ClusterLike(Protocol):
 @pytest.fixture
 def history(cluster: ClusterLike, ground: Ground) -> Iterator[PodHistory]:
     """What becomes of this test's pods, in the API server's own order."""
-    found = PodHistory(cluster.kubeconfig, ground.name, rooms={}, limits={}, gang_size=0)
+    found = PodHistory(cluster.kubeconfig, ground.name, rooms={}, limits=(), gang_size=0)
     found.start()
     yield found
     found.stop()

@@ -255,3 +255,29 @@ def test_one_bad_tenant_does_not_stop_the_others() -> None:
     assert done.started == ["p"]
     assert "circle" in done.state.forest.problems["x"]
     assert "does not exist" in done.state.forest.problems["lost"]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "want"),
+    [
+        ({"max_unavailable": 1}, 1),
+        ({"max_unavailable": "50%"}, 2),
+        ({"max_unavailable": "34%"}, 2),
+        ({"min_available": 3}, 1),
+        ({"min_available": "74%"}, 1),
+        ({"min_available": "75%"}, 1),
+        ({"min_available": "100%"}, 0),
+        ({"max_unavailable": 0}, 0),
+        ({}, 0),
+    ],
+    ids=str,
+)
+def test_a_budget_whose_status_nobody_has_written_is_reckoned_from_its_pods(
+    bounds: dict[str, int | str], want: int
+) -> None:
+    """Of four that run; percentages are rounded up, as the controller does."""
+    world = World().node("n", cpu=4).tenant("a").tenant("b", guaranteed={"cpu": 4}).pods("a", 4, "a", on="n", cpu=1)
+    world.events.append(ev.BudgetSeen(ev.BudgetSpec("a", "pdb", LabelSelector(), **bounds)))  # type: ignore[arg-type]  # as in the table
+    world.pods("b", 4, "b", cpu=1)
+
+    assert len(world.run().evicted) == want
