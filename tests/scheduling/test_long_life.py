@@ -228,6 +228,6 @@ def test_after_any_history_what_is_interned_is_what_pods_need(steps: list[tuple[
     for engine in (life.engine, fresh):
         life.job("a", "newcomer", natures("job-0")[1])
         engine.state.apply_all(life.take())
-    # Claims aside: who may go for whom depends on when pods started and who was evicted, which the fresh one cannot know.
+    # Claims aside: who may go depends on when pods started and who was evicted, which the fresh one cannot know.
     kept, anew = (engine.cycle(life.now, claims=False) for engine in (life.engine, fresh))
     assert kept.decisions == anew.decisions
