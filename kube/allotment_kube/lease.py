@@ -333,10 +333,18 @@ class Lease:
             return
         # Our own stragglers and, if we never got to act, our predecessor's.
         await asyncio.sleep(max(0.0, self._quiet_at - self._clock(), self._may_act_at - self._clock()))
-        spec = {**record["spec"], "holderIdentity": "", "renewTime": None, "acquireTime": None}
         with contextlib.suppress(ApiError):  # then it runs out by itself
-            await self._client.replace(_LEASES, {**record, "spec": spec})
-            _logger.info("lease %s is released by %s", self._name, self.identity)
+            try:
+                await self._give_away(record)
+            except ConflictError:  # by the last renewal, cancelled after it was sent, or by somebody's label
+                found = await self._client.find(_LEASES, self._name, namespace=self._namespace)
+                if found is not None and (found.get("spec") or {}).get("holderIdentity") == self.identity:
+                    await self._give_away(found)
+
+    async def _give_away(self, record: Object) -> None:
+        spec = {**record["spec"], "holderIdentity": "", "renewTime": None, "acquireTime": None}
+        await self._client.replace(_LEASES, {**record, "spec": spec})
+        _logger.info("lease %s is released by %s", self._name, self.identity)
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._period())

@@ -131,6 +131,18 @@ async def test_a_stopped_leader_releases_its_lease(fake: Fake) -> None:
     assert (holder(fake), one.lease.is_leader) == ("", False)
 
 
+async def test_a_stopped_leader_releases_a_lease_that_was_changed_under_it(fake: Fake) -> None:
+    fake.server.put(LEASES, FREE)
+    one = Process(fake, "one")
+    async with running(one):
+        await asyncio.sleep(5.0)
+        current = fake.server.get(LEASES, "l", "a")
+        assert current is not None
+        fake.server.put(LEASES, {**current, "metadata": {**current["metadata"], "labels": {"seen": "yes"}}})
+
+    assert holder(fake) == ""
+
+
 async def test_a_dead_leader_is_succeeded_after_its_lease_and_its_last_writes(fake: Fake) -> None:
     fake.server.put(LEASES, FREE)
     one, second = Process(fake, "one"), Process(fake, "second")
