@@ -171,3 +171,16 @@ def test_needless_victims_are_found_as_quickly_under_a_limit(limit: int, monkeyp
         return len(tried)
 
     assert evictions_tried({"cpu": limit}) <= 2 * evictions_tried({})
+
+
+def test_a_gang_that_fits_only_where_more_must_go_than_the_least_gets_its_plan() -> None:
+    """On every node one large pod would do, but the rules take the youngest first: each costs more than its bound."""
+    world = World().tenant("greedy").tenant("big")
+    for number in range(30):
+        world.node(f"n{number:02}", cpu=8).pod("greedy", f"large{number}", on=f"n{number:02}", cpu=4)
+    for number in range(60):
+        world.pod("greedy", f"small{number}", on=f"n{number % 30:02}", cpu=2)
+    world.gang("big", "g", 2).pods("big", 2, group="g", cpu=4)
+    engine = Engine(world.state(), Settings(least_runtime=0, claim_effort=50))
+
+    assert any(engine.cycle(OLD + number).evictions for number in range(5))

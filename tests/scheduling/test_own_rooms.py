@@ -86,6 +86,37 @@ def test_what_makes_room_at_the_cost_of_those_within_their_guarantee_is_no_plan(
     check(engine.state)
 
 
+def test_a_plan_made_anew_takes_nobody_either_who_has_just_started() -> None:
+    world = World().tenant("a")
+    for number, held in enumerate((2, 2, 4)):
+        world.node(f"n{number}", cpu=4).pod("a", f"o{number}", on=f"n{number}", cpu=held)
+    world.pod("a", "c1", cpu=4, priority=10).pod("a", "c2", cpu=4, priority=10)
+    world.pod("a", "s1", cpu=2).pod("a", "s2", cpu=2)
+    engine = Engine(world.state(), Settings())
+
+    done = engine.cycle(1000)
+
+    assert {evict.pod for evict in done.evictions}.isdisjoint(start.pod for start in done.starts)
+    check(engine.state)
+
+
+def test_a_claimant_that_fits_where_a_new_start_was_taken_back_has_nobody_go() -> None:
+    world = World().node("n", cpu=4).node("m", cpu=4).tenant("a")
+    world.pod("a", "db-0", on="n", cpu=1, more=STATEFUL).pod("a", "old", on="m", cpu=1)
+    engine = Engine(world.state(), Settings())
+    engine.cycle(100)
+    gone = engine.state.pods["a", "db-0"].spec
+    engine.state.apply(ev.PodGone(("a", "db-0")))
+    engine.state.apply(ev.PodSeen(msgspec.structs.replace(gone, node=None, started=None, uid="new")))
+    engine.state.apply_all(World(clock=200.0).pod("a", "large", cpu=4, priority=10).events)
+
+    done = engine.cycle(1000)
+
+    assert not done.evictions
+    assert {start.pod[1]: start.node for start in done.starts} == {"large": "n", "db-0": "m"}
+    check(engine.state)
+
+
 CORE = SchedulingSpec(tuple(sorted(amounts(cpu=1).items())))
 
 

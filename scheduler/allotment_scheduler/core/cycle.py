@@ -143,10 +143,15 @@ class Engine:
         for gang in [gang for gang in self.state.gangs.values() if gang.phantoms]:
             if gang.spec is None or gang.spec.paused:
                 continue
+            refused: set[tuple[object, ...]] = set()
             for pod in gang.waiting():
-                rooms = [room for room in gang.phantoms if room.klass.amounts == pod.klass.amounts]
-                if rooms and self.state.lineup.waits(pod):
-                    any(self._take_room(pod, room, gang, done) for room in rooms)
+                kind = (*self.state.lineup.row_key(pod), pod.spec.preemptible)
+                for room in [room for room in gang.phantoms if room.klass.amounts == pod.klass.amounts]:
+                    if (*kind, room.node) in refused or not self.state.lineup.waits(pod):
+                        continue
+                    if self._take_room(pod, room, gang, done):
+                        break
+                    refused.add((*kind, room.node))
 
     def _take_room(self, pod: Pod, room: Pod, gang: Gang, done: Round) -> bool:
         """Start a pod in a room held for its like, if it may start there."""
@@ -301,10 +306,15 @@ class Engine:
         new = [pod for step in plan.steps for pod in step.victim.pods if pod.spec.node is None and pod.key in started]
         if not new:
             return plan
-        self.planner.spared.update(pod.key for pod in new)
+        self.planner.spared |= started
         waiting = set() if done.evictions else {pod.key for pod in new if pod.gang is None}
         done.take_back(waiting)
         self.state.apply_all(map(StartForgotten, waiting))
+        if waiting and not plan.unit.shape.fixed:
+            with self.holds.lent_to(plan.unit):
+                self._start_within(plan.unit, None, done)
+            if not plan.unit.live:
+                return None  # it fits without anybody going
         self.claim_pass.looked.pop(plan.unit.first.key, None)  # there may be more room than when they were looked at
         return self._plan(plan.unit)
 

@@ -39,6 +39,8 @@ class NodeByNode:
         self.heap: list[Bound] = []
         self.offers: dict[int, Offers] = {}
         """What is left on nodes that were cleared, by index."""
+        self.found = False
+        """Whether a node could be cleared for the first pod, if only for more than others may cost."""
 
     def run(self, pools: tuple[str, ...]) -> bool:
         """Whether there is room for every pod; they are started in the trial."""
@@ -79,7 +81,7 @@ class NodeByNode:
         heap, before = self.heap, self.attempt.planner.effort
         fruitless = Fruitless(self.state, self.budgets, None if self.steps else self.attempt.looked)
         while heap:
-            if not self.steps and self.attempt.is_cut_short(before):
+            if not self.steps and not self.found and self.attempt.is_cut_short(before):
                 return -1
             *_, rank, index = heapq.heappop(heap)
             node = self.state.nodes.ordered[index]
@@ -88,7 +90,8 @@ class NodeByNode:
             mark, known = self.trial.mark(), len(self.steps)
             cleared = self._clear(row, index)
             cost = pods_of(self.steps[known:])
-            if cleared and not (heap and cost > heap[0][:2]):
+            self.found = self.found or cleared
+            if cleared and (self.attempt.is_dear(before) or not (heap and cost > heap[0][:2])):
                 heapq.heappush(heap, (0, 1, rank, index))
                 return index
             self._undo(mark, known)

@@ -231,9 +231,13 @@ class Attempt:
 
     def is_cut_short(self, before: int) -> bool:
         """Whether the search has cost what a cycle may, and something since `before`: it goes on in the next cycle."""
-        effort, most = self.planner.effort, self.planner.brakes.settings.claim_effort
-        self.planner.unfinished = self.looked is not None and effort >= most and effort > before
+        self.planner.unfinished = self.is_dear(before)
         return self.planner.unfinished
+
+    def is_dear(self, before: int) -> bool:
+        """Whether the search has cost what a cycle may, and something since `before`."""
+        effort, most = self.planner.effort, self.planner.brakes.settings.claim_effort
+        return self.looked is not None and effort >= most and effort > before
 
     # --- candidates ----------------------------------------------------------------------------------------------
 

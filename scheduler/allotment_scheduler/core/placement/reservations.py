@@ -89,7 +89,8 @@ class Reservations:
                 if node is not None:
                     free = nodes.free[:, node.index]
                     amounts = tuple((Column(int(c)), int(free[c])) for c in np.flatnonzero(free > 0))
-                    out.append(Room(node.index, amounts, reservation.unit))
+                    if amounts:
+                        out.append(Room(node.index, amounts, reservation.unit))
         return out
 
     def may_backfill(self, unit: Unit, now: float) -> tuple[str, ...]:
