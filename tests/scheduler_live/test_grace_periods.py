@@ -79,3 +79,18 @@ async def test_a_grace_period_of_days_does_not_hold_a_claimant_up_for_days(monke
         assert len(leaving(world)) == 1
         await until(lambda: len(leaving(world)) == 2, seconds=30)
     check(scheduler.state)
+
+
+async def test_who_starts_in_what_a_plan_leaves_over_is_tried_elsewhere_if_the_victim_does_not_end() -> None:
+    world = World(FaultPlan(), graceful=True)
+    world.settings = Settings(minimum_runtime_seconds=0, eviction_seconds=5)
+    world.node("n", cpu="3")
+    async with world.running() as scheduler:
+        world.pod("a", "victim", cpu="3", terminationGracePeriodSeconds=20)
+        await until(lambda: "victim" in world.bound())
+        world.pod("a", "claimant", cpu="2", priority=9)
+        world.pod("a", "beside", cpu="1", priority=9)
+        await until(lambda: ("a", "beside") in scheduler.ledger.starts)
+        world.node("m", cpu="1")
+        await until(lambda: world.bound().get("beside") == "m", seconds=90)
+    check(scheduler.state)

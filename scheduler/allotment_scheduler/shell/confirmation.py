@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from allotment_kube.errors import KubernetesError, LeadershipLostError, NotFoundError
 from allotment_kube.program.reign import lease_times
 from allotment_kube.resources import PODS, Resource
+from allotment_scheduler.core.objects.pods import PodKey
 from allotment_scheduler.shell.binder import Outcome
 from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.knowledge import Knowledge
@@ -36,6 +37,8 @@ class Confirmation:
     def __init__(self, knowledge: Knowledge, outcomes: Outcomes) -> None:
         self._known = knowledge
         self._outcomes = outcomes
+        self._asked: set[PodKey] = set()
+        """Pods that are being read, or are in line for it."""
 
     def look(self, now: float, client: ReadingClient, errands: Errands) -> None:
         """Read every pod whose Binding was answered too long ago, or can be on its way no more."""
@@ -44,9 +47,17 @@ class Confirmation:
         for start in [*self._known.ledger.starts.values()]:
             start.since = min(start.since, now)  # the clock may have been set back
             wait = on_its_way if start.doubt else settings.confirm_seconds
-            if start.phase is Phase.BOUND and start.since < now - wait:
+            if start.phase is Phase.BOUND and start.since < now - wait and start.key not in self._asked:
                 start.since = now
-                errands.send(self._confirm(client, start), "confirmation", start.key)
+                self._asked.add(start.key)
+                errands.send(self._ask(client, start), "confirmation", start.key)
+
+    async def _ask(self, client: ReadingClient, start: Start) -> None:
+        try:
+            if self._known.ledger.starts.get(start.key) is start:
+                await self._confirm(client, start)
+        finally:
+            self._asked.discard(start.key)
 
     async def _confirm(self, client: ReadingClient, start: Start) -> None:
         namespace, name = start.key

@@ -66,6 +66,8 @@ class Issuing:
                 for start in waiting:
                     start.phase = Phase.ISSUED
                 binder.send(waiting)
+            elif undertaking.deadline is None:  # what leaves there goes for another's plan, and may never end
+                undertaking.deadline = self._known.clock() + 2 * self._known.settings().eviction_seconds
 
     def _may_still_start(self, waiting: list[Start]) -> bool:
         return may_still_start(self._known.state, self._known.engine.placer, waiting)

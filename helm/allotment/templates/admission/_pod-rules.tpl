@@ -61,8 +61,10 @@ checked as well, where the user sees the message. Both define the variables `pod
   messageExpression: >-
     'tenant ' + params.spec.tenant + ' allows runs of at most ' + string(variables.maxRuntime)
     + ' seconds: lower activeDeadlineSeconds, which is ' + string(variables.pod.activeDeadlineSeconds)
-# So long a pod keeps its room after it was evicted.
-- expression: variables.pod.?terminationGracePeriodSeconds.orValue(30) <= {{ include "allotment.longestGrace" . }}
+# So long a pod keeps its room after it was evicted. A pod that is there already cannot change it any more.
+- expression: >-
+    (request.kind.kind == 'Pod' && request.operation == 'UPDATE')
+    || variables.pod.?terminationGracePeriodSeconds.orValue(30) <= {{ include "allotment.longestGrace" . }}
   messageExpression: >-
     'pods of a tenant have at most {{ include "allotment.longestGrace" . }} seconds to end: lower terminationGracePeriodSeconds, which is '
     + string(variables.pod.terminationGracePeriodSeconds)
@@ -70,7 +72,7 @@ checked as well, where the user sees the message. Both define the variables `pod
 
 {{/* Seconds that a tenant's pod may take to end. Written as an integer: helm reads numbers as floats. */}}
 {{- define "allotment.longestGrace" -}}
-{{ int64 .Values.admission.maxTerminationGracePeriodSeconds }}
+{{ int64 (.Values.admission.maxTerminationGracePeriodSeconds | default 3600) }}
 {{- end }}
 
 {{/* What Allotment's own labels and annotations may say; needs the variables `labels` and `annotations`. */}}
