@@ -114,6 +114,13 @@ async def test_a_released_lease_changes_hands_at_once(fake: Fake) -> None:
             assert not second_task.done()
 
 
+def label(fake: Fake) -> None:
+    """What an administrator may do to a lease that somebody holds."""
+    current = fake.server.get(LEASES, "l", "a")
+    assert current is not None
+    fake.server.put(LEASES, {**current, "metadata": {**current["metadata"], "labels": {"x": "y"}}})
+
+
 async def stop(process: Process, fake: Fake) -> None:
     """Release by hand what the test's context will cancel later."""
     current = fake.server.get(LEASES, "l", "a")
@@ -136,9 +143,7 @@ async def test_a_stopped_leader_releases_a_lease_that_was_changed_under_it(fake:
     one = Process(fake, "one")
     async with running(one):
         await asyncio.sleep(5.0)
-        current = fake.server.get(LEASES, "l", "a")
-        assert current is not None
-        fake.server.put(LEASES, {**current, "metadata": {**current["metadata"], "labels": {"seen": "yes"}}})
+        label(fake)
 
     assert holder(fake) == ""
 
@@ -225,9 +230,7 @@ async def test_a_label_set_by_an_administrator_costs_nothing(fake: Fake) -> None
     one = Process(fake, "one")
     async with running(one):
         await asyncio.sleep(5.0)
-        current = fake.server.get(LEASES, "l", "a")
-        assert current is not None
-        fake.server.put(LEASES, {**current, "metadata": {**current["metadata"], "labels": {"x": "y"}}})
+        label(fake)
         await asyncio.sleep(20.0)
 
         assert one.lease.is_leader

@@ -280,7 +280,7 @@ def test_a_unit_fits_on_the_nodes_and_at_the_time_that_are_foreseen(case: tuple[
     if found is not None:
         assert want is not None
         assert want <= found.eta
-        inside = engine.reservations.foresight._mask(found.nodes)
+        inside = engine.reservations.foresight.state.nodes.named(found.nodes)
         with engine.state.trial() as trial:
             for end, keys in by_end(engine, now):
                 for key in keys:

@@ -22,8 +22,6 @@ from collections.abc import Iterable
 from sys import maxsize
 from typing import Final
 
-import numpy as np
-
 from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.eviction.brakes import Allowance, Brakes
@@ -160,7 +158,7 @@ class Engine:
             trial.evict(room)
             if not self._may_stay(pod, self.state.nodes.by_name[node].pool):
                 return False
-            only = self._only(self.state.nodes.by_name[node].index)
+            only = self.state.nodes.named([node])
             index = self.placer.best(self.placer.row(self.state.lineup.row_key(pod)), only)
             if index < 0:
                 return False
@@ -183,7 +181,9 @@ class Engine:
         """Successors that have come start in their seats; what a gang is missing starts together, wherever it fits."""
         self.holds.collect(now)
         self.holds.seat(
-            lambda unit, index: self._start_within(unit, None if index is None else self._only(index), done)
+            lambda unit, index: self._start_within(
+                unit, None if index is None else self.state.nodes.only([index]), done
+            )
         )
 
     def _seat_reserved(self, done: Round, now: float) -> None:
@@ -382,11 +382,6 @@ class Engine:
             self.brakes.evicted(pod, rule, self.state.now)
             self.state.apply(PodEvicted(pod.key))
             done.decisions.append(Evict(pod.key, claimant, rule, node))
-
-    def _only(self, index: int) -> BoolVector:
-        only = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
-        only[index] = True
-        return only
 
     def _leaves(self) -> list[Tenant]:
         """Leaves with anything in their queue."""

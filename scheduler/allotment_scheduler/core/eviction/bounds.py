@@ -41,7 +41,7 @@ class NodeBounds:
         rows = np.flatnonzero(candidates & (running.node[:size] >= 0))
         where = running.node[rows].astype(np.intp)  # numpy's `at` takes ten times as long by narrower indexes
         count = free.shape[1]
-        most = np.bincount(where if blocked is None else where[self._below(blocked, rows)], minlength=count)
+        most = np.bincount(where if blocked is None else where[self.below(blocked, rows)], minlength=count)
         bound: IntVector = np.zeros(count, dtype=np.int64)
         possible = row.allowed & self.usable & (most > 0)
         held_of = self.state.interning.amounts_of(running.klass[rows])
@@ -68,7 +68,8 @@ class NodeBounds:
         columns = (least_last[indexes], bound[indexes], rank[indexes], indexes)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
-    def _below(self, tenant: Tenant, rows: IntVector) -> BoolVector:
+    def below(self, tenant: Tenant, rows: IntVector) -> BoolVector:
+        """Which of some running pods, by row, are below a tenant."""
         below = np.zeros(len(self.state.forest.by_name) + 1, dtype=np.bool_)
         below[[leaf.rank for leaf in tenant.leaves()]] = True
         found: BoolVector = below[self.state.running.leaf[rows]]

@@ -261,9 +261,7 @@ class Attempt:
         helps = np.zeros(len(rows), dtype=np.bool_)
         helps[where >= 0] = self.usable[where[where >= 0]]
         if blocked is not None:
-            below = np.zeros(len(self.state.forest.by_name) + 1, dtype=np.bool_)
-            below[[leaf.rank for leaf in blocked.leaves()]] = True
-            helps |= below[running.leaf[rows]]
+            helps |= self.bounds.below(blocked, rows)
         found: IntVector = rows[helps]
         return found
 
@@ -341,9 +339,6 @@ class Attempt:
             fruitless.add(row, node, pods)
         return plan
 
-    def _candidates_on(self, node: Node) -> list[Pod]:
-        return [pod for pod in node.pods.values() if self._candidate(pod)]
-
     def candidates_on(self, node: Node) -> list[Pod]:
         """Pods of one node that may be victims, as far as single pods can tell."""
         self.planner.effort += 1
@@ -351,9 +346,7 @@ class Attempt:
 
     def only(self, index: int) -> BoolVector:
         """One node."""
-        only = np.zeros(len(self.usable), dtype=np.bool_)
-        only[index] = True
-        return only
+        return self.state.nodes.only([index])
 
     def _candidate(self, pod: Pod) -> bool:
         leaf = pod.leaf

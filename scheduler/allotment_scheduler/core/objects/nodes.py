@@ -185,6 +185,16 @@ class Nodes:
         """Nodes whose room counts."""
         return self.ready & self.schedulable & self.resumed
 
+    def only(self, indexes: "list[int] | IntVector") -> BoolVector:
+        """Some nodes and no other, by index."""
+        mask = np.zeros(len(self.ordered), dtype=np.bool_)
+        mask[indexes] = True
+        return mask
+
+    def named(self, names: Iterable[str]) -> BoolVector:
+        """The nodes with these names, as far as there are such."""
+        return self.only([self.by_name[name].index for name in names if name in self.by_name])
+
     def label_codes(self, key: str) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
         """The values of one label over all nodes as codes (-1: absent), and the code of each value."""
         found = self._label_codes.get(key)

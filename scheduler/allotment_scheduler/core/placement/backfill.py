@@ -6,8 +6,6 @@ long. While a cycle backfills, room and limits only shrink: whoever does not fit
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from allotment_scheduler.core.fairness.shares import Where
 from allotment_scheduler.core.objects.nodes import BoolVector
 from allotment_scheduler.core.objects.resources import Amounts, add, without_pods
@@ -57,10 +55,7 @@ class Backfill:
 
     def nodes(self, unit: Unit) -> BoolVector:
         """The reserved nodes on which a unit ends in time."""
-        mask = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
-        names = self.reservations.may_backfill(unit, self.now)
-        mask[[self.state.nodes.by_name[name].index for name in names if name in self.state.nodes.by_name]] = True
-        return mask
+        return self.state.nodes.named(self.reservations.may_backfill(unit, self.now))
 
     def _fits(self, unit: Unit) -> bool:
         names = self.reservations.may_backfill(unit, self.now)

@@ -14,7 +14,6 @@ Bounded: a search looks once at every running pod that stands on nodes in questi
 of them, in no more than `MOST_TRIES` trials. A unit for which it finds nothing may still fit one day.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -108,7 +107,7 @@ class Foresight:
         kinds = self.gangs.kinds(unit, pools)
         inside = np.logical_or.reduce([row.allowed for row, _ in kinds])
         if within is not None:
-            inside = inside & self._mask(within)
+            inside = inside & self.state.nodes.named(within)
         departures = self._departures(kinds, inside, now, within)
         self.effort += 1 + len(departures.pods) // _LOOKS
         found = self._first_with_slots(unit, kinds, departures, inside)
@@ -119,12 +118,6 @@ class Foresight:
         if self.gangs.is_counted(unit, pools):
             return self._prospect(order[:count], departures.eta(step))
         return self._tried(Outlook(unit, pools, departures, step, order, count))
-
-    def _mask(self, names: Iterable[str]) -> BoolVector:
-        mask = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
-        by_name = self.state.nodes.by_name
-        mask[[by_name[name].index for name in names if name in by_name]] = True
-        return mask
 
     def _prospect(self, indexes: IntVector, eta: float) -> Prospect:
         ordered = self.state.nodes.ordered
@@ -246,8 +239,7 @@ class Foresight:
 
     def _placed(self, outlook: Outlook, going: list[Pod], order: IntVector) -> IntVector | None:
         """Where a unit's pods stand once some pods have gone."""
-        inside = np.zeros(len(self.state.nodes.ordered), dtype=np.bool_)
-        inside[order] = True
+        inside = self.state.nodes.only(order)
         with self.state.trial() as trial:
             for pod in going:
                 trial.evict(pod)
