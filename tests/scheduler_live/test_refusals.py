@@ -81,6 +81,26 @@ async def test_whose_plan_was_refused_starts_in_free_room_before_those_of_lower_
     check(scheduler.state)
 
 
+async def test_a_claimant_is_told_of_a_refusal_and_not_of_the_pod_of_another_tenant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Refusing(monkeypatch, "secret-deal", error=ForbiddenError("budget secret-deal says no", code=403))
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    world.tenant("b", guaranteed={"cpu": "2"})
+    loop = asyncio.get_running_loop()
+    async with world.running() as scheduler:
+        world.pod("a", "secret-deal", cpu="2")
+        await until(lambda: world.bound() == {"secret-deal": "n"})
+        world.pod("b", "claimant", cpu="2")
+        await until(lambda: scheduler.ledger.barred.why(("b", "claimant")))
+        reporter = Reporter(scheduler, lambda: world.settings, now=loop.time, publish=lambda _: None)
+        why = reporter.explain(("b", "claimant"))
+        assert why is not None
+        assert "the eviction of a pod in another namespace is refused" in why.message
+        assert "secret-deal" not in why.message
+
+
 async def test_a_pod_that_evicts_nobody_by_its_own_policy_still_does_not_after_a_bar(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

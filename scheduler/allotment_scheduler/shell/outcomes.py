@@ -148,7 +148,9 @@ class Outcomes:
             self._spare(departure, message)
             undertaking = self._known.ledger.undertakings.get(departure.claimant)
             if wanted and undertaking is not None:
-                self._fall_back(undertaking, f"the eviction of {namespace}/{name} is refused: {message}")
+                own = departure.claimant[0] == namespace  # whoever reads it need not know what others run
+                whose = f"{namespace}/{name} is refused: {message}" if own else "a pod in another namespace is refused"
+                self._fall_back(undertaking, f"the eviction of {whose}")
 
     def keep(self, departure: Departure) -> None:
         """A pod that we wanted to evict stays."""
