@@ -8,10 +8,12 @@ import pytest
 
 from allotment_kube import Client
 from allotment_kube.models import Object
-from allotment_kube.resources import PODS, Resource
+from allotment_kube.resources import NODES, PODS, Resource
 from allotment_scheduler.core.eviction.brakes import Backoff
+from allotment_scheduler.core.placement.reservations import OVERDUE
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.reporter import LONGEST_SILENCE, NOT_SEEN, Reporter
+from allotment_scheduler.shell.settings import Settings
 from allotment_scheduler.shell.statuses import Statuses, stamp
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
 from builders.live_world import EPOCH, World, until
@@ -86,6 +88,40 @@ async def test_a_status_is_written_once_and_again_only_when_it_changes() -> None
             await until(lambda: len(client.applied) > 2)
             await asyncio.sleep(3 * world.settings.status_seconds)
             assert client.applied[2:] == [("Tenant", "a")]
+        finally:
+            writing.cancel()
+
+
+async def test_the_status_of_a_group_whose_room_is_overdue_is_not_written_anew_with_each_look() -> None:
+    world = World(FaultPlan())
+    world.settings = Settings(minimum_runtime_seconds=0, reserve_after_seconds=1)
+    world.scheduler = world.new_scheduler()
+    world.tenant("a", policy={"defaultRuntimeSeconds": 30})
+    world.node("n")
+    async with world.running() as scheduler:
+        world.pod("a", "overdue", cpu="1")
+        await until(world.bound)
+        world.group("a", "g", 2)
+        for name in ("g-0", "g-1"):
+            world.pod("a", name, cpu="2", group="g")
+        teller = Teller(world)
+        client = Recorded(teller.client)
+        writing = asyncio.create_task(teller.statuses.run(client))
+
+        async def looked(times: int) -> None:
+            for _ in range(times):
+                world.node(f"small-{len(world.server.objects(NODES))}", cpu="1")  # so the scheduler looks again
+                await asyncio.sleep(world.settings.status_seconds)
+
+        try:
+            await looked(10)
+            status = (world.server.get(POD_GROUPS, "g", "a") or {})["status"]
+            assert f"1 node is reserved for it; {OVERDUE}" in status["message"]
+            cycles = scheduler.progress.cycles
+            client.applied.clear()
+            await looked(4)
+            assert scheduler.progress.cycles >= cycles + 4
+            assert ("PodGroup", "g") not in client.applied
         finally:
             writing.cancel()
 

@@ -10,6 +10,7 @@ from allotment_cli.main import app
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explanation import explain
 from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.placement.reservations import OVERDUE
 from allotment_scheduler.core.settings import Settings
 from builders.scheduling import World
 
@@ -59,3 +60,18 @@ def test_a_reservation_is_told_with_its_time() -> None:
     message = Explainer(engine).why(engine.state.pods["t", "p"]).message
     assert message == "1 node is reserved; it is expected to start in 2700 s"
     assert message in " ".join(GUIDE.split())
+
+
+def test_where_the_time_of_a_reservation_has_passed_it_is_told_what_is_overdue() -> None:
+    world = World().node("n", cpu=4).tenant("t")
+    engine = Engine(
+        world.pod("t", "r", on="n", cpu=2, more={"max_runtime": 1000.0}).pod("t", "p", cpu=3).state(), Settings()
+    )
+    told = []
+    for now in (5.0, 305.0, 5000.0, 9000.0):
+        engine.cycle(now)
+        told.append(Explainer(engine).why(engine.state.pods["t", "p"]).message)
+
+    assert "it is expected to start in" in told[1]
+    assert told[2] == told[3] == f"1 node is reserved; {OVERDUE}"
+    assert OVERDUE in " ".join(GUIDE.split())

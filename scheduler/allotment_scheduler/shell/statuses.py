@@ -24,6 +24,7 @@ from allotment_scheduler.core.eviction.brakes import HOUR, workload
 from allotment_scheduler.core.objects.nodes import Node
 from allotment_scheduler.core.objects.tenants import OWN, Forest, Tenant
 from allotment_scheduler.core.objects.units import Gang
+from allotment_scheduler.core.placement.reservations import OVERDUE
 from allotment_scheduler.core.report import tenant_report
 from allotment_scheduler.shell.ledger import Phase
 from allotment_scheduler.shell.loop import Scheduler
@@ -342,8 +343,11 @@ class Statuses:
         found = next((by_unit[key] for key in gang.members if key in by_unit), None)
         if found is None:
             return ""
-        when = f"it fits at {stamp(found.eta)} at the latest" if found.eta < inf else "when it fits is not known"
-        return f"; {len(found.nodes)} nodes are reserved for it, {when}"
+        if found.eta <= self._scheduler.state.now:
+            when = OVERDUE
+        else:
+            when = f"it fits at {stamp(found.eta)} at the latest" if found.eta < inf else "when it fits is not known"
+        return f"; {found.words} for it; {when}"
 
     def _bounded(self, gang: Gang) -> str:
         """Whether the tenant's bound on priorities takes something off the group's; in words."""

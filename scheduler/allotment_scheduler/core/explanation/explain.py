@@ -30,6 +30,7 @@ from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Home, Unit
 from allotment_scheduler.core.placement.eligibility import barred_by_guarantee, barred_by_limit, limits_met
 from allotment_scheduler.core.placement.placer import Row, never_fits
+from allotment_scheduler.core.placement.reservations import OVERDUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,15 @@ class Explainer:
             return self._above_limit(unit, blocker)
         reservation = self.engine.reservations.by_unit.get(unit.first.key)
         if reservation is not None:
-            when = "when enough has ended" if reservation.eta == inf else f"in {reservation.eta - self.state.now:.0f} s"
-            nodes = "1 node is" if len(reservation.nodes) == 1 else f"{len(reservation.nodes)} nodes are"
-            return Why("Reserved", f"{nodes} reserved; it is expected to start {when}")
+            return Why("Reserved", f"{reservation.words}; {self._expected(reservation.eta)}")
         return self._no_room(unit)
+
+    def _expected(self, eta: float) -> str:
+        """When a unit with a reservation starts."""
+        left = eta - self.state.now
+        if left <= 0:
+            return OVERDUE
+        return f"it is expected to start {'when enough has ended' if eta == inf else f'in {left:.0f} s'}"
 
     def _kept_out(self, pod: Pod) -> Why | None:
         """Why a pod is in no queue; None where it is in one, or waits for its gang."""

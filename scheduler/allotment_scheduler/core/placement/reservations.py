@@ -35,6 +35,12 @@ from allotment_scheduler.core.state.cluster import ClusterState
 MOST_EFFORT: Final = 10_000
 """The effort of searches (foresight.py) after which a cycle begins no other."""
 
+OVERDUE: Final = (
+    "it should have room by now; where it has none, what runs there has outlived its declared runtime "
+    "(allotment.dev/max-runtime)"
+)
+"""What is said of a reservation whose time has passed."""
+
 
 @dataclass(slots=True)
 class Reservation:
@@ -50,6 +56,11 @@ class Reservation:
     """When it was last looked for on all nodes."""
     room: tuple[int, bytes] | None = None
     """The layout and the free room of its nodes for which `eta` was found."""
+
+    @property
+    def words(self) -> str:
+        """What is set aside."""
+        return "1 node is reserved" if len(self.nodes) == 1 else f"{len(self.nodes)} nodes are reserved"
 
     def binding(self, now: float, settings: Settings) -> bool:
         """Whether others are kept off now."""
