@@ -122,7 +122,8 @@ class ServiceSpec(Model):
     """Stops the operator from changing anything for this service; what runs keeps running."""
 
     image: Image | None = None
-    """Container image; absent: the official one of the version asked for."""
+    """Container image; absent: the official one of the version asked for, on docker.io. The Tenant's
+    policy.allowedRegistries, where it has any, must admit either."""
 
     image_pull_secrets: Annotated[tuple[DnsName, ...], Field(max_length=16), Unique()] = ()
     """Names of the Secrets, in the same namespace, that the image is pulled with."""

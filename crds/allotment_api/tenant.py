@@ -65,8 +65,9 @@ class Member(Model):
     """Namespace of a ServiceAccount; empty for the others."""
 
     role: Literal["owner", "developer", "viewer", "ci"]
-    """What the member may do: owner manages members' access and all services, developer provisions services and runs
-    jobs, viewer only reads and sees no secrets, ci runs jobs and throw-away services."""
+    """What the member may do: viewer sees everything but Secrets; ci also runs pods and jobs, and creates, changes and
+    deletes any service; developer also reads and writes Secrets, enters pods and runs its own applications; owner also
+    manages service accounts and roles within the namespaces."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -50,6 +50,6 @@ class Preemption:
         message = (
             "The pods may be evicted, as spec.preemptible asks for."
             if self.wanted
-            else f"The pods run within the guarantee of tenant {self.tenant} and are not evicted for others."
+            else f"The pods start only within the guarantee of tenant {self.tenant}, and are not evicted for others."
         )
         return condition(ConditionType.GUARANTEE_INCOMPLETE, False, Reason.AS_EXPECTED, message, now=now)

@@ -18,7 +18,7 @@ from allotment_operator.plans.workload import CONTAINER_SECURITY, container_reso
 from allotment_operator.services.jenkins.controller import REMOTE_FOLDER
 
 COMPONENT: Final = "agent"
-DEFAULT_IMAGE: Final = "jenkins/inbound-agent:jdk21"
+DEFAULT_IMAGE: Final = "docker.io/jenkins/inbound-agent:jdk21"
 USER: Final = 1000
 """The user of the official image."""
 

@@ -24,7 +24,7 @@ DRIVER_CLUSTER_ROLE: Final = "allotment-spark-driver"
 
 def image(version: str) -> str:
     """Return the official image of a version, with Python and R."""
-    return f"apache/spark:{version}"
+    return f"docker.io/apache/spark:{version}"
 
 
 @dataclass(frozen=True, slots=True)
