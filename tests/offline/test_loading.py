@@ -64,7 +64,7 @@ def spoilt(draw: Callable[..., Any]) -> list[Any]:
         for key in path[:-1]:
             holder = holder[key]
         if draw(st.booleans()):
-            holder[path[-1]] = draw(JUNK)
+            holder[path[-1]] = copy.deepcopy(draw(JUNK))  # what is drawn is shared by all examples
         elif isinstance(holder, dict):
             del holder[path[-1]]
         else:
