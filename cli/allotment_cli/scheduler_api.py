@@ -49,6 +49,8 @@ class _Place:
     url: str
     server_name: str
     authority: str
+    system: str
+    """The namespace that Allotment is installed in."""
 
 
 async def ask(path: str, query: dict[str, str], *, kubeconfig: Path | None, url: str, system: str) -> Any:  # noqa: ANN401 - JSON
@@ -123,7 +125,7 @@ async def _place(configuration: Configuration, *, url: str, system: str) -> _Pla
         raise UnreachableError(f"--api {url!r} is no address; write it as https://127.0.0.1:8443")
     if not data.get("ca.crt"):
         raise UnreachableError(f"no scheduler has led yet; look at the pods in namespace {system}")
-    return _Place((url or data["url"]).rstrip("/"), data["serverName"], data["ca.crt"])
+    return _Place((url or data["url"]).rstrip("/"), data["serverName"], data["ca.crt"], system)
 
 
 async def _answer(place: _Place, path: str, query: dict[str, str], trusted: ssl.SSLContext, shown: str) -> Any:  # noqa: ANN401 - JSON
@@ -184,8 +186,8 @@ def _unsent(place: _Place, error: UnsentError) -> str:
     if isinstance(cause, socket.gaierror):
         raise UnreachableError(
             f"{place.url} is an address within the cluster; from outside, forward its port "
-            "(kubectl -n allotment-system port-forward service/allotment-scheduler-api 8443) "
-            "and give --api https://127.0.0.1:8443"
+            f"(kubectl -n {place.system} port-forward service/{NAME} 8443) "
+            f"and give --system {place.system} --api https://127.0.0.1:8443"
         ) from None
     if cause is None or isinstance(cause, TimeoutError):
         raise UnreachableError(f"{place.url}: no connection within {_SECONDS:g} s") from None

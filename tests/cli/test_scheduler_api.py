@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -66,7 +67,8 @@ async def cluster(scheduler: Scheduler, folder: Path) -> AsyncIterator[Callable[
             "ca.crt": signer.certificate_pem.decode(),
         }
         kube = FakeApiServer()
-        kube.put(CONFIG_MAPS, {"metadata": {"name": NAME, "namespace": "allotment-system"}, "data": told})
+        for namespace in ("allotment-system", "platform"):
+            kube.put(CONFIG_MAPS, {"metadata": {"name": NAME, "namespace": namespace}, "data": told})
         async with served(kube) as url:
 
             def kubeconfig(**user: Any) -> Path:
@@ -130,7 +132,11 @@ async def test_who_may_not_see_all_is_told_of_the_own_namespace(tmp_path: Path) 
         ({"token": "t"}, {"system": "elsewhere"}, "namespace elsewhere has no ConfigMap"),
         ({"token": "t"}, {"url": "https://127.0.0.1:1"}, "is a scheduler running?"),
         ({"token": "t"}, {"url": "127.0.0.1:8443"}, "write it as https://"),
-        ({"token": "t"}, {"url": "https://api.nowhere.invalid"}, "port-forward"),
+        (
+            {"token": "t"},
+            {"url": "https://api.nowhere.invalid", "system": "platform"},
+            "kubectl -n platform port-forward service/allotment-scheduler-api 8443) and give --system platform --api ",
+        ),
     ],
 )
 async def test_where_nobody_can_be_asked_it_is_said_what_to_do(
@@ -138,7 +144,7 @@ async def test_where_nobody_can_be_asked_it_is_said_what_to_do(
 ) -> None:
     scheduler = Scheduler()
     async with cluster(scheduler, tmp_path) as kubeconfig:
-        with pytest.raises(UnreachableError, match=says.replace("?", r"\?")):
+        with pytest.raises(UnreachableError, match=re.escape(says)):
             await question(kubeconfig(**user), **given)
 
     assert json.dumps(scheduler.asked) == "[]"
