@@ -86,6 +86,23 @@ OUTPUTS: Final[tuple[Output, ...]] = (
         _tenant("[]"),
     ),
     Output(
+        "allot top -o json",
+        "The load. Where the scheduler does not answer there are only `running`, `waiting`, `waitingByReason` and "
+        "`tenants`, from what it last wrote on the objects.",
+        (
+            OutputField("nodes", "integer", "Nodes of the cluster."),
+            OutputField("running", "integer", "Pods that have a node, or are on their way to one."),
+            OutputField("waiting", "integer", "Pods that wait for a node."),
+            OutputField("waitingByReason.*", "integer", "How many of them wait for which reason, by code."),
+            OutputField("starting", "integer", "Starts under way: decided, and not seen on their nodes yet."),
+            OutputField("leaving", "integer", "Pods that are on their way out."),
+            OutputField("cycles", "integer", "Cycles since this copy of the scheduler began."),
+            OutputField("lastCycleSeconds", "number", "Time that the last cycle took to decide."),
+            OutputField("evictions.*", "integer", "Accepted evictions since then, by rule; empty for one tenant."),
+            *_tenant("tenants[]"),
+        ),
+    ),
+    Output(
         "allot why NAME [-f FILE] -o json",
         "The pods of that name, or of the workload of that name. `reason` is `Running` where a pod runs, `StartsNow` "
         "where it would start at once (with `-f`); from the objects' statuses also `Succeeded` and `Failed`.",

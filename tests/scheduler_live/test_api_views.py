@@ -10,6 +10,7 @@ from allotment_scheduler.shell.api_pace import BURST, PART, Pace
 from allotment_scheduler.shell.api_views import MOST_EXPLAINED, Views
 from allotment_scheduler.shell.reporter import NOT_SEEN, Reporter
 from builders.live_world import EPOCH, World, until
+from builders.outputs import output_of, unlisted
 from fakes.faults import FaultPlan
 
 pytestmark = pytest.mark.looptime
@@ -51,6 +52,10 @@ async def test_the_load_is_told_for_each_tenant_and_for_all_by_one_look_at_all_p
             "a": (2, 1, 0, 1), "b": (1, 0, 0, 0), None: (3, 2, 0, 1), "unknown": (0, 0, 0, 0),
         }  # fmt: skip
         assert loads["a"]["waitingByReason"] == {NOT_SEEN: 1}
+        listed = {each.path.split(".")[0].split("[")[0] for each in output_of("top").fields}
+        for load in loads.values():
+            assert unlisted(load, output_of("top")) == []
+            assert load.keys() == listed
         assert len(looks) == 1
         await asyncio.sleep(2)
         views.top("a")

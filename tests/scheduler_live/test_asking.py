@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from builders.ground import ALLOTMENT, Ground
+from builders.outputs import output_of, unlisted
 from builders.program_process import SchedulerProcess, eventually
 
 pytestmark = pytest.mark.cluster
@@ -143,6 +144,8 @@ def test_without_the_api_the_objects_are_read(
     assert code == 0
     assert "127.0.0.1:1" in said
     assert load["running"] >= 1
+    assert load.keys() == {"running", "waiting", "waitingByReason", "tenants"}, "as the reference says"
+    assert unlisted(load, output_of("top")) == []
     assert tenant in {row["name"] for row in load["tenants"]}
 
 
