@@ -38,7 +38,11 @@ System = Annotated[
 ]
 OfNamespace = Annotated[
     str,
-    typer.Option("--namespace", "-n", help="Only the tenant that owns this namespace; it suffices to be a member."),
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Only the tenant that owns this namespace; it suffices to be a member. Asked of the scheduler only.",
+    ),
 ]
 
 

@@ -38,7 +38,7 @@ _WORTH_A_LINE = 1_000_000
 
 app = typer.Typer(
     name="local",
-    help="A real Kubernetes control plane with simulated nodes on this machine; no container engine, no root.",
+    help="A real Kubernetes control plane with simulated nodes on this machine; root for real nodes only.",
     no_args_is_help=True,
     epilog=_EPILOG,
 )

@@ -23,7 +23,7 @@ class Group(NamedTuple):
 GROUPS: Final = {
     "local": Group(
         "local", "app",
-        "A real Kubernetes control plane with simulated nodes on this machine; no container engine, no root."
+        "A real Kubernetes control plane with simulated nodes on this machine; root for real nodes only."
     ),
     "demo": Group(
         "demo.command", "demo",

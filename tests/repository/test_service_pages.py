@@ -53,7 +53,8 @@ def reasons(folder: Path) -> set[str]:
     named = {
         each.target.id: each.value.value
         for tree in trees for each in tree.body
-        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and isinstance(each.value, ast.Constant)
+        if isinstance(each, ast.AnnAssign)
+        and isinstance(each.target, ast.Name) and isinstance(each.value, ast.Constant)
     }  # fmt: skip
     found = set[str]()
     for node in (node for tree in trees for node in ast.walk(tree)):

@@ -46,8 +46,15 @@ def test_a_tenant_loses_no_more_than_its_budget_in_an_hour() -> None:
 
 @pytest.mark.parametrize(
     ("brakes", "goes"),
-    [({}, 3), ({"evictions_per_hour": 3}, 3), ({"evictions_per_hour": 2}, 0), ({"evictions_per_cycle": 2}, 0)],
-    ids=["no bound", "enough", "too few in an hour", "too few in a cycle"],
+    [
+        ({}, 3),
+        ({"evictions_per_hour": 3}, 3),
+        ({"evictions_per_hour": 2}, 0),
+        ({"evictions_per_cycle": 2}, 0),
+        ({"evictions_per_hour": 0}, 0),
+        ({"evictions_per_cycle": 0}, 0),
+    ],
+    ids=["no bound", "enough", "too few in an hour", "too few in a cycle", "none in an hour", "none in a cycle"],
 )
 @pytest.mark.parametrize("members", [1, 3], ids=["pod", "gang"])
 def test_a_plan_takes_no_more_than_the_brakes_allow_or_nobody(
@@ -58,6 +65,16 @@ def test_a_plan_takes_no_more_than_the_brakes_allow_or_nobody(
 
     assert len(engine.cycle(1000).evictions) == goes
     assert len(engine.cycle(1001).evictions) == 0
+
+
+@pytest.mark.parametrize(
+    ("brakes", "goes"), [({"evictions_per_hour": 0}, 2), ({"evictions_per_cycle": 0}, 0)], ids=["of shares", "all"]
+)
+def test_evictions_can_be_stopped_those_for_shares_or_all(brakes: dict[str, float], goes: int) -> None:
+    world = World().node("n", cpu=4).tenant("a").tenant("b", guaranteed={"cpu": 2})
+    engine = timed(world.pods("a", 4, "a", on="n", cpu=1).pods("b", 2, "b", cpu=1), **brakes)
+
+    assert [each.rule for each in engine.cycle(1000).evictions] == goes * ["R1"]
 
 
 @pytest.mark.parametrize(("most", "goes"), [(2, {"a7", "a6"}), (1, {"a7", "b5"})])

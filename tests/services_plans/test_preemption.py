@@ -14,7 +14,7 @@ NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 @pytest.mark.parametrize(
     ("guaranteed", "preemptible", "label", "answer", "said"),
     [
-        ({"cpu", "memory"}, False, "false", ("False", "AsExpected"), "start only within the guarantee of tenant payments"),
+        ({"cpu", "memory"}, False, "false", ("False", "AsExpected"), "only within the guarantee of tenant payments"),
         ({"cpu"}, False, "true", ("True", "NoGuarantee"), "no guarantee for memory"),
         ({"cpu"}, True, "true", ("False", "AsExpected"), "as spec.preemptible asks for"),
     ],

@@ -10,6 +10,12 @@ whose first unit cannot start is *parked* until what it lacks may have come. A *
 of pods, by node. A unit that fits nowhere may *claim* the room of others; *brakes* keep evictions from coming too
 often; a *pass* goes once through all claimants, over as many cycles as it takes.
 
+*Serving order* goes down the tenant tree: at each level first the child that stays within its guarantee, then the one
+with the smallest weighted dominant share, then fewer pods, then by name (`fairness/serving.py`). Who may be evicted for
+whom, by the rules P, R1 and R2, is in `eviction/rules.py`; which victims, in `eviction/plans.py`. What is *fixed* may
+not be preempted, and starts only within guarantees. A *live* unit still waits; *spared* are those who started in this
+cycle.
+
 A *seat* is room on a node that is held for one pod that is to come: an announced member of a gang (until then a
 *phantom* stands there), or the successor of a pod that left (a *hold*). A *reservation* is nodes and a time, for a unit
 that fits nowhere now. Such room is *closed* during a cycle: taken off its nodes, and *opened* for whom it is kept.
@@ -294,11 +300,11 @@ class Engine:
             return None
 
     def _without_new_starts(self, plan: Plan, done: Round) -> Plan | None:
-        """A plan by which nobody goes that has started in this cycle.
+        """Make a plan anew if it would evict somebody who started in this cycle.
 
-        Pods that were only served are taken back, which hurts nobody: they wait again, and the plan is made anew. Gangs
-        stay for this cycle, and so do all once anybody has been evicted: what had to go may have been above its
-        guarantee by their use only.
+        Single pods that were only served are taken back: they wait again, nobody has asked the API server for them yet.
+        Gangs are not, and after the first eviction nobody is: that eviction may have been lawful only because of their
+        start.
         """
         if all(pod.spec.node is not None for step in plan.steps for pod in step.victim.pods):
             return plan

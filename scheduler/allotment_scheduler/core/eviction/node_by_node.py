@@ -1,8 +1,10 @@
-"""Room for a gang node by node: for one pod after the other, each where it costs the fewest pods.
+"""Room for a gang node by node: for one pod after the other, each where it costs the fewest pods that is found in time.
 
 Nodes wait in a heap by what room on them costs at least (`NodeBounds`). The first one is cleared in the trial: if that
 costs more than the next one's bound, it is undone and goes back with its true cost. A node that has room now stays on
-top, for the next pod. One count of budgets goes through the whole plan, so that no node spends what another has.
+top, for the next pod. Once a cycle's effort is spent, the first node that can be cleared is taken, whatever it costs: a
+search that was broken off would begin anew in every cycle. One count of budgets goes through the whole plan, so that no
+node spends what another has.
 """
 
 import heapq
@@ -77,7 +79,10 @@ class NodeByNode:
             self.claim.seated[column] = self.claim.seated.get(column, 0) + amount
 
     def _make_room(self, row: Row) -> int:
-        """Evict on the node where room for one more pod costs the fewest; its index, -1 if there is none."""
+        """Evict on the node where room for one more pod costs the fewest; its index, -1 if there is none.
+
+        When the search has become dear, the next node that can be cleared is taken.
+        """
         heap, before = self.heap, self.attempt.planner.effort
         fruitless = Fruitless(self.state, self.budgets, None if self.steps else self.attempt.looked)
         while heap:
