@@ -56,7 +56,7 @@ from allotment_scheduler.translation.scalars import positive
 T = TypeVar("T")
 R = TypeVar("R", bound=Resource)
 _OURS: Final = API_VERSION.partition("/")[0]
-_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Node": ("",), "Namespace": ("",), "Pod": ("",), "PersistentVolumeClaim": ("",), "PersistentVolume": ("",),
     "NodePool": (_OURS,), "Tenant": (_OURS,), "PodGroup": (_OURS, "scheduling.k8s.io"), "Job": ("batch",),
     "PodDisruptionBudget": ("policy",), "PriorityClass": ("scheduling.k8s.io",),
@@ -134,13 +134,13 @@ class Manifests:
 def _identity(document: Document) -> tuple[str, str, str, str]:
     group = document.group
     if group is None:
-        group = _GROUPS.get(document.kind, ("",))[0]
+        group = GROUPS.get(document.kind, ("",))[0]
     return (group, document.kind, str(document.metadata.get("namespace") or "default"), document.name)
 
 
 def _is_read(document: Document) -> bool:
     """Whether the kind is one of ours to read; a group that is not named is the usual one."""
-    groups = _GROUPS.get(document.kind, ())
+    groups = GROUPS.get(document.kind, ())
     return bool(groups) and (document.group is None or document.group in groups)
 
 
@@ -256,7 +256,7 @@ class _Conversion:
         out = []
         for document in documents:
             if not _is_read(document):
-                of = f" of {document.group}" if document.kind in _GROUPS else ""
+                of = f" of {document.group}" if document.kind in GROUPS else ""
                 self.manifests.ignored[document.kind + of] += 1
                 continue
             first = seen.setdefault(_identity(document), document)
