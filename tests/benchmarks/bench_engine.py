@@ -85,12 +85,14 @@ def timed(engine: Engine, want: int | None = None) -> tuple[float, int]:
     return took, len(done.decisions)
 
 
+def quickest(events: Callable[[], Iterator[ev.Event]], want: int) -> tuple[float, int]:
+    """The quickest of three cycles, each from a state of its own: what disturbs one only makes it slower."""
+    return min(timed(build(events()), want) for _ in range(3))
+
+
 def throughput(name: str, target: float, events: Callable[[], Iterator[ev.Event]], want: int) -> Figure:
-    best = 0.0
-    for _ in range(2):
-        took, count = timed(build(events()), want)
-        best = max(best, count / took)
-    return Figure(name, best, "pods/s", target, higher=True)
+    took, count = quickest(events, want)
+    return Figure(name, count / took, "pods/s", target, higher=True)
 
 
 def run_and_wait(
@@ -198,7 +200,7 @@ def gangs_of_three(count: int, size: int = 5000) -> Iterator[ev.Event]:
 
 
 def gangs() -> Figure:
-    took, _ = timed(build(gangs_of_three(1000)), 3000)
+    took, _ = quickest(lambda: gangs_of_three(1000), 3000)
     return Figure("Gangs", took, "ms/gang", 0.5, higher=False)
 
 
@@ -216,7 +218,7 @@ def urgent_gang(size: int = 5000, members: int = 100) -> Iterator[ev.Event]:
 
 
 def gang_preemption() -> Figure:
-    took, _ = timed(build(urgent_gang()), 100)
+    took, _ = quickest(urgent_gang, 100)
     return Figure("GangPreemption", 1000 * took, "ms", 100, higher=False)
 
 
@@ -241,7 +243,7 @@ def greedy_and_entitled(size: int = 1000, members: int = 64) -> Iterator[ev.Even
 
 
 def reclaim() -> Figure:
-    took, _ = timed(build(greedy_and_entitled()), 64)
+    took, _ = quickest(greedy_and_entitled, 64)
     return Figure("Reclaim", took, "s", 0.5, higher=False)
 
 

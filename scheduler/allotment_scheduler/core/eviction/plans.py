@@ -299,7 +299,8 @@ class Attempt:
     def _may_go(self, victim: Victim) -> bool:
         """Whether the brakes let all of a victim's pods go."""
         self.planner.effort += 1
-        if not self.planner.spared.isdisjoint(pod.key for pod in victim.pods):
+        spared = self.planner.spared
+        if spared and not spared.isdisjoint(pod.key for pod in victim.pods):
             return False
         brakes, by, now = self.planner.brakes, self.rights[victim.leaf], self.state.now
         return len(victim.pods) == 1 or all(brakes.may_go(pod, by, now) for pod in victim.pods)
@@ -350,7 +351,11 @@ class Attempt:
 
     def _candidate(self, pod: Pod) -> bool:
         leaf = pod.leaf
-        if leaf not in self.since or pod.started > self.since[leaf] or pod.key in self.planner.spared:
+        if (
+            leaf not in self.since
+            or pod.started > self.since[leaf]
+            or (self.planner.spared and pod.key in self.planner.spared)
+        ):
             return False
         return leaf is not self.unit.leaf or pod.priority < self.claim.priority
 

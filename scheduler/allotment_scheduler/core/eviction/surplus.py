@@ -45,8 +45,10 @@ class Surplus:
         return self._within_limits(step) and self._has_room(step)
 
     def _within_limits(self, step: Step) -> bool:
+        if not self.slack:
+            return True
         back: dict[Column, int] = {}
-        for pod in step.victim.pods if self.slack else ():
+        for pod in step.victim.pods:
             for column, amount in pod.klass.amounts:
                 back[column] = back.get(column, 0) + amount
         return all(
