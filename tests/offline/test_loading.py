@@ -236,6 +236,7 @@ def made(name: str, kind: str, owner: str, phase: str = "Running") -> dict[str, 
     ("objects", "want"),
     [
         ([workload("Job", "batch/v1", parallelism=3, completions=5)], {"w-0", "w-1", "w-2"}),
+        ([{**workload("Job", "batch/v1", parallelism=3, completions=3), "status": {"failedIndexes": "0-1"}}], {"w-0"}),
         ([workload("Job", "batch/v1", parallelism=3, suspend=True)], set()),
         ([workload("Job", "batch/v1", parallelism=3, completions=3), made("w-x", "Job", "w"),
           made("w-y", "Job", "w", "Succeeded")], {"w-x", "w-0"}),

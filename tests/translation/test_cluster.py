@@ -66,18 +66,25 @@ def test_weights_are_read_exactly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "succeeded", "want"),
+    ("spec", "status", "want"),
     [
-        ({}, 0, 1),
-        ({"parallelism": 4}, 0, 4),
-        ({"parallelism": 4, "completions": 10}, 0, 4),
-        ({"parallelism": 4, "completions": 10}, 8, 2),
-        ({"parallelism": 4, "completions": 10}, 10, 1),
+        ({}, {}, 1),
+        ({"parallelism": 4}, {}, 4),
+        ({"parallelism": 4}, {"succeeded": 1}, 1),
+        ({"parallelism": 4, "completions": 10}, {}, 4),
+        ({"parallelism": 4, "completions": 10}, {"succeeded": 8}, 2),
+        ({"parallelism": 4, "completions": 10}, {"succeeded": 10}, 1),
+        ({"parallelism": 8, "completions": 8}, {"failedIndexes": "3"}, 7),
+        ({"parallelism": 8, "completions": 8}, {"succeeded": 2, "failedIndexes": "0,3-5"}, 2),
+        ({"parallelism": 4, "completions": 8}, {"failedIndexes": "1,3"}, 4),
+        ({"parallelism": 2, "completions": 2}, {"failedIndexes": "0-1"}, 1),
     ],
 )
-def test_a_gang_job_needs_as_many_as_may_still_run_at_once(spec: dict[str, int], succeeded: int, want: int) -> None:
-    found = msgspec.structs.replace(job(gang=True, **spec))
-    found = msgspec.structs.replace(found, status=msgspec.structs.replace(found.status, succeeded=succeeded))
+def test_a_gang_job_needs_as_many_as_may_still_run_at_once(
+    spec: dict[str, int], status: dict[str, Any], want: int
+) -> None:
+    found = job(gang=True, **spec)
+    found = msgspec.structs.replace(found, status=msgspec.convert(status, type(found.status)))
     gang = cluster.gang_of_job(found)
     assert gang is not None
     assert (gang.name, gang.min_member) == ("job/j", want)

@@ -4,7 +4,7 @@ A Job, a Deployment or a StatefulSet runs nothing by itself: its controller make
 it would make is made here: as many as are asked for, less those of the workload that the files hold. They are named
 NAME-0, NAME-1, …; those of a StatefulSet as it really names them. A StatefulSet's claims come with its pods.
 
-How many: a Job min(parallelism, completions - succeeded), none while it is suspended or once it has ended; the others
+How many: a Job as many as may run at once (`pods_at_once`), none while it is suspended or once it has ended; the others
 `replicas`. A ReplicaSet that belongs to a Deployment of the files is left to it, old ones of a rollout included.
 
 Kinds that make pods in other ways (`MAKERS`: by the clock, one for each node, or by the operator) are not imitated:
@@ -19,6 +19,7 @@ from typing import Any, Final
 from allotment_api.errors import Fault
 from allotment_kube.models import Condition, LabelSelector, Model, ObjectMeta, Resourced
 from allotment_scheduler.manifests.documents import Document, Manifest
+from allotment_scheduler.translation.cluster import pods_at_once
 from allotment_scheduler.translation.pods import FINISHED
 from allotment_scheduler.translation.selectors import label_selector
 
@@ -67,6 +68,7 @@ class WorkloadStatus(Model, frozen=True):
     """A Job's progress."""
 
     succeeded: int = 0
+    failed_indexes: str = ""
     conditions: tuple[Condition, ...] = ()
 
 
@@ -214,11 +216,7 @@ def _wanted(document: Document, workload: Workload, done: int) -> int:
         return 1 if spec.replicas is None else spec.replicas
     if spec.suspend or any(each.type in ("Complete", "Failed") and each.status == "True" for each in status.conditions):
         return 0
-    succeeded = max(status.succeeded, done)
-    parallelism = 1 if spec.parallelism is None else spec.parallelism
-    if spec.completions is None:
-        return 0 if succeeded else parallelism  # a work queue: once one has succeeded, no more are made
-    return max(0, min(parallelism, spec.completions - succeeded))
+    return pods_at_once(spec.parallelism, spec.completions, max(status.succeeded, done), status.failed_indexes)
 
 
 def _pod(document: Document, workload: Workload, name: str) -> Document:
