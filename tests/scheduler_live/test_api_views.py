@@ -77,6 +77,19 @@ async def test_the_pods_of_a_job_are_explained_up_to_a_number() -> None:
         assert [row["reason"] for row in await views.why("a", "new")] == ["NoNodeFits"], "a pod is known at once"
 
 
+async def test_a_pod_that_waits_for_its_victims_is_not_told_to_run() -> None:
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        await world.claimed()
+        await world.being_evicted()
+        views = views_of(world)
+        assert [row["reason"] for row in await views.why("a", "claimant")] == ["Starting"]
+        world.server.remove(PODS, "victim", "a")
+        await until(lambda: world.bound() == {"claimant": "n"} and not scheduler.ledger.starts)
+        assert [row["reason"] for row in await views.why("a", "claimant")] == ["Running"]
+
+
 async def test_all_answers_together_take_but_a_part_of_the_loops_time() -> None:
     loop, spent = asyncio.get_running_loop(), [0.0]
     pace = Pace(lambda: loop.time() + spent[0])

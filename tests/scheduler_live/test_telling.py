@@ -11,7 +11,7 @@ from allotment_kube.models import Object
 from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core.eviction.brakes import Backoff
 from allotment_scheduler.shell.metrics import Metrics
-from allotment_scheduler.shell.reporter import LONGEST_SILENCE, NOT_SEEN, Reporter
+from allotment_scheduler.shell.reporter import LONGEST_SILENCE, NOT_SEEN, STARTING, Reporter
 from allotment_scheduler.shell.statuses import Statuses, stamp
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
 from builders.live_world import EPOCH, World, until
@@ -393,3 +393,32 @@ async def test_a_pod_whose_request_cannot_be_counted_waits_and_says_so() -> None
         said = condition(world.server.get(PODS, "endless", "a"), "PodScheduled")
         assert said["message"].startswith("InvalidRequest: ")
         assert teller.value("pending_pods", reason="InvalidRequest") == 1
+
+
+async def test_a_pod_whose_room_is_being_made_says_so_and_no_other_tenants_pod() -> None:
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        await world.claimed()
+        await world.being_evicted()
+        teller = Teller(world)
+        telling = asyncio.create_task(teller.reporter.run(teller.client))
+        try:
+            await until(lambda: world.status("a", "claimant").get("conditions"))
+            said = condition(world.server.get(PODS, "claimant", "a"), "PodScheduled")
+            assert (said["status"], said["reason"]) == ("False", STARTING)
+            assert said["message"] == f"{STARTING}: room is being made for it on node n: one pod has still to end"
+            assert teller.value("pending_pods", reason=STARTING) == 1
+            why = teller.reporter.explain(("a", "claimant"))
+            assert why is not None
+            assert why.code == STARTING
+
+            world.server.remove(PODS, "victim", "a")
+            await until(lambda: world.bound() == {"claimant": "n"})
+            await until(lambda: not scheduler.ledger.starts)
+            await asyncio.sleep(2 * LONGEST_SILENCE)
+            assert teller.reporter.explain(("a", "claimant")) is None
+            assert not teller.value("pending_pods", reason=STARTING)
+            assert condition(world.server.get(PODS, "claimant", "a"), "PodScheduled")["status"] == "True"
+        finally:
+            telling.cancel()

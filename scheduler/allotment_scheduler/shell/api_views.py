@@ -158,9 +158,9 @@ class Views:
 
     def _row(self, pod: Pod) -> Data:
         row: Data = {"namespace": pod.spec.namespace, "pod": pod.spec.name}
-        if pod.node is not None:
-            return {**row, "reason": "Running", "message": f"on node {pod.node}", "change": None}
         why = self._reporter.explain(pod.key)
+        if why is None and pod.node is not None:
+            return {**row, "reason": "Running", "message": f"on node {pod.node}", "change": None}
         if why is None:
             text = "another scheduler is to place it" if not pod.spec.ours else "it is being deleted"
             return {**row, "reason": "NotOurs" if not pod.spec.ours else "Deleted", "message": text, "change": None}
