@@ -11,7 +11,7 @@ Kinds that make pods in other ways (`MAKERS`: by the clock, one for each node, o
 their pods count where they are in the files.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
@@ -167,7 +167,7 @@ def phase(document: Document) -> str:
 
 
 def pods_to_come(
-    document: Document, workload: Workload, present: Present, made: Iterable[Document]
+    document: Document, workload: Workload, present: Present, made: Sequence[Document]
 ) -> Iterator[Document]:
     """The pods, and the claims, that the controller of a workload has still to make.
 
@@ -201,12 +201,12 @@ def pods_to_come(
         for name in names:
             if (document.namespace, name) not in present.names:
                 yield from _claims(document, workload, name)
-                yield _pod(document, workload, name)
+                yield _pod(document, workload, name, later=bool(made))
         return
     names = (f"{document.name}-{number}" for number in count())
     for _ in range(missing):
         name = next(name for name in names if (document.namespace, name) not in present.names)
-        yield _pod(document, workload, name)
+        yield _pod(document, workload, name, later=bool(made))
 
 
 def _wanted(document: Document, workload: Workload, done: int) -> int:
@@ -219,7 +219,8 @@ def _wanted(document: Document, workload: Workload, done: int) -> int:
     return pods_at_once(spec.parallelism, spec.completions, max(status.succeeded, done), status.failed_indexes)
 
 
-def _pod(document: Document, workload: Workload, name: str) -> Document:
+def _pod(document: Document, workload: Workload, name: str, *, later: bool) -> Document:
+    """A pod of a template; `later`: its controller has made others, and makes this one now."""
     template, metadata = workload.spec.template, workload.spec.template.metadata
     spec = dict(template.spec or {})
     owner = {
@@ -234,12 +235,12 @@ def _pod(document: Document, workload: Workload, name: str) -> Document:
             "namespace": document.namespace,
             "labels": metadata.labels,
             "annotations": metadata.annotations,
-            "creationTimestamp": workload.metadata.creation_timestamp,
+            "creationTimestamp": None if later else workload.metadata.creation_timestamp,
             "ownerReferences": [owner],
         },
         "spec": spec if document.kind != "StatefulSet" else {**spec, "volumes": _volumes(workload, name)},
     }
-    return Document(document.origin, content, document.title, document.added)
+    return Document(document.origin, content, document.title, document.added or later)
 
 
 def _volumes(workload: Workload, pod: str) -> list[Any]:
