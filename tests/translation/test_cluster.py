@@ -51,6 +51,11 @@ def test_a_nodes_volume_limits_come_from_its_csi_drivers() -> None:
     assert cluster.node_spec(node(), csi).volume_limits == {"disk": 3}
 
 
+def test_a_node_has_the_features_that_it_declares() -> None:
+    assert cluster.node_spec(node(declaredFeatures=["B", "A"])).features == ("A", "B")
+    assert cluster.node_spec(node(declaredFeatures=None)).features == ()
+
+
 def test_the_default_pool_selects_nothing_by_itself() -> None:
     content = {"kind": "NodePool", "metadata": {"name": "default"}, "spec": {}}
     spec = cluster.pool_spec(NodePool.parse({"apiVersion": "allotment.dev/v1alpha1", **content}))

@@ -48,6 +48,7 @@ def node_spec(node: Node, csi: CSINode | None = None) -> NodeSpec:
             for each in drivers
             if each.allocatable is not None and each.allocatable.count is not None
         },
+        features=tuple(sorted(node.status.declared_features or ())),
     )
 
 

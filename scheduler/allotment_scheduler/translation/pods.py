@@ -149,6 +149,7 @@ def scheduling_spec(pod: kube.Pod, needs: DeviceNeeds) -> SchedulingSpec:
         if spec.volumes
         else (),
         devices=needs.claims,
+        features=needed_features(spec),
     )
 
 
@@ -186,6 +187,16 @@ def host_ports(spec: kube.PodSpec) -> tuple[tuple[str, str, int], ...]:
         if port.host_port or (spec.host_network and port.container_port)
     }
     return tuple(sorted(taken))
+
+
+def needed_features(spec: kube.PodSpec) -> tuple[str, ...]:
+    """What a node must declare to be able to do (KEP-5328), by the rules of kube-scheduler 1.36."""
+    rules = [rule for each in (*spec.containers, *spec.init_containers) for rule in each.restart_policy_rules]
+    restarts = any(rule.action == "RestartAllContainers" for rule in rules)
+    own_users = spec.host_network and spec.host_users is False
+    return (("RestartAllContainersOnContainerExits",) if restarts else ()) + (
+        ("UserNamespacesHostNetworkSupport",) if own_users else ()
+    )
 
 
 def claims_of(pod: kube.Pod) -> tuple[str, ...]:
