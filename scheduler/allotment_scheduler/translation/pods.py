@@ -97,7 +97,7 @@ def pod_spec(
         gated=bool(spec.scheduling_gates),
         group=named_group(pod) or gang,
         owner=intern(controller.uid) if controller else "",
-        owner_kind=intern(controller.kind) if controller else "",
+        owner_kind=intern(owner_kind(pod)),
         recreated=controller is not None,
         fragile=fragile,
         preemptible=metadata.labels.get(PREEMPTIBLE_LABEL) != "false",
@@ -109,6 +109,15 @@ def pod_spec(
         ours=spec.scheduler_name == SCHEDULER_NAME,
         invalid=needs.problem,
     )
+
+
+def owner_kind(pod: kube.Pod) -> str:
+    """What manages a pod, by kind: `Job` is that of Kubernetes itself, another group's is `Job.GROUP`."""
+    controller = pod.metadata.controller
+    if controller is None:
+        return ""
+    group, slash, _ = controller.api_version.partition("/")
+    return f"Job.{group}" if slash and group != "batch" and controller.kind == "Job" else controller.kind
 
 
 def unreadable_spec(pod: kube.Pod, problem: str) -> PodSpec:
