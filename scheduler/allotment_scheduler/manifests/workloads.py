@@ -243,10 +243,12 @@ def _pod(document: Document, workload: Workload, name: str, *, later: bool) -> D
     return Document(document.origin, content, document.title, document.added or later)
 
 
-def _volumes(workload: Workload, pod: str) -> list[Any]:
+def _volumes(workload: Workload, pod: str) -> Any:  # noqa: ANN401 - as it stands in the template
     """A StatefulSet's pod mounts its own claims in the place of volumes of the same name."""
     own = {_name_of(claim): f"{_name_of(claim)}-{pod}" for claim in workload.spec.volume_claim_templates}
     given = (workload.spec.template.spec or {}).get("volumes") or []
+    if not isinstance(given, list | tuple):
+        return given  # reading the pod tells what is wrong with it
     kept = [each for each in given if not (isinstance(each, Mapping) and each.get("name") in own)]
     return [*kept, *({"name": name, "persistentVolumeClaim": {"claimName": claim}} for name, claim in own.items())]
 
