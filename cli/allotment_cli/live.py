@@ -72,7 +72,7 @@ def read_tenants(where: Where) -> list[dict[str, Any]]:
         return rows
     from allotment_cli import written  # noqa: PLC0415 - the module says why
 
-    return _run(_whole(written.tenants(where.kubeconfig)))
+    return _run(_whole(written.tenants(where.kubeconfig, where.namespace)))
 
 
 def read_top(where: Where) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def read_top(where: Where) -> dict[str, Any]:
         return found
     from allotment_cli import written  # noqa: PLC0415 - the module says why
 
-    return _run(_whole(written.load(where.kubeconfig, where.namespace or own_namespace(where))))
+    return _run(_whole(written.load(where.kubeconfig, where.namespace, own=own_namespace(where))))
 
 
 def read_waits(namespace: str, name: str, where: Where) -> list[dict[str, Any]]:
@@ -125,10 +125,12 @@ def _remedy(code: int) -> str:
 
 async def _whole(reading: Coroutine[Any, Any, T]) -> T:
     """Read Tenants, of which a cluster may have none."""
-    from allotment_cli.written import NotInstalledError  # noqa: PLC0415 - as above
+    from allotment_cli.written import NotInstalledError, UnownedError  # noqa: PLC0415 - as above
 
     try:
         return await reading
+    except UnownedError:
+        _end(f"this namespace belongs to no tenant; {_remedy(404)}")
     except NotInstalledError:
         _end("this cluster knows no Tenants: install Allotment on it, or name another one (--kubeconfig)")
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WAITS, NEVER, WRONG = 1, 2, 3
 _STDIN = Path("-")
+_FOR_GOOD = "no controller makes it again: it is gone for good"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -114,6 +115,11 @@ def _differences(base: "Engine", engine: "Engine") -> "tuple[dict[str, list[dict
         never = never or (reason.never and pod.key not in old)
         kind = "displaced" if was is not None else "waits"
         report[kind].append({**row, "reason": reason.code, "message": reason.message, "change": reason.change})
+    report["displaced"] += [
+        {"namespace": pod.spec.namespace, "pod": pod.spec.name, "reason": "Gone", "message": _FOR_GOOD, "change": None}
+        for pod in base.state.pods.values()
+        if pod.key not in engine.state.pods and pod.node is not None and pod.spec.ours and not pod.spec.recreated
+    ]
     return report, never
 
 
@@ -121,6 +127,7 @@ def _drained(events: "list[Event]", names: list[str]) -> "list[Event]":
     """The events of draining nodes: no new starts there, and what ran there waits.
 
     As `kubectl drain` does it: pods of a DaemonSet and of the node itself stay, others' pods are for others to place.
+    Successors arrive behind everybody; a pod without a controller has none.
     """
     from dataclasses import replace  # noqa: PLC0415 - keeps `allot --help` quick
 
@@ -129,6 +136,8 @@ def _drained(events: "list[Event]", names: list[str]) -> "list[Event]":
     from allotment_scheduler.core.objects.events import NodeSeen, PodGone, PodSeen  # noqa: PLC0415 - as above
 
     nodes = {event.spec.name: event for event in events if isinstance(event, NodeSeen)}
+    seen = [event.spec for event in events if isinstance(event, PodSeen)]
+    latest = max((max(spec.created, spec.started or 0.0) for spec in seen), default=0.0)
     out: list[Event] = []
     for name in names:
         if name not in nodes:
@@ -140,6 +149,6 @@ def _drained(events: "list[Event]", names: list[str]) -> "list[Event]":
             if event.spec.owner_kind in ("DaemonSet", "Node"):
                 continue
             out.append(PodGone(event.spec.key))
-            if event.spec.ours:
-                out.append(PodSeen(structs.replace(event.spec, node=None, started=None)))
+            if event.spec.ours and event.spec.recreated:
+                out.append(PodSeen(structs.replace(event.spec, node=None, started=None, created=latest)))
     return out

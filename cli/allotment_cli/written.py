@@ -7,19 +7,20 @@ Its libraries take longer to load than an answer of the scheduler takes to come:
 """
 
 from collections import Counter
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
 import typer
 
 from allotment_api.errors import InvalidManifestError
-from allotment_api.labels import API_VERSION, SCHEDULER_NAME
+from allotment_api.labels import API_VERSION, SCHEDULER_NAME, TENANT_LABEL
 from allotment_api.quantities import Quantity, total
 from allotment_api.tenant import Tenant
 from allotment_kube.client import Client
 from allotment_kube.errors import ForbiddenError, NotFoundError
 from allotment_kube.pods import Pod
-from allotment_kube.resources import PODS, Resource
+from allotment_kube.resources import NAMESPACES, PODS, Resource
 
 TENANTS: Final = Resource.custom(API_VERSION, "Tenant", "tenants", namespaced=False)
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
@@ -30,14 +31,26 @@ class NotInstalledError(Exception):
     """The cluster has no Tenants."""
 
 
-async def tenants(kubeconfig: Path | None) -> list[Row]:
+class UnownedError(Exception):
+    """A namespace belongs to no tenant."""
+
+
+async def tenants(kubeconfig: Path | None, namespace: str = "") -> list[Row]:
     """Every tenant from its status: leaves by weighted share, suspended ones last, then inner tenants.
+
+    Args:
+        kubeconfig: as for every command.
+        namespace: only the tenant that owns it; empty: all.
 
     Raises:
         NotInstalledError: the cluster does not know the kind.
-        KubernetesError: they cannot be listed.
+        UnownedError: no tenant owns the namespace.
+        KubernetesError: they cannot be listed, or it cannot be found out whose the namespace is.
     """
     found = await _listed_tenants(kubeconfig)
+    if namespace:
+        owner = await _owner(kubeconfig, namespace, found)
+        return [tenant_row(tenant) for tenant in found if tenant.metadata.name == owner]
     parents = {tenant.spec.parent for tenant in found}
     leaves = [tenant for tenant in found if tenant.metadata.name not in parents]
     inner = [tenant for tenant in found if tenant.metadata.name in parents]
@@ -45,22 +58,31 @@ async def tenants(kubeconfig: Path | None) -> list[Row]:
     return [tenant_row(tenant) for tenant in [*leaves, *sorted(inner, key=lambda it: it.metadata.name)]]
 
 
-async def load(kubeconfig: Path | None, namespace: str) -> Row:
-    """What runs and waits in all, or, for whoever may not see that, in one namespace.
+async def load(kubeconfig: Path | None, namespace: str, *, own: str) -> Row:
+    """What runs and waits in one namespace, and its tenant; or in all.
+
+    Args:
+        kubeconfig: as for every command.
+        namespace: the one that is asked about; empty: all.
+        own: asked about instead by whoever may not see all.
 
     Raises:
-        KubernetesError: neither can be listed.
+        UnownedError: no tenant owns the namespace.
+        KubernetesError: the pods cannot be listed.
     """
     async with Client.connect(kubeconfig) as client:
         try:
-            pods = await client.list(PODS)
-        except ForbiddenError:
             pods = await client.list(PODS, namespace=namespace)
+        except ForbiddenError:
+            if namespace:
+                raise
+            pods = await client.list(PODS, namespace=own)
     ours = [pod for pod in pods if pod.spec.scheduler_name == SCHEDULER_NAME and pod.status.phase not in _FINISHED]
     waits = [wait_row(pod)["reason"] for pod in ours if not pod.spec.node_name]
     try:
-        listed = await tenants(kubeconfig)
-    except ForbiddenError:
+        listed = await tenants(kubeconfig, namespace)
+    except ForbiddenError as error:
+        typer.echo(f"allot: tenants are left out: {error.message}", err=True)
         listed = []
     return {
         "running": len(ours) - len(waits),
@@ -137,6 +159,24 @@ async def _listed_tenants(kubeconfig: Path | None) -> list[Tenant]:
         except InvalidManifestError as error:
             typer.echo(f"allot: left out: {error}", err=True)
     return found
+
+
+async def _owner(kubeconfig: Path | None, namespace: str, known: list[Tenant]) -> str:
+    """Whose namespace it is, as the scheduler has it: the oldest that lists it, else the one of its label."""
+    listing = [tenant for tenant in known if namespace in tenant.spec.namespaces]
+    if listing:
+        return min(listing, key=_age).metadata.name
+    async with Client.connect(kubeconfig) as client:
+        found = await client.find(NAMESPACES, namespace)
+    labelled = found.metadata.labels.get(TENANT_LABEL) if found is not None else None
+    if labelled is None or labelled not in {tenant.metadata.name for tenant in known}:
+        raise UnownedError
+    return labelled
+
+
+def _age(tenant: Tenant) -> tuple[float, str]:
+    created = tenant.metadata.creation_timestamp
+    return (inf if created is None else created.timestamp(), tenant.metadata.name)
 
 
 def _belongs(pod: Pod, job: str) -> bool:

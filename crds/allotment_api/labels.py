@@ -69,7 +69,8 @@ NAMES: Final[tuple[Name, ...]] = (
         "Job",
         "you",
         'With the value "true" the Job\'s pods start together or not at all. The gang has '
-        "min(parallelism, completions - succeeded) members, recomputed as pods finish.",
+        "min(parallelism, completions - succeeded - indexes failed for good) members, recomputed as pods finish. "
+        "Without completions it has parallelism, and 1 once a pod has succeeded: no more are made then.",
     ),
     Name(
         "label",

@@ -105,7 +105,9 @@ OUTPUTS: Final[tuple[Output, ...]] = (
     Output(
         "allot why NAME [-f FILE] -o json",
         "The pods of that name, or of the workload of that name. `reason` is `Running` where a pod runs, `StartsNow` "
-        "where it would start at once (with `-f`); from the objects' statuses also `Succeeded` and `Failed`.",
+        "where it would start at once (with `-f`); from the objects' statuses also `Succeeded` and `Failed`. The live "
+        "scheduler explains up to 50 pods, those that wait first; where there are more, the last entry counts the "
+        "others: its `pod` is `N more`, its `reason` `Running` where all of them run and `NotShown` otherwise.",
         _reason("[]", change=True),
     ),
     Output(

@@ -28,12 +28,16 @@ class ContainerImage(Model, frozen=True):
 
 
 class NodeStatus(Model, frozen=True):
-    """What the node reports; `allocatable` is what pods may use, resource name to quantity."""
+    """What the node reports; `allocatable` is what pods may use, resource name to quantity.
+
+    `declared_features` are those of its kubelet that some pods need (KEP-5328).
+    """
 
     capacity: dict[str, str] = msgspec.field(default_factory=dict)
     allocatable: dict[str, str] = msgspec.field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
     images: tuple[ContainerImage, ...] | None = ()
+    declared_features: tuple[str, ...] | None = ()
 
 
 class Node(Resourced, frozen=True):

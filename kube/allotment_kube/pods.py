@@ -33,6 +33,12 @@ class Resources(Model, frozen=True):
     claims: tuple[ContainerClaim, ...] = ()
 
 
+class RestartRule(Model, frozen=True):
+    """What to do when a container exits in a certain way."""
+
+    action: str = ""
+
+
 class Container(Model, frozen=True):
     """A container or init container; an init container with `restart_policy` Always is a sidecar."""
 
@@ -41,6 +47,7 @@ class Container(Model, frozen=True):
     resources: Resources = Resources()
     ports: tuple[ContainerPort, ...] = ()
     restart_policy: str = ""
+    restart_policy_rules: tuple[RestartRule, ...] = ()
 
 
 class NodeSelectorTerm(Model, frozen=True):
@@ -198,6 +205,7 @@ class PodSpec(Model, frozen=True):
     volumes: tuple[Volume, ...] = ()
     resource_claims: tuple[PodResourceClaim, ...] = ()
     host_network: bool = False
+    host_users: bool | None = None
     restart_policy: str = "Always"
     termination_grace_period_seconds: int | None = None
     active_deadline_seconds: int | None = None

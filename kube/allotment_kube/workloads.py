@@ -37,12 +37,13 @@ class JobSpec(Model, frozen=True):
 
 
 class JobStatus(Model, frozen=True):
-    """A Job's progress, in pods."""
+    """A Job's progress, in pods; `failed_indexes` are those that have failed for good, such as `1,3-5`."""
 
     active: int = 0
     ready: int | None = None
     succeeded: int = 0
     failed: int = 0
+    failed_indexes: str = ""
     terminating: int | None = None
     conditions: tuple[Condition, ...] = ()
     start_time: str | None = None

@@ -11,6 +11,7 @@ import pytest
 
 from allotment_kube import ApiError, Client, LeadershipLostError, Lease, LeaseSettings, unique_identity
 from allotment_kube.models import Object
+from allotment_kube.program.reign import reign_until
 from allotment_kube.resources import CONFIG_MAPS, LEASES
 from fakes.environments import Fake
 from fakes.faults import Fault, FaultPlan, Verb
@@ -291,3 +292,18 @@ def test_a_container_that_is_started_anew_in_its_pod_is_somebody_else() -> None:
 
     assert first.startswith("pod_uid_")
     assert first != second
+
+
+async def test_a_reign_that_is_cancelled_is_over_and_the_lease_released_before_anybody_goes_on(fake: Fake) -> None:
+    process = Process(fake, "a")
+    reigning = asyncio.create_task(reign_until(asyncio.Event(), process.lease, process.lead, grace=0.0))
+    await asyncio.sleep(60)
+    assert process.led_from is not None
+
+    reigning.cancel()
+    await asyncio.wait({reigning})
+
+    assert process.led_until is not None
+    assert not process.lease.is_leader
+    assert not (fake.server.get(LEASES, "l", "a") or {})["spec"].get("holderIdentity")
+    await process.transport.close()

@@ -171,6 +171,8 @@ def test_what_kubectl_accepts_is_accepted(tmp_path: Path, spec: str) -> None:
         ("kind: Job\nmetadata: {name: j}\nspec: {parallelism: 1, template: {spec: {priority: x}}}",
          "Job j: spec.template.spec.priority: 'x' is not a whole number"),
         ("kind: Job\nmetadata: {name: j}", "Job j: spec.template.spec: is required"),
+        ("kind: StatefulSet\nmetadata: {name: s}\nspec: {template: {spec: {volumes: 5}}}",
+         "StatefulSet s: spec.template.spec.volumes: 5 is not a list"),
         ("kind: PodDisruptionBudget\nmetadata: {name: b}\nspec: {minAvailable: abc%}", "spec.minAvailable: 'abc%' is"),
     ],
 )  # fmt: skip
@@ -182,6 +184,23 @@ def test_faults_name_file_document_and_field_once(tmp_path: Path, text: str, sai
     told = str(caught.value)
     assert said.replace("FILE", str(path)) in told
     assert told.replace(f"stands in {path}", "").count(str(path)) == 1
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ManifestError, match=f"{tmp_path}: cannot be read: Permission denied"):
+        Manifests.read([tmp_path])
+
+
+def test_a_device_whose_version_is_no_text_is_read_without_it(tmp_path: Path) -> None:
+    device = "{name: d, attributes: {driverVersion: {version: 1}}}"
+    about = "{driver: d.example.com, nodeName: n, pool: {name: n, generation: 1, resourceSliceCount: 1}"
+    kind = "apiVersion: resource.k8s.io/v1\nkind: ResourceSlice\nmetadata: {name: s}"
+    found = read(tmp_path / "f.yaml", f"{kind}\nspec: {about}, devices: [{device}]}}")
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
@@ -236,6 +255,7 @@ def made(name: str, kind: str, owner: str, phase: str = "Running") -> dict[str, 
     ("objects", "want"),
     [
         ([workload("Job", "batch/v1", parallelism=3, completions=5)], {"w-0", "w-1", "w-2"}),
+        ([{**workload("Job", "batch/v1", parallelism=3, completions=3), "status": {"failedIndexes": "0-1"}}], {"w-0"}),
         ([workload("Job", "batch/v1", parallelism=3, suspend=True)], set()),
         ([workload("Job", "batch/v1", parallelism=3, completions=3), made("w-x", "Job", "w"),
           made("w-y", "Job", "w", "Succeeded")], {"w-x", "w-0"}),

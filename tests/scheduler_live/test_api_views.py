@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from allotment_kube.resources import PODS
+from allotment_kube.resources import JOBS, PODS
 from allotment_scheduler.shell.api_pace import BURST, PART, Pace
 from allotment_scheduler.shell.api_views import MOST_EXPLAINED, Views
 from allotment_scheduler.shell.reporter import NOT_SEEN, Reporter
@@ -73,13 +73,48 @@ async def test_the_pods_of_a_job_are_explained_up_to_a_number() -> None:
         await until(lambda: len(scheduler.state.pods) == MOST_EXPLAINED + 8)
         views = views_of(world)
 
-        assert len(await views.why("a", "work")) == MOST_EXPLAINED
+        *explained, last = await views.why("a", "work")
+        assert len(explained) == MOST_EXPLAINED
+        assert (last["pod"], last["reason"]) == ("5 more", "NotShown")
         assert [row["pod"] for row in await views.why("a", "workshop")] == ["workshop-00000"]
         assert [row["namespace"] for row in await views.why("b", "work")] == ["b"]
         assert await views.why("a", "nothing") == []
         world.pod("a", "new")
         await until(lambda: ("a", "new") in scheduler.state.pods)
         assert [row["reason"] for row in await views.why("a", "new")] == ["NoNodeFits"], "a pod is known at once"
+
+
+async def test_a_job_is_its_own_pods_and_those_that_wait_come_first() -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu=f"{MOST_EXPLAINED + 1}")
+    async with world.running() as scheduler:
+        for name in ("sweep", "sweep-2"):
+            uid = world.job("a", name)
+            for number in range(MOST_EXPLAINED if name == "sweep" else 1):
+                world.pod("a", f"{name}-{number:05}", owner=("Job", uid))
+        await until(lambda: len(world.bound()) == MOST_EXPLAINED + 1 and not scheduler.ledger.starts)
+        views = views_of(world)
+        assert {row["reason"] for row in await views.why("a", "sweep")} == {"Running"}
+        assert len(await views.why("a", "sweep")) == MOST_EXPLAINED, "the other Job's pod is none of them"
+
+        world.pod("a", "sweep-99999", owner=("Job", (world.server.get(JOBS, "sweep", "a") or {})["metadata"]["uid"]))
+        await until(lambda: ("a", "sweep-99999") in scheduler.state.pods)
+        rows = await views.why("a", "sweep")
+        assert [row["pod"] for row in rows if row["reason"] != "Running"] == ["sweep-99999"]
+        assert (rows[0]["pod"], rows[-1]["pod"], rows[-1]["reason"]) == ("sweep-99999", "1 more", "Running")
+
+
+async def test_a_pod_that_waits_for_its_victims_is_not_told_to_run() -> None:
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        await world.claimed()
+        await world.being_evicted()
+        views = views_of(world)
+        assert [row["reason"] for row in await views.why("a", "claimant")] == ["Starting"]
+        world.server.remove(PODS, "victim", "a")
+        await until(lambda: world.bound() == {"claimant": "n"} and not scheduler.ledger.starts)
+        assert [row["reason"] for row in await views.why("a", "claimant")] == ["Running"]
 
 
 async def test_all_answers_together_take_but_a_part_of_the_loops_time() -> None:

@@ -9,6 +9,7 @@ from allotment_kube.resources import PODS
 from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.statuses import Statuses
+from allotment_scheduler.shell.watches import POD_GROUPS
 from builders.live_world import EPOCH, World, until
 from fakes.faults import FaultPlan
 
@@ -18,10 +19,15 @@ SIZE = 3
 
 
 def phase(scheduler: Scheduler, world: World) -> Any:
+    """What the group is to be told of its run."""
+    return status(scheduler, world)["phase"]
+
+
+def status(scheduler: Scheduler, world: World) -> Any:
     """What the group's status is to say."""
     loop = asyncio.get_running_loop()
     statuses = Statuses(scheduler, lambda: world.settings, now=lambda: EPOCH + loop.time(), publish=lambda _: None)
-    return {key: status for _, key, status in statuses.due()}["a", "g"]["phase"]
+    return {key: status for _, key, status in statuses.due()}["a", "g"]
 
 
 async def one_run(world: World) -> None:
@@ -112,3 +118,23 @@ async def test_a_finished_group_stays_finished_when_the_state_is_built_anew() ->
         await until(lambda: scheduler.state is not before)
         await asyncio.sleep(2)
         assert phase(scheduler, world) == "Finished"
+
+
+@pytest.mark.parametrize("left", [0, 1], ids=["no member is left", "one member is still there"])
+async def test_a_finished_group_stays_finished_under_a_leader_that_saw_none_of_it(left: int) -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    async with world.running() as scheduler:
+        await one_run(world)
+        said = status(scheduler, world)
+    world.server.put(POD_GROUPS, {**(world.server.get(POD_GROUPS, "g", "a") or {}), "status": said})
+    for number in range(left, SIZE):
+        world.server.remove(PODS, f"first-{number}", "a")
+    world.scheduler = world.new_scheduler()
+    async with world.running() as successor:
+        await until(lambda: successor.progress.complete)
+        await asyncio.sleep(10)
+        assert status(successor, world) == said
+        world.pod("a", "second", group="g")
+        await until(lambda: phase(successor, world) == "Pending")
+    check(successor.state)

@@ -56,7 +56,7 @@ async def test_who_comes_late_is_not_adopted_with_those_who_have_waited() -> Non
     check(world.scheduler.state)
 
 
-def changed(world: World, **status: int) -> None:
+def changed(world: World, **status: Any) -> None:
     """The Job's status changes."""
     found = world.server.get(JOBS, "j", "a") or {}
     world.server.put(JOBS, {**found, "status": status})
@@ -105,3 +105,29 @@ async def follows(world: World) -> None:
     await asyncio.sleep(1)
     assert state.pods["a", "p"].spec.group is None, "it is an orphan"
     assert world.bound() == {"p": "n"}
+
+
+@pytest.mark.parametrize(
+    ("completions", "ended", "status"),
+    [(None, "Succeeded", {"succeeded": 1}), (3, "Failed", {"failed": 1, "failedIndexes": "0"})],
+    ids=["a work queue that is empty", "an index that has failed for good"],
+)
+async def test_a_gang_is_not_cut_short_by_a_pod_that_its_job_makes_no_more(
+    completions: int | None, ended: str, status: Object
+) -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    uid = world.job("a", "j", gang=True, parallelism=3)
+    job = world.server.get(JOBS, "j", "a") or {}
+    world.server.put(JOBS, {**job, "spec": {"parallelism": 3, "completions": completions, "backoffLimit": 100}})
+    for number in range(3):
+        world.pod("a", f"p{number}", owner=("Job", uid))
+    async with world.running() as scheduler:
+        await until(lambda: len(world.bound()) == 3)
+        pod = world.server.get(PODS, "p0", "a") or {}
+        world.server.put(PODS, {**pod, "status": {"phase": ended}})
+        changed(world, **status)
+        await until(lambda: len(scheduler.state.pods) == 2)
+        await asyncio.sleep(900)
+        assert {"p1", "p2"} <= set(world.bound()), "they run on"
+    check(scheduler.state)

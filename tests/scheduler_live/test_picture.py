@@ -65,6 +65,21 @@ async def test_a_pod_whose_job_never_shows_up_is_adopted_once_and_for_all() -> N
     check(scheduler.state)
 
 
+async def test_a_pod_of_another_groups_job_waits_for_no_job() -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    world.pod("a", "p", owner=("Job", "elsewhere"))
+    pod = world.server.get(PODS, "p", "a") or {}
+    [owner] = pod["metadata"]["ownerReferences"]
+    foreign = {**owner, "apiVersion": "batch.volcano.sh/v1alpha1"}
+    world.server.put(PODS, {**pod, "metadata": {**pod["metadata"], "ownerReferences": [foreign]}})
+    async with world.running() as scheduler:
+        await until(lambda: world.bound() == {"p": "n"}, seconds=5)
+        await until(lambda: not scheduler.ledger.starts)
+        assert scheduler.state.pods["a", "p"].spec.owner_kind == "Job.batch.volcano.sh"
+    check(scheduler.state)
+
+
 @pytest.mark.parametrize("gang", [False, True], ids=["simple", "gang"])
 async def test_pods_of_a_deleted_job_start_no_more_and_say_so(*, gang: bool) -> None:
     world = World(FaultPlan())

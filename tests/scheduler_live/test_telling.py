@@ -12,7 +12,7 @@ from allotment_kube.resources import NODES, PODS, Resource
 from allotment_scheduler.core.eviction.brakes import Backoff
 from allotment_scheduler.core.placement.reservations import OVERDUE
 from allotment_scheduler.shell.metrics import Metrics
-from allotment_scheduler.shell.reporter import LONGEST_SILENCE, NOT_SEEN, Reporter
+from allotment_scheduler.shell.reporter import LONGEST_SILENCE, NOT_SEEN, STARTING, Reporter
 from allotment_scheduler.shell.settings import Settings
 from allotment_scheduler.shell.statuses import Statuses, stamp
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
@@ -170,6 +170,59 @@ async def test_one_status_that_cannot_be_made_keeps_no_other_from_being_told(mon
 
         assert set(teller.due()) == {("Tenant", "a"), ("Tenant", "b")}
         assert teller.value("faults_total", where="status") == 1
+
+
+async def test_many_statuses_are_made_in_batches_between_which_the_cluster_may_change() -> None:
+    world = World(FaultPlan())
+    for number in range(3):
+        world.node(f"n{number}")
+        pool = {"kind": "NodePool", "apiVersion": "allotment.dev/v1alpha1", "metadata": {"name": f"p{number}"}}
+        world.server.put(NODE_POOLS, {**pool, "spec": {"selector": {"matchLabels": {"pool": "x"}}}})
+    for number in range(600):
+        world.group("a", f"g{number:03}", 2)
+    async with world.running() as scheduler:
+        await until(lambda: len([*scheduler.picture.known("PodGroup")]) == 600)
+        teller = Teller(world)
+        told = list[tuple[str, str]]()
+        for number, batch in enumerate(teller.statuses.batches()):
+            assert len(batch) <= 256
+            told += [(resource.kind, key[1]) for resource, key, _ in batch]
+            if number == 0:
+                world.server.remove(NODES, "n0")
+                world.server.remove(POD_GROUPS, "g599", "a")
+                world.tenant("b", weight=2)
+                await until(lambda: "n0" not in scheduler.state.nodes.by_name)
+                await until(lambda: ("a", "g599") not in scheduler.picture.groups.in_force)
+
+        assert len(told) == len(set(told)) == 2 + 3 + 599
+        assert teller.value("faults_total", where="status") == 0
+        assert teller.due().keys() == set(told), "nothing was written yet"
+
+
+async def test_pools_that_share_nodes_say_so_from_when_they_do() -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    pool = {"kind": "NodePool", "apiVersion": "allotment.dev/v1alpha1"}
+    for name in ("p", "q"):
+        spec = {"selector": {"matchExpressions": [{"key": name, "operator": "Exists"}]}}
+        world.server.put(NODE_POOLS, {**pool, "metadata": {"name": name}, "spec": spec})
+    async with world.running() as scheduler:
+        await until(lambda: len(scheduler.state.nodes.pools) == 2)
+        teller = Teller(world)
+
+        def overlapping() -> dict[str, str]:
+            due = teller.due()
+            return {name: condition({"status": due["NodePool", name]}, "Overlapping")["status"] for name in ("p", "q")}
+
+        assert overlapping() == {"p": "False", "q": "False"}
+        node = world.server.get(NODES, "n") or {}
+        world.server.put(NODES, {**node, "metadata": {**node["metadata"], "labels": {"p": "", "q": ""}}})
+        await until(lambda: scheduler.state.nodes.by_name["n"].spec.labels)
+        assert overlapping() == {"p": "True", "q": "True"}
+        scheduler._known.doubt()
+        before = scheduler.state
+        await until(lambda: scheduler.state is not before)
+        assert overlapping() == {"p": "True", "q": "True"}
 
 
 @pytest.mark.parametrize(
@@ -429,3 +482,32 @@ async def test_a_pod_whose_request_cannot_be_counted_waits_and_says_so() -> None
         said = condition(world.server.get(PODS, "endless", "a"), "PodScheduled")
         assert said["message"].startswith("InvalidRequest: ")
         assert teller.value("pending_pods", reason="InvalidRequest") == 1
+
+
+async def test_a_pod_whose_room_is_being_made_says_so_and_no_other_tenants_pod() -> None:
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        await world.claimed()
+        await world.being_evicted()
+        teller = Teller(world)
+        telling = asyncio.create_task(teller.reporter.run(teller.client))
+        try:
+            await until(lambda: world.status("a", "claimant").get("conditions"))
+            said = condition(world.server.get(PODS, "claimant", "a"), "PodScheduled")
+            assert (said["status"], said["reason"]) == ("False", STARTING)
+            assert said["message"] == f"{STARTING}: room is being made for it on node n: one pod has still to end"
+            assert teller.value("pending_pods", reason=STARTING) == 1
+            why = teller.reporter.explain(("a", "claimant"))
+            assert why is not None
+            assert why.code == STARTING
+
+            world.server.remove(PODS, "victim", "a")
+            await until(lambda: world.bound() == {"claimant": "n"})
+            await until(lambda: not scheduler.ledger.starts)
+            await asyncio.sleep(2 * LONGEST_SILENCE)
+            assert teller.reporter.explain(("a", "claimant")) is None
+            assert not teller.value("pending_pods", reason=STARTING)
+            assert condition(world.server.get(PODS, "claimant", "a"), "PodScheduled")["status"] == "True"
+        finally:
+            telling.cancel()

@@ -128,6 +128,66 @@ def test_what_if_a_node_is_drained(cluster_file: Path) -> None:
     assert [row["pod"] for row in yaml.safe_load(done.stdout)["displaced"]] == ["runs"]
 
 
+def workload(replicas: int, created: str = "") -> str:
+    """A Deployment as it stands in Git, or with `created` as the API server has it."""
+    template = "{metadata: {labels: {app: web}}, spec: {containers: [{name: c, resources: {requests: {cpu: 1}}}]}}"
+    metadata = f"{{name: web, namespace: team-a{created and f', creationTimestamp: {created!r}'}}}"
+    spec = f"{{replicas: {replicas}, selector: {{matchLabels: {{app: web}}}}, template: {template}}}"
+    return f"---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {metadata}\nspec: {spec}\n"
+
+
+def replica(node: str = "n") -> str:
+    """The one pod of that Deployment."""
+    owner = "{apiVersion: apps/v1, kind: ReplicaSet, name: web-5f, uid: r, controller: true}"
+    metadata = f"{{name: web-5f-x, namespace: team-a, labels: {{app: web}}, ownerReferences: [{owner}]}}"
+    container = "{name: c, resources: {requests: {cpu: 1}}}"
+    spec = f"{{schedulerName: allotment, nodeName: {node}, containers: [{container}]}}"
+    return f"---\napiVersion: v1\nkind: Pod\nmetadata: {metadata}\nspec: {spec}\nstatus: {{phase: Running}}\n"
+
+
+WAITING = MORE.replace("NAME", "waits").replace("CPU", "1").replace(
+    "namespace: team-a", 'namespace: team-a, creationTimestamp: "2026-01-02T00:00:00Z"'
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("there", "changed"),
+    [
+        (workload(1, "2026-01-01T00:00:00Z") + replica("elsewhere"), workload(2)),
+        (workload(0, "2026-01-01T00:00:00Z"), workload(1)),
+        (workload(0, "2026-01-01T00:00:00Z"), workload(1, "2026-01-01T00:00:00Z")),
+    ],
+    ids=["a further replica", "from none, as it stands in Git", "from none, as the API server has it"],
+)
+def test_what_a_changed_workload_makes_comes_after_whom_waits(cluster_file: Path, there: str, changed: str) -> None:
+    """There is room for one more pod."""
+    cluster_file.write_text(MANIFESTS + "---" + WAITING + there)
+    change = cluster_file.with_name("change.yaml")
+    change.write_text(changed)
+
+    done = CliRunner().invoke(app, ["what-if", "-f", str(cluster_file), "--change", str(change), "-o", "json"])
+
+    found = json.loads(done.stdout)
+    assert {part: [row["pod"] for row in rows] for part, rows in found.items()} == {
+        "starts": [], "moves": [], "displaced": [], "waits": ["web-0"],
+    }, done.output  # fmt: skip
+
+
+def test_what_a_drain_moves_comes_after_whom_waits(cluster_file: Path) -> None:
+    spare = 'apiVersion: v1\nkind: Node\nmetadata: {name: m}\nstatus: {allocatable: {cpu: "1", memory: 8Gi}}\n'
+    full = MORE.replace("NAME", "full").replace("CPU", "3").replace("schedulerName", "nodeName: n, schedulerName")
+    files = MANIFESTS.split("---", maxsplit=1)[0] + "---" + full + replica() + "---\n" + spare
+    cluster_file.write_text(files + "---" + WAITING)
+
+    done = CliRunner().invoke(app, ["what-if", "-f", str(cluster_file), "--drain", "n", "-o", "json"])
+
+    displaced = json.loads(done.stdout)["displaced"]
+    assert {row["pod"]: row["reason"] for row in displaced} == {"full": "Gone", "web-5f-x": "BehindFairShare"}, (
+        done.output
+    )
+    assert json.loads(done.stdout)["starts"] == []
+
+
 def test_simulate_tenants_and_why_print_what_they_promise(cluster_file: Path) -> None:
     cluster_file.write_text(MANIFESTS + "---" + MORE.replace("NAME", "waits").replace("CPU", "2"))
     run = CliRunner()

@@ -64,6 +64,25 @@ def test_terms_are_alternatives_and_an_empty_one_matches_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("declared", "starts"), [(("A", "B"), True), (("A",), False), ((), False)], ids=["both", "one", "none"]
+)
+def test_a_node_declares_every_feature_that_a_pod_needs(declared: tuple[str, ...], starts: bool) -> None:
+    world = World().node("n", cpu=1).tenant("t").pod("t", "p", cpu=1, spec=spec(features=("A", "B")))
+    seen = world.events[0]
+    assert isinstance(seen, ev.NodeSeen)
+    state = world.state()
+    engine = Engine(state)
+    engine.cycle(0.0)
+    assert state.pods["t", "p"].node is None
+
+    state.apply(ev.NodeSeen(replace(seen.spec, features=declared)))
+    engine.cycle(1.0)
+
+    assert state.pods["t", "p"].node == ("n" if starts else None)
+    check(state)
+
+
+@pytest.mark.parametrize(
     ("toleration", "starts"),
     [
         (Toleration("gpu", "Equal", "yes", "NoSchedule"), True),

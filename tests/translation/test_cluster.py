@@ -51,6 +51,11 @@ def test_a_nodes_volume_limits_come_from_its_csi_drivers() -> None:
     assert cluster.node_spec(node(), csi).volume_limits == {"disk": 3}
 
 
+def test_a_node_has_the_features_that_it_declares() -> None:
+    assert cluster.node_spec(node(declaredFeatures=["B", "A"])).features == ("A", "B")
+    assert cluster.node_spec(node(declaredFeatures=None)).features == ()
+
+
 def test_the_default_pool_selects_nothing_by_itself() -> None:
     content = {"kind": "NodePool", "metadata": {"name": "default"}, "spec": {}}
     spec = cluster.pool_spec(NodePool.parse({"apiVersion": "allotment.dev/v1alpha1", **content}))
@@ -66,18 +71,25 @@ def test_weights_are_read_exactly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "succeeded", "want"),
+    ("spec", "status", "want"),
     [
-        ({}, 0, 1),
-        ({"parallelism": 4}, 0, 4),
-        ({"parallelism": 4, "completions": 10}, 0, 4),
-        ({"parallelism": 4, "completions": 10}, 8, 2),
-        ({"parallelism": 4, "completions": 10}, 10, 1),
+        ({}, {}, 1),
+        ({"parallelism": 4}, {}, 4),
+        ({"parallelism": 4}, {"succeeded": 1}, 1),
+        ({"parallelism": 4, "completions": 10}, {}, 4),
+        ({"parallelism": 4, "completions": 10}, {"succeeded": 8}, 2),
+        ({"parallelism": 4, "completions": 10}, {"succeeded": 10}, 1),
+        ({"parallelism": 8, "completions": 8}, {"failedIndexes": "3"}, 7),
+        ({"parallelism": 8, "completions": 8}, {"succeeded": 2, "failedIndexes": "0,3-5"}, 2),
+        ({"parallelism": 4, "completions": 8}, {"failedIndexes": "1,3"}, 4),
+        ({"parallelism": 2, "completions": 2}, {"failedIndexes": "0-1"}, 1),
     ],
 )
-def test_a_gang_job_needs_as_many_as_may_still_run_at_once(spec: dict[str, int], succeeded: int, want: int) -> None:
-    found = msgspec.structs.replace(job(gang=True, **spec))
-    found = msgspec.structs.replace(found, status=msgspec.structs.replace(found.status, succeeded=succeeded))
+def test_a_gang_job_needs_as_many_as_may_still_run_at_once(
+    spec: dict[str, int], status: dict[str, Any], want: int
+) -> None:
+    found = job(gang=True, **spec)
+    found = msgspec.structs.replace(found, status=msgspec.convert(status, type(found.status)))
     gang = cluster.gang_of_job(found)
     assert gang is not None
     assert (gang.name, gang.min_member) == ("job/j", want)

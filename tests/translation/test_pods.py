@@ -51,6 +51,24 @@ def test_finished_pods_hold_nothing(phase: str, finished: bool) -> None:
     assert has_finished(pod(status={"phase": phase})) is finished
 
 
+RESTARTING = {"name": "c", "restartPolicyRules": [{"action": "Restart"}, {"action": "RestartAllContainers"}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "want"),
+    [
+        ({}, ()),
+        ({"containers": [{"name": "c", "restartPolicyRules": [{"action": "Restart"}]}]}, ()),
+        ({"containers": [RESTARTING]}, ("RestartAllContainersOnContainerExits",)),
+        ({"initContainers": [RESTARTING]}, ("RestartAllContainersOnContainerExits",)),
+        ({"hostNetwork": True, "hostUsers": False}, ("UserNamespacesHostNetworkSupport",)),
+        ({"hostNetwork": True, "hostUsers": True}, ()),
+    ],
+)
+def test_what_a_pod_needs_its_kubelet_to_be_able_to_do(spec: dict[str, Any], want: tuple[str, ...]) -> None:
+    assert pod_spec(pod(**spec)).scheduling.features == want
+
+
 def test_the_label_of_a_pod_group_comes_before_its_jobs_gang() -> None:
     labelled = pod(metadata={"labels": {"allotment.dev/pod-group": "g"}})
     assert pod_spec(labelled, gang="job/j").group == "g"

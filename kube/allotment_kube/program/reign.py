@@ -26,7 +26,7 @@ def lease_times(seconds: float) -> LeaseSettings:
 
 
 async def reign_until(stop: asyncio.Event, lease: Lease, reign: Reign, *, grace: float) -> None:
-    """Hold the Lease and reign, until told to stop or until that ends by itself.
+    """Hold the Lease and reign, until told to stop or until that ends by itself; cancelled, both are over first.
 
     Args:
         stop: set by a signal; a reign that minds it may end by itself.
@@ -40,13 +40,15 @@ async def reign_until(stop: asyncio.Event, lease: Lease, reign: Reign, *, grace:
     """
     leading = asyncio.create_task(lease.run(reign), name="lease")
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if stop.is_set() and not leading.done():
-        # A standby is simply cancelled.
-        await asyncio.wait({leading}, timeout=grace if lease.is_leader else 0.0)
+    try:
+        await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set() and not leading.done():
+            # A standby is simply cancelled.
+            await asyncio.wait({leading}, timeout=grace if lease.is_leader else 0.0)
+    finally:
         leading.cancel()
-    stopping.cancel()
-    await asyncio.wait({leading, stopping})
+        stopping.cancel()
+        await asyncio.gather(leading, stopping, return_exceptions=True)
     if not leading.cancelled() and (error := leading.exception()) is not None and not _only_stopped(stop, error):
         raise error
 

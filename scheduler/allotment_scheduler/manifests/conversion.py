@@ -93,6 +93,8 @@ class Manifests:
     """What probably is a mistake, known once the events are."""
     workloads: dict[PodKey, set[str]] = field(default_factory=dict)
     """Names of the workloads that each pod belongs to, known once the events are."""
+    before: frozenset[PodKey] | None = None
+    """The pods that there were before a change: every other one arrives with it. None where nothing is changed."""
 
     @classmethod
     def read(cls, paths: Iterable[Path]) -> "Manifests":
@@ -104,7 +106,7 @@ class Manifests:
         return cls([document for path in paths for document in read_documents(path)])
 
     def changed(self, added: "Manifests", edited: "Manifests") -> "Manifests":
-        """The same with objects added, and others in the place of those of their names.
+        """The same, once its own events are known, with objects added, and others in the place of those of their names.
 
         Raises:
             ManifestError: what is added is there already, or would start nothing because it is not read.
@@ -116,9 +118,9 @@ class Manifests:
             if _identity(document) in there:
                 raise ManifestError(f"{document.prefix}: is in the files already: give it as a change (--change)")
         new = {_identity(document): document for document in edited.documents}
-        kept = [new.pop(_identity(document), document) for document in self.documents]
+        kept = [_edited(document, new.pop(_identity(document), document)) for document in self.documents]
         more = [replace(document, added=True) for document in (*new.values(), *added.documents)]
-        found = Manifests([*kept, *more])
+        found = Manifests([*kept, *more], before=frozenset(self.workloads))
         found.warnings = [f"{document.prefix}: is not in the files: it is added" for document in new.values()]
         return found
 
@@ -136,6 +138,13 @@ def _identity(document: Document) -> tuple[str, str, str, str]:
     if group is None:
         group = GROUPS.get(document.kind, ("",))[0]
     return (group, document.kind, str(document.metadata.get("namespace") or "default"), document.name)
+
+
+def _edited(old: Document, new: Document) -> Document:
+    """An object after an edit: who it is, and since when, it keeps from the API server."""
+    kept = {name: old.metadata[name] for name in ("uid", "creationTimestamp") if old.metadata.get(name)}
+    said = {name: value for name, value in new.metadata.items() if value is not None}
+    return replace(new, content={**new.content, "metadata": {**kept, **said}})
 
 
 def _is_read(document: Document) -> bool:
@@ -209,7 +218,7 @@ class _Conversion:
                 out += self._checked(document, self._pod)
         self.latest = max((max(it.spec.created, it.spec.started or 0) for it in out if isinstance(it, ev.PodSeen)),
                           default=0.0)  # fmt: skip
-        out = [self._arriving(event) if document.added else event
+        out = [self._arriving(document, event)
                for document, event in zip((it for it in documents if it.kind == "Pod"), out, strict=True)]  # fmt: skip
         present = Present.of(documents)
         there = {_identity(document) for document in documents if document.kind == "PersistentVolumeClaim"}
@@ -223,8 +232,7 @@ class _Conversion:
                 if each.kind == "PersistentVolumeClaim":
                     out += [] if _identity(each) in there else self._checked(each, self._claim)
                 else:
-                    found = self._checked(each, self._pod)
-                    out += map(self._arriving, found) if each.added else found
+                    out += [self._arriving(each, event) for event in self._checked(each, self._pod)]
         return out
 
     def _to_come(self, document: Document, present: Present) -> Iterator[Document]:
@@ -244,11 +252,13 @@ class _Conversion:
         except WorkloadError as error:
             raise ManifestError(f"{document.prefix}: {error.fault}") from error
 
-    def _arriving(self, event: ev.Event) -> ev.Event:
-        """A pod that is added arrives behind everybody, unless it says when it came."""
-        if isinstance(event, ev.PodSeen) and not event.spec.created:
-            return ev.PodSeen(msgspec.structs.replace(event.spec, created=self.latest))
-        return event
+    def _arriving(self, document: Document, event: ev.Event) -> ev.Event:
+        """A pod that does not exist yet arrives behind everybody, unless it is added and says when it came."""
+        if not isinstance(event, ev.PodSeen):
+            return event
+        before, key = self.manifests.before, event.spec.key
+        new = not event.spec.created if document.added else before is not None and key not in before
+        return ev.PodSeen(msgspec.structs.replace(event.spec, created=self.latest)) if new else event
 
     def _known(self, documents: Iterable[Document]) -> list[Document]:
         """Documents of the kinds that are read, each object once; the others are counted."""

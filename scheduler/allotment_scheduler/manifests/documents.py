@@ -104,14 +104,25 @@ def read_documents(path: Path) -> Iterator[Document]:
     Raises:
         ManifestError: it cannot be read, or holds something else than objects of Kubernetes.
     """
-    if path != STDIN and path.is_dir():
-        for each in sorted(it for it in path.iterdir() if it.suffix in SUFFIXES and it.is_file()):
+    files = None if path == STDIN else _files_of(path)
+    if files is not None:
+        for each in files:
             yield from read_documents(each)
         return
     name = "standard input" if path == STDIN else str(path)
     for number, content in enumerate(_parse(name, _text(name, path)), start=1):
         if content is not None:
             yield from _unfold(f"{name}, document {number}", content, _MOST_LISTS)
+
+
+def _files_of(path: Path) -> list[Path] | None:
+    """The files of a folder that are read; None where it is none."""
+    try:
+        if not path.is_dir():
+            return None
+        return sorted(it for it in path.iterdir() if it.suffix in SUFFIXES and it.is_file())
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _text(name: str, path: Path) -> str:

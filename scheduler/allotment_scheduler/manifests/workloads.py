@@ -4,14 +4,14 @@ A Job, a Deployment or a StatefulSet runs nothing by itself: its controller make
 it would make is made here: as many as are asked for, less those of the workload that the files hold. They are named
 NAME-0, NAME-1, …; those of a StatefulSet as it really names them. A StatefulSet's claims come with its pods.
 
-How many: a Job min(parallelism, completions - succeeded), none while it is suspended or once it has ended; the others
+How many: a Job as many as may run at once (`pods_at_once`), none while it is suspended or once it has ended; the others
 `replicas`. A ReplicaSet that belongs to a Deployment of the files is left to it, old ones of a rollout included.
 
 Kinds that make pods in other ways (`MAKERS`: by the clock, one for each node, or by the operator) are not imitated:
 their pods count where they are in the files.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
@@ -19,6 +19,7 @@ from typing import Any, Final
 from allotment_api.errors import Fault
 from allotment_kube.models import Condition, LabelSelector, Model, ObjectMeta, Resourced
 from allotment_scheduler.manifests.documents import Document, Manifest
+from allotment_scheduler.translation.cluster import pods_at_once
 from allotment_scheduler.translation.pods import FINISHED
 from allotment_scheduler.translation.selectors import label_selector
 
@@ -67,6 +68,7 @@ class WorkloadStatus(Model, frozen=True):
     """A Job's progress."""
 
     succeeded: int = 0
+    failed_indexes: str = ""
     conditions: tuple[Condition, ...] = ()
 
 
@@ -165,7 +167,7 @@ def phase(document: Document) -> str:
 
 
 def pods_to_come(
-    document: Document, workload: Workload, present: Present, made: Iterable[Document]
+    document: Document, workload: Workload, present: Present, made: Sequence[Document]
 ) -> Iterator[Document]:
     """The pods, and the claims, that the controller of a workload has still to make.
 
@@ -199,12 +201,12 @@ def pods_to_come(
         for name in names:
             if (document.namespace, name) not in present.names:
                 yield from _claims(document, workload, name)
-                yield _pod(document, workload, name)
+                yield _pod(document, workload, name, later=bool(made))
         return
     names = (f"{document.name}-{number}" for number in count())
     for _ in range(missing):
         name = next(name for name in names if (document.namespace, name) not in present.names)
-        yield _pod(document, workload, name)
+        yield _pod(document, workload, name, later=bool(made))
 
 
 def _wanted(document: Document, workload: Workload, done: int) -> int:
@@ -214,14 +216,11 @@ def _wanted(document: Document, workload: Workload, done: int) -> int:
         return 1 if spec.replicas is None else spec.replicas
     if spec.suspend or any(each.type in ("Complete", "Failed") and each.status == "True" for each in status.conditions):
         return 0
-    succeeded = max(status.succeeded, done)
-    parallelism = 1 if spec.parallelism is None else spec.parallelism
-    if spec.completions is None:
-        return 0 if succeeded else parallelism  # a work queue: once one has succeeded, no more are made
-    return max(0, min(parallelism, spec.completions - succeeded))
+    return pods_at_once(spec.parallelism, spec.completions, max(status.succeeded, done), status.failed_indexes)
 
 
-def _pod(document: Document, workload: Workload, name: str) -> Document:
+def _pod(document: Document, workload: Workload, name: str, *, later: bool) -> Document:
+    """A pod of a template; `later`: its controller has made others, and makes this one now."""
     template, metadata = workload.spec.template, workload.spec.template.metadata
     spec = dict(template.spec or {})
     owner = {
@@ -236,18 +235,20 @@ def _pod(document: Document, workload: Workload, name: str) -> Document:
             "namespace": document.namespace,
             "labels": metadata.labels,
             "annotations": metadata.annotations,
-            "creationTimestamp": workload.metadata.creation_timestamp,
+            "creationTimestamp": None if later else workload.metadata.creation_timestamp,
             "ownerReferences": [owner],
         },
         "spec": spec if document.kind != "StatefulSet" else {**spec, "volumes": _volumes(workload, name)},
     }
-    return Document(document.origin, content, document.title, document.added)
+    return Document(document.origin, content, document.title, document.added or later)
 
 
-def _volumes(workload: Workload, pod: str) -> list[Any]:
+def _volumes(workload: Workload, pod: str) -> Any:  # noqa: ANN401 - as it stands in the template
     """A StatefulSet's pod mounts its own claims in the place of volumes of the same name."""
     own = {_name_of(claim): f"{_name_of(claim)}-{pod}" for claim in workload.spec.volume_claim_templates}
     given = (workload.spec.template.spec or {}).get("volumes") or []
+    if not isinstance(given, list | tuple):
+        return given  # reading the pod tells what is wrong with it
     kept = [each for each in given if not (isinstance(each, Mapping) and each.get("name") in own)]
     return [*kept, *({"name": name, "persistentVolumeClaim": {"claimName": claim}} for name, claim in own.items())]
 

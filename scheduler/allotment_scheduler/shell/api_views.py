@@ -2,11 +2,12 @@
 
 The rows are those of `allot tenants -f` and `allot why -f`: the same code over the same core. Nothing here changes the
 state, and everything is bounded: all pods are gone through at most once a second for each of the views, whoever asks
-and for whichever tenant; one answer explains at most `MOST_EXPLAINED` pods, each of them in its turn (`api_pace`).
+and for whichever tenant; one answer explains at most `MOST_EXPLAINED` pods, those that wait before those that run, each
+of them in its turn (`api_pace`), and counts the others.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -82,19 +83,35 @@ class Views:
 
     async def why(self, namespace: str, name: str) -> list[Data]:
         """Pods of this name, or of a Job of this name, each with why it waits or where it runs."""
-        exact = self._scheduler.state.pods.get((namespace, name))
-        if exact is not None:
-            found = [exact.key]
+        if (namespace, name) in self._scheduler.state.pods:
+            waiting, running = [(namespace, name)], list[PodKey]()
         else:
-            found = [key for key in self._in_namespace(namespace) if _of_controller(key[1], name)]
+            with self._pace.taken_off():
+                waiting, running = self._of_job(namespace, name)
         rows = []
+        found = [*waiting, *running]
         for key in found[:MOST_EXPLAINED]:
             async with self._pace.turn():
                 self._scheduler.state.settle()
                 pod = self._scheduler.state.pods.get(key)
                 if pod is not None:
                     rows.append(self._row(pod))
+        if len(found) > MOST_EXPLAINED:
+            rows.append(_left_out(namespace, len(found) - MOST_EXPLAINED, len(waiting[MOST_EXPLAINED:])))
         return rows
+
+    def _of_job(self, namespace: str, name: str) -> tuple[list[PodKey], list[PodKey]]:
+        """The pods of a Job: those that wait, and the others. Of what is no Job, they are known by their names."""
+        found: Iterable[PodKey] | None = self._scheduler.picture.jobs.pods_of((namespace, name))
+        if found is None:
+            found = [key for key in self._in_namespace(namespace) if _of_controller(key[1], name)]
+        pods, starts = self._scheduler.state.pods, self._scheduler.ledger.starts
+        waiting, running = list[PodKey](), list[PodKey]()
+        for key in sorted(found):
+            pod = pods.get(key)
+            if pod is not None:
+                (waiting if pod.node is None or key in starts else running).append(key)
+        return waiting, running
 
     def top(self, only: str | None = None) -> Data:
         """The load: nodes and pods, what waits and why, the scheduler's pace, and the tenants by share."""
@@ -158,13 +175,20 @@ class Views:
 
     def _row(self, pod: Pod) -> Data:
         row: Data = {"namespace": pod.spec.namespace, "pod": pod.spec.name}
-        if pod.node is not None:
-            return {**row, "reason": "Running", "message": f"on node {pod.node}", "change": None}
         why = self._reporter.explain(pod.key)
+        if why is None and pod.node is not None:
+            return {**row, "reason": "Running", "message": f"on node {pod.node}", "change": None}
         if why is None:
             text = "another scheduler is to place it" if not pod.spec.ours else "it is being deleted"
             return {**row, "reason": "NotOurs" if not pod.spec.ours else "Deleted", "message": text, "change": None}
         return {**row, "reason": why.code, "message": why.message, "change": why.change}
+
+
+def _left_out(namespace: str, count: int, waiting: int) -> Data:
+    """What is said of pods that one answer does not explain: how many there are, and how many of them wait."""
+    text = f"{waiting} of them wait: ask for one by its name" if waiting else "on their nodes"
+    reason = "NotShown" if waiting else "Running"
+    return {"namespace": namespace, "pod": f"{count} more", "reason": reason, "message": text, "change": None}
 
 
 def _of_controller(pod: str, controller: str) -> bool:

@@ -113,6 +113,11 @@ class Jobs:
         """A Job by its uid."""
         return self._jobs.get(uid)
 
+    def pods_of(self, key: Key) -> frozenset[PodKey] | None:
+        """The pods of the Job of this name that have not finished; None where there is no such Job."""
+        uid = self._keys.get(key)
+        return None if uid is None else frozenset(self._pods.get(uid, ()))
+
     # --- pods ---------------------------------------------------------------------------------------------------
 
     def pod(self, key: PodKey, owner: str, *, waits: bool) -> None:

@@ -28,7 +28,7 @@ from allotment_scheduler.shell.hardware import Hardware
 from allotment_scheduler.shell.jobs import Gate, Jobs
 from allotment_scheduler.shell.teller import Key, Teller, in_words
 from allotment_scheduler.translation.bindings import bound_spec
-from allotment_scheduler.translation.pods import has_finished, pod_gone, pod_spec, unreadable_spec
+from allotment_scheduler.translation.pods import has_finished, owner_kind, pod_gone, pod_spec, unreadable_spec
 from allotment_scheduler.translation.scalars import seconds
 
 _logger = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ class Picture:
 
     def _translated(self, pod: kube.Pod) -> PodSpec:
         controller = pod.metadata.controller
-        if controller is None or controller.kind != "Job":
+        if controller is None or owner_kind(pod) != "Job":
             return pod_spec(pod, devices=self.hardware.devices)
         job = self.jobs.known(controller.uid)
         if job is None:

@@ -14,7 +14,7 @@ alone. Where pods come faster than they are decided there may be no such cycle f
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -27,6 +27,7 @@ from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core.explanation.explain import Explainer, Why
 from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.shell.ledger import Phase, Start
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.picture import Said
 from allotment_scheduler.shell.settings import Settings
@@ -40,6 +41,8 @@ LONGEST_SILENCE: Final = 10.0
 """Seconds after which pods are told even where no cycle decides all it could, and how old they are then at least."""
 NOT_SEEN: Final = "NotSeenYet"
 """The code of pods that have not been explained yet."""
+STARTING: Final = "Starting"
+"""The code of pods that have a node, and wait for what must be there or gone before they are bound."""
 _AT_ONCE: Final = 8
 _LONGEST: Final = 1024
 
@@ -116,6 +119,7 @@ class Reporter:
         scheduler = self._scheduler
         scheduler.state.settle()
         waiting = {pod.key: pod for pod in scheduler.state.waiting() if not scheduler.picture.has_own_gates(pod.key)}
+        waiting.update((pod.key, pod) for pod in self._unissued())
         for memory in (self._told, self._codes):
             for key in [key for key in memory if key not in waiting]:
                 del memory[key]
@@ -133,9 +137,11 @@ class Reporter:
         return due
 
     def explain(self, key: PodKey) -> Why | None:
-        """Why one pod waits; None if it does not."""
+        """Why one pod waits, be it for its own start; None if it does not."""
         pod = self._scheduler.state.pods.get(key)
-        return self._why(pod) if pod is not None and pod.node is None and pod.spec.ours else None
+        if pod is None or not pod.spec.ours or (pod.node is not None and key not in self._scheduler.ledger.starts):
+            return None
+        return self._why(pod)
 
     def code(self, key: PodKey) -> str:
         """Why a pod waits as last explained, in one word."""
@@ -152,7 +158,29 @@ class Reporter:
         first = {pod.key for pod in unseen}
         return [*unseen, *(pod for pod in turn if pod.key not in first)]
 
+    def _unissued(self) -> Iterator[Pod]:
+        """Pods that have a node and cannot be bound yet."""
+        for start in self._scheduler.ledger.starts.values():
+            pod = self._scheduler.state.pods.get(start.key)
+            if start.phase is Phase.WAITING and pod is not None and not pod.spec.deleting:
+                yield pod
+
+    def _starting(self, start: Start) -> Why:
+        """What a pod that has a node waits for. Nobody is named: what has to end may be another tenant's."""
+        if start.phase is not Phase.WAITING:
+            return Why(STARTING, f"it is being bound to node {start.node}")
+        undertaking = self._scheduler.ledger.undertakings[start.unit]
+        count = len(undertaking.departures)
+        if count:
+            left = f"{count} pods have still to end" if count > 1 else "one pod has still to end"
+            return Why(STARTING, f"room is being made for it on node {start.node}: {left}")
+        lacking = "its volumes or devices are ready" if undertaking.attaching else "what is leaving there has ended"
+        return Why(STARTING, f"it starts on node {start.node} as soon as {lacking}")
+
     def _why(self, pod: Pod) -> Why:
+        start = self._scheduler.ledger.starts.get(pod.key)
+        if start is not None:
+            return self._starting(start)
         refusal = self._scheduler.ledger.refusal(pod.key)
         if refusal is not None:
             message, times, until = refusal
@@ -196,10 +224,15 @@ class Reporter:
 
         async def write(each: Due) -> None:
             async with slots:
-                if each.pod.node is None:
+                if self._waits(each.pod):
                     await self._write(client, each.pod.key, each.pod.spec.uid, each.why, each.reason)
 
         await asyncio.gather(*map(write, due))
+
+    def _waits(self, pod: Pod) -> bool:
+        """Whether a pod that was explained has not been sent to a node meanwhile."""
+        start = self._scheduler.ledger.starts.get(pod.key)
+        return pod.node is None if start is None else start.phase is Phase.WAITING
 
     async def _write(self, client: PatchingClient, key: PodKey, uid: str, why: Why, reason: str) -> None:
         now = self._now()

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain, islice
 from math import inf
 from typing import Any, Final, Protocol
 
@@ -21,7 +22,7 @@ from allotment_kube.errors import ApiError, LeadershipLostError, NotFoundError
 from allotment_kube.models import Object
 from allotment_kube.resources import Resource
 from allotment_scheduler.core.eviction.brakes import HOUR, workload
-from allotment_scheduler.core.objects.nodes import Node
+from allotment_scheduler.core.objects.nodes import Nodes
 from allotment_scheduler.core.objects.tenants import OWN, Forest, Tenant
 from allotment_scheduler.core.objects.units import Gang
 from allotment_scheduler.core.placement.reservations import OVERDUE
@@ -35,6 +36,8 @@ from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
 
 _logger = logging.getLogger(__name__)
 _AT_ONCE: Final = 4
+_AT_A_TIME: Final = 256
+"""Statuses that are made without a turn for anybody else."""
 _DIGITS: Final = 6
 _LONGEST: Final = 1000
 _MOST_BACKOFFS: Final = 1024
@@ -44,7 +47,9 @@ _LAST_SECOND: Final = 253_402_300_799.0
 _AT_REST: Final = frozenset({"Running", "Finished"})
 """Phases of groups that wait for nothing."""
 _Wanted = tuple[Resource[Any], Key, Callable[[], Object]]
-"""An object, and what makes its status."""
+"""An object, and what makes its status at that moment."""
+_Due = tuple[Resource[Any], Key, Object]
+"""An object, and its status."""
 
 
 class ApplyingClient(Protocol):
@@ -94,21 +99,41 @@ class Statuses:
         self._flipped: dict[tuple[str, Key], dict[str, tuple[str, str]]] = {}
         self._uids: dict[tuple[str, Key], str] = {}
         """Which object of its name each of these is about."""
+        self._laid_out: tuple[Nodes | None, int] = (None, 0)
+        """Of which layout of nodes `_shared` is true."""
+        self._shared: dict[str, set[str]] = {}
 
     async def run(self, client: ApplyingClient) -> None:
         """Write until cancelled."""
         while True:
             await asyncio.sleep(self._settings().status_seconds)
-            slots = asyncio.Semaphore(_AT_ONCE)
-            await asyncio.gather(*(self._write(client, slots, *each) for each in self.due()))
+            slots, due = asyncio.Semaphore(_AT_ONCE), list[_Due]()
+            for batch in self.batches():
+                due += batch
+                await asyncio.sleep(0)
+            await asyncio.gather(*(self._write(client, slots, *each) for each in due))
 
-    def due(self) -> list[tuple[Resource[Any], Key, Object]]:
-        """Statuses that differ from what was written last. One that cannot be made keeps no other from being told."""
+    def due(self) -> list[_Due]:
+        """Statuses that differ from what was written last."""
+        return [each for batch in self.batches() for each in batch]
+
+    def batches(self) -> Iterator[list[_Due]]:
+        """The same, of some objects at a time: the state may change from one batch to the next."""
+        wanted = chain(self._tenants(), self._pools(), self._groups())
+        alive: set[tuple[str, Key]] = set()
         self._scheduler.state.settle()
-        found: list[tuple[Resource[Any], Key, Object]] = []
-        alive = set()
-        for resource, key, make in [*self._tenants(), *self._pools(), *self._groups()]:
-            alive.add((resource.kind, key))
+        while batch := list(islice(wanted, _AT_A_TIME)):
+            alive.update((resource.kind, key) for resource, key, _ in batch)
+            yield self._due_among(batch)
+            self._scheduler.state.settle()
+        for gone in [known for known in self._uids if known not in alive]:
+            self._forget(gone)
+        self._publish(self._reports)
+
+    def _due_among(self, batch: list[_Wanted]) -> list[_Due]:
+        """Statuses to be written. One that cannot be made keeps no other from being told."""
+        found: list[_Due] = []
+        for resource, key, make in batch:
             self._begin_anew((resource.kind, key))
             try:
                 status = make()
@@ -118,9 +143,6 @@ class Statuses:
                 continue
             if self._written.get((resource.kind, key)) != status:
                 found.append((resource, key, status))
-        for gone in [known for known in self._uids if known not in alive]:
-            self._forget(gone)
-        self._publish(self._reports)
         return found
 
     def _begin_anew(self, known: tuple[str, Key]) -> None:
@@ -169,9 +191,9 @@ class Statuses:
                 pending[above.name] = pending.get(above.name, 0) + 1
         backoffs = self._backoffs()
         self._reports = []
-        for name in scheduler.state.tenant_specs:
+        for name in [*scheduler.state.tenant_specs]:
             yield TENANTS, ("", name), partial(self._tenant_status, name, pending.get(name, 0), backoffs.get(name, []))
-        for kind, key in scheduler.picture.problems:
+        for kind, key in [*scheduler.picture.problems]:
             if kind == "Tenant" and key[1] not in scheduler.state.tenant_specs:
                 yield TENANTS, key, partial(self._refused, "Tenant", key)
 
@@ -238,25 +260,28 @@ class Statuses:
     # --- node pools ---------------------------------------------------------------------------------------------
 
     def _pools(self) -> Iterator[_Wanted]:
-        state = self._scheduler.state
-        specs = state.nodes.pools
-        overlaps: dict[str, set[str]] = {}
-        for node in state.nodes.ordered:
-            selecting = [name for name, spec in specs.items() if spec.selector.matches(node.spec.labels)]
-            for name in selecting if len(selecting) > 1 else ():
-                overlaps.setdefault(name, set()).update(other for other in selecting if other != name)
-        members: dict[str, list[Node]] = {name: [] for name in specs}
-        for node in state.nodes.ordered:
-            if node.pool in members:
-                members[node.pool].append(node)
-        for name in specs:
-            yield NODE_POOLS, ("", name), partial(self._pool_status, name, members[name], overlaps.get(name, set()))
-        for kind, key in self._scheduler.picture.problems:
-            if kind == "NodePool" and key[1] not in specs:
+        overlaps = self._overlaps()
+        for name in [*self._scheduler.state.nodes.pools]:
+            yield NODE_POOLS, ("", name), partial(self._pool_status, name, overlaps.get(name, set()))
+        for kind, key in [*self._scheduler.picture.problems]:
+            if kind == "NodePool" and key[1] not in self._scheduler.state.nodes.pools:
                 yield NODE_POOLS, key, partial(self._refused, "NodePool", key)
 
-    def _pool_status(self, name: str, members: list[Node], both: set[str]) -> Object:
+    def _overlaps(self) -> dict[str, set[str]]:
+        """Pools that select nodes which others select, too, with those others; looked at when the layout changes."""
+        nodes = self._scheduler.state.nodes
+        if self._laid_out != (nodes, nodes.layout_version):
+            overlaps: dict[str, set[str]] = {}
+            for node in nodes.ordered:
+                selecting = [name for name, spec in nodes.pools.items() if spec.selector.matches(node.spec.labels)]
+                for name in selecting if len(selecting) > 1 else ():
+                    overlaps.setdefault(name, set()).update(other for other in selecting if other != name)
+            self._laid_out, self._shared = (nodes, nodes.layout_version), overlaps
+        return self._shared
+
+    def _pool_status(self, name: str, both: set[str]) -> Object:
         state, key = self._scheduler.state, ("", name)
+        members = [node for node in state.nodes.ordered if node.pool == name]
         usable = [node.index for node in members if node.usable]
         allocatable = state.nodes.allocatable[:, usable].sum(axis=1) if usable else []
         free = state.nodes.free[:, usable].sum(axis=1) if usable else []
@@ -288,7 +313,7 @@ class Statuses:
             gang = self._scheduler.state.gangs.get(key)
             if gang is not None and gang.spec is not None:
                 yield POD_GROUPS, key, partial(self._group_status, key, gang)
-        for kind, key in picture.problems:
+        for kind, key in [*picture.problems]:
             if kind == "PodGroup" and key not in known:
                 yield POD_GROUPS, key, partial(self._refused, "PodGroup", key)
 

@@ -5,7 +5,8 @@ The promise is kept where it can be: every pod of the unit is promised a node, e
 the room once all that is leaving them has left. A promise that cannot be kept is withdrawn from the pod, and the unit
 waits like any other.
 
-Eviction budgets and back-offs come from the tenants' statuses, rooms held for announced members from the PodGroups'.
+Eviction budgets and back-offs come from the tenants' statuses; rooms held for announced members, and which runs are
+done, from the PodGroups'.
 """
 
 import logging
@@ -116,6 +117,14 @@ def remember_rooms(state: ClusterState, groups: Mapping[PodKey, PodGroup], *, no
             continue
         rooms = [(each.member, each.node) for each in held.holds for _ in range(each.count)]
         hold_rooms(state, key, rooms, since=held.until.timestamp() - group.spec.expected_timeout_seconds)
+
+
+def remember_runs(state: ClusterState, groups: Mapping[PodKey, PodGroup]) -> None:
+    """Take over from PodGroups' statuses which of them are done: nobody tells of members that are deleted."""
+    for key, group in groups.items():
+        gang, said = state.gangs.get(key), group.status
+        if gang is not None and not gang.members and said is not None and said.phase == "Finished":
+            gang.succeeded = max(gang.succeeded, said.finished or 0)
 
 
 def hold_rooms(state: ClusterState, key: PodKey, rooms: Iterable[tuple[str, str]], *, since: float) -> None:

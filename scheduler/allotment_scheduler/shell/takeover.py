@@ -44,6 +44,7 @@ def _lay_out(known: Knowledge) -> None:
 def _remember(known: Knowledge) -> None:
     succession.remember_evictions(known.engine.brakes, known.picture.ground.evictions)
     succession.remember_rooms(known.state, known.picture.groups.in_force, now=known.clock())
+    succession.remember_runs(known.state, known.picture.groups.in_force)
 
 
 def _keep_promises(known: Knowledge) -> None:

@@ -48,6 +48,7 @@ def node_spec(node: Node, csi: CSINode | None = None) -> NodeSpec:
             for each in drivers
             if each.allocatable is not None and each.allocatable.count is not None
         },
+        features=tuple(sorted(node.status.declared_features or ())),
     )
 
 
@@ -147,16 +148,38 @@ def gang_of_job(job: Job) -> GroupSpec | None:
     """The gang that a Job with the gang label is: as many as may still run at once; None where it is none."""
     if job.metadata.labels.get(GANG_LABEL) != "true":
         return None
-    parallelism = 1 if job.spec.parallelism is None else job.spec.parallelism
-    left = parallelism if job.spec.completions is None else job.spec.completions - job.status.succeeded
+    spec, status = job.spec, job.status
+    at_once = pods_at_once(spec.parallelism, spec.completions, status.succeeded, status.failed_indexes)
     return GroupSpec(
         namespace=job.metadata.namespace or "default",
         name=gang_name(job.metadata.name),
-        min_member=max(1, min(parallelism, left)),
+        min_member=max(1, at_once),
         max_runtime=float(job.spec.active_deadline_seconds) if job.spec.active_deadline_seconds else None,
         created=seconds(job.metadata.creation_timestamp) or None,
         counts_down=True,
     )
+
+
+def pods_at_once(parallelism: int | None, completions: int | None, succeeded: int, failed_indexes: str = "") -> int:
+    """How many pods of a Job may run at once from now on, 0 where its controller makes no more.
+
+    A work queue gets no pod any more once one has succeeded, and an index that has failed for good (KEP-3850) none.
+
+    Args:
+        parallelism: of its spec; None means 1.
+        completions: of its spec; None means a work queue.
+        succeeded: pods, of its status.
+        failed_indexes: of its status, such as `1,3-5`.
+
+    Raises:
+        ValueError: the failed indexes are no such list.
+    """
+    most = 1 if parallelism is None else parallelism
+    if completions is None:
+        return 0 if succeeded else most
+    ranges = [each.partition("-") for each in failed_indexes.split(",") if each]
+    failed = sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
+    return max(0, min(most, completions - succeeded - failed))
 
 
 def dies_of_eviction(job: Job) -> bool:

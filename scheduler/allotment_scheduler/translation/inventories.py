@@ -124,8 +124,9 @@ def _attribute(value: dict[str, Any]) -> str | int | bool | Version | None:
         if isinstance(value.get(kind), of_kind):
             found: str | int | bool = value[kind]
             return found
+    version = value.get("version")
     try:
-        return Version.parse(value["version"]) if "version" in value else None
+        return Version.parse(version) if isinstance(version, str) else None
     except VersionError:
         return None
 

@@ -97,7 +97,7 @@ def pod_spec(
         gated=bool(spec.scheduling_gates),
         group=named_group(pod) or gang,
         owner=intern(controller.uid) if controller else "",
-        owner_kind=intern(controller.kind) if controller else "",
+        owner_kind=intern(owner_kind(pod)),
         recreated=controller is not None,
         fragile=fragile,
         preemptible=metadata.labels.get(PREEMPTIBLE_LABEL) != "false",
@@ -109,6 +109,15 @@ def pod_spec(
         ours=spec.scheduler_name == SCHEDULER_NAME,
         invalid=needs.problem,
     )
+
+
+def owner_kind(pod: kube.Pod) -> str:
+    """What manages a pod, by kind: `Job` is that of Kubernetes itself, another group's is `Job.GROUP`."""
+    controller = pod.metadata.controller
+    if controller is None:
+        return ""
+    group, slash, _ = controller.api_version.partition("/")
+    return f"Job.{group}" if slash and group != "batch" and controller.kind == "Job" else controller.kind
 
 
 def unreadable_spec(pod: kube.Pod, problem: str) -> PodSpec:
@@ -149,6 +158,7 @@ def scheduling_spec(pod: kube.Pod, needs: DeviceNeeds) -> SchedulingSpec:
         if spec.volumes
         else (),
         devices=needs.claims,
+        features=needed_features(spec),
     )
 
 
@@ -186,6 +196,16 @@ def host_ports(spec: kube.PodSpec) -> tuple[tuple[str, str, int], ...]:
         if port.host_port or (spec.host_network and port.container_port)
     }
     return tuple(sorted(taken))
+
+
+def needed_features(spec: kube.PodSpec) -> tuple[str, ...]:
+    """What a node must declare to be able to do (KEP-5328), by the rules of kube-scheduler 1.36."""
+    rules = [rule for each in (*spec.containers, *spec.init_containers) for rule in each.restart_policy_rules]
+    restarts = any(rule.action == "RestartAllContainers" for rule in rules)
+    own_users = spec.host_network and spec.host_users is False
+    return (("RestartAllContainersOnContainerExits",) if restarts else ()) + (
+        ("UserNamespacesHostNetworkSupport",) if own_users else ()
+    )
 
 
 def claims_of(pod: kube.Pod) -> tuple[str, ...]:

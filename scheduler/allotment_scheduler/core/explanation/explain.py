@@ -5,7 +5,7 @@ Codes, in the order in which they are looked for: `NotOurs`, `Deleted`, `Unknown
 (filters refuse every node, or a gang is larger than all of them), `Fragmented` (enough is free in all, but nowhere
 together), `BehindFairShare` (what is free does not suffice, and others may keep what they have, or it is too late in
 the round). The live scheduler adds what it alone knows (shell/jobs.py, shell/reporter.py): `OwnerGone`,
-`GangIncomplete` while a pod's Job is not known yet, and `Quarantined` after a refused Binding.
+`GangIncomplete` while a pod's Job is not known yet, `Quarantined` after a refused Binding, and `Starting`.
 
 An explanation never changes anything, and is made only when someone asks.
 """

@@ -1,4 +1,4 @@
-"""Filters that depend on the node alone: schedulable, name, taints, node selector, node affinity.
+"""Filters that depend on the node alone: schedulable, name, taints, selector, affinity, features.
 
 Computed once per class over all nodes, vectorised: labels are compared as codes, taints once per distinct set. The
 order of the filters is kube-scheduler's, and each node is charged to the first filter that refuses it.
@@ -30,6 +30,9 @@ def node_filters(spec: SchedulingSpec, nodes: Nodes) -> Iterator[tuple[str, Bool
     yield "have a taint it does not tolerate", _tolerable(spec, nodes)
     if spec.node_selector or spec.required_nodes is not None:
         yield "do not match its node selector or affinity", selected(spec, nodes)
+    if spec.features:
+        able = [set(spec.features) <= set(node.spec.features) for node in nodes.ordered]
+        yield f"do not declare {' and '.join(spec.features)}", np.array(able, dtype=np.bool_)
     for claim in spec.devices:
         if claim.nodes is not None:
             yield "cannot use the devices that its claims have", _any_of(claim.nodes, nodes)

@@ -44,6 +44,8 @@ class NodeSpec:
     ready: bool = True
     volume_limits: Mapping[str, int] = field(default_factory=dict)
     """How many volumes of each CSI driver it may attach."""
+    features: tuple[str, ...] = ()
+    """What its kubelet can do that not every one can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,8 @@ class SchedulingSpec:
     """What its ResourceClaims ask for."""
     node_name: str | None = None
     """A node the pod insists on (a DaemonSet's affinity aside)."""
+    features: tuple[str, ...] = ()
+    """What the node's kubelet must be able to do."""
 
     @property
     def terms(self) -> tuple[PodAffinityTerm, ...]:

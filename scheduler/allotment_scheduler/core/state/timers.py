@@ -84,7 +84,7 @@ def _watch(gang: Gang, now: float) -> None:
     if gang.members:
         gang.succeeded = 0
     elif gang.finished:
-        gang.succeeded = len(gang.finished)
+        gang.succeeded = max(gang.succeeded, len(gang.finished))
     if gang.spec is None or not gang.running:
         gang.whole, gang.cut_since = False, None
         if not gang.members:
