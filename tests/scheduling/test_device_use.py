@@ -237,6 +237,31 @@ def test_a_trial_leaves_no_trace() -> None:
     assert given(engine, "q") == []
 
 
+@pytest.mark.parametrize("after", ["a trial", "a start that came to nothing", "a start shown as if it were bound"])
+def test_the_devices_of_a_pod_that_waits_are_nobody_elses(after: str) -> None:
+    waits = pod("p", asking(1, key=("a", "of-p")))
+    engine = cluster(waits, n=1)
+    state = engine.state
+    state.apply(ev.StorageSeen(holding("of-p", "n", 0, consumers=("p",))))
+    state.settle()
+    if after == "a trial":
+        with state.trial() as trial:
+            trial.start(state.pods["a", "p"], 0)
+    elif after == "a start that came to nothing":
+        state.apply(ev.PodStarted(("a", "p"), "n"))
+        state.apply(ev.StartForgotten(("a", "p")))
+    else:
+        state.apply(ev.PodSeen(structs.replace(waits, node="n")))
+    state.apply(ev.PodSeen(structs.replace(waits, gated=True)))
+    check(state)
+
+    state.apply(ev.PodSeen(pod("q", asking())))
+
+    assert started(engine) == {}
+    state.apply(ev.StorageGone(holding("of-p", "n", 0, consumers=("p",))))
+    assert started(engine) == {"q": "n"}
+
+
 TWO = (TenantSpec("a", namespaces=("a",)), TenantSpec("b", namespaces=("b",)))
 
 

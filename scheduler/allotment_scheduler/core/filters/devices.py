@@ -3,7 +3,8 @@
 Devices are taken by *holdings*, which are allocations as the API server has them, and by *assumptions*, which are what
 this scheduler has decided and not written yet: whoever starts is given devices at once, so that the next finds fewer.
 A holding counts until the API server takes it back, except while every pod that it is reserved for has left its node:
-then whoever may have the pod's room may have its devices, in a trial as in earnest.
+then whoever may have the pod's room may have its devices, in a trial as in earnest. A pod that waits, because its start
+was tried only or came to nothing, has left nothing: the devices of its claims are nobody else's.
 
 Claims that pods share are met once, by the first that starts; the others follow it to its node.
 
@@ -159,12 +160,20 @@ class DeviceUse:
         if sign < 0:
             self._leave(uid)
             return
+        self._returns(uid)
+        self._assume(pod, uid)
+
+    def waits(self, pod: Pod) -> None:
+        """A pod has no node, and stands nowhere on its way out: what its claims hold is taken."""
+        if self._away:
+            self._returns(_uid(pod))
+
+    def _returns(self, uid: str) -> None:
         if uid in self._away:
             freed = [key for key in self._held_by[uid] if self._is_free(self.storage.holdings[key])]
             self._away.discard(uid)
             for key in freed:
                 self._count(self.storage.holdings[key].devices, 1)
-        self._assume(pod, uid)
 
     def _leave(self, uid: str) -> None:
         assumed = self._assumed.pop(uid, None)
