@@ -26,6 +26,7 @@ class Claim:
         selected_node: where the provisioner was told to make its volume.
         owner: uid of its controller: of the pod, for an ephemeral volume's claim.
         mode: Filesystem or Block.
+        attributes: the name of its VolumeAttributesClass, empty for none.
         not_made_on: nodes for which no volume could be made lately.
     """
 
@@ -43,6 +44,7 @@ class Claim:
     selector: LabelSelector | None = None
     lost: bool = False
     deleting: bool = False
+    attributes: str = ""
     not_made_on: frozenset[str] = frozenset()
 
 
@@ -64,6 +66,8 @@ class Volume:
     available: bool = True
     """Whether a claim may take it: not released, failed, or still to be looked at."""
     deleting: bool = False
+    attributes: str = ""
+    """The name of its VolumeAttributesClass, empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
