@@ -262,6 +262,21 @@ def test_the_devices_of_a_pod_that_waits_are_nobody_elses(after: str) -> None:
     assert started(engine) == {"q": "n"}
 
 
+def test_parts_of_a_device_on_two_nodes_are_not_both_given_out() -> None:
+    consumes = (("set", "memory", 60),)
+    parts = {node: Device((DRIVER, "pool", node), DeviceFacts(DRIVER), (), consumes) for node in "mn"}
+    engine = cluster(pod("p", asking()), pod("q", asking()), m=0, n=0)
+    for node, other in ("mn", "nm"):
+        counters = {(DRIVER, "pool", "set", "memory"): 80}
+        offered = NodeDevices((parts[node],), counters, others=((parts[other].id, consumes),))
+        engine.state.apply(ev.StorageSeen(Slice(node, node, (("gpu", 1),), offered)))
+
+    first = started(engine)
+    assert len(first) == 1
+    engine.state.apply(ev.PodGone(("a", *first)))
+    assert len(started(engine)) == 1
+
+
 TWO = (TenantSpec("a", namespaces=("a",)), TenantSpec("b", namespaces=("b",)))
 
 

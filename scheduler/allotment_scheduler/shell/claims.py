@@ -151,11 +151,11 @@ class Claims:
         return [self._order(key, grants, start) for key, grants in found.items()]
 
     def _taken(self, but_for: Collection[ClaimKey], node: str) -> tuple[set[DeviceId], set[DeviceId]]:
-        """Devices of a node that other claims hold; and those among them whose pods are all gone."""
+        """Devices that other claims hold and that count on a node; and those among them whose pods are all gone."""
         taken: set[DeviceId] = set()
         leaving: set[DeviceId] = set()
         here = self.devices.inventories().get(node)
-        for device in (each.id for each in (here.devices if here is not None else ())):
+        for device in here.ids if here is not None else ():
             holders = [key for key in self.devices.holders(device) if key not in but_for]
             if holders or device in self._being_given:
                 taken.add(device)

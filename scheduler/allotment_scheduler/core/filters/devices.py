@@ -75,6 +75,8 @@ class DeviceUse:
     """Indexes of nodes whose devices were taken or given back, in order; readers keep a cursor into it."""
     _taken: dict[DeviceId, int] = field(default_factory=dict)
     _home: dict[DeviceId, int] = field(default_factory=dict)
+    _beside: dict[DeviceId, list[int]] = field(default_factory=dict)
+    """Nodes on which a part of a device is not to be had, and counts all the same."""
     _assumed: dict[str, Assumption] = field(default_factory=dict)
     """By pod uid."""
     _left: dict[str, Assumption] = field(default_factory=dict)
@@ -255,6 +257,7 @@ class DeviceUse:
                 self._taken.pop(device, None)
             if device in self._home:
                 self.log.append(self._home[device])
+            self.log.extend(self._beside.get(device, ()))
         self.version += 1
         if len(self.log) > _LONG_LOG:
             self.log.clear()
@@ -262,9 +265,7 @@ class DeviceUse:
 
     def reset(self, running: Iterable[Pod]) -> None:
         """Nodes or devices have changed: count everything anew; who runs keeps what was assumed for it."""
-        self._home = {
-            device.id: node.index for node in self.nodes.ordered for device in self._devices(node.index).devices
-        }
+        self._locate()
         for known in (self._taken, self._selected, self._possible, self._left, self.log):
             known.clear()
         self.epoch += 1
@@ -286,6 +287,15 @@ class DeviceUse:
             self._count(_exclusive(shared.grants), 1)
         for pod in fresh:
             self.count(pod, 1)
+
+    def _locate(self) -> None:
+        """Where devices are, and where else they count."""
+        self._home, self._beside = {}, {}
+        for node in self.nodes.ordered:
+            here = self._devices(node.index)
+            self._home.update((device.id, node.index) for device in here.devices)
+            for part, _ in here.others:
+                self._beside.setdefault(part, []).append(node.index)
 
     def drifted(self) -> DeviceId | None:
         """A device whose count differs from what holdings and assumptions say, None if there is none."""
@@ -329,14 +339,14 @@ class DeviceUse:
         if not wanted:
             return ()
         here = self._devices(index)
-        blocked = {device.id for device in here.devices if device.id in self._taken}
+        blocked = {device for device in here.ids if device in self._taken}
         if blocked and any(claim.key in self.storage.holdings for claim in wanted if claim.key is not None):
             blocked &= self._blocked(wanted)
         return allocate(here, wanted, blocked, selected=self._matches(wanted, index), effort=effort)
 
     def meets(self, claims: tuple[DeviceClaim, ...], index: int, effort: Effort) -> bool:
         """Whether a node that could meet claims if all its devices were free can meet them now."""
-        if not any(device.id in self._taken for device in self._devices(index).devices) and not any(self.met(claims)):
+        if not any(device in self._taken for device in self._devices(index).ids) and not any(self.met(claims)):
             return True
         return self.grants(claims, index, effort) is not None
 
