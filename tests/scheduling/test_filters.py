@@ -1,6 +1,7 @@
 """Feasible nodes, with kube-scheduler's semantics."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -247,6 +248,38 @@ def test_why_a_claim_that_names_its_volume_is_waited_for(volume: Volume, want: s
     engine.cycle(1.0)
 
     assert want in Explainer(engine).why(state.pods["t", "p"]).message
+
+
+class Counted(dict[Any, Any]):
+    """Counts how often all of it is gone through."""
+
+    times = 0
+
+    def values(self) -> Any:
+        self.times += 1
+        return super().values()
+
+    items = __iter__ = values
+
+
+def test_all_volumes_are_gone_through_once_for_all_pods_that_wait_for_one() -> None:
+    world = World().node("n", cpu=1).tenant("t")
+    for item in (StorageClass("static", waits=True, provisions=False), Volume("v", "static", claimed_by=("t", "x"))):
+        world.events.append(ev.StorageSeen(item))
+    for number in range(20):
+        world.events.append(ev.StorageSeen(Claim("t", f"c{number}", "static")))
+        world.pod("t", f"p{number}", cpu=1, spec=spec(claims=(f"c{number}",)))
+    state = world.state()
+    storage = state.attachments
+    storage.volumes = volumes = Counted(storage.volumes)
+    engine = Engine(state)
+    for cycle in range(3):
+        state.apply(ev.StorageSeen(Claim("t", "another", "static", request=cycle)))
+        engine.cycle(1.0 + cycle)
+
+    assert volumes.times <= 3
+    state.apply(ev.StorageSeen(Volume("v", "static")))
+    assert len(engine.cycle(9.0).starts) == 1
 
 
 def test_an_overcommitted_node_takes_nothing_more_and_breaks_nothing() -> None:

@@ -316,7 +316,7 @@ def test_an_allocation_says_what_drivers_need_to_know() -> None:
 
 
 def test_parts_of_a_device_on_other_nodes_use_up_the_same_counters() -> None:
-    half = {"consumesCounters": [{"counterSet": "set", "counters": {"memory": {"value": "60Gi"}}}]}
+    half: dict[str, Any] = {"consumesCounters": [{"counterSet": "set", "counters": {"memory": {"value": "60Gi"}}}]}
     made = devices()
     made.slices = {
         "counters": of_pool(

@@ -138,8 +138,8 @@ class Choices:
             claim, volume = storage.claims.get(key), storage.volumes.get(name)
             if claim is None or volume is None or claim.volume is not None or volume.claimed_by is not None:
                 del self._named[name]
-        awaited = {claim.awaits for key, claim in storage.claims.items() if claim.awaits is not None and key not in own}
-        return frozenset({name for name, key in self._named.items() if key not in own} | {it for it in awaited if it})
+        awaited = {name for name, keys in storage.supply.awaited.items() if not own.issuperset(keys)}
+        return frozenset({name for name, key in self._named.items() if key not in own} | awaited)
 
     async def tell(self, client: ClaimClient, start: Start, key: Key, volume: str | None) -> None:
         """Tell one claim its volume or its node, unless the start has come to nothing meanwhile."""

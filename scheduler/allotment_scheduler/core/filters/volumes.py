@@ -193,21 +193,18 @@ def _provisioning(claim: Claim, storage_class: StorageClass, nodes: Nodes) -> Bo
 
 def _candidates(claim: Claim, storage: Attachments, taken: dict[str, BoolVector]) -> list[Volume]:
     """Volumes that a claim would take, best first: the one set aside for it, else free ones, the smallest first."""
-    large = [volume for volume in storage.volumes.values() if _suits(volume, claim) and not volume.deleting]
-    own = [volume for volume in large if _is_for(volume, claim) and volume.name not in taken]
+    reserved = storage.supply.reserved.get((claim.namespace, claim.name), ())
+    own = [volume for volume in reserved if _suits(volume, claim) and not volume.deleting and _is_for(volume, claim)]
+    own = [volume for volume in own if volume.name not in taken]
     if own:
         return own[:1]
-    awaited = {other.awaits for other in storage.claims.values() if other.awaits is not None}
-    free = [
+    return [
         volume
-        for volume in large
-        if volume.claimed_by is None
-        and volume.name not in awaited
-        and volume.available
+        for volume in storage.supply.free.get(claim.storage_class, ())
+        if _suits(volume, claim)
         and set(claim.access_modes) <= set(volume.access_modes)
         and (claim.selector is None or claim.selector.matches(dict(volume.labels)))
     ]
-    return sorted(free, key=lambda volume: (volume.capacity, volume.name))
 
 
 def _suits(volume: Volume, claim: Claim) -> bool:
