@@ -151,12 +151,6 @@ class ClaimVolume(Model, frozen=True):
     claim_name: str
 
 
-class CsiVolume(Model, frozen=True):
-    """An inline CSI volume; it counts against the driver's limit on the node."""
-
-    driver: str
-
-
 class EphemeralVolume(Model, frozen=True):
     """A generic ephemeral volume; its claim is named `<pod>-<volume>`."""
 
@@ -166,7 +160,6 @@ class Volume(Model, frozen=True):
 
     name: str
     persistent_volume_claim: ClaimVolume | None = None
-    csi: CsiVolume | None = None
     ephemeral: EphemeralVolume | None = None
 
 

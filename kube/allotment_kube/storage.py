@@ -29,6 +29,7 @@ class ClaimSpec(Model, frozen=True):
     access_modes: tuple[str, ...] = ()
     resources: StorageRequest = StorageRequest()
     volume_mode: str = ""
+    volume_attributes_class_name: str | None = None
     selector: LabelSelector | None = None
 
 
@@ -68,6 +69,7 @@ class VolumeSpec(Model, frozen=True):
     node_affinity: VolumeNodeAffinity | None = None
     csi: CsiSource | None = None
     volume_mode: str = ""
+    volume_attributes_class_name: str | None = None
 
 
 class PersistentVolume(Resourced, frozen=True):

@@ -99,6 +99,8 @@ def _volume(chance: "Chance", name: str, storage_class: str, *, size: str) -> Ob
         spec["nfs"] = {"server": "10.0.0.9", "path": "/export"}
     if chance.odds(0.15):
         spec["volumeMode"] = "Block"
+    if "csi" in spec and chance.odds(0.15):
+        spec["volumeAttributesClassName"] = "fast"
     if chance.odds(0.5):
         key, values = rng.choice(((ZONE, ("za", "zb", "zc")), ("kubernetes.io/hostname", tuple(chance.names))))
         expression = {"key": key, "operator": rng.choice(("In", "In", "NotIn")), "values": rng.sample(values, 2)}
@@ -138,6 +140,8 @@ def _claim(chance: "Chance", space: str, name: str) -> list[Object]:
         claim["metadata"]["finalizers"] = ["example.com/keep"]
     if chance.odds(0.15):
         spec["volumeMode"] = "Block"
+    if chance.odds(0.15):
+        spec["volumeAttributesClassName"] = "fast"
     state = rng.choice(("bound",) * 6 + ("late",) * 4 + ("inside",) * 2 + ("static",) * 3 + ("now", "none", "odd"))
     if state == "bound":
         return _bound_claim(chance, claim)

@@ -79,6 +79,12 @@ class Answering:
             raise self.error
         return claim(name)
 
+    @property
+    def written(self) -> list[tuple[Any, Any]]:
+        """What every write of a status says of devices and of pods."""
+        found = [body["status"] for subresource, body in self.sent if subresource]
+        return [(status.get("allocation", "as it is"), status["reservedFor"]) for status in found]
+
 
 async def test_the_finalizer_is_written_first_and_then_devices_with_their_pod() -> None:
     told: list[Any] = []
@@ -205,3 +211,89 @@ def test_a_claim_that_has_its_devices_is_reserved_for_one_more_pod() -> None:
             {"resource": "pods", "name": "other", "uid": "other"}, {"resource": "pods", "name": "me", "uid": "me"},
         ]
     }  # fmt: skip
+
+
+async def test_devices_of_another_node_are_taken_away_before_others_are_given() -> None:
+    """The API server lets no allocation be changed."""
+    found, client = claims(elsewhere("me")), Answering()
+
+    [order] = found.orders(START)
+    await found.carry_out(client, order)
+
+    assert [subresource for subresource, _ in client.sent] == ["status", "", "status"]
+    assert client.written[0] == (None, None)
+    assert [each["device"] for each in client.written[1][0]["devices"]["results"]] == ["d0"]
+
+
+def elsewhere(name: str) -> kube.ResourceClaim:
+    """A claim of one pod with a device of another node."""
+    found = claim(name, 7, consumers=(name,))
+    field = {"key": "metadata.name", "operator": "In", "values": ["another"]}
+    allocation = {
+        "devices": {"results": [{"request": "r", "driver": DRIVER, "pool": "another", "device": "d7"}]},
+        "nodeSelector": {"nodeSelectorTerms": [{"matchFields": [field]}]},
+    }
+    status = {"allocation": allocation, "reservedFor": msgspec.to_builtins(found.status.reserved_for)}
+    return msgspec.structs.replace(found, status=of(kube.ResourceClaimStatus, **status))
+
+
+def waiting(*names: str) -> Any:
+    return {"waits": lambda key, uid: key[1] in names and uid in names}
+
+
+async def test_who_waits_again_gives_its_devices_back() -> None:
+    idle = set[str]()
+    found, client = claims(claim("me"), waits=lambda _, uid: uid in idle), Answering()
+    assert found.surplus() == []
+    [order] = found.orders(START)
+    found.begin(order)
+    await found.carry_out(client, order)
+    found.devices.claim(("t", "me"), claim("me", 0, consumers=("me",)))
+    assert found.surplus() == [], "its start is under way"
+
+    idle.add("me")
+    [order] = found.surplus()
+    found.begin(order)
+    assert found.surplus() == [], "one write at a time"
+    await found.carry_out(client, order)
+
+    assert client.written[-1] == (None, None)
+    found.devices.claim(("t", "me"), claim("me"))
+    assert found.surplus() == []
+
+
+@pytest.mark.parametrize(
+    ("consumers", "idle", "want"),
+    [
+        (("me",), ("me",), (None, None)),
+        (("me", "other"), ("me",), ("as it is", ["other"])),
+        (("me", "other"), ("me", "other"), (None, None)),
+    ],
+    ids=["its own", "another uses it too", "all who use it wait"],
+)
+async def test_a_new_leader_gives_back_what_pods_that_wait_were_given(
+    consumers: tuple[str, ...], idle: tuple[str, ...], want: tuple[Any, Any]
+) -> None:
+    found, client = claims(claim("me", 0, consumers=consumers), pods=consumers, **waiting(*idle)), Answering()
+
+    for order in found.surplus():
+        await found.carry_out(client, order)
+
+    [(allocation, reserved)] = client.written
+    assert (allocation, reserved and [each["uid"] for each in reserved]) == want
+
+
+async def test_devices_that_cannot_be_given_back_are_given_back_later() -> None:
+    clock = Clock()
+    found = claims(claim("me", 0, consumers=("me",)), clock=clock, **waiting("me"))
+    [order] = found.surplus()
+    await found.carry_out(Answering(InvalidError("no", code=422)), order)
+
+    assert found.surplus() == []
+    clock.now = 1.0
+    assert len(found.surplus()) == 1
+
+
+def test_devices_of_a_pod_that_waits_are_waited_for() -> None:
+    known = claim("me"), claim("other", 0, consumers=("other",))
+    assert claims(*known, pods=("me", "other"), count=1, **waiting("other")).orders(START) == []

@@ -69,6 +69,39 @@ def test_devices_are_given_out_before_pods_are_bound(devices: Ground, scheduler:
     eventually(lambda: "devices asked for, 0 free" in devices.condition(team, waits).get("message", ""))
 
 
+def test_a_claim_whose_devices_help_no_more_is_given_others(ground: Ground, scheduler: SchedulerProcess) -> None:
+    driver = f"{ground.name}.example.com"
+    cel = {"cel": {"expression": f'device.driver == "{driver}"'}}
+    ground.create(f"{API}/deviceclasses", {"metadata": {"name": ground.name}, "spec": {"selectors": [cel]}})
+    closed, open_ = ground.nodes(2)
+    for name in (closed, open_):
+        pool = {"name": name, "generation": 1, "resourceSliceCount": 1}
+        spec = {"driver": driver, "nodeName": name, "pool": pool, "devices": [{"name": "d0"}]}
+        ground.create(f"{API}/resourceslices", {"metadata": {"name": name}, "spec": spec})
+    team = ground.tenant("team")
+    claims = f"{API}/namespaces/{team}/resourceclaims"
+    ground.create(claims, {"metadata": {"name": "mine"}, "spec": claim_spec(ground)}, remember=False)
+    entry = [{"name": "device", "resourceClaimName": "mine"}]
+    ground.pod(team, "p", resourceClaims=entry, schedulingGates=[{"name": "example.com/later"}])
+    ground.change(f"/api/v1/nodes/{closed}", {"spec": {"unschedulable": True}})
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [closed]}]}
+    allocation = {
+        "devices": {"results": [{"request": "r", "driver": driver, "pool": closed, "device": "d0"}]},
+        "nodeSelector": {"nodeSelectorTerms": [term]},
+    }
+    pod = {"resource": "pods", "name": "p", "uid": ground.pods(team)["p"]["metadata"]["uid"]}
+    status = {"allocation": allocation, "reservedFor": [pod]}
+    answer = ground.change(f"{claims}/mine/status", {"status": status})
+    assert answer.accepted, answer.message
+
+    ground.change(f"/api/v1/namespaces/{team}/pods/p", {"spec": {"schedulingGates": None}})
+    assert eventually(lambda: ground.nodes_of(team).get("p"), because=scheduler.tail) == open_
+
+    [claim] = claims_of(ground, team)
+    assert [each["pool"] for each in claim["status"]["allocation"]["devices"]["results"]] == [open_]
+    assert [each["uid"] for each in claim["status"]["reservedFor"]] == [pod["uid"]]
+
+
 def test_pods_share_a_claim_and_alternatives_are_taken_in_order(devices: Ground, scheduler: SchedulerProcess) -> None:
     team = devices.tenant("team")
     driver, node = f"{devices.name}.example.com", f"{devices.name}-2"

@@ -84,6 +84,15 @@ async def test_a_gang_whose_room_others_took_in_part_is_not_squeezed_in() -> Non
     check(scheduler.state)
 
 
+async def test_who_tolerates_a_cordon_starts_on_a_node_that_is_cordoned() -> None:
+    world = World(FaultPlan())
+    world.node("n", unschedulable=True)
+    async with world.running() as scheduler:
+        world.pod("a", "p", tolerations=[{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}])
+        await until(lambda: world.bound() == {"p": "n"}, seconds=20)
+    check(scheduler.state)
+
+
 class Unlisted(dict[Any, Any]):
     """What may be asked by key, and not gone through."""
 

@@ -246,6 +246,41 @@ async def test_a_claim_that_cannot_be_written_is_written_again_after_doubling_ti
 
 
 @pytest.mark.looptime
+async def test_a_pod_says_at_once_that_another_scheduler_gave_its_volume_away() -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    world.server.put(
+        STORAGE_CLASSES,
+        {
+            "metadata": {"name": "c"},
+            "provisioner": "kubernetes.io/no-provisioner",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        },
+    )
+    room = {"capacity": {"storage": "1"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "c"}
+    free: Object = {"metadata": {"name": "v"}, "spec": room, "status": {"phase": "Available"}}
+    world.server.put(PERSISTENT_VOLUMES, free)
+    spec = {"storageClassName": "c", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}}
+    world.server.put(PERSISTENT_VOLUME_CLAIMS, {"metadata": {"name": "data", "namespace": "a"}, "spec": spec})
+
+    def named() -> bool:
+        found = world.server.get(PERSISTENT_VOLUME_CLAIMS, "data", "a") or {}
+        return bool(found["spec"].get("volumeName") == "v")
+
+    async with world.running() as scheduler:
+        world.pod("a", "p", claim="data")
+        await until(named)
+        foreign = {"namespace": "kube-system", "name": "other", "uid": "other"}
+        world.server.put(PERSISTENT_VOLUMES, {**free, "spec": {**room, "claimRef": foreign}})
+        await until(lambda: scheduler.ledger.refusal(("a", "p")), seconds=5)
+        assert (
+            "claim data, which asks for volume v, and that is another claim's"
+            in (scheduler.ledger.refusal(("a", "p")) or [""])[0]
+        )
+    check(scheduler.state)
+
+
+@pytest.mark.looptime
 async def test_who_gets_no_volume_in_time_leaves_its_room_to_others_for_a_while() -> None:
     world = World(FaultPlan())
     world.settings = Settings(volume_seconds=20)

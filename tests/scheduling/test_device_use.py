@@ -237,6 +237,45 @@ def test_a_trial_leaves_no_trace() -> None:
     assert given(engine, "q") == []
 
 
+@pytest.mark.parametrize("after", ["a trial", "a start that came to nothing", "a start shown as if it were bound"])
+def test_the_devices_of_a_pod_that_waits_are_nobody_elses(after: str) -> None:
+    waits = pod("p", asking(1, key=("a", "of-p")))
+    engine = cluster(waits, n=1)
+    state = engine.state
+    state.apply(ev.StorageSeen(holding("of-p", "n", 0, consumers=("p",))))
+    state.settle()
+    if after == "a trial":
+        with state.trial() as trial:
+            trial.start(state.pods["a", "p"], 0)
+    elif after == "a start that came to nothing":
+        state.apply(ev.PodStarted(("a", "p"), "n"))
+        state.apply(ev.StartForgotten(("a", "p")))
+    else:
+        state.apply(ev.PodSeen(structs.replace(waits, node="n")))
+    state.apply(ev.PodSeen(structs.replace(waits, gated=True)))
+    check(state)
+
+    state.apply(ev.PodSeen(pod("q", asking())))
+
+    assert started(engine) == {}
+    state.apply(ev.StorageGone(holding("of-p", "n", 0, consumers=("p",))))
+    assert started(engine) == {"q": "n"}
+
+
+def test_parts_of_a_device_on_two_nodes_are_not_both_given_out() -> None:
+    consumes = (("set", "memory", 60),)
+    parts = {node: Device((DRIVER, "pool", node), DeviceFacts(DRIVER), (), consumes) for node in "mn"}
+    engine = cluster(pod("p", asking()), pod("q", asking()), m=0, n=0)
+    for node, other in ("mn", "nm"):
+        counters = {(DRIVER, "pool", "set", "memory"): 80}
+        offered = NodeDevices((parts[node],), counters, others=((parts[other].id, consumes),))
+        engine.state.apply(ev.StorageSeen(Slice(node, node, (("gpu", 1),), offered)))
+
+    [first] = started(engine)
+    engine.state.apply(ev.PodGone(("a", first)))
+    assert len(started(engine)) == 1
+
+
 TWO = (TenantSpec("a", namespaces=("a",)), TenantSpec("b", namespaces=("b",)))
 
 

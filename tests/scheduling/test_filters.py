@@ -1,12 +1,15 @@
 """Feasible nodes, with kube-scheduler's semantics."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.explanation.explain import Explainer
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.attachments import Claim, StorageClass, Volume
+from allotment_scheduler.core.objects.nodes import PoolSpec
 from allotment_scheduler.core.objects.pods import PodAffinityTerm, SchedulingSpec, SpreadConstraint
 from allotment_scheduler.core.objects.selectors import LabelSelector, NodeSelectorTerm, Requirement, Taint, Toleration
 from allotment_scheduler.core.state.invariants import check
@@ -158,6 +161,32 @@ def test_min_domains_counts_missing_domains_as_empty() -> None:
     assert len(world.run().running("t")) == 2
 
 
+@pytest.mark.parametrize(("honor", "want"), [(True, 4), (False, 2)])
+def test_zones_that_only_closed_pools_reach_do_not_count_for_spread(honor: bool, want: int) -> None:
+    world = World().tenant("t", node_pools=("gold",))
+    for pool, reach in (("gold", "ab"), ("tin", "abc")):
+        world.pool(PoolSpec(pool, LabelSelector((Requirement("pool", "In", (pool,)),))))
+        for zone in reach:
+            world.node(f"{pool}-{zone}", cpu=8, labels={ZONE: zone, "pool": pool})
+    rule = SpreadConstraint(ZONE, 1, hard=True, selector=app("web"), honor_affinity=honor)
+
+    world.pods("t", 4, cpu=1, spec=spec(spread=(rule,)), labels={"app": "web"})
+
+    assert len(world.run().running("t")) == want
+
+
+def test_a_pool_whose_limit_is_reached_still_counts_for_spread() -> None:
+    world = World().tenant("t", limits_in={"b": {"cpu": 1}})
+    for zone in "ab":
+        world.pool(PoolSpec(zone, LabelSelector((Requirement(ZONE, "In", (zone,)),))))
+        world.node(zone, cpu=8, labels={ZONE: zone})
+    rule = SpreadConstraint(ZONE, 1, hard=True, selector=app("web"))
+
+    world.pods("t", 5, cpu=1, spec=spec(spread=(rule,)), labels={"app": "web"})
+
+    assert len(world.run().running("t")) == 3, "two in zone a, one in zone b"
+
+
 def test_a_node_without_the_topology_key_is_no_place_for_spread() -> None:
     rule = SpreadConstraint("rack", 1, hard=True, selector=app("web"))
     world = World().node("n", cpu=1).tenant("t").pod("t", "p", cpu=1, spec=spec(spread=(rule,)))
@@ -200,6 +229,76 @@ def test_volumes_pin_and_wait() -> None:
     assert done.node_of("t", "bound") == "zb0"
     assert done.node_of("t", "later") == "za0"
     assert done.waiting("t") == {"unbound", "missing"}
+
+
+@pytest.mark.parametrize(("asked", "has", "want"), [("", "", True), ("gold", "gold", True), ("gold", "", False),
+                                                    ("", "gold", False)])  # fmt: skip
+def test_a_claim_takes_a_volume_of_its_attributes_class_only(asked: str, has: str, want: bool) -> None:
+    world = World().node("n", cpu=1).tenant("t").pod("t", "p", cpu=1, spec=spec(claims=("data",)))
+    for item in (
+        StorageClass("static", waits=True, provisions=False),
+        Volume("v", "static", attributes=has),
+        Claim("t", "data", "static", attributes=asked),
+    ):
+        world.events.append(ev.StorageSeen(item))
+
+    assert (world.run().waiting("t") == set()) is want
+
+
+@pytest.mark.parametrize(
+    ("volume", "want"),
+    [
+        (Volume("v", "static", claimed_by=("u", "other")), "and that is another claim's: create the claim anew"),
+        (Volume("v", "static", claimed_by=("t", "data"), claimed_by_uid="before"), "and that is another claim's"),
+        (Volume("v", "static", mode="Block"), "and that has another class or mode, or too small a size"),
+        (Volume("v", "static", claimed_by=("t", "data")), "wait for claim data, which is not bound"),
+        (Volume("v", "static"), "wait for claim data, which is not bound"),
+        (Volume("w", "static"), "wait for claim data, which is not bound"),
+    ],
+    ids=["another's", "its forerunner's", "unlike", "its own", "free", "not there yet"],
+)
+def test_why_a_claim_that_names_its_volume_is_waited_for(volume: Volume, want: str) -> None:
+    world = World().node("n", cpu=1).tenant("t").pod("t", "p", cpu=1, spec=spec(claims=("data",)))
+    claim = Claim("t", "data", "static", awaits="v", uid="now")
+    for item in (StorageClass("static", waits=True, provisions=False), volume, claim):
+        world.events.append(ev.StorageSeen(item))
+    state = world.state()
+    engine = Engine(state)
+    engine.cycle(1.0)
+
+    assert want in Explainer(engine).why(state.pods["t", "p"]).message
+
+
+class Counted(dict[Any, Any]):
+    """Counts how often all of it is gone through."""
+
+    times = 0
+
+    def values(self) -> Any:
+        self.times += 1
+        return super().values()
+
+    items = __iter__ = values
+
+
+def test_all_volumes_are_gone_through_once_for_all_pods_that_wait_for_one() -> None:
+    world = World().node("n", cpu=1).tenant("t")
+    for item in (StorageClass("static", waits=True, provisions=False), Volume("v", "static", claimed_by=("t", "x"))):
+        world.events.append(ev.StorageSeen(item))
+    for number in range(20):
+        world.events.append(ev.StorageSeen(Claim("t", f"c{number}", "static")))
+        world.pod("t", f"p{number}", cpu=1, spec=spec(claims=(f"c{number}",)))
+    state = world.state()
+    storage = state.attachments
+    storage.volumes = volumes = Counted(storage.volumes)
+    engine = Engine(state)
+    for cycle in range(3):
+        state.apply(ev.StorageSeen(Claim("t", "another", "static", request=cycle)))
+        engine.cycle(1.0 + cycle)
+
+    assert volumes.times <= 3
+    state.apply(ev.StorageSeen(Volume("v", "static")))
+    assert len(engine.cycle(9.0).starts) == 1
 
 
 def test_an_overcommitted_node_takes_nothing_more_and_breaks_nothing() -> None:

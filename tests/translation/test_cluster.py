@@ -153,6 +153,14 @@ def test_a_claim_knows_its_volume_class_and_chosen_node() -> None:
     assert (claim.storage_class, claim.volume, claim.request, claim.selected_node) == ("fast", None, 2**30, "n")
 
 
+@pytest.mark.parametrize(("named", "want"), [({"volumeAttributesClassName": "gold"}, "gold"), ({}, "")])
+def test_claims_and_volumes_know_their_attributes_class(named: dict[str, str], want: str) -> None:
+    content = {"metadata": {"name": "c"}, "spec": named}
+
+    assert storage.claim(msgspec.convert(content, kube_storage.PersistentVolumeClaim)).attributes == want
+    assert storage.volume(msgspec.convert(content, kube_storage.PersistentVolume)).attributes == want
+
+
 def test_a_class_without_provisioner_provisions_nothing() -> None:
     content = {
         "metadata": {"name": "local"},

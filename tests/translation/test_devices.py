@@ -34,6 +34,15 @@ def resource_slice(node: str, *devices: dict[str, Any], generation: int = 1, nam
     return found
 
 
+def of_pool(name: str, pool: str, **spec: Any) -> kube.ResourceSlice:
+    """One of three slices of a pool."""
+    about = {"name": pool, "generation": 1, "resourceSliceCount": 3}
+    found: kube.ResourceSlice = of(
+        kube.ResourceSlice, metadata={"name": name}, spec={"driver": DRIVER, "pool": about, **spec}
+    )
+    return found
+
+
 def device(name: str, model: str = "a100", **more: Any) -> dict[str, Any]:
     return {"name": name, "attributes": {"model": {"string": model}}, **more}
 
@@ -304,3 +313,23 @@ def test_an_allocation_says_what_drivers_need_to_know() -> None:
         {"source": "FromClaim", "opaque": {"driver": "d"}},
     ]
     assert written["nodeSelector"]["nodeSelectorTerms"][0]["matchFields"][0]["values"] == ["n1"]
+
+
+def test_parts_of_a_device_on_other_nodes_use_up_the_same_counters() -> None:
+    half: dict[str, Any] = {"consumesCounters": [{"counterSet": "set", "counters": {"memory": {"value": "60Gi"}}}]}
+    made = devices()
+    made.slices = {
+        "counters": of_pool(
+            "counters", "p", sharedCounters=[{"name": "set", "counters": {"memory": {"value": "80Gi"}}}]
+        ),
+        "n1": of_pool("n1", "p", nodeName="n1", devices=[device("on-n1", **half)]),
+        "n2": of_pool("n2", "p", nodeName="n2", devices=[device("on-n2", **half), device("whole")]),
+    }
+    made.claims = {("t", "c"): claim()}
+    made.reread()
+    wanted = {("t", "c"): "gpu"}
+
+    there, elsewhere = (DRIVER, "p", "on-n2"), (DRIVER, "p", "whole")
+    assert [part for part, _ in made.inventories()["n1"].others] == [there]
+    assert devices_for(made, wanted, "n1", [elsewhere], {}) is not None
+    assert devices_for(made, wanted, "n1", [there], {}) is None

@@ -4,9 +4,12 @@ The core has chosen the devices; here they are written to the claim with the pod
 that lets the controller manager take them back one day, then `status.allocation` and `status.reservedFor` together,
 both only if nobody has changed the claim since. Once the watch shows it, the pod is bound.
 
-A claim that holds devices for this pod alone is given others if the pod now goes elsewhere. Devices of pods that are
-gone are waited for: the controller manager takes them back soon. If too few are left on the node because somebody else
-gave them out, the start comes to nothing, and says so. A write that fails is tried again later (`setbacks`).
+A claim that holds devices for this pod alone is given others if the pod now goes elsewhere: the API server lets no
+allocation be changed, so the first is taken away before the other is given. Where a start comes to nothing and its pod
+waits, its devices are given back: nobody else may have them, and its node need not be the next one. Devices of pods
+that are gone are waited for: the controller manager takes them back soon. If too few are left on the node because
+somebody else gave them out, the start comes to nothing, and says so. A write that fails is tried again later
+(`setbacks`).
 
 What one start costs here does not grow with the number of claims, nor of pods.
 """
@@ -43,6 +46,7 @@ from allotment_scheduler.translation.devices import (
 _logger = logging.getLogger(__name__)
 Key = tuple[str, str]
 FINALIZER: Final = "resource.kubernetes.io/delete-protection"
+_NOTHING: Final[Object] = {"allocation": None, "reservedFor": None}
 
 
 class ClaimClient(Protocol):
@@ -62,6 +66,8 @@ class Order:
     claim: ResourceClaim
     status: Object
     given: list[DeviceId]
+    pod: Key | None = None
+    """Whom it is for; None where devices are given back."""
 
 
 @dataclass(slots=True)
@@ -75,6 +81,7 @@ class Claims:
         woken: called when a write has succeeded.
         chosen: the devices that the core has decided on, for a pod by its uid.
         told: called with a claim as it was written; the watch may have shown something newer.
+        waits: whether a pod of ours, by its key and uid, waits with nothing decided about it.
     """
 
     devices: Devices
@@ -83,6 +90,9 @@ class Claims:
     woken: Callable[[], None] = lambda: None
     chosen: Callable[[str], Chosen] = lambda _: {}
     told: Callable[[Key, ResourceClaim], None] = lambda _, __: None
+    waits: Callable[[Key, str], bool] = lambda _, __: False
+    _served: set[Key] | None = None
+    """Pods that devices were given to and that are not bound, as far as is known; None: nobody has looked yet."""
     _under_way: set[Key] = field(default_factory=set)
     _being_given: set[DeviceId] = field(default_factory=set)
     _refused: dict[str, str] = field(default_factory=dict)
@@ -112,11 +122,9 @@ class Claims:
             claim = self.devices.claims.get(key)
             if claim is None:
                 raise DeviceError(f"ResourceClaim {key[1]} does not exist any more")
-            if key in self._under_way:
-                continue
-            if claim.metadata.uid in self._refused:
+            if claim.metadata.uid in self._refused and key not in self._under_way:
                 raise DeviceError(self._refused.pop(claim.metadata.uid))
-            if self._setbacks.holds(key, claim.metadata.uid, claim.metadata.resource_version):
+            if self._is_busy(key):
                 continue
             consumers = [each for each in claim.status.reserved_for if each.uid != start.uid]
             if len(consumers) >= MOST_CONSUMERS:
@@ -124,7 +132,7 @@ class Claims:
             if claim.status.allocation is not None and self._on(claim, start.node):
                 mine = ClaimConsumer("pods", start.key[1], start.uid)
                 reserved = [_consumer(each) for each in [*consumers, mine]]
-                out.append(Order(key, claim, {"reservedFor": reserved}, []))
+                out.append(Order(key, claim, {"reservedFor": reserved}, [], start.key))
             elif claim.status.allocation is not None and consumers:
                 raise DeviceError(f"the devices of ResourceClaim {key[1]} cannot be used from node {start.node}")
             else:
@@ -143,11 +151,11 @@ class Claims:
         return [self._order(key, grants, start) for key, grants in found.items()]
 
     def _taken(self, but_for: Collection[ClaimKey], node: str) -> tuple[set[DeviceId], set[DeviceId]]:
-        """Devices of a node that other claims hold; and those among them whose pods are all gone."""
+        """Devices that other claims hold and that count on a node; and those among them whose pods are all gone."""
         taken: set[DeviceId] = set()
         leaving: set[DeviceId] = set()
         here = self.devices.inventories().get(node)
-        for device in (each.id for each in (here.devices if here is not None else ())):
+        for device in here.ids if here is not None else ():
             holders = [key for key in self.devices.holders(device) if key not in but_for]
             if holders or device in self._being_given:
                 taken.add(device)
@@ -156,57 +164,108 @@ class Claims:
         return taken, leaving
 
     def _is_used(self, key: ClaimKey) -> bool:
-        """Whether any pod that a claim is reserved for is still there."""
-        consumers = self.devices.claims[key].status.reserved_for
-        found = ((self.pods.get((key[0], each.name)), each.uid) for each in consumers)
-        return any(pod is not None and pod.metadata.uid == uid for pod, uid in found)
+        """Whether any pod that a claim is reserved for is still there, and does not wait."""
+        for each in self.devices.claims[key].status.reserved_for:
+            pod = self.pods.get((key[0], each.name))
+            if pod is not None and pod.metadata.uid == each.uid and not self.waits((key[0], each.name), each.uid):
+                return True
+        return False
 
     def _order(self, key: ClaimKey, grants: tuple[Grant, ...], start: Start) -> Order:
         claim = self.devices.claims[key]
         given = allocation(self.devices.classes, claim, grants, start.node)
         status = {"allocation": given, "reservedFor": [_consumer(ClaimConsumer("pods", start.key[1], start.uid))]}
-        return Order(key, claim, status, [grant.device for grant in grants if not grant.monitors])
+        return Order(key, claim, status, [grant.device for grant in grants if not grant.monitors], start.key)
+
+    def surplus(self) -> list[Order]:
+        """Once a turn: what to write so that devices are given back that were given to pods which wait again."""
+        if self._served is None:  # whoever led before us may have left some
+            self._served = {*self.pods}
+        out: dict[Key, Order] = {}
+        for pod_key in sorted(self._served):
+            pod = self.pods.get(pod_key)
+            if pod is None or pod.spec.node_name:
+                self._served.discard(pod_key)
+            elif self.waits(pod_key, pod.metadata.uid):
+                busy = [key for key in claims_of_devices(pod) if self._is_busy(key)]
+                held = [key for key in claims_of_devices(pod) if self._is_reserved(key, pod.metadata.uid)]
+                out |= {key: self._giving_back(key) for key in held if key not in busy}
+                if not busy and not held:
+                    self._served.discard(pod_key)
+        return [*out.values()]
+
+    def _is_busy(self, key: Key) -> bool:
+        """Whether a claim is being written, or will be tried again later."""
+        claim = self.devices.claims.get(key)
+        if claim is None or key in self._under_way:
+            return claim is not None
+        return self._setbacks.holds(key, claim.metadata.uid, claim.metadata.resource_version)
+
+    def _is_reserved(self, key: Key, uid: str) -> bool:
+        claim = self.devices.claims.get(key)
+        return claim is not None and any(each.uid == uid for each in claim.status.reserved_for)
+
+    def _giving_back(self, key: Key) -> Order:
+        """What takes a claim away from every pod that waits, and its devices with the last pod."""
+        claim = self.devices.claims[key]
+        kept = [each for each in claim.status.reserved_for if not self.waits((key[0], each.name), each.uid)]
+        return Order(key, claim, {"reservedFor": [_consumer(each) for each in kept]} if kept else _NOTHING, [])
 
     def begin(self, order: Order) -> None:
         """An order is about to be carried out: its devices are taken."""
         self._under_way.add(order.key)
         self._being_given.update(order.given)
+        if order.pod is not None and self._served is not None:
+            self._served.add(order.pod)
 
     async def carry_out(self, client: ClaimClient, order: Order) -> None:
         """Write one order; after a failure it is asked for again, but not at once."""
         metadata, (namespace, name) = order.claim.metadata, order.key
-        version = metadata.resource_version
         try:
-            if FINALIZER not in metadata.finalizers:
-                body: Object = {"metadata": {"finalizers": [*metadata.finalizers, FINALIZER]}}
-                patch = MergePatch(body, resource_version=version, uid=metadata.uid)
-                changed = await client.patch(RESOURCE_CLAIMS, name, patch, namespace=namespace)
-                version = changed.metadata.resource_version
-            patch = MergePatch({"status": order.status}, resource_version=version, uid=metadata.uid)
-            changed = await client.patch(RESOURCE_CLAIMS, name, patch, namespace=namespace, subresource="status")
+            changed = await self._write(client, order)
             self._setbacks.over(order.key)
             self.told(order.key, changed)
             self.woken()
         except (ConflictError, NotFoundError) as error:
             _logger.info("claim %s/%s has changed meanwhile: %s", namespace, name, error)
-            self._setbacks.happened(order.key, metadata.uid, version=version)
+            self._setbacks.happened(order.key, metadata.uid, version=metadata.resource_version)
         except LeadershipLostError:
             raise
-        except (RejectedError, DeniedError) as error:  # the same again would be refused again
-            self._refused[metadata.uid] = f"ResourceClaim {name} cannot be given its devices: {error.message:.300s}"
-            self.woken()
         except ApiError as error:
-            _logger.warning("claim %s/%s cannot be given its devices: %s", namespace, name, error)
-            self._setbacks.happened(order.key, metadata.uid)
+            if order.pod is not None and isinstance(error, RejectedError | DeniedError):
+                # The same again would be refused again.
+                self._refused[metadata.uid] = f"ResourceClaim {name} cannot be given its devices: {error.message:.300s}"
+                self.woken()
+            else:
+                _logger.warning("the devices of claim %s/%s cannot be written: %s", namespace, name, error)
+                self._setbacks.happened(order.key, metadata.uid)
         finally:
             self._under_way.discard(order.key)
             self._being_given.difference_update(order.given)
+
+    async def _write(self, client: ClaimClient, order: Order) -> ResourceClaim:
+        """Write one order, step by step, each of them only if nobody has changed the claim since the one before."""
+        claim = order.claim
+
+        async def patch(body: Object, subresource: str = "") -> ResourceClaim:
+            precise = MergePatch(body, resource_version=claim.metadata.resource_version, uid=claim.metadata.uid)
+            namespace, name = order.key
+            found: ResourceClaim = await client.patch(
+                RESOURCE_CLAIMS, name, precise, namespace=namespace, subresource=subresource
+            )
+            return found
+
+        if claim.status.allocation is not None and order.status.get("allocation") is not None:
+            claim = await patch({"status": _NOTHING}, "status")
+        if order.pod is not None and FINALIZER not in claim.metadata.finalizers:
+            claim = await patch({"metadata": {"finalizers": [*claim.metadata.finalizers, FINALIZER]}})
+        return await patch({"status": order.status}, "status")
 
     def _is_ready(self, key: Key, start: Start) -> bool:
         claim = self.devices.claims.get(key)
         if claim is None or claim.status.allocation is None or key in self._under_way:
             return False
-        return any(each.uid == start.uid for each in claim.status.reserved_for) and self._on(claim, start.node)
+        return self._is_reserved(key, start.uid) and self._on(claim, start.node)
 
     def _on(self, claim: ResourceClaim, node: str) -> bool:
         """Whether a claim's devices can be used from a node, as far as the node's name tells."""

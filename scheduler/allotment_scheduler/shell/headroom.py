@@ -13,6 +13,7 @@ for those after it.
 
 from collections.abc import Iterable, Iterator
 
+from allotment_scheduler.core.filters.nodes import takes_new
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.resources import Column
 from allotment_scheduler.core.objects.tenants import Tenant
@@ -33,7 +34,7 @@ class Headroom:
         state, tight = self._state, set[str]()
         for start in self._unit:
             node, pod = state.nodes.by_name.get(start.node), state.pods.get(start.key)
-            if node is None or pod is None or not node.usable:
+            if node is None or pod is None or not takes_new(node, pod.klass.spec):
                 return None
             free, index = state.nodes.free, node.index
             if state.stale or index < 0 or any(free[column, index] < 0 for column, _ in pod.klass.amounts):

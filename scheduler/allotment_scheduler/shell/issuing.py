@@ -3,12 +3,13 @@
 A start is issued only where its node has the room at that moment, and its tenants' limits too (`headroom`). Where its
 node has not, it waits while pods of ours are leaving the node; otherwise somebody else took the room, and the start is
 forgotten. Pods with volumes wait until their claims are bound, pods with devices until those are given to their
-ResourceClaims; both are seen to from here. What has waited, for whatever it was, must pass all filters once more
-(`permission`).
+ResourceClaims; both are seen to from here, and devices of pods that wait again are given back. What has waited, for
+whatever it was, must pass all filters once more (`permission`).
 """
 
 from typing import Protocol
 
+from allotment_scheduler.core.objects.pods import PodKey
 from allotment_scheduler.shell import claims, volumes
 from allotment_scheduler.shell.binder import Binder
 from allotment_scheduler.shell.errands import Errands
@@ -39,14 +40,22 @@ class Issuing:
             knowledge.wake,
             chosen=self._chosen,
             told=knowledge.picture.hardware.resource_claim_written,
+            waits=self._waits,
         )
 
     def _chosen(self, uid: str) -> Chosen:
         return self._known.state.counters.devices.chosen(uid)
 
+    def _waits(self, key: PodKey, uid: str) -> bool:
+        """Whether a pod of ours waits with nothing decided about it."""
+        pod = self._known.state.pods.get(key)
+        waits = pod is not None and pod.spec.uid == uid and pod.spec.ours and pod.node is None
+        return waits and key not in self._known.ledger.starts
+
     def issue(self, client: ClaimClient, binder: Binder, errands: Errands) -> None:
         """Send the Bindings of every unit whose room is there."""
         self._choices.look()
+        self._carry_out(self._claims.surplus(), client, errands)
         for undertaking in self._known.ledger.waiting():
             has_waited, undertaking.has_waited = undertaking.has_waited, True
             waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
@@ -120,10 +129,13 @@ class Issuing:
             except DeviceError as error:
                 self._outcomes.unattachable(undertaking, [start], str(error))
                 return True
-            for order in orders:
-                self._claims.begin(order)
-                errands.send(self._claims.carry_out(client, order), "devices", order.key)
+            self._carry_out(orders, client, errands)
         return missing
+
+    def _carry_out(self, orders: list[claims.Order], client: ClaimClient, errands: Errands) -> None:
+        for order in orders:
+            self._claims.begin(order)
+            errands.send(self._claims.carry_out(client, order), "devices", order.key)
 
     def _cut_short(self, waiting: list[Start]) -> bool:
         """Whether a gang has lost members since it was decided: then none of the rest is bound."""

@@ -24,6 +24,7 @@ from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eviction.brakes import Backoff, Brakes, Window
 from allotment_scheduler.core.fairness.limits import open_pools
+from allotment_scheduler.core.filters.nodes import takes_new
 from allotment_scheduler.core.objects.nodes import BoolVector
 from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.objects.units import Unit, total
@@ -91,7 +92,7 @@ def _fits(engine: Engine, unit: Unit, trial: Trial) -> bool:
 def _promised(state: ClusterState, pod: Pod) -> BoolVector | None:
     """The node that a pod was promised, as a vector; None where it is no node to start on."""
     node = state.nodes.by_name.get(pod.spec.nominated or "")
-    if node is None or not node.usable or node.index < 0:
+    if node is None or not takes_new(node, pod.klass.spec) or node.index < 0:
         return None
     only = np.zeros(len(state.nodes.ordered), dtype=np.bool_)
     only[node.index] = True
@@ -135,10 +136,12 @@ def hold_rooms(state: ClusterState, key: PodKey, rooms: Iterable[tuple[str, str]
     templates = {member.name: member.template for member in gang.spec.expected}
     for number, (member, name) in enumerate(rooms):
         node = state.nodes.by_name.get(name)
-        if member not in templates or node is None or not node.usable or node.index < 0:
+        if member not in templates or node is None or node.index < 0:
             continue
         spec = replace(templates[member], name=f"{member}{_EXPECTED}{number}", group=key[1])
         klass = state.interning.klass(spec.scheduling, spec.namespace)
+        if not takes_new(node, klass.spec):
+            continue
         left = dict(total(each for each in node.pods.values() if each.spec.deleting))
         free = state.nodes.free
         if any(free[column, node.index] + left.get(column, 0) < amount for column, amount in klass.amounts):

@@ -8,8 +8,9 @@ On the node that was chosen, a claim takes the smallest volume that exists, is f
   fails takes the annotation away again; then the node is barred for that claim, for doubling times, and another chosen.
 
 The watch shows the claim bound; only then is the pod bound. A volume that was named for one claim is out of bounds for
-every other until the watch shows whose it is. A claim is told once; where the API server fails it is told again after
-doubling times, and where it refuses the pod is set aside.
+every other until the watch shows whose it is. Should another scheduler give it away first, the claim can never be
+bound, for the name stays: its pod is set aside and says so. A claim is told once; where the API server fails it is told
+again after doubling times, and where it refuses the pod is set aside.
 """
 
 import logging
@@ -18,7 +19,7 @@ from typing import Any, Final, Protocol
 from allotment_kube.errors import ApiError, DeniedError, LeadershipLostError, RejectedError
 from allotment_kube.patches import MergePatch, Patch
 from allotment_kube.resources import PERSISTENT_VOLUME_CLAIMS, Resource
-from allotment_scheduler.core.filters.volumes import existing_volumes
+from allotment_scheduler.core.filters.volumes import asks_in_vain, existing_volumes
 from allotment_scheduler.core.objects.attachments import Claim
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell.asides import Asides
@@ -85,8 +86,11 @@ class Choices:
         self._barred.forget_where(lambda key, uid: over(key[0], uid))
 
     def trouble(self, claims: list[Key]) -> str | None:
-        """What the API server has against a claim being written, told once."""
+        """What the API server has against a claim being written, told once; or why its volume is awaited in vain."""
+        storage = self._known.state.attachments
         found = [self._refused.pop(key) for key in claims if key in self._refused]
+        known = [storage.claims[key] for key in claims if key in storage.claims]
+        found += [said for claim in known if (said := asks_in_vain(claim, storage)) is not None]
         return found[0] if found else None
 
     def failed(self, claims: list[Key], node: str) -> bool:
@@ -134,8 +138,8 @@ class Choices:
             claim, volume = storage.claims.get(key), storage.volumes.get(name)
             if claim is None or volume is None or claim.volume is not None or volume.claimed_by is not None:
                 del self._named[name]
-        awaited = {claim.awaits for key, claim in storage.claims.items() if claim.awaits is not None and key not in own}
-        return frozenset({name for name, key in self._named.items() if key not in own} | {it for it in awaited if it})
+        awaited = {name for name, keys in storage.supply.awaited.items() if not own.issuperset(keys)}
+        return frozenset({name for name, key in self._named.items() if key not in own} | awaited)
 
     async def tell(self, client: ClaimClient, start: Start, key: Key, volume: str | None) -> None:
         """Tell one claim its volume or its node, unless the start has come to nothing meanwhile."""

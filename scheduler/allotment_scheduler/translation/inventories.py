@@ -4,7 +4,8 @@ Semantics as kube-scheduler's `GatherPools` (1.36), for slices that belong to on
 generation counts; a pool of which slices are still missing, or in which two devices have one name, or whose devices
 consume counters that do not exist, gives nothing.
 
-Left out are slices for several nodes, and of devices those that several claims may use at once
+Parts of devices share the counters of their pool with its parts on other nodes, whoever has those. Left out are slices
+for several nodes, and of devices those that several claims may use at once
 (`allowMultipleAllocations`) and those with binding conditions.
 """
 
@@ -14,7 +15,14 @@ from typing import Any
 from allotment_api.quantities import QuantityError
 from allotment_api.quantities import parse as exact_quantity
 from allotment_kube import devices as kube
-from allotment_scheduler.core.objects.devices import Device, DeviceFacts, DeviceFilter, NodeDevices
+from allotment_scheduler.core.objects.devices import (
+    Consumption,
+    Device,
+    DeviceFacts,
+    DeviceFilter,
+    DeviceId,
+    NodeDevices,
+)
 from allotment_scheduler.translation.selector_values import Quantity
 from allotment_scheduler.translation.selectors import taints
 from allotment_scheduler.translation.versions import Version, VersionError
@@ -40,6 +48,7 @@ class Inventories:
         found: dict[str, list[Device]] = {}
         counters: dict[str, dict[Counter, int]] = {}
         updating: set[str] = set()
+        others: dict[str, list[tuple[DeviceId, Consumption]]] = {}
         for pool, slices in sorted(self.pools.items()):
             for node in sorted({it.spec.node_name for it in slices if it.spec.node_name}):
                 here = _of_node(slices, node)
@@ -52,10 +61,12 @@ class Inventories:
                     continue
                 found[node] += _devices(pool, [it for it in here if it.spec.node_name == node])
                 counters.setdefault(node, {}).update(used)
+                if used:
+                    others.setdefault(node, []).extend(_others(pool, slices, here, node))
         for devices in found.values():
             devices.sort(key=lambda device: sum(each.selects(device.facts) for each in popular))
         return {
-            node: NodeDevices(tuple(devices), counters.get(node, {}), node in updating)
+            node: NodeDevices(tuple(devices), counters.get(node, {}), node in updating, tuple(others.get(node, ())))
             for node, devices in found.items()
         }
 
@@ -98,12 +109,31 @@ def _is_sound(slices: list[kube.ResourceSlice], counters: dict[Counter, int]) ->
 def _devices(pool: Pool, slices: list[kube.ResourceSlice]) -> Iterator[Device]:
     for found in slices:
         for device in found.spec.devices:
-            if not device.binding_conditions and not device.allow_multiple_allocations:
-                consumes = tuple(
-                    (it.counter_set, name, _nanos(value))
-                    for it in device.consumes_counters for name, value in sorted(it.counters.items())
-                )  # fmt: skip
-                yield Device((*pool, device.name), facts(pool[0], device), taints(device.taints), consumes)
+            if _is_offered(device):
+                yield Device((*pool, device.name), facts(pool[0], device), taints(device.taints), _consumption(device))
+
+
+def _is_offered(device: kube.Device) -> bool:
+    return not device.binding_conditions and not device.allow_multiple_allocations
+
+
+def _consumption(device: kube.Device) -> Consumption:
+    return tuple(
+        (it.counter_set, name, _nanos(value))
+        for it in device.consumes_counters for name, value in sorted(it.counters.items())
+    )  # fmt: skip
+
+
+def _others(
+    pool: Pool, slices: list[kube.ResourceSlice], here: list[kube.ResourceSlice], node: str
+) -> Iterator[tuple[DeviceId, Consumption]]:
+    """Parts of a pool that a node does not offer: of other nodes, of several, or to be had by nobody."""
+    newest = _generation(here[0])
+    for found in slices:
+        if _generation(found) == newest:
+            for device in found.spec.devices:
+                if device.consumes_counters and not (found.spec.node_name == node and _is_offered(device)):
+                    yield (*pool, device.name), _consumption(device)
 
 
 def facts(driver: str, device: kube.Device) -> DeviceFacts:

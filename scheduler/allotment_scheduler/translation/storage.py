@@ -40,6 +40,7 @@ def claim(found: kube.PersistentVolumeClaim) -> Claim:
         selector=label_selector(spec.selector),
         lost=found.status.phase == "Lost",
         deleting=metadata.deletion_timestamp is not None,
+        attributes=spec.volume_attributes_class_name or "",
     )
 
 
@@ -64,6 +65,7 @@ def volume(found: kube.PersistentVolume) -> Volume:
         mode=spec.volume_mode or "Filesystem",
         available=found.status.phase in ("", "Available"),  # manifests by hand have no status
         deleting=found.metadata.deletion_timestamp is not None,
+        attributes=spec.volume_attributes_class_name or "",
     )
 
 

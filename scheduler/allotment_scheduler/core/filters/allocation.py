@@ -208,10 +208,11 @@ class _Search:
         """Whether a part of a device may be had beside the parts that are in use, itself included if it is."""
         driver, pool, _ = device.id
         left = {key: amount for key, amount in self.node.counters.items() if key[:2] == (driver, pool)}
-        for other in self.node.devices:
-            times = (other.id in self.taken) + self.given.get(other.id, 0) + (other is device)
-            if times and other.consumes and other.id[:2] == (driver, pool):
-                for counter_set, counter, amount in other.consumes:
+        here = ((other.id, other.consumes) for other in self.node.devices)
+        for part, consumes in (*here, *self.node.others):
+            times = (part in self.taken) + self.given.get(part, 0) + (part == device.id)
+            if times and part[:2] == (driver, pool):
+                for counter_set, counter, amount in consumes:
                     key = (driver, pool, counter_set, counter)
                     if key not in left:
                         return False

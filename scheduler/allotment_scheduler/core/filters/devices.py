@@ -3,7 +3,8 @@
 Devices are taken by *holdings*, which are allocations as the API server has them, and by *assumptions*, which are what
 this scheduler has decided and not written yet: whoever starts is given devices at once, so that the next finds fewer.
 A holding counts until the API server takes it back, except while every pod that it is reserved for has left its node:
-then whoever may have the pod's room may have its devices, in a trial as in earnest.
+then whoever may have the pod's room may have its devices, in a trial as in earnest. A pod that waits, because its start
+was tried only or came to nothing, has left nothing: the devices of its claims are nobody else's.
 
 Claims that pods share are met once, by the first that starts; the others follow it to its node.
 
@@ -74,6 +75,8 @@ class DeviceUse:
     """Indexes of nodes whose devices were taken or given back, in order; readers keep a cursor into it."""
     _taken: dict[DeviceId, int] = field(default_factory=dict)
     _home: dict[DeviceId, int] = field(default_factory=dict)
+    _beside: dict[DeviceId, list[int]] = field(default_factory=dict)
+    """Nodes on which a part of a device is not to be had, and counts all the same."""
     _assumed: dict[str, Assumption] = field(default_factory=dict)
     """By pod uid."""
     _left: dict[str, Assumption] = field(default_factory=dict)
@@ -159,12 +162,20 @@ class DeviceUse:
         if sign < 0:
             self._leave(uid)
             return
+        self._returns(uid)
+        self._assume(pod, uid)
+
+    def waits(self, pod: Pod) -> None:
+        """A pod has no node, and stands nowhere on its way out: what its claims hold is taken."""
+        if self._away:
+            self._returns(_uid(pod))
+
+    def _returns(self, uid: str) -> None:
         if uid in self._away:
             freed = [key for key in self._held_by[uid] if self._is_free(self.storage.holdings[key])]
             self._away.discard(uid)
             for key in freed:
                 self._count(self.storage.holdings[key].devices, 1)
-        self._assume(pod, uid)
 
     def _leave(self, uid: str) -> None:
         assumed = self._assumed.pop(uid, None)
@@ -246,6 +257,7 @@ class DeviceUse:
                 self._taken.pop(device, None)
             if device in self._home:
                 self.log.append(self._home[device])
+            self.log.extend(self._beside.get(device, ()))
         self.version += 1
         if len(self.log) > _LONG_LOG:
             self.log.clear()
@@ -253,9 +265,7 @@ class DeviceUse:
 
     def reset(self, running: Iterable[Pod]) -> None:
         """Nodes or devices have changed: count everything anew; who runs keeps what was assumed for it."""
-        self._home = {
-            device.id: node.index for node in self.nodes.ordered for device in self._devices(node.index).devices
-        }
+        self._locate()
         for known in (self._taken, self._selected, self._possible, self._left, self.log):
             known.clear()
         self.epoch += 1
@@ -277,6 +287,15 @@ class DeviceUse:
             self._count(_exclusive(shared.grants), 1)
         for pod in fresh:
             self.count(pod, 1)
+
+    def _locate(self) -> None:
+        """Where devices are, and where else they count."""
+        self._home, self._beside = {}, {}
+        for node in self.nodes.ordered:
+            here = self._devices(node.index)
+            self._home.update((device.id, node.index) for device in here.devices)
+            for part, _ in here.others:
+                self._beside.setdefault(part, []).append(node.index)
 
     def drifted(self) -> DeviceId | None:
         """A device whose count differs from what holdings and assumptions say, None if there is none."""
@@ -320,14 +339,14 @@ class DeviceUse:
         if not wanted:
             return ()
         here = self._devices(index)
-        blocked = {device.id for device in here.devices if device.id in self._taken}
+        blocked = {device for device in here.ids if device in self._taken}
         if blocked and any(claim.key in self.storage.holdings for claim in wanted if claim.key is not None):
             blocked &= self._blocked(wanted)
         return allocate(here, wanted, blocked, selected=self._matches(wanted, index), effort=effort)
 
     def meets(self, claims: tuple[DeviceClaim, ...], index: int, effort: Effort) -> bool:
         """Whether a node that could meet claims if all its devices were free can meet them now."""
-        if not any(device.id in self._taken for device in self._devices(index).devices) and not any(self.met(claims)):
+        if not any(device in self._taken for device in self._devices(index).ids) and not any(self.met(claims)):
             return True
         return self.grants(claims, index, effort) is not None
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from allotment_scheduler.core.objects.nodes import BoolVector, Nodes
+from allotment_scheduler.core.objects.nodes import BoolVector, Node, Nodes
 from allotment_scheduler.core.objects.pods import SchedulingSpec
 from allotment_scheduler.core.objects.selectors import NAME_FIELD, NodeSelectorTerm, Requirement, Taint, untolerated
 
@@ -20,8 +20,7 @@ REFUSING_EFFECTS: Final = ("NoSchedule", "NoExecute")
 def node_filters(spec: SchedulingSpec, nodes: Nodes) -> Iterator[tuple[str, BoolVector]]:
     """Each filter's name, in words that follow "n nodes", with the nodes that pass it."""
     yield "are not ready", nodes.ready
-    tolerated = any(toleration.tolerates(UNSCHEDULABLE_TAINT) for toleration in spec.tolerations)
-    if not tolerated:
+    if not _tolerates_cordon(spec):
         yield "are unschedulable", nodes.schedulable
     if not nodes.resumed.all():
         yield "are in a paused pool", nodes.resumed
@@ -36,6 +35,15 @@ def node_filters(spec: SchedulingSpec, nodes: Nodes) -> Iterator[tuple[str, Bool
     for claim in spec.devices:
         if claim.nodes is not None:
             yield "cannot use the devices that its claims have", _any_of(claim.nodes, nodes)
+
+
+def takes_new(node: Node, spec: SchedulingSpec) -> bool:
+    """Whether one node takes new pods of a kind at all: the first filters, for one node at any moment."""
+    return node.spec.ready and not node.paused and (not node.spec.unschedulable or _tolerates_cordon(spec))
+
+
+def _tolerates_cordon(spec: SchedulingSpec) -> bool:
+    return any(toleration.tolerates(UNSCHEDULABLE_TAINT) for toleration in spec.tolerations)
 
 
 def selected(spec: SchedulingSpec, nodes: Nodes) -> BoolVector:

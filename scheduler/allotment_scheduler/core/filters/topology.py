@@ -9,7 +9,8 @@ Semantics as kube-scheduler's plugins `InterPodAffinity`, `PodTopologySpread` an
   and the newcomer matches its own terms, any node that has the keys will do;
 - anti-affinity works both ways: the newcomer's terms against running pods, and running pods' terms against it;
 - spread: count in the domain + 1 (if it counts itself) - the smallest count over eligible domains ≤ maxSkew; fewer
-  domains than minDomains make the smallest count 0; nodes without the key fail;
+  domains than minDomains make the smallest count 0; nodes without the key fail; pools that are closed to the tenant are
+  treated as nodes that the node affinity leaves out;
 - preferences work both ways too, and a running pod's required affinity counts as one;
 - a host port on the wildcard address conflicts with the same port on every address.
 """
@@ -206,8 +207,19 @@ def in_proportion(raw: IntVector, feasible: BoolVector) -> IntVector:
     return scores
 
 
-def neighbourhood(klass: PodClass, labels: LabelSet, counters: Counters, nodes: Nodes) -> Neighbourhood:
-    """What pods of a class with these labels demand of their neighbours, with every counter it takes."""
+def neighbourhood(
+    klass: PodClass, labels: LabelSet, counters: Counters, nodes: Nodes, *, open_to: BoolVector | None = None
+) -> Neighbourhood:
+    """What pods of a class with these labels demand of their neighbours, with every counter it takes.
+
+    Args:
+        klass: of the pods.
+        labels: of the pods.
+        counters: all there are.
+        nodes: of the cluster.
+        open_to: nodes of the pools that the pods' tenant may use, which count for topology spread as those that their
+            node affinity allows; None for all.
+    """
     spec, namespace = klass.spec, klass.namespace
     near = tuple(Match.of(merged(term, labels), namespace) for term in spec.affinity)
     affinity = [counters.counter(CounterKey(term.topology_key, near)) for term in spec.affinity]
@@ -223,9 +235,9 @@ def neighbourhood(klass: PodClass, labels: LabelSet, counters: Counters, nodes: 
         all(match.sees(labels, counters.namespaces) for match in near),
         repelled,
         [c for c in binding if c.key.port is not None],
-        [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if c.hard],
+        [_spread_rule(c, klass, labels, counters, nodes, open_to=open_to) for c in spec.spread if c.hard],
         _preferences(klass, labels, counters) + [(1, c) for c in binding if c.key.drawn is not None],
-        [_spread_rule(c, klass, labels, counters, nodes) for c in spec.spread if not c.hard],
+        [_spread_rule(c, klass, labels, counters, nodes, open_to=open_to) for c in spec.spread if not c.hard],
         counters.volumes.demand(klass) if spec.claims else None,
         counters.devices.demand(klass) if spec.devices else None,
     )
@@ -239,11 +251,19 @@ def _none_of(counters: list[Counter]) -> BoolVector:
 
 
 def _spread_rule(
-    constraint: SpreadConstraint, klass: PodClass, labels: LabelSet, counters: Counters, nodes: Nodes
+    constraint: SpreadConstraint,
+    klass: PodClass,
+    labels: LabelSet,
+    counters: Counters,
+    nodes: Nodes,
+    *,
+    open_to: BoolVector | None,
 ) -> SpreadRule:
     included = np.ones(len(nodes.ordered), dtype=np.bool_)
     if constraint.honor_affinity:
         included &= selected(klass.spec, nodes)
+        if open_to is not None:
+            included &= open_to
     if constraint.honor_taints:
         included &= tolerated_taints(klass.spec, nodes, REFUSING_EFFECTS)
     for other in klass.spec.spread:

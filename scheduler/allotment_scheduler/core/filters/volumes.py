@@ -14,7 +14,7 @@ The first three depend on nodes and storage alone and are evaluated once per cla
 last two change with every start and eviction: `VolumeUse` counts, a `VolumeDemand` asks it.
 
 Left out: limits on storage capacity (`CSIStorageCapacity`), volumes still attached for pods that are gone
-(`VolumeAttachment`), and in-tree volumes that are not reached by a claim.
+(`VolumeAttachment`), and how many in-tree volumes a node attaches, also where a CSI driver serves them by migration.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,7 +53,7 @@ def binding_filters(klass: PodClass, storage: Attachments, nodes: Nodes) -> Iter
         if claim is None:
             yield f"wait for claim {name}, which does not exist", _nowhere(nodes)
             continue
-        trouble = _trouble(claim, owners.get(name))
+        trouble = _trouble(claim, owners.get(name)) or asks_in_vain(claim, storage)
         if trouble is not None:
             yield trouble, _nowhere(nodes)
         elif claim.volume is not None:
@@ -80,6 +80,20 @@ def _trouble(claim: Claim, owner: str | None) -> str | None:
     if owner is not None and claim.owner != owner:
         return f"cannot use claim {claim.name}, which belongs to another pod"
     return None
+
+
+def asks_in_vain(claim: Claim, storage: Attachments) -> str | None:
+    """What keeps a claim from ever being bound to the volume that it asks for by name, which cannot be changed."""
+    volume = storage.volumes.get(claim.awaits or "")
+    if volume is None:
+        return None
+    if volume.claimed_by is not None and not _is_for(volume, claim):
+        why = "is another claim's"
+    elif not _suits(volume, claim):
+        why = "has another class or mode, or too small a size"
+    else:
+        return None
+    return f"cannot use claim {claim.name}, which asks for volume {volume.name}, and that {why}: create the claim anew"
 
 
 def _reaching_bound(volume: Volume | None, nodes: Nodes) -> BoolVector:
@@ -179,28 +193,28 @@ def _provisioning(claim: Claim, storage_class: StorageClass, nodes: Nodes) -> Bo
 
 def _candidates(claim: Claim, storage: Attachments, taken: dict[str, BoolVector]) -> list[Volume]:
     """Volumes that a claim would take, best first: the one set aside for it, else free ones, the smallest first."""
-    large = [
-        volume
-        for volume in storage.volumes.values()
-        if volume.storage_class == claim.storage_class
-        and volume.capacity >= claim.request
-        and volume.mode == claim.mode
-        and not volume.deleting
-    ]
-    own = [volume for volume in large if _is_for(volume, claim) and volume.name not in taken]
+    reserved = storage.supply.reserved.get((claim.namespace, claim.name), ())
+    own = [volume for volume in reserved if _suits(volume, claim) and not volume.deleting and _is_for(volume, claim)]
+    own = [volume for volume in own if volume.name not in taken]
     if own:
         return own[:1]
-    awaited = {other.awaits for other in storage.claims.values() if other.awaits is not None}
-    free = [
+    return [
         volume
-        for volume in large
-        if volume.claimed_by is None
-        and volume.name not in awaited
-        and volume.available
+        for volume in storage.supply.free.get(claim.storage_class, ())
+        if _suits(volume, claim)
         and set(claim.access_modes) <= set(volume.access_modes)
         and (claim.selector is None or claim.selector.matches(dict(volume.labels)))
     ]
-    return sorted(free, key=lambda volume: (volume.capacity, volume.name))
+
+
+def _suits(volume: Volume, claim: Claim) -> bool:
+    """Whether the volume controller would bind the two, as far as size and kind go."""
+    return (
+        volume.storage_class == claim.storage_class
+        and volume.capacity >= claim.request
+        and volume.mode == claim.mode
+        and volume.attributes == claim.attributes
+    )
 
 
 def _is_for(volume: Volume, claim: Claim) -> bool:

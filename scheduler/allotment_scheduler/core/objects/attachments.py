@@ -7,7 +7,7 @@ Devices are counted: every node offers a number of devices per device class, as 
 its devices, is decided in `filters.devices`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +26,7 @@ class Claim:
         selected_node: where the provisioner was told to make its volume.
         owner: uid of its controller: of the pod, for an ephemeral volume's claim.
         mode: Filesystem or Block.
+        attributes: the name of its VolumeAttributesClass, empty for none.
         not_made_on: nodes for which no volume could be made lately.
     """
 
@@ -43,6 +44,7 @@ class Claim:
     selector: LabelSelector | None = None
     lost: bool = False
     deleting: bool = False
+    attributes: str = ""
     not_made_on: frozenset[str] = frozenset()
 
 
@@ -64,6 +66,8 @@ class Volume:
     available: bool = True
     """Whether a claim may take it: not released, failed, or still to be looked at."""
     deleting: bool = False
+    attributes: str = ""
+    """The name of its VolumeAttributesClass, empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,21 @@ def device_resource(device_class: str) -> str:
     return f"{device_class}{DEVICES}"
 
 
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Volumes by who may have them, so that a claim need not look at all.
+
+    Attributes:
+        free: claimed by nobody, asked for by nobody, to be had at once: by storage class, the smallest first.
+        reserved: by the namespace and name of the claim that they are set aside for.
+        awaited: by the name of a volume: the claims that ask for it and are not bound to it yet.
+    """
+
+    free: Mapping[str | None, Sequence[Volume]]
+    reserved: Mapping[tuple[str, str], Sequence[Volume]]
+    awaited: Mapping[str, Sequence[tuple[str, str]]]
+
+
 @dataclass(slots=True)
 class Attachments:
     """Everything pods attach to, by name."""
@@ -109,8 +128,29 @@ class Attachments:
     holdings: dict[ClaimKey, Holding] = field(default_factory=dict)
     """Devices by the claim that was given them; kept by `filters.devices.DeviceUse`, which counts them."""
 
+    _supply: Supply | None = None
+
+    @property
+    def supply(self) -> Supply:
+        """Volumes by who may have them; found out anew when a claim or a volume has changed."""
+        if self._supply is None:
+            awaited: dict[str, list[tuple[str, str]]] = {}
+            for key, claim in self.claims.items():
+                if claim.awaits is not None:
+                    awaited.setdefault(claim.awaits, []).append(key)
+            free: dict[str | None, list[Volume]] = {}
+            reserved: dict[tuple[str, str], list[Volume]] = {}
+            for volume in sorted(self.volumes.values(), key=lambda volume: (volume.capacity, volume.name)):
+                if volume.claimed_by is not None:
+                    reserved.setdefault(volume.claimed_by, []).append(volume)
+                elif volume.available and not volume.deleting and volume.name not in awaited:
+                    free.setdefault(volume.storage_class, []).append(volume)
+            self._supply = Supply(free, reserved, awaited)
+        return self._supply
+
     def put(self, item: Claim | Volume | StorageClass | Slice) -> None:
         """Know an object."""
+        self._supply = None
         match item:
             case Claim():
                 self.claims[item.namespace, item.name] = item
@@ -124,6 +164,7 @@ class Attachments:
 
     def drop(self, item: Claim | Volume | StorageClass | Slice) -> None:
         """Forget an object."""
+        self._supply = None
         match item:
             case Claim():
                 self.claims.pop((item.namespace, item.name), None)

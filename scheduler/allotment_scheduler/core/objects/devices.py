@@ -9,7 +9,7 @@ Job are one class of pods.
 already. A claim that was made for one pod alone, of a template, has none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -46,14 +46,18 @@ class DeviceFilter(Protocol):
         """A filter is part of a class of pods."""
 
 
+Consumption = tuple[tuple[str, str, int], ...]
+"""(counter set, counter, amount), of the pool that a part of a device belongs to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device of a node. `consumes`: (counter set, counter, amount) of its pool, for parts of a device."""
+    """One device of a node. `consumes` something, if it is a part of a device."""
 
     id: DeviceId
     facts: DeviceFacts
     taints: tuple[Taint, ...] = ()
-    consumes: tuple[tuple[str, str, int], ...] = ()
+    consumes: Consumption = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,19 @@ class NodeDevices:
         devices: of every pool that is known in full.
         counters: by (driver, pool, counter set, counter): what parts of its devices may consume together.
         updating: some pool is not known in full, so that nobody can tell what "all devices" are.
+        others: parts of the same pools that are not to be had here, yet consume the same counters when they are taken.
     """
 
     devices: tuple[Device, ...] = ()
     counters: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)
     updating: bool = False
+    others: tuple[tuple[DeviceId, Consumption], ...] = ()
+
+    @property
+    def ids(self) -> Iterator[DeviceId]:
+        """All devices that matter here when somebody takes them."""
+        yield from (device.id for device in self.devices)
+        yield from (part for part, _ in self.others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,7 +202,7 @@ class Placer:
         points = basis.static(klass, allowed, state.nodes, state.measure)
         if inside is not None:
             points += HOME * inside
-        around = neighbourhood(klass, labels, state.counters, state.nodes)
+        around = neighbourhood(klass, labels, state.counters, state.nodes, open_to=self._open_to(klass))
         wishes = bool(around.preferences or around.soft_spread)
         static = np.where(allowed, points * TIER if wishes else tiers(points), NEVER)
         row = Row(key, len(self.rows), klass, labels, allowed, static, around)
@@ -211,6 +211,13 @@ class Placer:
         self.rows[key] = row
         self.witnesses.add(row)
         return row
+
+    def _open_to(self, klass: PodClass) -> BoolVector | None:
+        """Nodes of all pools that the tenant of a class's namespace may use; None where no pod of it asks."""
+        leaf = self.state.forest.leaf_of_namespace.get(klass.namespace)
+        if leaf is None or not klass.spec.spread:
+            return None
+        return self.in_pools(self.state.lineup.pools_of(leaf))
 
     def fits(self, row: Row) -> BoolVector:
         """Nodes with room for one pod of the row, whatever the filters say."""

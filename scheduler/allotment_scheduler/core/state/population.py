@@ -71,6 +71,8 @@ class Population:
             self.state.demand_version += 1
         if spec.node is not None:
             self._take_place(pod, spec.node)
+        else:
+            self.state.counters.devices.waits(pod)
         if self.state.stale:
             return
         if spec.node is not None:
@@ -293,6 +295,7 @@ class Population:
         if pod is None or pod.node is None or pod.spec.node is not None:
             return
         self._forget(pod)
+        self.state.counters.devices.waits(pod)
         if pod.gang is not None:
             pod.gang.members[pod.key] = pod
         if self.state.stale:

@@ -44,6 +44,7 @@ class Trial:
             pod, name, started = log.pop()
             if started:
                 self.state.vacate(pod)
+                self.state.counters.devices.waits(pod)
             else:
                 self.state.occupy(pod, name)
 
