@@ -77,7 +77,11 @@ class Operator:
         self._identity = identity
         settings = base.settings
         self._register = Register(
-            client, namespace=settings.namespace, services=self._services, changed=self._tenants_changed
+            client,
+            namespace=settings.namespace,
+            services=self._services,
+            turnover=lambda: self.engine.turnover,
+            changed=self._tenants_changed,
         )
         self._nodes = Nodes(client)
         self._api_server = ApiServer(client, changed=self._api_server_moved)

@@ -105,6 +105,8 @@ class Engine:
         self._kinds = kinds
         self._ports = ports
         self._live: dict[Key, dict[str, Any]] = {}
+        self.turnover = 0
+        """How often a resource has come or gone, by whichever way it was learned."""
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     def saw(self, key: Key, manifest: dict[str, Any] | None) -> None:
@@ -113,14 +115,12 @@ class Engine:
         What is older than what is known is dropped: an event may be behind the last read.
         """
         if manifest is None:
-            self._live.pop(key, None)
+            self.turnover += self._live.pop(key, None) is not None
             return
         known = self._live.get(key)
-        if (
-            known is None
-            or known["metadata"]["uid"] != manifest["metadata"]["uid"]
-            or _version(manifest) >= _version(known)
-        ):
+        another = known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"]
+        self.turnover += another
+        if known is None or another or _version(manifest) >= _version(known):
             self._live[key] = manifest
 
     def resources(self, kind: str) -> list[dict[str, Any]]:
