@@ -264,6 +264,8 @@ class Engine:
             said[ConditionType.DEGRADED], observed, failures, of=len(outcome.lanes), now=self._ports.clock()
         )
         await self._report(key, manifest, said.values(), outcome.status)
+        if failures and outcome.retry_after is not None:
+            return outcome.retry_after
         if failures and len(failures) == len(outcome.lanes):
             return max(WAITING_SECONDS, outcome.requeue_after or 0.0)  # what fails for all is no single lane's fault
         if outcome.requeue_after is not None:

@@ -1,7 +1,7 @@
 """Tenant as a kind of the engine."""
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from allotment_api.labels import TENANT_LABEL
 from allotment_api.tenant import Tenant
@@ -42,6 +42,10 @@ class TenantKind:
     def release(self, resource: Tenant, observed: Observed, *, now: dt.datetime) -> Outcome | None:
         """Say what to take down next for a tenant that is being deleted."""
         return plan.release(resource, Owner.of(resource), observed, self._with(resource, observed), now=now)
+
+    def note_failures(self, resource: Tenant, outcome: Outcome, failures: Mapping[str, str]) -> Outcome:
+        """Say of each namespace whose furnishing failed what is in the way."""
+        return plan.note_failures(resource, outcome, failures)
 
     async def perform(self, resource: Tenant, observed: Observed, action: Invoke) -> None:
         """A tenant is no service: its plans call nobody."""
