@@ -116,6 +116,7 @@ class TestANewTenant:
         [quota] = estate.items(QUOTAS.format(one))
         assert quota["spec"]["hard"]["count/kafkatopics.allotment.dev"] == "2"
         assert quota["spec"]["hard"]["count/kafkaclusters.allotment.dev"] == "0"
+        eventually(lambda: estate.items(QUOTAS.format(one))[0]["status"]["used"].keys() == quota["spec"]["hard"].keys())
         assert [each["phase"] for each in (estate.get(leaf) or {})["status"]["namespaces"]] == ["Ready", "Ready"]
 
     def test_lets_its_members_in_and_nobody_else(self, estate: Any, user: Callable[..., Actor]) -> None:
@@ -129,6 +130,9 @@ class TestANewTenant:
         eventually(lambda: accepted(insider.create(restricted_pod(estate.name("space")), dry_run=True)))
 
         assert outsider.create(restricted_pod(estate.name("space")), dry_run=True).status == 403
+        free = restricted_pod(estate.name("space"))
+        free["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "0", "memory": "0"}}
+        assert "minimum cpu usage per Container is 1m, but request is 0" in insider.create(free, dry_run=True).message
         assert not outsider.allowed("get", "secrets", namespace=estate.name("space"))
         assert insider.allowed("get", "secrets", namespace=estate.name("space"))
 
