@@ -44,7 +44,7 @@ OBJECT_COUNTS: Final[Mapping[str, int]] = {
     f"count/jenkinsagentpools.{GROUP}": 200,
 }
 """Far above sensible use of one namespace, far below what would hurt the API server: every kind that a member may
-create (tested). RoleBindings alone are left out: the operator could not seat the members before the quota is counted."""
+create (tested), but for RoleBindings: the operator could not seat the members before the quota is counted."""
 
 DEFAULT_REQUESTS: Final[Mapping[str, str]] = {"cpu": "100m", "memory": "128Mi"}
 """What a container requests that names nothing: without it, it would ride free of the tenant's share. No default
