@@ -9,16 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allotment_api.conditions import Condition
-from allotment_api.labels import TENANT_LABEL
+from allotment_api.labels import API_VERSION, OPERATOR_FIELD_MANAGER, TENANT_LABEL
 from allotment_api.tenant import TenantStatus
-from allotment_operator.plans.actions import Apply, Delete, ObjectRef
+from allotment_kube.client import Client
+from allotment_kube.resources import Resource
+from allotment_operator.kind import ServiceRefusedError
+from allotment_operator.plans.actions import Apply, Delete, Invoke, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome
 from allotment_operator.tenancy import plan
 from allotment_operator.tenancy.access import own_seat
 from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate, NamespaceFacts, ServiceFacts
 from allotment_operator.tenancy.furniture import POD_SECURITY
+from allotment_operator.tenancy.kind import TenantKind
 from allotment_operator.tenancy.network import network_policies
 from allotment_operator.tenancy.quota import excess, resource_quota, service_counts
+from allotment_operator.tenancy.vacancy import Vacancy
 from builders.estates import (
     NOW,
     a_tenant,
@@ -31,11 +36,30 @@ from builders.estates import (
     observed,
     owner_of,
 )
+from fakes.api_server import FakeApiServer
+from fakes.in_process import InProcessTransport
 
 SEAT: dict[str, Any] = {
     "apiVersion": "rbac.authorization.k8s.io/v1",
     "kind": "RoleBinding",
     "metadata": {"name": "allotment-operator-tenant", "namespace": "pay", "uid": "u-seat"},
+}
+
+
+NAMESPACE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Namespace",
+    "metadata": {
+        "name": "pay",
+        "uid": "u-pay",
+        "labels": {TENANT_LABEL: "payments"},
+        "managedFields": [
+            {
+                "manager": OPERATOR_FIELD_MANAGER,
+                "fieldsV1": {"f:metadata": {"f:labels": {f"f:{TENANT_LABEL}": {}}}},
+            }
+        ],
+    },
 }
 
 
@@ -259,6 +283,27 @@ class TestANamespaceThatIsListedNoMore:
             "uid": "uid-pay",
             "labels": {"app.kubernetes.io/managed-by": "allotment", **POD_SECURITY},
         }
+
+    async def test_is_looked_into_first_and_kept_if_there_is_a_service_that_nobody_told_of(self) -> None:
+        estate = an_estate(a_tenant("payments"), namespaces=[held("pay", "payments")])
+        server = FakeApiServer()
+        topics = Resource.custom(API_VERSION, "KafkaTopic", "kafkatopics")
+        server.register(topics)
+        kind = TenantKind(lambda: estate, Vacancy(Client(InProcessTransport(server))).confirm)
+        seen = observed(SEAT, NAMESPACE)
+        outcomes = [
+            kind.plan(estate.tenants["payments"], seen, now=NOW),
+            kind.release(estate.tenants["payments"], seen, now=NOW),
+        ]
+
+        for outcome in outcomes:
+            assert outcome is not None
+            look = outcome.lanes["pay"][0]
+            assert isinstance(look, Invoke)
+            await kind.perform(estate.tenants["payments"], seen, look)
+        server.put(topics, {"metadata": {"name": "orders", "namespace": "pay"}, "spec": {}})
+        with pytest.raises(ServiceRefusedError, match="KafkaTopic pay/orders"):
+            await kind.perform(estate.tenants["payments"], seen, look)
 
     def test_is_kept_while_it_has_services(self) -> None:
         estate = an_estate(

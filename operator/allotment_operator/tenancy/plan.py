@@ -25,7 +25,7 @@ from typing import Any, Final, Literal
 from allotment_api.conditions import Condition, ConditionType, Reason, condition
 from allotment_api.labels import API_VERSION
 from allotment_api.tenant import Tenant
-from allotment_operator.plans.actions import Action, Apply, Delete, ObjectRef
+from allotment_operator.plans.actions import Action, Apply, Delete, Invoke, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome
 from allotment_operator.plans.ownership import Owner
 from allotment_operator.tenancy import entitlement, grants
@@ -242,7 +242,7 @@ def _dropped(room: Room) -> Step:
         return Step(room.name, "Ready", message)
     if room.facts is not None and room.facts.terminating:
         return Step(room.name, "Terminating")
-    return Step(room.name, "Terminating", "It is being let go.", tuple(clear(room)), SOON_SECONDS)
+    return Step(room.name, "Terminating", "It is being let go.", (_empty(room), *clear(room)), SOON_SECONDS)
 
 
 def _left(room: Room) -> Step:
@@ -255,8 +255,13 @@ def _left(room: Room) -> Step:
     others = [each for each in room.estate.forest.claims(room.name) if each != room.tenant.metadata.name]
     if facts.made_by_us and not others:
         deletion = Delete(ObjectRef("v1", "Namespace", "", room.name), facts.uid or None)
-        return Step(room.name, "Terminating", actions=(deletion,))
-    return Step(room.name, "Terminating", actions=tuple(clear(room)))
+        return Step(room.name, "Terminating", actions=(_empty(room), deletion))
+    return Step(room.name, "Terminating", actions=(_empty(room), *clear(room)))
+
+
+def _empty(room: Room) -> Invoke:
+    """Have it made sure that no service is in a namespace: this picture comes from watches, which may be behind."""
+    return Invoke("confirm-empty", room.name)
 
 
 def _blocked(message: str, *, now: dt.datetime) -> Outcome:
