@@ -291,19 +291,15 @@ class TestANamespaceThatIsListedNoMore:
         server.register(topics)
         kind = TenantKind(lambda: estate, Vacancy(Client(InProcessTransport(server))).confirm)
         seen = observed(SEAT, NAMESPACE)
-        outcomes = [
-            kind.plan(estate.tenants["payments"], seen, now=NOW),
-            kind.release(estate.tenants["payments"], seen, now=NOW),
-        ]
+        tenant = estate.tenants["payments"]
+        outcomes = [kind.plan(tenant, seen, now=NOW), kind.release(tenant, seen, now=NOW)]
 
-        for outcome in outcomes:
-            assert outcome is not None
-            look = outcome.lanes["pay"][0]
-            assert isinstance(look, Invoke)
-            await kind.perform(estate.tenants["payments"], seen, look)
+        looks = [next(iter(outcome.lanes["pay"])) for outcome in outcomes if outcome is not None]
+        assert looks == [Invoke("confirm-empty", "pay")] * 2
+        await kind.perform(tenant, seen, Invoke("confirm-empty", "pay"))
         server.put(topics, {"metadata": {"name": "orders", "namespace": "pay"}, "spec": {}})
         with pytest.raises(ServiceRefusedError, match="KafkaTopic pay/orders"):
-            await kind.perform(estate.tenants["payments"], seen, look)
+            await kind.perform(tenant, seen, Invoke("confirm-empty", "pay"))
 
     def test_is_kept_while_it_has_services(self) -> None:
         estate = an_estate(
