@@ -247,8 +247,8 @@ class Uninstaller:
             account = Item("v1", "ServiceAccount", name, "default")
             marks = dict.fromkeys([MANAGED_BY_LABEL, f"{GROUP}/kind", f"{GROUP}/instance"])
             await self._patch(account, {"automountServiceAccountToken": None, "metadata": {"labels": marks}})
-            labels = [TENANT_LABEL, *(f"pod-security.kubernetes.io/{mode}" for mode in _POD_SECURITY)]
-            await self._patch(item, {"metadata": {"labels": dict.fromkeys(labels)}})
+            # Pod Security stays: what the tenant's members left must not start with more rights than they had.
+            await self._patch(item, {"metadata": {"labels": {TENANT_LABEL: None}}})
 
     async def _until_gone(self, step: str, left: Callable[[], Any]) -> None:
         deadline = time.monotonic() + self._timeout
@@ -334,9 +334,6 @@ class Uninstaller:
             await self._client.patch(resource, item.name, MergePatch(change), namespace=item.namespace)
         except NotFoundError:
             return
-
-
-_POD_SECURITY: Final = ("enforce", "enforce-version", "warn", "warn-version")
 
 
 def _item(manifest: dict[str, Any], api_version: str, kind: str) -> Item:

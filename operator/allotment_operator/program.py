@@ -40,6 +40,7 @@ from allotment_operator.surroundings import Surroundings
 from allotment_operator.tenancy.estate import SERVICE_KINDS, ServiceFacts
 from allotment_operator.tenancy.kind import TenantKind
 from allotment_operator.tenancy.register import Register
+from allotment_operator.tenancy.vacancy import Vacancy
 from allotment_operator.watches import ChildWatches, Nodes
 from allotment_operator.workers import Workers
 
@@ -77,7 +78,11 @@ class Operator:
         self._identity = identity
         settings = base.settings
         self._register = Register(
-            client, namespace=settings.namespace, services=self._services, changed=self._tenants_changed
+            client,
+            namespace=settings.namespace,
+            services=self._services,
+            turnover=lambda: self.engine.turnover,
+            changed=self._tenants_changed,
         )
         self._nodes = Nodes(client)
         self._api_server = ApiServer(client, changed=self._api_server_moved)
@@ -89,7 +94,8 @@ class Operator:
             api_server=self._api_server.places,
             allow_loopback_controllers=settings.allow_loopback_controllers,
         )
-        self.kinds: dict[str, Kind[Any]] = by_name([TenantKind(self._register.estate), *service_kinds(surroundings)])
+        tenants = TenantKind(self._register.estate, Vacancy(client).confirm)
+        self.kinds: dict[str, Kind[Any]] = by_name([tenants, *service_kinds(surroundings)])
         self._events = Recorder(client, instance=identity, clock=now)
         self.engine = Engine(
             self.kinds,

@@ -94,6 +94,16 @@ class TestTheOperator:
 
         assert "marks a namespace as its own when it makes it, and never later" in answer.message
 
+    @pytest.mark.parametrize("name", ["vault", "openshift-dns"])
+    def test_opens_no_namespace_that_is_protected(self, name: str, operator: Actor, admin: Actor) -> None:
+        made = operator.create(namespace_object(name, "retail", **MANAGED), dry_run=True)
+        given = admin.create(namespace_object(name, "retail"), dry_run=True)
+        beside = operator.create(namespace_object(f"{name.partition('-')[0]}ed", "retail", **MANAGED), dry_run=True)
+
+        assert f"the operator changes nothing about the namespace {name}" in made.message
+        assert f"the namespace {name} belongs to the cluster" in given.message
+        assert beside.accepted, beside.message
+
     @pytest.mark.parametrize("name", ["kube-system", "default", NAMESPACE])
     def test_leaves_the_clusters_namespaces_alone(self, name: str, operator: Actor) -> None:
         changed = operator.patch(namespace_object(name), {"metadata": {"labels": {"x": "y"}}}, dry_run=True)

@@ -148,6 +148,18 @@ def test_an_owner_does_not_pass_anything_off_as_the_operators(unbounded: str, me
     assert "is written by Allotment's operator" in answer.message
 
 
+def test_nobody_but_the_operator_takes_the_names_of_its_seats(
+    unbounded: str, careless: Actor, member: Member, operator: Actor, admin: Actor
+) -> None:
+    seat = role_binding(unbounded, "allotment-auditor", "allotment-tenant-viewer", group("friends"))
+    its = {**seat, "metadata": {**seat["metadata"], "labels": MANAGED}}
+
+    for actor in (member(unbounded, "owner"), careless):
+        assert "is written by Allotment's operator" in actor.create(seat, dry_run=True).message
+    assert operator.create(its, dry_run=True).accepted
+    assert admin.create(seat, dry_run=True).accepted
+
+
 @pytest.mark.parametrize("role", ["cluster-admin", "allotment-operator-tenant", "allotment-platform-admin"])
 def test_an_owner_gives_nobody_more_than_is_held(role: str, unbounded: str, member: Member) -> None:
     answer = member(unbounded, "owner").create(role_binding(unbounded, "gift", role, group("friends")), dry_run=True)

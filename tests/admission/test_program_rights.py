@@ -18,6 +18,7 @@ from allotment_operator.surroundings import Surroundings
 from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate
 from allotment_operator.tenancy.kind import TenantKind
 from allotment_operator.tenancy.register import NODE_POOLS
+from allotment_operator.tenancy.vacancy import Vacancy
 from allotment_operator.watches import CHILDREN
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell.ledger import Ledger
@@ -152,7 +153,7 @@ def code_of_the_operator() -> dict[str, Kind[Any]]:
     """Every kind that it serves; they are asked what they look at, and call nobody."""
     client: Any = None
     surroundings = Surroundings(client, NAMESPACE, lambda _: False, lambda: dt.datetime(2030, 1, 1, tzinfo=dt.UTC))
-    return by_name([TenantKind(Estate), *service_kinds(surroundings)])
+    return by_name([TenantKind(Estate, Vacancy(cast("Any", None)).confirm), *service_kinds(surroundings)])
 
 
 def children_of(scopes: Iterable[Mapping[str, tuple[str, ...]]]) -> set[tuple[str, str]]:

@@ -59,7 +59,7 @@ def estate(admin: Actor, api: ApiServer) -> Iterator[None]:
     for manifest in objects:
         expect(admin, manifest)
     # The API server learns of parents, as of every policy's parameters, by a watch of its own.
-    beyond = tenant("research", parent="markets", services=[{"kind": "SparkCluster"}])
+    beyond = tenant("markets-research", parent="markets", services=[{"kind": "SparkCluster"}])
     ada = api.user("ada@bank", [MANAGERS])
     eventually(lambda: "may not have as many" in ada.create(beyond, dry_run=True).message)
     yield
@@ -76,39 +76,52 @@ def head(api: ApiServer) -> Actor:
 @pytest.mark.parametrize(
     ("want", "manifest"),
     [
-        pytest.param("", tenant("research", parent="markets"), id="below the own tenant"),
+        pytest.param("", tenant("markets-research", parent="markets"), id="below the own tenant"),
+        pytest.param(
+            "ada@bank may not name a new tenant insurance: use a name that begins with markets-, or ask a",
+            tenant("insurance", parent="markets"),
+            id="under a name that others may mean somebody else by",
+        ),
         pytest.param(
             "ada@bank may not hang a tenant below retail: it takes the verb manage on that tenant",
-            tenant("research", parent="retail"),
+            tenant("markets-research", parent="retail"),
             id="below another tenant",
         ),
         pytest.param(
             "may not hang a tenant at the top: it takes the verb manage on all tenants; name a parent that you manage",
-            tenant("research"),
+            tenant("markets-research"),
             id="at the top",
         ),
         pytest.param(
-            "", tenant("research", parent="markets", namespaces=["markets-lab"]), id="with a namespace of its name"
+            "",
+            tenant("markets-research", parent="markets", namespaces=["markets-lab"]),
+            id="with a namespace of its name",
         ),
-        pytest.param("", tenant("research", parent="markets", namespaces=["quant-lab"]), id="with one given by name"),
-        pytest.param("", tenant("research", parent="markets", namespaces=["quant-lab", "quant-web"]), id="with two"),
+        pytest.param(
+            "", tenant("markets-research", parent="markets", namespaces=["quant-lab"]), id="with one given by name"
+        ),
+        pytest.param(
+            "", tenant("markets-research", parent="markets", namespaces=["quant-lab", "quant-web"]), id="with two"
+        ),
         pytest.param(
             "take at most two such namespaces at a time",
-            tenant("research", parent="markets", namespaces=["quant-lab", "quant-data", "quant-web"]),
+            tenant("markets-research", parent="markets", namespaces=["quant-lab", "quant-data", "quant-web"]),
             id="with three",
         ),
         pytest.param(
             "",
-            tenant("research", parent="markets", namespaces=[f"markets-{number}" for number in range(64)]),
+            tenant("markets-research", parent="markets", namespaces=[f"markets-{number}" for number in range(64)]),
             id="with as many of its name as a Tenant can have",
         ),
         pytest.param(
             "may not claim the namespaces monitoring: use names that begin with markets-, or ask a platform admin",
-            tenant("research", parent="markets", namespaces=["markets-lab", "monitoring"]),
+            tenant("markets-research", parent="markets", namespaces=["markets-lab", "monitoring"]),
             id="with somebody's namespace",
         ),
         pytest.param(
-            "kube-system", tenant("research", parent="markets", namespaces=["kube-system"]), id="with kube-system"
+            "kube-system",
+            tenant("markets-research", parent="markets", namespaces=["kube-system"]),
+            id="with kube-system",
         ),
     ],
 )
@@ -188,13 +201,13 @@ BEYOND: list[Any] = [
 def test_a_units_head_hands_on_no_more_than_the_unit_has(
     want: str, spec: dict[str, Any], head: Actor, admin: Actor
 ) -> None:
-    created = head.create(tenant("research", parent="markets", **spec), dry_run=True)
+    created = head.create(tenant("markets-research", parent="markets", **spec), dry_run=True)
     changed = head.patch(tenant("markets-risk"), {"spec": spec}, dry_run=True)
 
     for answer in (created, changed):
         assert want in answer.message
         assert answer.accepted == (not want)
-    assert admin.create(tenant("research", parent="markets", **spec), dry_run=True).accepted
+    assert admin.create(tenant("markets-research", parent="markets", **spec), dry_run=True).accepted
 
 
 @pytest.mark.parametrize(
@@ -216,10 +229,11 @@ def test_the_platform_team_needs_no_cluster_rights(api: ApiServer) -> None:
     deleted = platform.delete(tenant("retail"), dry_run=True)
 
     assert [answer.message for answer in (created, changed, deleted)] == ["", "", ""]
+    assert platform.create(tenant("insurance", parent="markets"), dry_run=True).accepted
     assert not platform.allowed("get", "secrets", namespace="default")
 
 
-@pytest.mark.parametrize("name", ["kube-system", "default", NAMESPACE])
+@pytest.mark.parametrize("name", ["kube-system", "default", NAMESPACE, "vault", "openshift-dns"])
 def test_nobody_claims_the_clusters_namespaces(name: str, admin: Actor) -> None:
     answer = admin.create(tenant("greedy", namespaces=[name]), dry_run=True)
 

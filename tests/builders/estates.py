@@ -7,7 +7,7 @@ from typing import Any
 from allotment_api.labels import API_VERSION
 from allotment_api.node_pool import NodePool
 from allotment_api.tenant import Tenant
-from allotment_operator.plans.actions import Apply, Manifest, ObjectRef
+from allotment_operator.plans.actions import Apply, Delete, Manifest, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome
 from allotment_operator.plans.ownership import Owner
 from allotment_operator.tenancy.estate import Estate, NamespaceFacts, ServiceFacts
@@ -63,17 +63,28 @@ def observed(*manifests: Manifest) -> Observed:
     return Observed(children={ObjectRef.of(each): each for each in manifests})
 
 
+def leaving(tenant: Tenant) -> Tenant:
+    """The tenant after somebody has deleted it, while its finalizer holds it."""
+    return tenant.model_copy(update={"metadata": tenant.metadata.model_copy(update={"deletion_timestamp": NOW})})
+
+
+def all_actions(outcome: Outcome) -> tuple[Apply | Delete, ...]:
+    """What an outcome does, its lanes one after another; tenants plan applies and deletes only."""
+    actions = (*outcome.actions, *(action for lane in outcome.lanes.values() for action in lane))
+    return tuple(action for action in actions if isinstance(action, Apply | Delete))
+
+
 def applied(outcome: Outcome) -> dict[ObjectRef, Manifest]:
     """What an outcome applies, by reference."""
-    return {action.ref: action.manifest for action in outcome.actions if isinstance(action, Apply)}
+    return {action.ref: action.manifest for action in all_actions(outcome) if isinstance(action, Apply)}
 
 
 def carried_out(before: Mapping[ObjectRef, Manifest], outcome: Outcome) -> dict[ObjectRef, Manifest]:
     """The children after an outcome was carried out by an API server that never fails."""
     after = dict(before)
-    for action in outcome.actions:
+    for action in all_actions(outcome):
         if isinstance(action, Apply):
             after[action.ref] = action.manifest
         else:
-            after.pop(action.ref, None)  # type: ignore[union-attr]  # tenants plan applies and deletes only
+            after.pop(action.ref, None)
     return after

@@ -27,6 +27,8 @@ RELEASE = "allotment"
 NAMESPACE = "allotment-system"
 
 Rendered = dict[str, Any]
+PROTECTED = ("vault", "openshift-*")
+"""Namespaces that every test release keeps from tenants."""
 
 
 @cache
@@ -100,7 +102,7 @@ class Release:
             "--namespace",
             NAMESPACE,
             "--create-namespace",
-            *_settings(values),
+            *_settings({"admission.protectedNamespaces": PROTECTED, **(values or {})}),
         )
 
     def install(self, values: dict[str, Any] | None = None) -> None:

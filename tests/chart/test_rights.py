@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from allotment_operator.tenancy.quota import OBJECT_COUNTS
 from builders.helm_chart import CHART, named, of_kind, render
 
 SECURITY_MODEL = CHART.parents[1] / "docs" / "security-model.md"
@@ -198,3 +199,19 @@ def test_policies_about_tenants_namespaces_touch_no_other() -> None:
         "allotment-operator-namespaces",  # only the operator's own requests
         "allotment-operator-bindings",  # only the operator's own requests
     }
+
+
+def test_of_whatever_a_tenants_member_may_create_the_number_is_bounded() -> None:
+    """RoleBindings, which only owners create, are left out for a reason: see `OBJECT_COUNTS`."""
+    made = {
+        f"count/{resource}.{api_group}" if api_group else f"count/{resource}"
+        for role in of_kind(render(), "ClusterRole")
+        if any(label.startswith("allotment.dev/aggregate-to-tenant-") for label in role["metadata"]["labels"])
+        for rule in role["rules"]
+        if "create" in rule["verbs"]
+        for api_group in rule["apiGroups"]
+        for resource in rule["resources"]
+        if "/" not in resource
+    }
+
+    assert made - OBJECT_COUNTS.keys() == {"count/rolebindings.rbac.authorization.k8s.io"}

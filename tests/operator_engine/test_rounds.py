@@ -222,6 +222,36 @@ class TestARound:
         await settle(bench, key)
         assert bench.made() == ["a-0", "a-1"]
 
+    @pytest.mark.parametrize("born_before_its_child", [True, False], ids=["made for it", "left by a former life"])
+    async def test_of_one_service_too_many_is_not_fooled_by_objects_that_pass_for_its_own(
+        self, *, born_before_its_child: bool
+    ) -> None:
+        bench = Workbench(allowances=Room())
+        if born_before_its_child:
+            await settle(bench, bench.put("a"))
+        reference = {"apiVersion": "allotment.dev/v1alpha1", "kind": "Toy", "name": "a", "uid": "any"}
+        labels = TestAnObjectThatOnlyWearsTheLabels.LABELS
+        child = {"name": "a-9", "namespace": "play", "labels": labels, "ownerReferences": [reference]}
+        bench.server.put(CONFIG_MAPS, {"metadata": child, "data": {"number": "9"}})
+
+        await settle(bench, bench.put("a"))
+
+        assert bench.made() == ["a-9"]
+        assert bench.condition("a", "QuotaExceeded")["status"] == "True"
+
+    async def test_of_a_service_that_is_being_set_up_goes_on_when_there_is_no_room_any_more(self) -> None:
+        bench = Workbench(allowances=(room := Room()))
+        room.full = False
+        key = bench.put("a", count=2)
+        await bench.engine.reconcile(key)
+        assert bench.condition("a", "Ready")["status"] == "False"
+
+        room.full = True
+        bench.put("a", count=3)
+        await settle(bench, key)
+
+        assert bench.made() == ["a-0", "a-1", "a-2"]
+
     async def test_below_a_tenant_of_unknown_bounds_changes_nothing_and_says_so(self) -> None:
         bench = Workbench(tenant=TenantView("leaf", frozen="the tenant odd, above leaf, cannot be read: x. Mend odd."))
         key = bench.put("a", count=1)

@@ -1,14 +1,20 @@
 """Whom a change concerns."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from allotment_kube.client import Client
+from allotment_operator.census import Census
+from allotment_operator.kind import Key
+from allotment_operator.reconcile.queue import WorkQueue
 from allotment_operator.tenancy.change import affected
+from allotment_operator.tenancy.estate import ServiceFacts
 from allotment_operator.tenancy.register import Register
 from builders.estates import a_pool, a_tenant, an_estate, held
+from builders.toys import TOYS, Workbench
 from fakes.api_server import FakeApiServer
 from fakes.in_process import InProcessTransport
 
@@ -19,6 +25,16 @@ TENANTS = (
     a_tenant("markets"),
     a_tenant("risk", parent="markets", namespaces=["risk"]),
 )
+
+
+def a_register(
+    *,
+    services: Callable[[], Iterable[ServiceFacts]] = lambda: (),
+    turnover: Callable[[], int] = lambda: 0,
+    changed: Callable[[frozenset[str]], None] = lambda _: None,
+) -> Register:
+    client = Client(InProcessTransport(FakeApiServer()))
+    return Register(client, namespace="allotment-system", services=services, turnover=turnover, changed=changed)
 
 
 def test_nothing_concerns_nobody() -> None:
@@ -84,8 +100,7 @@ def test_a_namespace_concerns_who_lists_it_and_who_holds_it() -> None:
 )
 def test_a_service_that_comes_or_goes_concerns(bound: list[dict[str, Any]] | None, want: set[str]) -> None:
     heard: list[frozenset[str]] = []
-    client = Client(InProcessTransport(FakeApiServer()))
-    register = Register(client, namespace="allotment-system", services=lambda: (), changed=heard.append)
+    register = a_register(changed=heard.append)
     register._told = an_estate(
         a_tenant("top", services=bound),
         a_tenant("one", parent="top", namespaces=["one"]),
@@ -97,3 +112,23 @@ def test_a_service_that_comes_or_goes_concerns(bound: list[dict[str, Any]] | Non
     register.services_changed("one")
 
     assert heard == [want]
+
+
+async def test_a_picture_lasts_until_a_service_comes_or_goes_by_whichever_way() -> None:
+    """After a restart namespaces are heard of before services: what was let go then would be let go with them in it."""
+    bench = Workbench()
+    register = a_register(
+        services=lambda: [ServiceFacts(each.kind, each.namespace, each.name) for each in bench.engine.known()],
+        turnover=lambda: bench.engine.turnover,
+    )
+    census = Census(bench.client, bench.engine, WorkQueue[Key](), kinds=["Toy"])
+    key = bench.put("events")
+    assert register.estate().services_in("play") == ()
+
+    await census.take()
+
+    assert register.estate().services_in("play") == (ServiceFacts("Toy", "play", "events"),)
+    assert register.estate() is register.estate()
+    bench.server.remove(TOYS, "events", "play")
+    await bench.engine.reconcile(key)
+    assert register.estate().services_in("play") == ()

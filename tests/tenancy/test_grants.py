@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from allotment_api.tenant import Tenant
 from allotment_operator.tenancy import grants, plan
 from allotment_operator.tenancy.quota import excess, resource_quota, service_counts
-from builders.estates import NOW, a_tenant, an_estate, held, observed, owner_of
+from builders.estates import NOW, a_tenant, an_estate, applied, held, observed, owner_of
 
 
 def net(*egress: str, **doors: bool) -> dict[str, Any]:
@@ -64,11 +64,7 @@ class TestNetworks:
             "metadata": {"name": "allotment-operator-tenant", "namespace": "pay", "uid": "u"},
         }
         outcome = plan.plan(estate.tenants["leaf"], owner_of("leaf"), observed(seat), estate, now=NOW)
-        made = {
-            (action.manifest["kind"], action.manifest["metadata"]["name"]): action.manifest
-            for action in outcome.actions
-            if hasattr(action, "manifest")
-        }
+        made = {(ref.kind, ref.name): manifest for ref, manifest in applied(outcome).items()}
 
         [opened] = made["NetworkPolicy", "allotment-egress"]["spec"]["egress"]
         assert [each["ipBlock"]["cidr"] for each in opened["to"]] == ["10.0.0.0/8"]

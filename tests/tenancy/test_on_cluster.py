@@ -10,9 +10,10 @@ import pytest
 
 from allotment_api.labels import API_VERSION, INSTANCE_LABEL
 from allotment_api.registry import KINDS
+from allotment_operator.tenancy.furniture import POD_SECURITY
 from builders.api_server import Actor, Answer
 from builders.program_process import START_SECONDS, OperatorProcess, eventually
-from builders.tenant_objects import await_default_service_account, namespace_object, pod
+from builders.tenant_objects import await_default_service_account, group, namespace_object, pod, role_binding
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -72,16 +73,15 @@ def created(admin: Actor, path: str, manifest: dict[str, Any]) -> bool:
     return accepted(admin.request("POST", path, manifest))
 
 
-def a_topic(admin: Actor, namespace: str) -> None:
-    """A service that is there and does nothing: its cluster does not exist."""
+def a_topic(admin: Actor, namespace: str) -> bool:
+    """Make a service that is there and does nothing: its cluster does not exist."""
     topic = {
         "apiVersion": "allotment.dev/v1alpha1",
         "kind": "KafkaTopic",
         "metadata": {"name": "orders", "namespace": namespace},
         "spec": {"cluster": "none", "paused": True},
     }
-    answer = admin.request("POST", TOPICS.format(namespace), topic)
-    assert answer.accepted, answer.message
+    return created(admin, TOPICS.format(namespace), topic)
 
 
 class TestANewTenant:
@@ -102,10 +102,7 @@ class TestANewTenant:
             "allotment.dev/tenant": leaf,
             "app.kubernetes.io/managed-by": "allotment",
             "kubernetes.io/metadata.name": estate.name("one"),
-            "pod-security.kubernetes.io/enforce": "restricted",
-            "pod-security.kubernetes.io/enforce-version": "v1.36",
-            "pod-security.kubernetes.io/warn": "restricted",
-            "pod-security.kubernetes.io/warn-version": "v1.36",
+            **POD_SECURITY,
         }
         one = estate.name("one")
         assert names(estate.items(BINDINGS.format(one))) == {
@@ -119,6 +116,7 @@ class TestANewTenant:
         [quota] = estate.items(QUOTAS.format(one))
         assert quota["spec"]["hard"]["count/kafkatopics.allotment.dev"] == "2"
         assert quota["spec"]["hard"]["count/kafkaclusters.allotment.dev"] == "0"
+        eventually(lambda: estate.items(QUOTAS.format(one))[0]["status"]["used"].keys() == quota["spec"]["hard"].keys())
         assert [each["phase"] for each in (estate.get(leaf) or {})["status"]["namespaces"]] == ["Ready", "Ready"]
 
     def test_lets_its_members_in_and_nobody_else(self, estate: Any, user: Callable[..., Actor]) -> None:
@@ -132,6 +130,9 @@ class TestANewTenant:
         eventually(lambda: accepted(insider.create(restricted_pod(estate.name("space")), dry_run=True)))
 
         assert outsider.create(restricted_pod(estate.name("space")), dry_run=True).status == 403
+        free = restricted_pod(estate.name("space"))
+        free["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "0", "memory": "0"}}
+        assert "minimum cpu usage per Container is 1m, but request is 0" in insider.create(free, dry_run=True).message
         assert not outsider.allowed("get", "secrets", namespace=estate.name("space"))
         assert insider.allowed("get", "secrets", namespace=estate.name("space"))
 
@@ -158,7 +159,7 @@ class TestANewTenant:
 
         left = estate.namespace(space)
         assert left is not None
-        assert left["metadata"]["labels"] == {"kubernetes.io/metadata.name": space, "team": "blue"}
+        assert left["metadata"]["labels"] == {"kubernetes.io/metadata.name": space, "team": "blue", **POD_SECURITY}
         assert estate.admin.get(keep).accepted
         assert not estate.items(BINDINGS.format(space))
         assert not estate.items(NETWORK.format(space))
@@ -171,7 +172,9 @@ class TestAChange:
         first = estate.add("first", namespaces=[space], members=[{"name": "first-owners", "role": "owner"}])
         second = estate.add("second", members=[{"name": "second-devs", "role": "developer"}])
         eventually(lambda: estate.ready(first))
-        a_topic(estate.admin, space)
+        eventually(lambda: a_topic(estate.admin, space))
+        wall = f"{NETWORK.format(space)}/allotment-default-deny"
+        before = estate.admin.request("GET", wall).body["metadata"]["uid"]
 
         estate.change(first, namespaces=[])
         eventually(
@@ -188,6 +191,7 @@ class TestAChange:
         assert names(estate.items(BINDINGS.format(space))) == {"allotment-operator-tenant", "allotment-developer"}
         [policy] = estate.items(POLICIES.format(space))
         assert policy["spec"]["tenant"] == second
+        assert estate.admin.request("GET", wall).body["metadata"]["uid"] == before, "it stood all the time"
         eventually(lambda: (estate.get(first) or {})["status"].get("namespaces", []) == [])
 
     def test_is_undone_where_somebody_else_made_it(self, estate: Any) -> None:
@@ -207,6 +211,40 @@ class TestAChange:
         estate.change(leaf, paused=False)
 
         eventually(lambda: estate.ready(leaf))
+
+
+class TestASeatWhoseNameIsTaken:
+    def test_keeps_nobody_in_and_no_other_namespace_from_its_rules(self, estate: Any) -> None:
+        """As may be in a namespace that was there before: a RoleBinding cannot change its role."""
+        old, new = estate.name("old"), estate.name("new")
+        estate.admin.create(namespace_object(old, None))
+        taken = role_binding(old, "allotment-ci", "view", group("somebody"))
+        assert estate.admin.create(taken).accepted
+        owners = [{"name": "stays", "role": "owner"}, {"name": "goes", "role": "owner"}]
+        leaf = estate.add("leaf", namespaces=[old], members=owners)
+        eventually(lambda: estate.ready(leaf))
+
+        estate.change(leaf, namespaces=[old, new], members=[owners[0], {"name": "pipeline", "role": "ci"}])
+
+        def owners_of(space: str) -> list[str]:
+            found = estate.items(BINDINGS.format(space))
+            return [
+                who["name"]
+                for each in found
+                if each["metadata"]["name"] == "allotment-owner"
+                for who in each["subjects"]
+            ]
+
+        eventually(lambda: owners_of(old) == owners_of(new) == ["stays"])
+        eventually(lambda: "allotment-ci" in estate.condition(leaf, "Degraded").get("message", ""))
+        said = estate.condition(leaf, "Degraded")["message"]
+        assert f"RoleBinding {old}/allotment-ci exists already and binds view: delete it" in said
+        assert "allotment-ci" in names(estate.items(BINDINGS.format(new)))
+        estate.admin.delete(taken)
+        eventually(lambda: estate.condition(leaf, "Degraded").get("status") == "False")
+        estate.delete(leaf)
+        eventually(lambda: estate.get(leaf) is None)
+        estate.admin.delete(namespace_object(old))
 
 
 class TestABadTenant:
@@ -263,7 +301,7 @@ class TestDeletion:
         space = estate.name("space")
         leaf = estate.add("leaf", namespaces=[space])
         eventually(lambda: estate.ready(leaf))
-        a_topic(estate.admin, space)
+        eventually(lambda: a_topic(estate.admin, space))
 
         estate.delete(leaf)
         eventually(lambda: estate.condition(leaf).get("reason") == "DeletionBlocked")

@@ -1,5 +1,7 @@
 """What a tenant's plan does about each of its namespaces."""
 
+import dataclasses
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -7,21 +9,64 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allotment_api.conditions import Condition
+from allotment_api.labels import API_VERSION, OPERATOR_FIELD_MANAGER, TENANT_LABEL
 from allotment_api.tenant import TenantStatus
-from allotment_operator.plans.actions import Apply, Delete, ObjectRef
+from allotment_kube.client import Client
+from allotment_kube.resources import Resource
+from allotment_operator.kind import ServiceRefusedError
+from allotment_operator.plans.actions import Apply, Delete, Invoke, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome
 from allotment_operator.tenancy import plan
 from allotment_operator.tenancy.access import own_seat
 from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate, NamespaceFacts, ServiceFacts
+from allotment_operator.tenancy.furniture import POD_SECURITY
+from allotment_operator.tenancy.kind import TenantKind
 from allotment_operator.tenancy.network import network_policies
 from allotment_operator.tenancy.quota import excess, resource_quota, service_counts
-from builders.estates import NOW, a_tenant, an_estate, applied, carried_out, held, observed, owner_of
+from allotment_operator.tenancy.vacancy import Vacancy
+from builders.estates import (
+    NOW,
+    a_tenant,
+    all_actions,
+    an_estate,
+    applied,
+    carried_out,
+    held,
+    leaving,
+    observed,
+    owner_of,
+)
+from fakes.api_server import FakeApiServer
+from fakes.in_process import InProcessTransport
 
 SEAT: dict[str, Any] = {
     "apiVersion": "rbac.authorization.k8s.io/v1",
     "kind": "RoleBinding",
     "metadata": {"name": "allotment-operator-tenant", "namespace": "pay", "uid": "u-seat"},
 }
+
+
+NAMESPACE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Namespace",
+    "metadata": {
+        "name": "pay",
+        "uid": "u-pay",
+        "labels": {TENANT_LABEL: "payments"},
+        "managedFields": [
+            {
+                "manager": OPERATOR_FIELD_MANAGER,
+                "fieldsV1": {"f:metadata": {"f:labels": {f"f:{TENANT_LABEL}": {}}}},
+            }
+        ],
+    },
+}
+
+
+def seat_of(tenant: str, name: str) -> dict[str, Any]:
+    """A member's seat that a tenant gave."""
+    metadata = {**SEAT["metadata"], "name": name, "uid": f"u-{name}", "labels": {"allotment.dev/instance": tenant}}
+    return {**SEAT, "metadata": metadata}
 
 
 def planned(name: str, estate: Estate, *children: dict[str, Any]) -> Outcome:
@@ -44,7 +89,7 @@ class TestANamespaceThatIsListed:
     def test_is_made_with_the_operators_seat_first_and_nothing_else(self) -> None:
         outcome = planned("payments", an_estate(a_tenant("payments", namespaces=["pay"])))
 
-        assert [action.ref for action in outcome.actions if isinstance(action, Apply)] == [
+        assert [action.ref for action in all_actions(outcome) if isinstance(action, Apply)] == [
             ObjectRef("v1", "Namespace", "", "pay"),
             own_seat("pay"),
         ]
@@ -64,7 +109,7 @@ class TestANamespaceThatIsListed:
         tenant = a_tenant("payments", namespaces=["pay"], members=[{"name": "devs", "role": "developer"}])
         outcome = planned("payments", an_estate(tenant, namespaces=[held("pay", "payments")]), SEAT)
 
-        order = [f"{action.ref.kind} {action.ref.name}" for action in outcome.actions if isinstance(action, Apply)]
+        order = [f"{action.ref.kind} {action.ref.name}" for action in all_actions(outcome) if isinstance(action, Apply)]
 
         assert phases(outcome) == {"pay": "Ready"}
         assert condition(outcome).status == "True"
@@ -73,12 +118,49 @@ class TestANamespaceThatIsListed:
 
     def test_loses_what_is_not_wanted_any_more(self) -> None:
         tenant = a_tenant("payments", namespaces=["pay"])
-        former = {**SEAT, "metadata": {**SEAT["metadata"], "name": "allotment-owner", "uid": "u-owner"}}
+        former = seat_of("payments", "allotment-owner")
         outcome = planned("payments", an_estate(tenant, namespaces=[held("pay", "payments")]), SEAT, former)
 
-        assert [action for action in outcome.actions if isinstance(action, Delete)] == [
-            Delete(ObjectRef.of(former), "u-owner")
+        assert [action for action in all_actions(outcome) if isinstance(action, Delete)] == [
+            Delete(ObjectRef.of(former), "u-allotment-owner")
         ]
+
+    def test_has_its_present_members_put_right_before_a_new_one_whose_name_may_be_taken(self) -> None:
+        members = [{"name": "pipeline", "role": "ci"}, {"name": "heads", "role": "owner"}]
+        tenant = a_tenant("payments", namespaces=["pay"], members=members)
+        estate = an_estate(tenant, namespaces=[held("pay", "payments")])
+        outcome = planned("payments", estate, SEAT, seat_of("payments", "allotment-owner"))
+
+        order = [action.ref.name for action in all_actions(outcome) if action.ref.kind == "RoleBinding"]
+
+        assert order[-2:] == ["allotment-owner", "allotment-ci"]
+
+    def test_holds_up_no_other_and_says_what_is_in_the_way(self) -> None:
+        tenant = a_tenant("payments", namespaces=["pay", "new"])
+        seats = SEAT, {**SEAT, "metadata": {**SEAT["metadata"], "namespace": "new"}}
+        outcome = planned(
+            "payments", an_estate(tenant, namespaces=[held(it, "payments") for it in ("pay", "new")]), *seats
+        )
+        assert set(outcome.lanes) == {"pay", "new"}
+        assert not outcome.actions
+
+        noted = plan.note_failures(tenant, outcome, {"new": "refused"})
+        status = TenantStatus.model_validate({"namespaces": [{"name": "new", "phase": "Ready"}]})
+        later = plan.note_failures(tenant.model_copy(update={"status": status}), outcome, {"new": "refused"})
+
+        assert noted.status["namespaces"][1] == {"name": "new", "phase": "Pending", "message": "refused"}
+        assert condition(noted).message == "1 of 2 namespaces are ready; new: refused"
+        assert later.status["namespaces"][1] == {"name": "new", "phase": "Ready", "message": "refused"}
+        assert condition(later).status == "True"
+
+    @pytest.mark.parametrize(("minutes", "want"), [(0, plan.EAGER_SECONDS), (5, plan.REFUSED_SECONDS)])
+    def test_is_tried_again_soon_where_the_seat_is_new(self, minutes: int, want: float) -> None:
+        tenant = a_tenant("payments", namespaces=["pay"])
+        taken = (NOW - dt.timedelta(minutes=minutes, seconds=1)).isoformat().replace("+00:00", "Z")
+        seat = {**SEAT, "metadata": {**SEAT["metadata"], "creationTimestamp": taken}}
+        outcome = planned("payments", an_estate(tenant, namespaces=[held("pay", "payments")]), seat)
+
+        assert outcome.retry_after == want
 
     def test_is_left_to_an_older_tenant_that_lists_it_too(self) -> None:
         tenants = [a_tenant("old", namespaces=["pay"]), a_tenant("new", born=1, namespaces=["pay", "mine"])]
@@ -89,23 +171,52 @@ class TestANamespaceThatIsListed:
         assert "old" in condition(outcome).message
         assert {ref.name for ref in applied(outcome) if ref.kind == "Namespace"} == {"mine"}
 
-    def test_waits_until_its_former_tenant_has_let_go(self) -> None:
-        tenants = [a_tenant("from"), a_tenant("to", namespaces=["pay"])]
-        outcome = planned("to", an_estate(*tenants, namespaces=[held("pay", "from")]))
+    def test_is_taken_over_with_its_walls_up_and_without_the_former_members(self) -> None:
+        tenants = [a_tenant("from"), a_tenant("to", born=1, namespaces=["pay"])]
+        estate = an_estate(*tenants, namespaces=[held("pay", "from")])
+        wall = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
+        wall["metadata"] = {"name": "allotment-default-deny", "namespace": "pay"}  # type: ignore[assignment]  # plain data
+        former = seat_of("from", "allotment-owner")
+        outcome = planned("to", estate, SEAT, former, wall)
 
+        assert [str(action.ref) for action in all_actions(outcome)] == [
+            "RoleBinding pay/allotment-owner",
+            "Namespace pay",
+            "RoleBinding pay/allotment-operator-tenant",
+        ]
+        assert applied(outcome)[ObjectRef("v1", "Namespace", "", "pay")]["metadata"]["labels"][TENANT_LABEL] == "to"
         assert phases(outcome) == {"pay": "Pending"}
-        assert not outcome.actions
+        assert not all_actions(planned("from", estate, SEAT, former, wall))
+
+    def test_is_taken_over_from_a_paused_tenant_once_that_is_being_deleted(self) -> None:
+        tenants = [
+            leaving(a_tenant("from", paused=True, namespaces=["pay"])),
+            a_tenant("to", born=1, namespaces=["pay"]),
+        ]
+        outcome = planned("to", an_estate(*tenants, namespaces=[held("pay", "from")]), SEAT)
+
+        assert applied(outcome)[ObjectRef("v1", "Namespace", "", "pay")]["metadata"]["labels"][TENANT_LABEL] == "to"
 
     @pytest.mark.parametrize(
         ("spec", "said"),
-        [({}, "letting it go"), ({"paused": True}, "spec.paused"), ({"parent": "ghost"}, "ghost")],
-        ids=["at work", "paused", "stuck"],
+        [({"paused": True}, "spec.paused"), ({"parent": "ghost"}, "ghost")],
+        ids=["paused", "stuck"],
     )
-    def test_says_what_keeps_its_former_tenant_from_letting_go(self, spec: dict[str, Any], said: str) -> None:
+    def test_stays_with_a_tenant_that_is_left_alone_and_the_message_says_why(
+        self, spec: dict[str, Any], said: str
+    ) -> None:
         tenants = [a_tenant("from", **spec), a_tenant("to", namespaces=["pay"])]
-        outcome = planned("to", an_estate(*tenants, namespaces=[held("pay", "from")]))
+        outcome = planned("to", an_estate(*tenants, namespaces=[held("pay", "from")]), SEAT)
 
         assert said in outcome.status["namespaces"][0]["message"]
+        assert not all_actions(outcome)
+
+    def test_stays_with_a_tenant_of_which_nothing_can_be_read(self) -> None:
+        estate = an_estate(a_tenant("to", namespaces=["pay"]), namespaces=[held("pay", "from")])
+        outcome = planned("to", dataclasses.replace(estate, unreadable={"from": "spec.weight: too odd"}), SEAT)
+
+        assert "which cannot be read: spec.weight" in outcome.status["namespaces"][0]["message"]
+        assert not all_actions(outcome)
 
     def test_of_a_tenant_that_vanished_is_taken_over_and_its_rules_are_replaced(self) -> None:
         estate = an_estate(a_tenant("to", namespaces=["pay"]), namespaces=[held("pay", "ghost")])
@@ -117,7 +228,7 @@ class TestANamespaceThatIsListed:
         }
         outcome = planned("to", estate, SEAT, rules)
 
-        assert Delete(ObjectRef.of(rules), "u-rules") in outcome.actions
+        assert Delete(ObjectRef.of(rules), "u-rules") in all_actions(outcome)
         assert phases(outcome) == {"pay": "Pending"}
 
     def test_that_is_being_deleted_is_waited_for(self) -> None:
@@ -127,7 +238,7 @@ class TestANamespaceThatIsListed:
         outcome = planned("payments", estate)
 
         assert phases(outcome) == {"pay": "Terminating"}
-        assert not outcome.actions
+        assert not all_actions(outcome)
 
 
 class TestAGuarantee:
@@ -163,15 +274,32 @@ class TestANamespaceThatIsListedNoMore:
     def test_is_let_go_and_never_deleted(self) -> None:
         outcome = planned("payments", an_estate(a_tenant("payments"), namespaces=[held("pay", "payments")]), SEAT)
 
-        assert Delete(own_seat("pay"), "u-seat") in outcome.actions
-        assert not any(action.ref.kind == "Namespace" for action in outcome.actions if isinstance(action, Delete))
-        last = outcome.actions[-1]
+        assert Delete(own_seat("pay"), "u-seat") in all_actions(outcome)
+        assert not any(action.ref.kind == "Namespace" for action in all_actions(outcome) if isinstance(action, Delete))
+        last = all_actions(outcome)[-1]
         assert isinstance(last, Apply)
         assert last.manifest["metadata"] == {
             "name": "pay",
             "uid": "uid-pay",
-            "labels": {"app.kubernetes.io/managed-by": "allotment"},
+            "labels": {"app.kubernetes.io/managed-by": "allotment", **POD_SECURITY},
         }
+
+    async def test_is_looked_into_first_and_kept_if_there_is_a_service_that_nobody_told_of(self) -> None:
+        estate = an_estate(a_tenant("payments"), namespaces=[held("pay", "payments")])
+        server = FakeApiServer()
+        topics = Resource.custom(API_VERSION, "KafkaTopic", "kafkatopics")
+        server.register(topics)
+        kind = TenantKind(lambda: estate, Vacancy(Client(InProcessTransport(server))).confirm)
+        seen = observed(SEAT, NAMESPACE)
+        tenant = estate.tenants["payments"]
+        outcomes = [kind.plan(tenant, seen, now=NOW), kind.release(tenant, seen, now=NOW)]
+
+        looks = [next(iter(outcome.lanes["pay"])) for outcome in outcomes if outcome is not None]
+        assert looks == [Invoke("confirm-empty", "pay")] * 2
+        await kind.perform(tenant, seen, Invoke("confirm-empty", "pay"))
+        server.put(topics, {"metadata": {"name": "orders", "namespace": "pay"}, "spec": {}})
+        with pytest.raises(ServiceRefusedError, match="KafkaTopic pay/orders"):
+            await kind.perform(tenant, seen, Invoke("confirm-empty", "pay"))
 
     def test_is_kept_while_it_has_services(self) -> None:
         estate = an_estate(
@@ -179,18 +307,32 @@ class TestANamespaceThatIsListedNoMore:
         )
         outcome = planned("payments", estate, SEAT)
 
-        assert not outcome.actions
+        assert not all_actions(outcome)
         assert "KafkaCluster pay/events" in outcome.status["namespaces"][0]["message"]
 
-    def test_goes_with_its_services_to_a_tenant_that_lists_it(self) -> None:
+    @pytest.mark.parametrize(
+        ("spec", "said"),
+        [
+            ({}, "It goes to the tenant heir."),
+            ({"paused": True}, "It goes to the tenant heir, which is paused: set its spec.paused to false."),
+            (
+                {"parent": "ghost"},
+                "It goes to the tenant heir, which is stuck: the parent ghost of heir does not exist",
+            ),
+        ],
+        ids=["at once", "when it is not paused any more", "when it can stand"],
+    )
+    def test_goes_as_it_stands_to_a_tenant_that_lists_it(self, spec: dict[str, Any], said: str) -> None:
         estate = an_estate(
             a_tenant("payments"),
-            a_tenant("heir", born=1, namespaces=["pay"]),
+            a_tenant("heir", born=1, namespaces=["pay"], **spec),
             namespaces=[held("pay", "payments")],
             services=[("KafkaCluster", "pay", "events")],
         )
+        outcome = planned("payments", estate, SEAT)
 
-        assert planned("payments", estate, SEAT).actions
+        assert not all_actions(outcome)
+        assert said in outcome.status["namespaces"][0]["message"]
 
 
 class TestATenantThatCannotStand:
@@ -198,7 +340,7 @@ class TestATenantThatCannotStand:
         tenant = a_tenant("payments", parent="ghost", namespaces=["pay"])
         outcome = planned("payments", an_estate(tenant, namespaces=[held("pay", "payments")]), SEAT)
 
-        assert not outcome.actions
+        assert not all_actions(outcome)
         assert condition(outcome, "Valid").reason == "ParentNotFound"
         assert condition(outcome).status == "False"
 
@@ -216,7 +358,7 @@ class TestRelease:
         outcome = released("payments", estate)
 
         assert outcome is not None
-        assert not outcome.actions
+        assert not all_actions(outcome)
         assert condition(outcome).reason == "DeletionBlocked"
         assert "KafkaCluster pay/events" in condition(outcome).message
 
@@ -228,19 +370,33 @@ class TestRelease:
 
         assert first is not None
         assert then is not None
-        assert [str(action.ref) for action in first.actions if isinstance(action, Delete)] == [
+        assert [str(action.ref) for action in all_actions(first) if isinstance(action, Delete)] == [
             "KafkaCluster pay/events"
         ]
-        assert then.actions == (Delete(ObjectRef("v1", "Namespace", "", "pay"), "uid-pay"),)
+        assert all_actions(then) == (Delete(ObjectRef("v1", "Namespace", "", "pay"), "uid-pay"),)
 
     def test_lets_go_of_a_namespace_that_was_there_before(self) -> None:
         estate = an_estate(a_tenant("payments", namespaces=["pay"]), namespaces=[held("pay", "payments", ours=False)])
         outcome = released("payments", estate)
 
         assert outcome is not None
-        [last] = outcome.actions
+        [last] = all_actions(outcome)
         assert isinstance(last, Apply)
-        assert "labels" not in last.manifest["metadata"]
+        assert last.manifest["metadata"]["labels"] == POD_SECURITY
+
+    def test_leaves_a_namespace_and_what_is_in_it_to_a_tenant_that_lists_it(self) -> None:
+        tenant = leaving(a_tenant("payments", namespaces=["pay", "own"], deletionPolicy="Cascade"))
+        estate = an_estate(
+            tenant,
+            a_tenant("heir", born=1, namespaces=["pay"]),
+            namespaces=[held("pay", "payments"), held("own", "payments")],
+            services=[("KafkaCluster", "pay", "events")],
+        )
+        outcome = released("payments", estate)
+
+        assert outcome is not None
+        assert [str(action.ref) for action in all_actions(outcome)] == ["Namespace own"]
+        assert "pay: It goes to the tenant heir." in condition(outcome).message
 
     def test_waits_for_the_tenants_below(self) -> None:
         outcome = released("retail", an_estate(a_tenant("retail"), a_tenant("payments", parent="retail")))
@@ -275,7 +431,7 @@ def test_a_plan_that_was_carried_out_changes_nothing_more(
     second = look(after)
 
     assert carried_out(after, second) == after
-    assert not any(isinstance(action, Delete) for action in second.actions)
+    assert not any(isinstance(action, Delete) for action in all_actions(second))
 
 
 class TestTheNetwork:

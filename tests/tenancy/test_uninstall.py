@@ -12,10 +12,11 @@ from typer.testing import CliRunner, Result
 from allotment_cli.main import app
 from allotment_local.cluster import LocalCluster
 from allotment_local.progress import reporter
+from allotment_operator.tenancy.furniture import POD_SECURITY
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import Release
 from builders.program_process import OperatorProcess, eventually, kubeconfig_of_account, lease
-from builders.tenant_objects import expect, namespace_object, pod, tenant
+from builders.tenant_objects import deployment, expect, namespace_object, tenant
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -49,7 +50,7 @@ class Installation:
             "spec": {"cluster": "none"},
         }
         path = "/apis/allotment.dev/v1alpha1/namespaces/new/kafkatopics"
-        assert self.admin.request("POST", path, topic).accepted
+        eventually(lambda: self.admin.request("POST", path, topic).accepted)  # once its quota is counted
         eventually(
             lambda: "finalizers" in self.admin.request("GET", f"{path}/orders").body["metadata"],
             because=self.operator.tail,
@@ -71,14 +72,14 @@ class Installation:
         spaces = {each["metadata"]["name"]: each for each in self._items("/api/v1/namespaces")}
         assert "new" not in spaces
         assert not [name for name, each in spaces.items() if "deletionTimestamp" in each["metadata"]]
-        assert spaces["old"]["metadata"]["labels"] == {"kubernetes.io/metadata.name": "old"}
+        assert spaces["old"]["metadata"]["labels"] == {"kubernetes.io/metadata.name": "old", **POD_SECURITY}
         assert not self._items("/apis/networking.k8s.io/v1/namespaces/old/networkpolicies")
         assert not self._items("/apis/rbac.authorization.k8s.io/v1/namespaces/old/rolebindings")
         account = self.admin.request("GET", "/api/v1/namespaces/old/serviceaccounts/default").body
         assert "automountServiceAccountToken" not in account
         assert "labels" not in account["metadata"]
         # The API server learns by a watch of its own that the policies are gone.
-        eventually(lambda: self.admin.create(pod("old"), dry_run=True).accepted)
+        eventually(lambda: self.admin.create(deployment("old"), dry_run=True).accepted)
         self.admin.delete(namespace_object("old"))
         eventually(lambda: not self.admin.get(namespace_object("old")).accepted)
 

@@ -105,6 +105,20 @@ namespaceSelector:
 {{- end }}
 
 {{/*
+Whether a namespace is the cluster's own, which no tenant can have. The argument is a dict of the root context and the
+CEL expression of the name.
+*/}}
+{{- define "allotment.isTheClusters" -}}
+{{- $name := .name -}}
+{{- $names := list "default" .root.Release.Namespace -}}
+{{- $prefixes := list "kube-" -}}
+{{- range .root.Values.admission.protectedNamespaces -}}
+{{- if hasSuffix "*" . -}}{{- $prefixes = append $prefixes (trimSuffix "*" .) -}}{{- else -}}{{- $names = append $names . -}}{{- end -}}
+{{- end -}}
+({{ range $prefixes }}{{ $name }}.startsWith({{ squote . }}) || {{ end }}{{ $name }} in [{{ range $i, $each := $names }}{{ if $i }}, {{ end }}{{ squote $each }}{{ end }}])
+{{- end }}
+
+{{/*
 Whether the requester administers the platform. Asked of the authorizer, not of a list of groups, so that it follows
 RBAC: cluster-admin, allotment-platform-admin, and whoever else was given the verb on all tenants.
 */}}

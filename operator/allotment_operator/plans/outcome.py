@@ -106,6 +106,7 @@ class Outcome:
     is written all the same, and must be true whether or not a lane succeeded.
 
     ``requeue_after`` is in seconds; None leaves it to the next event and the regular resynchronisation.
+    ``retry_after`` replaces it where a lane failed; None leaves that to the engine.
     """
 
     actions: tuple[Action, ...] = ()
@@ -113,6 +114,7 @@ class Outcome:
     status: Mapping[str, Any] = field(default_factory=dict)
     requeue_after: float | None = None
     lanes: Mapping[str, tuple[Action, ...]] = field(default_factory=dict)
+    retry_after: float | None = None
 
 
 def apart(applied: Iterable[Apply]) -> dict[str, tuple[Action, ...]]:

@@ -62,15 +62,18 @@ def partly_failed(failures: Mapping[str, str], *, of: int, now: dt.datetime) -> 
 
 def failed_round(before: Manifest, reason: str, text: str, *, now: dt.datetime) -> Condition:
     """Return what to say of a round that came to nothing; ``before`` is the resource as it was read."""
+    remembered = Reason.WAITING_FOR_PODS if has_served(before) else reason
+    return condition(ConditionType.DEGRADED, True, remembered, text[:LONGEST], now=now)
+
+
+def has_served(before: Manifest) -> bool:
+    """Say whether a resource that is not ready now says of itself that it has been."""
     said = (before.get("status") or {}).get("conditions") or ()
-    served = any(
+    return any(
         each["type"] == ConditionType.DEGRADED
         and each["status"] == "True"
         and each["reason"] == Reason.WAITING_FOR_PODS
         for each in said
-    )
-    return condition(
-        ConditionType.DEGRADED, True, Reason.WAITING_FOR_PODS if served else reason, text[:LONGEST], now=now
     )
 
 

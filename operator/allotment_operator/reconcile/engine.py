@@ -34,7 +34,7 @@ from allotment_operator.plans.outcome import Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner, strangers
 from allotment_operator.plans.release import all_claims, release
 from allotment_operator.reconcile.credentials import AuthorityMissingError
-from allotment_operator.reconcile.degraded import SUCCEEDED, failed_round, in_words, partly_failed, whole
+from allotment_operator.reconcile.degraded import SUCCEEDED, failed_round, has_served, in_words, partly_failed, whole
 from allotment_operator.reconcile.executor import Executor
 from allotment_operator.reconcile.lanes import side_by_side
 from allotment_operator.reconcile.observer import Observer
@@ -105,6 +105,8 @@ class Engine:
         self._kinds = kinds
         self._ports = ports
         self._live: dict[Key, dict[str, Any]] = {}
+        self.turnover = 0
+        """How often a resource has come or gone, by whichever way it was learned."""
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     def saw(self, key: Key, manifest: dict[str, Any] | None) -> None:
@@ -113,14 +115,12 @@ class Engine:
         What is older than what is known is dropped: an event may be behind the last read.
         """
         if manifest is None:
-            self._live.pop(key, None)
+            self.turnover += self._live.pop(key, None) is not None
             return
         known = self._live.get(key)
-        if (
-            known is None
-            or known["metadata"]["uid"] != manifest["metadata"]["uid"]
-            or _version(manifest) >= _version(known)
-        ):
+        another = known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"]
+        self.turnover += another
+        if known is None or another or _version(manifest) >= _version(known):
             self._live[key] = manifest
 
     def resources(self, kind: str) -> list[dict[str, Any]]:
@@ -264,6 +264,8 @@ class Engine:
             said[ConditionType.DEGRADED], observed, failures, of=len(outcome.lanes), now=self._ports.clock()
         )
         await self._report(key, manifest, said.values(), outcome.status)
+        if failures and outcome.retry_after is not None:
+            return outcome.retry_after
         if failures and len(failures) == len(outcome.lanes):
             return max(WAITING_SECONDS, outcome.requeue_after or 0.0)  # what fails for all is no single lane's fault
         if outcome.requeue_after is not None:
@@ -272,9 +274,7 @@ class Engine:
 
     def _excess(self, key: Key, manifest: Manifest, observed: Observed) -> list[Condition]:
         """Return what to say of a service that its tenant may not have; nothing if it may, or if it runs already."""
-        said = (manifest.get("status") or {}).get("conditions") or ()
-        runs = any(each["type"] == ConditionType.READY and each["status"] == "True" for each in said)
-        if self._ports.allowances is None or observed.children or runs:
+        if self._ports.allowances is None or _was_let_in(manifest, observed):
             return []
         reason = self._ports.allowances.excess(key.kind, key.namespace, key.name)
         if not reason:
@@ -399,6 +399,8 @@ class Engine:
 
 
 _OUR_CONDITIONS = frozenset(each.value for each in ConditionType)
+_NEVER_BEGUN = frozenset({ConditionType.QUOTA_EXCEEDED.value, Reason.INVALID_SPEC.value})
+"""Reasons of Ready=False that rounds give which end before anything is made."""
 _PAUSED = "spec.paused is true: the operator changes nothing until it is false again."
 
 
@@ -418,6 +420,21 @@ def _told_apart(owner: Owner, found: Mapping[ObjectRef, Manifest]) -> Observed:
     """Return what was found by an owner's labels, its own children apart from what only wears them."""
     foreign = strangers(owner, found)
     return Observed({ref: each for ref, each in found.items() if ref not in foreign}, strangers=foreign)
+
+
+def _was_let_in(manifest: Manifest, observed: Observed) -> bool:
+    """Say whether a service was begun when it was within its tenant's count: that holds, whatever the count becomes.
+
+    What it says of itself decides. Children alone prove nothing: volumes outlive a service, and a tenant's members can
+    make objects that pass for its children.
+    """
+    said = (manifest.get("status") or {}).get("conditions") or ()
+    ready = next((each for each in said if each["type"] == ConditionType.READY), None)
+    if ready is None:
+        return False
+    if ready["status"] == "True" or has_served(manifest):
+        return True
+    return bool(observed.children) and ready["reason"] not in _NEVER_BEGUN
 
 
 def _version(manifest: Mapping[str, Any]) -> int:

@@ -195,8 +195,12 @@ def refuse_anothers(live: Manifest | None, wanted: Manifest) -> None:
     """Keep off an object that is there under the name already and is somebody else's: apply would take it over.
 
     Raises:
-        ServiceRefusedError: it is.
+        ServiceRefusedError: it is, or it is a RoleBinding to another role, which cannot change.
     """
+    if live is not None and (bound := live.get("roleRef")) != wanted.get("roleRef"):
+        raise ServiceRefusedError(
+            f"{ObjectRef.of(wanted)} exists already and binds {(bound or {}).get('name')}: delete it"
+        )
     ours = _identity(wanted)
     if ours is None or live is None:
         return

@@ -69,6 +69,11 @@ class Forest:
         claims = self._claims.get(namespace, ())
         return claims[0] if claims else None
 
+    def heir(self, namespace: str, *, of: str) -> str | None:
+        """Return which other tenant a namespace goes to that this one has; None if it goes to nobody else."""
+        owner = self.owner(namespace)
+        return None if owner in {None, of} or _is_leaving(self._tenants[owner or ""]) else owner
+
     def claims(self, namespace: str) -> tuple[str, ...]:
         """Return all tenants that list a namespace, the rightful one first."""
         return self._claims.get(namespace, ())
@@ -122,18 +127,27 @@ class Forest:
 
 
 def _claims(tenants: Mapping[str, Tenant]) -> dict[str, tuple[str, ...]]:
-    """Order the tenants that list a namespace: the older one first, by creation and then by name."""
+    """Order the tenants that list a namespace: the older one first, by creation and then by name.
+
+    One that is being deleted comes after those that stay: they are its heirs.
+    """
     found: dict[str, list[str]] = {}
     for name, tenant in tenants.items():
         for namespace in tenant.spec.namespaces:
             found.setdefault(namespace, []).append(name)
-    return {namespace: tuple(sorted(names, key=lambda name: _age(tenants[name]))) for namespace, names in found.items()}
+    return {
+        namespace: tuple(sorted(names, key=lambda name: _rank(tenants[name]))) for namespace, names in found.items()
+    }
 
 
-def _age(tenant: Tenant) -> tuple[str, str]:
+def _rank(tenant: Tenant) -> tuple[bool, str, str]:
     created = tenant.metadata.creation_timestamp
     # One that is not created yet, in a dry run, is the youngest.
-    return (created.isoformat() if created else "9999", tenant.metadata.name)
+    return (_is_leaving(tenant), created.isoformat() if created else "9999", tenant.metadata.name)
+
+
+def _is_leaving(tenant: Tenant) -> bool:
+    return tenant.metadata.deletion_timestamp is not None
 
 
 def _few(names: tuple[str, ...]) -> str:

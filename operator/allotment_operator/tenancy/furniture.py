@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from allotment_api.labels import API_VERSION, TENANT_LABEL, TENANT_POLICY_NAME
+from allotment_api.labels import API_VERSION, INSTANCE_LABEL, TENANT_LABEL, TENANT_POLICY_NAME
 from allotment_api.tenant import Tenant
 from allotment_operator.plans.actions import Apply, Delete, Manifest, ObjectRef
 from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER, Owner
@@ -16,8 +16,15 @@ from allotment_operator.tenancy import access, entitlement, grants, network, quo
 from allotment_operator.tenancy.estate import Estate, NamespaceFacts
 from allotment_operator.tenancy.recount import recounted
 
-POD_SECURITY_VERSION: Final = "v1.36"
-"""The profile's version is named, so that a cluster's upgrade changes no rule under running services."""
+_PROFILE_VERSION: Final = "v1.36"
+"""Named, so that a cluster's upgrade changes no rule under running services."""
+POD_SECURITY: Final[Mapping[str, str]] = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/enforce-version": _PROFILE_VERSION,
+    "pod-security.kubernetes.io/warn": "restricted",
+    "pod-security.kubernetes.io/warn-version": _PROFILE_VERSION,
+}
+"""Labels that say how strict a namespace's pods are."""
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     access.API: ("RoleBinding",),
@@ -64,13 +71,7 @@ def namespace_manifest(room: Room) -> dict[str, Any]:
 
     The mark of one that the operator made is set when it is made and never later: it says that it may be deleted.
     """
-    labels = {
-        TENANT_LABEL: room.tenant.metadata.name,
-        "pod-security.kubernetes.io/enforce": "restricted",
-        "pod-security.kubernetes.io/enforce-version": POD_SECURITY_VERSION,
-        "pod-security.kubernetes.io/warn": "restricted",
-        "pod-security.kubernetes.io/warn-version": POD_SECURITY_VERSION,
-    }
+    labels = {TENANT_LABEL: room.tenant.metadata.name, **POD_SECURITY}
     if room.facts is None or room.facts.made_by_us:
         labels[MANAGED_BY_LABEL] = MANAGER
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": room.name, "labels": labels}}
@@ -82,7 +83,11 @@ def seat_of_operator(room: Room) -> dict[str, Any]:
 
 
 def furnish(room: Room) -> list[Apply | Delete]:
-    """Put everything in place behind the operator's seat, and take away what is not wanted (any more)."""
+    """Put everything in place behind the operator's seat, and take away what is not wanted (any more).
+
+    Seats that are there come before those that are not: a name that somebody else has taken keeps a new member out, and
+    must not keep a former one in.
+    """
     labels = room.owner.selector
     chain = room.estate.chain(room.tenant.metadata.name)
     walls = [
@@ -99,6 +104,7 @@ def furnish(room: Room) -> list[Apply | Delete]:
         _default_account(room.name, labels),
     ]
     seats = access.member_bindings(room.name, labels, entitlement.members_of(chain))
+    seats.sort(key=lambda seat: ObjectRef.of(seat) not in room.furniture)
     wanted = {ObjectRef.of(each) for each in (*walls, *seats)} | {room.seat}
     # Accounts are never surplus: the operator makes none. Of all the others admission lets nobody else wear its label.
     surplus = [
@@ -109,19 +115,27 @@ def furnish(room: Room) -> list[Apply | Delete]:
     return [*surplus, *map(Apply, walls), *map(Apply, seats)]
 
 
-def foreign_policy(room: Room) -> Delete | None:
-    """Return the deletion of a former tenant's TenantPolicy: its tenant cannot change, so it must go first."""
-    ref = ObjectRef(API_VERSION, "TenantPolicy", room.name, TENANT_POLICY_NAME)
-    found = room.children.get(ref)
-    if found is None or (found.get("spec") or {}).get("tenant") == room.tenant.metadata.name:
-        return None
-    return Delete(ref, _uid(found))
+def take_over(room: Room) -> list[Apply | Delete]:
+    """Put out what a former tenant's people could go on by: their seats, and the rules of that tenant.
+
+    Its walls stay up until this tenant's are put in their place, by the same names. The rules go, because their tenant
+    cannot change; without them the namespace takes no pod, which it may do without for a moment.
+    """
+    rules = ObjectRef(API_VERSION, "TenantPolicy", room.name, TENANT_POLICY_NAME)
+    name = room.tenant.metadata.name
+    return [
+        Delete(ref, _uid(found))
+        for ref, found in room.furniture.items()
+        if (ref.kind == "RoleBinding" and ref != room.seat and _on_behalf_of(found) != name)
+        or (ref == rules and (found.get("spec") or {}).get("tenant") != name)
+    ]
 
 
 def clear(room: Room) -> list[Apply | Delete]:
-    """Take the furniture out of a namespace that stays: members first, the operator's own seat last, then the labels.
+    """Take the furniture out of a namespace that stays: members first, the operator's own seat last, then the label.
 
     The label goes in the same round as the seat, after it: without the label the operator may not touch the seat.
+    Those of Pod Security stay: what a member has left behind must not start with more rights than a tenant's pods have.
     """
     rest = [ref for ref in room.furniture if ref != room.seat]
     if rest:
@@ -129,7 +143,7 @@ def clear(room: Room) -> list[Apply | Delete]:
         return [_removal(ref, room.furniture[ref]) for ref in rest]
     seat = room.furniture.get(room.seat)
     last: list[Apply | Delete] = [Delete(room.seat, _uid(seat))] if seat is not None else []
-    return [*last, Apply(_without_labels(room))]
+    return [*last, Apply(_without_tenant(room))]
 
 
 def _removal(ref: ObjectRef, found: Manifest) -> Apply | Delete:
@@ -139,14 +153,14 @@ def _removal(ref: ObjectRef, found: Manifest) -> Apply | Delete:
     return Delete(ref, _uid(found))
 
 
-def _without_labels(room: Room) -> dict[str, Any]:
-    """Render the Namespace without our labels; with its uid, so that one that is gone meanwhile is not made again."""
+def _without_tenant(room: Room) -> dict[str, Any]:
+    """Render the Namespace as nobody's; with its uid, so that one that is gone meanwhile is not made again."""
     facts = room.facts
-    metadata: dict[str, Any] = {"name": room.name}
+    metadata: dict[str, Any] = {"name": room.name, "labels": dict(POD_SECURITY)}
     if facts is not None and facts.uid:
         metadata["uid"] = facts.uid
     if facts is not None and facts.made_by_us:
-        metadata["labels"] = {MANAGED_BY_LABEL: MANAGER}
+        metadata["labels"][MANAGED_BY_LABEL] = MANAGER
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
@@ -167,6 +181,10 @@ def _default_account(namespace: str, labels: Mapping[str, str]) -> dict[str, Any
         "metadata": {"name": "default", "namespace": namespace, "labels": dict(labels)},
         "automountServiceAccountToken": False,
     }
+
+
+def _on_behalf_of(found: Manifest) -> str:
+    return str((found["metadata"].get("labels") or {}).get(INSTANCE_LABEL, ""))
 
 
 def _uid(manifest: Manifest) -> str | None:

@@ -1,7 +1,7 @@
 """Tenant as a kind of the engine."""
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from allotment_api.labels import TENANT_LABEL
 from allotment_api.tenant import Tenant
@@ -18,14 +18,16 @@ class TenantKind:
 
     Args:
         estate: the picture of all tenants, pools and namespaces at the moment of asking.
+        confirm_empty: fails if a service is in a namespace, whatever the picture shows.
     """
 
     model = Tenant
     scope = Scope(kinds=furniture.KINDS)
     status_fields = frozenset({"namespaces"})
 
-    def __init__(self, estate: Callable[[], Estate]) -> None:
+    def __init__(self, estate: Callable[[], Estate], confirm_empty: Callable[[str], Awaitable[None]]) -> None:
         self._estate = estate
+        self._confirm_empty = confirm_empty
 
     def namespaces(self, resource: Tenant) -> tuple[str, ...]:
         """Return the namespaces that it lists."""
@@ -43,8 +45,13 @@ class TenantKind:
         """Say what to take down next for a tenant that is being deleted."""
         return plan.release(resource, Owner.of(resource), observed, self._with(resource, observed), now=now)
 
-    async def perform(self, resource: Tenant, observed: Observed, action: Invoke) -> None:
-        """A tenant is no service: its plans call nobody."""
+    def note_failures(self, resource: Tenant, outcome: Outcome, failures: Mapping[str, str]) -> Outcome:
+        """Say of each namespace whose furnishing failed what is in the way."""
+        return plan.note_failures(resource, outcome, failures)
+
+    async def perform(self, resource: Tenant, observed: Observed, action: Invoke) -> None:  # noqa: ARG002 - the protocol's
+        """Look into a namespace before it is let go: all that a tenant's plans ask for."""
+        await self._confirm_empty(action.subject)
 
     async def probe(self, resource: Tenant, observed: Observed) -> Health | None:  # noqa: ARG002 - nothing to ask
         """A tenant is no service: there is nothing to ask."""

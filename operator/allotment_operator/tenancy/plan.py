@@ -3,26 +3,29 @@
 How it thinks, for one tenant and each namespace:
 
     listed, and rightfully this tenant's     make it, take the operator's seat, furnish it
+    listed, but still with another tenant     take it over as it stands: members out, label, furniture
     listed, but an older tenant lists it too  leave it, say so
-    listed, but still with another tenant     wait until that one has let go
+    held, and another lists it                leave it to that one
     held, but not listed any more             let go: take the furniture out, then the label; never delete it
     the tenant is being deleted               the same; one that the operator made is deleted instead
 
-A tenant that cannot stand (a cycle, an unknown parent) changes nothing: what it has stays as it is until it is mended.
+A namespace that changes hands keeps its walls throughout: the heir acts, and whoever had it does nothing. A tenant that
+cannot stand (a cycle, an unknown parent) changes nothing: what it has stays as it is until it is mended. Each namespace
+is a lane of its own: what fails in one holds up no other.
 
 Invariants: no namespace is deleted but one that the operator made, for a tenant that is being deleted, and without
 services in it. A namespace with services is let go only to another tenant.
 """
 
 import datetime as dt
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from allotment_api.conditions import Condition, ConditionType, Reason, condition
 from allotment_api.labels import API_VERSION
 from allotment_api.tenant import Tenant
-from allotment_operator.plans.actions import Action, Apply, Delete, ObjectRef
+from allotment_operator.plans.actions import Action, Apply, Delete, Invoke, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome
 from allotment_operator.plans.ownership import Owner
 from allotment_operator.tenancy import entitlement, grants
@@ -30,10 +33,10 @@ from allotment_operator.tenancy.estate import Estate, ServiceFacts
 from allotment_operator.tenancy.furniture import (
     Room,
     clear,
-    foreign_policy,
     furnish,
     namespace_manifest,
     seat_of_operator,
+    take_over,
 )
 from allotment_operator.tenancy.recount import AGAIN_SECONDS, counted
 
@@ -41,6 +44,14 @@ SOON_SECONDS: Final = 0.5
 """After taking a seat: until the API server's authorizer knows of it."""
 PATIENT_SECONDS: Final = 5.0
 """While waiting for somebody else's deletion; events make it shorter."""
+NEW_SECONDS: Final = 30.0
+"""So long after a seat was taken a refusal may come of an authorizer that is behind."""
+EAGER_SECONDS: Final = 1.0
+"""After such a refusal."""
+REFUSED_SECONDS: Final = 10.0
+"""After another failure: somebody must mend a policy, a right, or an object that is in the way."""
+LONGEST: Final = 1000
+"""Characters of what is said of one namespace."""
 
 Phase = Literal["Ready", "Pending", "Taken", "Terminating"]
 
@@ -73,11 +84,52 @@ def plan(tenant: Tenant, owner: Owner, observed: Observed, estate: Estate, *, no
     rooms = [Room(estate, tenant, owner, each, observed.children) for each in _namespaces(tenant, estate)]
     steps = [_listed(room) if room.name in tenant.spec.namespaces else _dropped(room) for room in rooms]
     return Outcome(
-        actions=tuple(action for step in steps for action in step.actions),
         conditions=tuple(_conditions(tenant, estate, steps, now=now)),
         status={"namespaces": [step.report for step in steps]},
         requeue_after=min((step.again for step in steps if step.again is not None), default=None),
+        lanes=_lanes(steps),
+        retry_after=EAGER_SECONDS if any(_is_new(room, now) for room in rooms) else REFUSED_SECONDS,
     )
+
+
+def note_failures(tenant: Tenant, outcome: Outcome, failures: Mapping[str, str]) -> Outcome:
+    """Say of each namespace that failed what is in the way; one that was ready before stays so."""
+    before = {each.name: each.phase for each in (tenant.status.namespaces if tenant.status else ())}
+    reports = [
+        {**report, "phase": _phase_after_failure(report, before), "message": failures[report["name"]][:LONGEST]}
+        if report["name"] in failures
+        else report
+        for report in outcome.status["namespaces"]
+    ]
+    open_ = [report for report in reports if report["phase"] != "Ready"]
+    conditions = outcome.conditions
+    if open_:
+        message = f"{len(reports) - len(open_)} of {len(reports)} namespaces are ready; {open_[0]['name']}: "
+        ready = {
+            "status": "False",
+            "reason": Reason.RECONCILING.value,
+            "message": message + open_[0].get("message", ""),
+        }
+        conditions = tuple(
+            each.model_copy(update=ready) if each.type == ConditionType.READY and each.status == "True" else each
+            for each in conditions
+        )
+    return replace(outcome, conditions=conditions, status={**outcome.status, "namespaces": reports})
+
+
+def _phase_after_failure(report: Mapping[str, Any], before: Mapping[str, Phase]) -> Phase:
+    phase: Phase = report["phase"]
+    return "Pending" if phase == "Ready" and before.get(report["name"]) != "Ready" else phase
+
+
+def _lanes(steps: Iterable["Step"]) -> dict[str, tuple[Action, ...]]:
+    return {step.name: step.actions for step in steps if step.actions}
+
+
+def _is_new(room: Room, now: dt.datetime) -> bool:
+    """Say whether the operator has just taken its seat: the API server may not know of its rights yet."""
+    seated = ((room.furniture.get(room.seat) or {}).get("metadata") or {}).get("creationTimestamp")
+    return seated is not None and (now - dt.datetime.fromisoformat(seated)).total_seconds() < NEW_SECONDS
 
 
 def release(tenant: Tenant, owner: Owner, observed: Observed, estate: Estate, *, now: dt.datetime) -> Outcome | None:
@@ -92,7 +144,8 @@ def release(tenant: Tenant, owner: Owner, observed: Observed, estate: Estate, *,
     held = estate.held_by(name)
     if not held:
         return None
-    services = [service for namespace in held for service in estate.services_in(namespace)]
+    left = [namespace for namespace in held if estate.forest.heir(namespace, of=name) is None]
+    services = [service for namespace in left for service in estate.services_in(namespace)]
     if services and tenant.spec.deletion_policy == "Block":
         return _blocked(
             f"The tenant still has {_counted(services)}. Delete them first, or set spec.deletionPolicy to Cascade to "
@@ -106,13 +159,14 @@ def release(tenant: Tenant, owner: Owner, observed: Observed, estate: Estate, *,
         message = f"Waiting for {_counted(services)} to be deleted."
         steps = [Step(namespace, "Terminating") for namespace in held]
     else:
-        steps = [_left(Room(estate, tenant, owner, each, observed.children)) for each in held]
-        actions = [action for step in steps for action in step.actions]
-        message = f"Waiting for the namespaces {', '.join(held)} to be let go."
+        actions, steps = (), [_left(Room(estate, tenant, owner, each, observed.children)) for each in held]
+        told = " ".join(f"{step.name}: {step.message}" for step in steps if step.message)
+        message = f"Waiting for the namespaces {', '.join(held)} to be let go. {told}".rstrip()
     return Outcome(
         actions=tuple(actions),
         conditions=(condition(ConditionType.READY, False, "Deleting", message, now=now),),
         status={"namespaces": [step.report for step in steps]},
+        lanes=_lanes(steps),
     )
 
 
@@ -126,39 +180,61 @@ def _listed(room: Room) -> Step:
     rightful, *others = room.estate.forest.claims(room.name)
     if rightful != name:
         message = f"The tenant {rightful}, which is older, lists this namespace too: take it out of one of the two."
-        if facts is not None and facts.tenant == name and facts.labelled_by_us:
-            return Step(room.name, "Taken", message, tuple(clear(room)), SOON_SECONDS)
         return Step(room.name, "Taken", message)
+    entry = (Apply(namespace_manifest(room)), Apply(seat_of_operator(room)))
     if facts is None:
-        both = (Apply(namespace_manifest(room)), Apply(seat_of_operator(room)))
-        return Step(room.name, "Pending", "It is being made.", both, SOON_SECONDS)
+        return Step(room.name, "Pending", "It is being made.", entry, SOON_SECONDS)
     if facts.terminating:
         return Step(room.name, "Terminating", "It is being deleted; it is made anew afterwards.", again=PATIENT_SECONDS)
-    if facts.tenant not in {"", name} and facts.labelled_by_us and facts.tenant in room.estate.tenants:
-        return Step(room.name, "Pending", _holder(room.estate, facts.tenant), again=PATIENT_SECONDS)
-    entry = (Apply(namespace_manifest(room)), Apply(seat_of_operator(room)))
+    if obstacle := _obstacle_with_holder(room):
+        return Step(room.name, "Pending", obstacle, again=PATIENT_SECONDS)
     if room.seat not in room.furniture:
         return Step(room.name, "Pending", "The operator is taking its seat.", entry, SOON_SECONDS)
-    if foreign := foreign_policy(room):
-        return Step(room.name, "Pending", "A former tenant's rules are being removed.", (*entry, foreign), SOON_SECONDS)
+    if former := take_over(room):
+        return Step(room.name, "Pending", "It is being taken over.", (*former, *entry), SOON_SECONDS)
     message = f"Also listed, without effect, by {', '.join(others)}." if others else ""
     again = None if counted(room.quota) else AGAIN_SECONDS
     return Step(room.name, "Ready", message, (*entry, *furnish(room)), again)
 
 
-def _holder(estate: Estate, name: str) -> str:
-    """Say whom a namespace is still with, and what keeps that tenant from letting go."""
+def _obstacle_with_holder(room: Room) -> str:
+    """Say why a namespace cannot be taken over from the tenant that has it; empty where it can, or nobody has it."""
+    facts, estate = room.facts, room.estate
+    if facts is None or facts.tenant in {"", room.tenant.metadata.name} or not facts.labelled_by_us:
+        return ""
+    holder = estate.tenants.get(facts.tenant)
+    if holder is not None and holder.metadata.deletion_timestamp is not None:
+        return ""
+    obstacle = _obstacle(estate, facts.tenant)
+    return f"It is still with the tenant {facts.tenant}, {obstacle}" if obstacle else ""
+
+
+def _obstacle(estate: Estate, name: str) -> str:
+    """Say what keeps the operator from doing anything for a tenant; empty where nothing does."""
+    if name in estate.unreadable:
+        return f"which cannot be read: {estate.unreadable[name]}"
+    if name not in estate.tenants:
+        return ""
     if estate.tenants[name].spec.paused:
-        return f"It is still with the tenant {name}, which is paused: set its spec.paused to false."
-    if problem := estate.forest.problem(name):
-        return f"It is still with the tenant {name}, which is stuck: {problem.message}"
-    return f"It is still with the tenant {name}, which is letting it go."
+        return "which is paused: set its spec.paused to false."
+    problem = estate.forest.problem(name)
+    return f"which is stuck: {problem.message}" if problem else ""
+
+
+def _handed_on(room: Room) -> Step | None:
+    """Plan for a namespace that goes to another tenant, which does all there is to do; None if to nobody."""
+    heir = room.estate.forest.heir(room.name, of=room.tenant.metadata.name)
+    if heir is None:
+        return None
+    obstacle = _obstacle(room.estate, heir)
+    return Step(room.name, "Terminating", f"It goes to the tenant {heir}{', ' if obstacle else '.'}{obstacle}")
 
 
 def _dropped(room: Room) -> Step:
     """Plan for a namespace that the tenant holds but lists no more."""
-    heir = room.estate.forest.owner(room.name)
-    if heir is None and (services := room.estate.services_in(room.name)):
+    if handed_on := _handed_on(room):
+        return handed_on
+    if services := room.estate.services_in(room.name):
         message = (
             f"It is not listed any more, but has {_counted(services)}: delete them, list the namespace again, or list "
             "it under another tenant."
@@ -166,7 +242,7 @@ def _dropped(room: Room) -> Step:
         return Step(room.name, "Ready", message)
     if room.facts is not None and room.facts.terminating:
         return Step(room.name, "Terminating")
-    return Step(room.name, "Terminating", "It is being let go.", tuple(clear(room)), SOON_SECONDS)
+    return Step(room.name, "Terminating", "It is being let go.", (_empty(room), *clear(room)), SOON_SECONDS)
 
 
 def _left(room: Room) -> Step:
@@ -174,13 +250,18 @@ def _left(room: Room) -> Step:
     facts = room.facts
     if facts is None or facts.terminating:
         return Step(room.name, "Terminating")
-    heir = room.estate.forest.owner(room.name)
-    inherited = heir is not None and heir != room.tenant.metadata.name
+    if handed_on := _handed_on(room):
+        return handed_on
     others = [each for each in room.estate.forest.claims(room.name) if each != room.tenant.metadata.name]
-    if facts.made_by_us and not inherited and not others:
+    if facts.made_by_us and not others:
         deletion = Delete(ObjectRef("v1", "Namespace", "", room.name), facts.uid or None)
-        return Step(room.name, "Terminating", actions=(deletion,))
-    return Step(room.name, "Terminating", actions=tuple(clear(room)))
+        return Step(room.name, "Terminating", actions=(_empty(room), deletion))
+    return Step(room.name, "Terminating", actions=(_empty(room), *clear(room)))
+
+
+def _empty(room: Room) -> Invoke:
+    """Have it made sure that no service is in a namespace: this picture comes from watches, which may be behind."""
+    return Invoke("confirm-empty", room.name)
 
 
 def _blocked(message: str, *, now: dt.datetime) -> Outcome:

@@ -1,8 +1,8 @@
-"""How many objects a namespace may hold, and what a container requests that says nothing.
+"""How many objects a namespace may hold, and what a container requests that says nothing, or nothing at all.
 
 CPU, memory and GPU have no quota: they queue in the scheduler. What is bounded here is the number of objects, because
 the API server's store is shared by all, and the number of services, because the Tenant says so, or one above it. A
-service's count is for the tenant as a whole and all below it: each namespace gets what it has plus what is left, so
+Tenant's count is for the tenant as a whole and all below it: each namespace gets what it has plus what is left, so
 the sum never exceeds it for long.
 """
 
@@ -18,6 +18,7 @@ NAME: Final = "allotment"
 """Of a namespace's ResourceQuota."""
 
 OBJECT_COUNTS: Final[Mapping[str, int]] = {
+    "count/pods": 20_000,
     "count/configmaps": 2000,
     "count/secrets": 2000,
     "count/services": 1000,
@@ -28,13 +29,28 @@ OBJECT_COUNTS: Final[Mapping[str, int]] = {
     "count/deployments.apps": 1000,
     "count/replicasets.apps": 10_000,
     "count/statefulsets.apps": 500,
+    "count/poddisruptionbudgets.policy": 1000,
+    "count/horizontalpodautoscalers.autoscaling": 1000,
+    "count/resourceclaims.resource.k8s.io": 10_000,
+    "count/resourceclaimtemplates.resource.k8s.io": 1000,
+    "count/roles.rbac.authorization.k8s.io": 500,
     f"count/podgroups.{GROUP}": 10_000,
+    f"count/kafkaclusters.{GROUP}": 100,
+    f"count/kafkatopics.{GROUP}": 5000,
+    f"count/kafkausers.{GROUP}": 2000,
+    f"count/cassandraclusters.{GROUP}": 100,
+    f"count/sparkapplications.{GROUP}": 5000,
+    f"count/sparkclusters.{GROUP}": 100,
+    f"count/jenkinsagentpools.{GROUP}": 200,
 }
-"""Far above sensible use of one namespace, far below what would hurt the API server."""
+"""Far above sensible use of one namespace, far below what would hurt the API server: every kind that a member may
+create (tested), but for RoleBindings: the operator could not seat the members before the quota is counted."""
 
 DEFAULT_REQUESTS: Final[Mapping[str, str]] = {"cpu": "100m", "memory": "128Mi"}
 """What a container requests that names nothing: without it, it would ride free of the tenant's share. No default
 limits: a default below a container's own request would refuse the pod."""
+LEAST_REQUESTS: Final[Mapping[str, str]] = {"cpu": "1m", "memory": "1Mi"}
+"""What a container requests at least: a request of nothing would ride free as well."""
 
 
 def resource_quota(estate: Estate, tenant: Tenant, namespace: str, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -55,7 +71,7 @@ def resource_quota(estate: Estate, tenant: Tenant, namespace: str, labels: Mappi
 
 
 def service_counts(estate: Estate, tenant: Tenant, namespace: str) -> dict[str, str]:
-    """Return how many services of each kind this namespace may hold; kinds without a bound are left out."""
+    """Return how many services of each kind this namespace may hold by the Tenants; others are left out."""
     chain = estate.chain(tenant.metadata.name)
     counts: dict[str, str] = {}
     for kind, plural in SERVICE_KINDS.items():
@@ -105,5 +121,7 @@ def limit_range(namespace: str, labels: Mapping[str, str]) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "LimitRange",
         "metadata": {"name": "allotment", "namespace": namespace, "labels": dict(labels)},
-        "spec": {"limits": [{"type": "Container", "defaultRequest": dict(DEFAULT_REQUESTS)}]},
+        "spec": {
+            "limits": [{"type": "Container", "defaultRequest": dict(DEFAULT_REQUESTS), "min": dict(LEAST_REQUESTS)}]
+        },
     }

@@ -34,6 +34,7 @@ class Register:
         client: with the operator's own rights.
         namespace: the operator's own namespace.
         services: all services as last seen.
+        turnover: how often one has come or gone: a picture taken before that is out of date.
         changed: told which tenants must be looked at again.
     """
 
@@ -43,10 +44,12 @@ class Register:
         *,
         namespace: str,
         services: Callable[[], Iterable[ServiceFacts]],
+        turnover: Callable[[], int],
         changed: Callable[[frozenset[str]], None],
     ) -> None:
         self._operator_namespace = namespace
         self._services = services
+        self._turnover = turnover
         self._changed = changed
         self._tenants: dict[str, Tenant] = {}
         self._unreadable: dict[str, str] = {}
@@ -55,6 +58,7 @@ class Register:
         self._marks: dict[tuple[str, str], object] = {}
         self._views: dict[str, TenantView | None] = {}
         self._picture: Estate | None = None
+        self._taken_at = 0
         self._told = Estate()
         self._reflectors: tuple[Reflector[Any], ...] = (
             Reflector(client, TENANTS, self._tenant, keep_objects=False),
@@ -72,7 +76,9 @@ class Register:
 
     def estate(self) -> Estate:
         """Return the picture now."""
-        if self._picture is None:
+        turnover = self._turnover()
+        if self._picture is None or self._taken_at != turnover:
+            self._taken_at = turnover
             self._picture = Estate(
                 tenants=dict(self._tenants),
                 unreadable=dict(self._unreadable),
@@ -98,7 +104,6 @@ class Register:
 
     def services_changed(self, namespace: str) -> None:
         """Take note that a service came or went: counts are for the tenant as a whole."""
-        self._picture = None
         facts = self._namespaces.get(namespace)
         if facts is not None and facts.tenant:
             # By the last picture, which has these tenants: a new one for each of thousands of services is too dear.
