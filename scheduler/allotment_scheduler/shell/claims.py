@@ -143,7 +143,7 @@ class Claims:
         return [self._order(key, grants, start) for key, grants in found.items()]
 
     def _taken(self, but_for: Collection[ClaimKey], node: str) -> tuple[set[DeviceId], set[DeviceId]]:
-        """Devices of a node that other claims hold; and those among them whose pods are all gone."""
+        """Devices of a node that other claims hold; and those among them whose pods are gone or on their way out."""
         taken: set[DeviceId] = set()
         leaving: set[DeviceId] = set()
         here = self.devices.inventories().get(node)
@@ -156,10 +156,13 @@ class Claims:
         return taken, leaving
 
     def _is_used(self, key: ClaimKey) -> bool:
-        """Whether any pod that a claim is reserved for is still there."""
+        """Whether any pod that a claim is reserved for is there, and stays."""
         consumers = self.devices.claims[key].status.reserved_for
         found = ((self.pods.get((key[0], each.name)), each.uid) for each in consumers)
-        return any(pod is not None and pod.metadata.uid == uid for pod, uid in found)
+        return any(
+            pod is not None and pod.metadata.uid == uid and pod.metadata.deletion_timestamp is None
+            for pod, uid in found
+        )
 
     def _order(self, key: ClaimKey, grants: tuple[Grant, ...], start: Start) -> Order:
         claim = self.devices.claims[key]

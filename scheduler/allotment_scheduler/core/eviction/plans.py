@@ -56,7 +56,10 @@ STEPS_ALL = 512
 
 @dataclass(slots=True)
 class Plan:
-    """Who goes, by which rule, and where the claimant's pods then start."""
+    """Who goes, by which rule, and where the claimant's pods then start.
+
+    Nobody goes where the claimant has a right to make room, and enough is about to come anyway.
+    """
 
     unit: Unit
     steps: list[Step]
@@ -116,6 +119,8 @@ class Planner:
         """Who started in this cycle and is no victim in it."""
         self.unfinished = False
         """Whether the last search came to no end."""
+        self.room_comes = False
+        """Whether the state is shown without pods that are on their way out (leaving.py)."""
 
     def plan(self, unit: Unit, looked: Looked | None = None) -> Plan | None:
         """The best plan for a claimant, None if there is none. The state is as before.
@@ -134,6 +139,8 @@ class Planner:
         if not rights:
             return None
         attempt = Attempt(self, unit, claim, rights, looked)
+        if self.room_comes and (without_victims := attempt.in_room_that_comes()) is not None:
+            return without_victims
         return attempt.best() if attempt.mask().any() else None
 
     def _claim(self, unit: Unit) -> Claim:
@@ -228,6 +235,12 @@ class Attempt:
                 pods = [pod for row in rows.tolist() if (pod := running[row]) is not None]
                 plans += filter(None, [self._over(pods, sets=not plans)])
         return cheapest(plans)
+
+    def in_room_that_comes(self) -> Plan | None:
+        """A plan without victims: there will be room once those have gone who are on their way out."""
+        with self.state.trial() as trial:
+            starts = self._starts(trial, None) if self._claimant_fits(trial, None) else None
+        return None if starts is None else Plan(self.unit, [], starts)
 
     def is_cut_short(self, before: int) -> bool:
         """Whether the search has cost what a cycle may, and something since `before`: it goes on in the next cycle."""

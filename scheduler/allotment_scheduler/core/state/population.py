@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from allotment_scheduler.core.state.cluster import ClusterState
 
 _LASTING = attrgetter(
-    *(each.name for each in fields(PodSpec) if each.name not in {"node", "started", "nominated", "labels"})
+    *(each.name for each in fields(PodSpec) if each.name not in {"node", "started", "nominated", "labels", "ends"})
 )
-"""What of a pod its binding leaves alone."""
+"""What of a pod its binding leaves alone, and our own eviction."""
 _REPLACED_WITHIN = 3600.0
 """Seconds after which a new pod of an owner is no replacement of one that we evicted."""
 _AWAITED_FOR = 60.0
