@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from allotment_scheduler.core.cycle import Engine
@@ -15,6 +17,7 @@ from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 BRISK = Settings(least_runtime=0.0, age=1e9)
+FIRM = Settings(least_runtime=0.0, age=1e9, hysteresis=False)
 
 
 class Live:
@@ -61,9 +64,10 @@ class Live:
 
     def gone(self, pods: Iterable[tuple[str, str]] | None = None) -> None:
         """Those on their way out have ended."""
-        for key in [*(self.leaving if pods is None else pods)]:
+        gone = [*(self.leaving if pods is None else pods)]
+        for key in gone:
             self.state.apply(ev.PodGone(key))
-        self.leaving.clear()
+        self.leaving = [key for key in self.leaving if key not in gone]
 
     def staying(self, tenant: str) -> int:
         """How many of a tenant's pods occupy a node and stay."""
@@ -132,6 +136,41 @@ def test_many_claims_under_a_limit_evict_as_many_over_all_cycles() -> None:
     world.pods("t", 12, "high", cpu=1, priority=5)
     assert len(live.rest()[0]) == 12
     assert live.staying("t") == 20
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), min_size=1, max_size=3),
+    st.integers(1, 3), st.sets(st.integers(0, 5)),
+)  # fmt: skip
+def test_whoever_leaves_when_each_claim_takes_one_pod_and_no_side_falls_below_its_guarantee(
+    sides: list[tuple[int, int]], claims: int, pauses: set[int]
+) -> None:
+    count = max(sum(runs for _, runs in sides), 1)
+    world = World().nodes(count, cpu=1).tenant("x", guaranteed={"cpu": 3})
+    free = iter(range(count))
+    for number, (guaranteed, runs) in enumerate(sides):
+        world.tenant(f"y{number}", guaranteed={"cpu": guaranteed})
+        for place in range(runs):
+            world.pod(f"y{number}", f"p{place}", on=f"n{next(free):02}", cpu=1)
+    for place in free:
+        world.pod("x", f"f{place}", on=f"n{place:02}", cpu=1)
+    live = Live(world, FIRM)
+    before = {f"y{number}": runs for number, (_, runs) in enumerate(sides)}
+    for number in range(claims + 3):
+        if number < claims:
+            world.pod("x", f"c{number}", cpu=1)
+        done = live.cycle()
+        assert len(done.evictions) == len(done.starts)
+        if number in pauses:
+            live.gone(live.leaving[:1])
+        for place, (guaranteed, _) in enumerate(sides):
+            assert live.staying(f"y{place}") >= min(guaranteed, before[f"y{place}"])
+    live.gone()
+    assert live.rest() == ([], [])
+    at_once = Live(world, FIRM)
+    at_once.rest()
+    assert live.staying("x") == at_once.staying("x")
 
 
 # --- room that comes anyway ------------------------------------------------------------------------------------------

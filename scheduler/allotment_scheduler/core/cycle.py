@@ -69,6 +69,7 @@ class Engine:
         self.leaving = Leaving(state, self.settings)
         self.holds = Holds(state, self.placer, self.settings)
         self.reservations = Reservations(state, Foresight(state, self.placer, self.gangs), self.demand, self.settings)
+        self.planner.kept_from = lambda unit: self.reservations.kept_from(unit, state.now)
         self.quarantine = Quarantine(state, self.settings)
         self.claim_pass = Pass()
         self._most_rows = FEW_ROWS
@@ -274,7 +275,8 @@ class Engine:
             return self._first_plan(done)
 
     def _first_plan(self, done: Round) -> Plan | None:
-        claimants = Claimants(self.state, self.demand.entitlement, self.claim_pass, self.brakes)
+        favoured = self.holds.favoured()
+        claimants = Claimants(self.state, self.demand.entitlement, self.claim_pass, self.brakes, favoured)
         order = Serving(self.state, claimants.propose, self.demand.scope)
         order.refresh_all(self._leaves())
         while (unit := order.next()) is not None:

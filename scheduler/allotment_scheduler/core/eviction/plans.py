@@ -14,7 +14,7 @@ dropped, last chosen first, where every remaining step still obeys its rule.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -119,6 +119,8 @@ class Planner:
         """Who started in this cycle and is no victim in it."""
         self.unfinished = False
         """Whether the last search came to no end."""
+        self.kept_from: Callable[[Unit], tuple[str, ...]] = lambda _: ()
+        """Nodes that are reserved for others: they are used where no others will do."""
         self.room_comes = False
         """Whether the state is shown without pods that are on their way out (leaving.py)."""
 
@@ -141,7 +143,14 @@ class Planner:
         attempt = Attempt(self, unit, claim, rights, looked)
         if self.room_comes and (without_victims := attempt.in_room_that_comes()) is not None:
             return without_victims
-        return attempt.best() if attempt.mask().any() else None
+        if not attempt.mask().any():
+            return None
+        reserved = attempt.usable & self.state.nodes.named(self.kept_from(unit))
+        if reserved.any():
+            found = Attempt(self, unit, claim, rights, looked, without=reserved).best()
+            if found is not None or self.unfinished:
+                return found
+        return attempt.best()
 
     def _claim(self, unit: Unit) -> Claim:
         only_p = any(map(self.state.is_spent, unit.pods)) or not self.brakes.may_claim(unit, self.state.now)
@@ -183,8 +192,9 @@ class Attempt:
     """The search for one claimant's plan."""
 
     def __init__(
-        self, planner: Planner, unit: Unit, claim: Claim, rights: dict[Tenant, str], looked: Looked | None = None
-    ) -> None:
+        self, planner: Planner, unit: Unit, claim: Claim, rights: dict[Tenant, str], looked: Looked | None = None,
+        *, without: BoolVector | None = None,
+    ) -> None:  # fmt: skip
         self.planner = planner
         self.state = planner.state
         self.unit = unit
@@ -198,7 +208,7 @@ class Attempt:
             leaf: planner.brakes.latest_start(leaf, by, self.state.now) for leaf, by in rights.items()
         }  # fmt: skip
         self.rows = self.rows_in(claim.scope if unit.shape.fixed else unit.shape.pools)
-        self.usable = self._usable()
+        self.usable = self._usable() if without is None else self._usable() & ~without
         self.bounds = NodeBounds(self.state, self.usable, unit.gang)
 
     def rows_in(self, pools: tuple[str, ...]) -> list[tuple[Row, int]]:

@@ -194,6 +194,14 @@ class Holds:
             for position in mine:
                 self.closed[position] = self._close(self.closed[position])
 
+    def favoured(self) -> list[Unit]:
+        """Waiting units for whom any of the rooms is held that are closed."""
+        sought = {id(hold): pod for pod, hold in self._sought}
+        pods = [sought.get(room.whom) if isinstance(room.whom, int) else self.state.pods.get(room.whom)
+                for room in self.closed]  # fmt: skip
+        units = {id(it): it for pod in pods if pod is not None and isinstance(it := pod.unit, Unit) and it.live}
+        return list(units.values())
+
     def end(self) -> None:
         """The cycle ends, or has failed: give back every room, and give up seats whose successors started elsewhere."""
         self.open()
