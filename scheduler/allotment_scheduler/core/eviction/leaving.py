@@ -1,4 +1,4 @@
-"""Those on their way out: what their going leaves to claimants (ADR 0114).
+"""Those on their way out: what their going leaves to claimants (ADR 0115).
 
 A pod that is being deleted, by us or by anybody else, stands on its node until it has ended. To who starts without
 evicting anybody it counts in full. Claims reckon with the world in which it has gone: otherwise its room would be made

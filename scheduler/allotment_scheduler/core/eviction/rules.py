@@ -129,8 +129,8 @@ class Claim:
         return any(c in held and self.used(theirs, c) > self.entitled(theirs, c) for c, _ in self.asks)
 
     def compares(self, pools: Collection[str]) -> bool:
-        """Whether something that stands in these pools is part of what R2 compares."""
-        return not self.several_pools or not self.scope or not frozenset(pools).isdisjoint(self.scope)
+        """With several pools: whether something that stands in these is part of what R2 compares."""
+        return not self.scope or not frozenset(pools).isdisjoint(self.scope)
 
 
 def sides(claimant: Tenant, victim: Tenant) -> tuple[Tenant, Tenant] | None:
@@ -155,6 +155,6 @@ def rule(claim: Claim, victim: Held) -> str | None:
         return None
     if by_guarantee:
         return R1
-    if not claim.compares(victim.pools) or not claim.above_entitlement(theirs, victim.held):
+    if (claim.several_pools and not claim.compares(victim.pools)) or not claim.above_entitlement(theirs, victim.held):
         return None
     return R2 if claim.gentle(theirs, victim.asks) else None
