@@ -13,6 +13,7 @@ from allotment_scheduler.core.decisions import Evict, Round, Start
 from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.entitlement.filling import Entitlement
 from allotment_scheduler.core.eviction.rules import GANG
+from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.state.cluster import ClusterState
 
 Excess = dict[tuple[str, str, int], int]
@@ -64,8 +65,12 @@ class Promises:
 
 
 def beyond_nodes(state: ClusterState) -> Excess:
-    """What pods hold beyond what their nodes have."""
-    free = state.nodes.free
+    """What pods hold beyond what their nodes have, those left out that are on their way out."""
+    free = state.nodes.free.copy()
+    for pod in on_their_way(state):
+        if (node := state.nodes.by_name.get(pod.node or "")) is not None:
+            for column, amount in pod.klass.amounts:
+                free[column, node.index] += amount
     return {
         (node.spec.name, node.pool, column): -int(free[column, node.index])
         for node in state.nodes.ordered
@@ -74,10 +79,16 @@ def beyond_nodes(state: ClusterState) -> Excess:
     }
 
 
+def on_their_way(state: ClusterState) -> list[Pod]:
+    """Pods that are on their way out: starts count them, claims do not."""
+    return [pod for pod in state.running.pods if pod is not None and pod.spec.deleting]
+
+
 def beyond_limits(state: ClusterState) -> Excess:
-    """What tenants use beyond their limits, in all and by pool, by sums of pods."""
+    """What tenants use beyond their limits, in all and by pool, by sums of pods; but for those on their way out."""
     used: Counter[tuple[str, str, int]] = Counter()
-    for pod in filter(None, state.running.pods):
+    leaving = set(map(id, on_their_way(state)))
+    for pod in (pod for pod in state.running.pods if pod is not None and id(pod) not in leaving):
         node = state.nodes.by_name.get(pod.node or "")
         for tenant in pod.leaf.path if pod.leaf is not None else ():
             for pool in {"", "" if node is None else node.pool}:

@@ -11,9 +11,9 @@ been evicted and started so far.
   R2: u(X) + request ≤ e(X) on all of D, and u(Y) > e(Y), before the step, on some resource of D that the victim holds,
   and the weight of X is not 0.
 
-With pools, u and e count on those where the claimant may run. A guarantee may be for a pool, too: then X may also have
-its right within those for the pools where the claimant may run; and where Y has such guarantees, what it uses within
-that for the pool where the victim stands is not above them.
+With pools, u and e count on those where the claimant may run, and by R2 only those go who stand on one of them. A
+guarantee may be for a pool, too: then X may also have its right within those for the pools where the claimant may run;
+and where Y has such guarantees, what it uses within that for the pool where the victim stands is not above them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -125,7 +125,7 @@ class Books:
         above = any(
             self.used(theirs, resource, scope) > self.entitled(theirs, resource, scope) for resource in shared
         )  # fmt: skip
-        if self.tenants[mine].weight and within and above:
+        if self.tenants[mine].weight and within and above and (where & scope or not scope):
             found.add("R2")
         return found
 

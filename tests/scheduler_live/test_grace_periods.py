@@ -17,6 +17,7 @@ pytestmark = pytest.mark.looptime
 async def two_victims(world: World, *, grace: int) -> str:
     """Two nodes full of pods with a grace period, and a claimant; returns the pod that has to go, on its way out."""
     world.settings = Settings(minimum_runtime_seconds=0, eviction_seconds=5)
+    world.scheduler.configure()
     for name in "nm":
         world.node(name, cpu="2")
     for name in ("one", "two"):

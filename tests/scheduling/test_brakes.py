@@ -133,3 +133,13 @@ def test_a_workload_is_a_gang_an_owner_or_a_pod() -> None:
     )
 
     assert [workload(pod) for pod in pods_of(world)] == ["a/g", "job", "a/alone"]
+
+
+def test_a_workload_that_loses_a_pod_in_each_backoff_waits_longer_every_time() -> None:
+    brakes, pod, lengths = Brakes(SETTINGS), single(), []
+    for number in range(8):
+        now = 1000.0 + 50.0 * number
+        brakes.evicted(pod, "R2", now)
+        lengths.append(brakes.backoffs["a/p"].until - now)
+
+    assert lengths == [60.0, 10.0, 120.0, 70.0, 20.0, 240.0, 190.0, 140.0]

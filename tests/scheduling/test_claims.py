@@ -161,3 +161,35 @@ def test_who_may_not_evict_its_own_gang_holds_up_no_other_unit_of_its_shape(grou
 
     assert done.evicted == ["m2"]
     assert done.running("t") == {"m0", "u"}
+
+
+def test_a_successor_whose_seat_helps_is_not_passed_over_for_an_equal_pod_that_has_none() -> None:
+    owned = {"owner": "db", "owner_kind": "StatefulSet"}
+    world = World().node("n", cpu=8).tenant("t").pod("t", "db-0", on="n", cpu=4, priority=1, more=owned)
+    world.pods("t", 4, "low", on="n", cpu=1)
+    engine = Engine(world.state(), Settings(least_runtime=0.0))
+    told = len(world.events)
+    engine.cycle(1000.0)
+    engine.state.apply(ev.PodGone(("t", "db-0")))
+    world.pod("t", "older", cpu=5, priority=1).pod("t", "db-0", cpu=5, priority=1, more=owned)
+    engine.state.apply_all(world.events[told:])
+    done = engine.cycle(1001.0)
+    assert [it.pod[1] for it in done.starts] == ["db-0"]
+    assert len(done.evictions) == 1
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_who_evicts_keeps_off_reserved_nodes_where_others_will_do(others: bool) -> None:
+    world = World().node("n0", cpu=4).tenant("t")
+    if others:
+        world.node("n1", cpu=4).pods("t", 4, "older", on="n1", cpu=1)
+    world.pods("t", 4, "ends", on="n0", cpu=1, more={"max_runtime": 3600.0}).pod("t", "large", cpu=4)
+    engine = Engine(world.state(), Settings(least_runtime=0.0, age=10.0))
+    engine.cycle(1000.0)
+    engine.cycle(1020.0)
+    [reservation] = engine.reservations.by_unit.values()
+    assert reservation.nodes == ("n0",)
+    told = len(world.events)
+    engine.state.apply_all(world.pod("t", "c", cpu=1, priority=9).events[told:])
+    done = engine.cycle(1021.0)
+    assert [it.node for it in done.starts] == (["n1"] if others else ["n0"])

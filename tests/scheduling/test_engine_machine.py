@@ -63,6 +63,7 @@ class Cluster(RuleBasedStateMachine):
         self.world = World()
         self.now = 1000.0
         self.count = 0
+        self.leaving: list[tuple[str, str]] = []
 
     @initialize(timed=st.booleans(), pooled=st.booleans(), live=st.booleans(), budget=st.sampled_from([None, 0, 1, 2]))
     def begin(self, timed: bool, pooled: bool, live: bool, budget: int | None) -> None:
@@ -117,6 +118,24 @@ class Cluster(RuleBasedStateMachine):
     def a_pod_ends(self, number: int, succeeded: bool) -> None:
         pods = sorted(self.engine.state.pods)
         self.engine.state.apply(ev.PodGone(pods[number % len(pods)], succeeded=succeeded))
+
+    @precondition(lambda self: self.engine.state.pods)
+    @rule(number=st.integers(0, 99), grace=st.sampled_from([1.0, 30.0, 30.0, 300.0, 9000.0]))
+    def a_pod_is_deleted(self, number: int, grace: float) -> None:
+        """Somebody else deletes it; it may outstay its grace period, and end whenever it likes."""
+        pod = sorted(self.engine.state.pods.items())[number % len(self.engine.state.pods)][1]
+        if pod.node is not None and not pod.spec.deleting:
+            seen = msgspec.structs.replace(pod.spec, node=pod.node, deleting=True, ends=self.now + grace)
+            self.engine.state.apply(ev.PodSeen(seen))
+            self.leaving.append(pod.key)
+
+    @precondition(lambda self: self.leaving)
+    @rule(number=st.integers(0, 99), every=st.booleans())
+    def who_leaves_has_gone(self, number: int, every: bool) -> None:
+        gone = self.leaving if every else [self.leaving[number % len(self.leaving)]]
+        self.leaving = [key for key in self.leaving if key not in gone]
+        for key in gone:
+            self.engine.state.apply(ev.PodGone(key))
 
     @rule(name=st.sampled_from(NODES), ready=st.booleans(), unschedulable=st.booleans())
     def a_node_changes(self, name: str, ready: bool, unschedulable: bool) -> None:
@@ -177,12 +196,12 @@ class Cluster(RuleBasedStateMachine):
         return done
 
     def follow(self, done: Round) -> None:
-        """Evicted pods leave and go; those that somebody owns come back as new ones, which is no change of demand."""
+        """Evicted pods begin to leave; those that somebody owns come back as new ones, which is no change of demand."""
         state = self.engine.state
         for evict in done.evictions:
             gone, version = state.pods[evict.pod].spec, state.demand_version
             state.apply(ev.PodLeaving(evict.pod, evict.node))
-            state.apply(ev.PodGone(evict.pod))
+            self.leaving.append(evict.pod)
             if gone.owner:
                 self.count += 1
                 name = f"p{self.count}"
@@ -204,6 +223,8 @@ class Cluster(RuleBasedStateMachine):
             return
         for _ in range(40):
             self.now += 7200
+            if self.leaving:
+                self.who_leaves_has_gone(0, True)
             if not self.cycle() and not self.cycle():
                 return
         raise AssertionError("the engine does not come to rest")

@@ -24,7 +24,8 @@ Seats and reserved units start before anybody else, for that room is theirs alre
 order among those who end in time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from sys import maxsize
 from typing import Final
 
@@ -33,6 +34,7 @@ from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.eviction.brakes import Allowance, Brakes
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.claimants import Claimants, Pass
+from allotment_scheduler.core.eviction.leaving import Leaving
 from allotment_scheduler.core.eviction.plans import Plan, Planner
 from allotment_scheduler.core.eviction.rules import GANG
 from allotment_scheduler.core.eviction.victims import victim_of
@@ -55,6 +57,8 @@ from allotment_scheduler.core.state.cluster import ClusterState
 
 FEW_ROWS: Final = 512
 """So many rows of scores may be kept, whether or not anybody waits for them."""
+_LEAVING_A_LOOK: Final = 8
+"""Pods on their way out that are left out of the state in the time in which one victim is looked at."""
 
 
 class Engine:
@@ -68,8 +72,10 @@ class Engine:
         self.demand = Demand(state, self.placer)
         self.brakes = Brakes(self.settings)
         self.planner = Planner(state, self.placer, self.gangs, self.demand, self.brakes)
+        self.leaving = Leaving(state, self.settings)
         self.holds = Holds(state, self.placer, self.settings)
         self.reservations = Reservations(state, Foresight(state, self.placer, self.gangs), self.demand, self.settings)
+        self.planner.kept_from = lambda unit: self.reservations.kept_from(unit, state.now)
         self.quarantine = Quarantine(state, self.settings)
         self.claim_pass = Pass()
         self._most_rows = FEW_ROWS
@@ -271,7 +277,12 @@ class Engine:
         """
         if self.claim_pass.version < 0:
             self.claim_pass.version = self.state.demand_version
-        claimants = Claimants(self.state, self.demand.entitlement, self.claim_pass, self.brakes)
+        with self._once_they_have_gone():
+            return self._first_plan(done)
+
+    def _first_plan(self, done: Round) -> Plan | None:
+        favoured = self.holds.favoured()
+        claimants = Claimants(self.state, self.demand.entitlement, self.claim_pass, self.brakes, favoured)
         order = Serving(self.state, claimants.propose, self.demand.scope)
         order.refresh_all(self._leaves())
         while (unit := order.next()) is not None:
@@ -290,6 +301,24 @@ class Engine:
         done.cut_short = self.claim_pass.evicted or self.claim_pass.version != self.state.demand_version
         self.claim_pass = Pass()
         return None
+
+    @contextmanager
+    def _once_they_have_gone(self) -> Iterator[None]:
+        """Show the state without those who are on their way out: what they leave need not be made once more."""
+        pods = self.leaving.pods()
+        if not pods or not any(lane.head() for queue in self.state.queues.values() for lane in queue.lanes.values()):
+            yield
+            return
+        self.demand.entitlement()  # what they ask for is demand until they have been replaced
+        self.planner.effort += len(pods) // _LEAVING_A_LOOK
+        with self.leaving.gone(pods):
+            mark = self.holds.close(self.reservations.rooms(self.state.now))
+            self.planner.room_comes = True
+            try:
+                yield
+            finally:
+                self.planner.room_comes = False
+                self.holds.open(mark)
 
     def _plan(self, unit: Unit) -> Plan | None:
         try:
@@ -322,7 +351,8 @@ class Engine:
             if not plan.unit.live:
                 return None  # it fits without anybody going
         self.claim_pass.looked.pop(plan.unit.first.key, None)  # there may be more room than when they were looked at
-        return self._plan(plan.unit)
+        with self._once_they_have_gone():
+            return self._plan(plan.unit)
 
     def _carry_out(self, plan: Plan, done: Round) -> None:
         """Evict, then start the claimant in the room that was made."""

@@ -37,6 +37,9 @@ class Settings:
     """Room of a pod that its owner recreates is held for so long: a rolling restart keeps its seats."""
     gang_recovery: float = 600.0
     """A gang that lost members from outside is given so long to be whole again; then the rest of it is evicted."""
+    overstay: float = 120.0
+    """Nobody waits for the room of a pod that is still there so long after the end of its grace period: its node may
+    be dead, or its volumes stuck. Until then no claim makes room that is about to come anyway."""
     quarantine: float = 60.0
     """A pod that cannot be decided about is set aside for so long; doubled each time, up to `longest_backoff`."""
     timed: bool = True

@@ -151,7 +151,7 @@ class Claims:
         return [self._order(key, grants, start) for key, grants in found.items()]
 
     def _taken(self, but_for: Collection[ClaimKey], node: str) -> tuple[set[DeviceId], set[DeviceId]]:
-        """Devices that other claims hold and that count on a node; and those among them whose pods are all gone."""
+        """Devices that other claims hold and that count on a node; and those among them whose pods do not stay there."""
         taken: set[DeviceId] = set()
         leaving: set[DeviceId] = set()
         here = self.devices.inventories().get(node)
@@ -164,10 +164,12 @@ class Claims:
         return taken, leaving
 
     def _is_used(self, key: ClaimKey) -> bool:
-        """Whether any pod that a claim is reserved for is still there, and does not wait."""
+        """Whether any pod that a claim is reserved for is there, stays, and does not wait."""
         for each in self.devices.claims[key].status.reserved_for:
             pod = self.pods.get((key[0], each.name))
-            if pod is not None and pod.metadata.uid == each.uid and not self.waits((key[0], each.name), each.uid):
+            if pod is None or pod.metadata.uid != each.uid or pod.metadata.deletion_timestamp is not None:
+                continue
+            if not self.waits((key[0], each.name), each.uid):
                 return True
         return False
 

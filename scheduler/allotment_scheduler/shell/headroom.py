@@ -1,9 +1,9 @@
 """Headroom: whether a unit that was decided still has its room at the moment in which its Bindings are to be sent.
 
 A cycle counts whom it evicts as gone, and gives away within the same cycle what they leave: their nodes' room, and
-their tenants' limits. In truth they stand until they have ended, or for good if the eviction is refused. Room on nodes
-is waited for while pods are on their way out. A limit is not: the core counts the pods that are leaving from its next
-cycle on, so a start beyond a limit is forgotten, and decided again when they are gone.
+their tenants' limits. Later cycles let claimants have what is left of that, or comes by others' doing. In truth these
+pods stand until they have ended, or for good if the eviction is refused. Room and limits are waited for while it is
+they who take it up.
 
 What is looked at does not grow with the number of starts that wait, unless a limit is exceeded.
 
@@ -14,11 +14,14 @@ for those after it.
 from collections.abc import Iterable, Iterator
 
 from allotment_scheduler.core.filters.nodes import takes_new
-from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.objects.resources import Column
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell.ledger import Ledger, Phase, Start
+
+_Excess = tuple[Tenant, str | None, dict[Column, int]]
+"""What a tenant holds beyond a limit, in one pool or in all."""
 
 
 class Headroom:
@@ -55,32 +58,59 @@ class Headroom:
             return True
         return False if any(each.spec.deleting for each in node.pods.values()) else None
 
-    def within_limits(self) -> bool:
-        """Whether its tenants' limits hold if it starts now, with all that is leaving still there."""
-        first = self._state.pods.get(self._unit[0].key)
-        if first is None or first.leaf is None or not first.leaf.limited_path:
-            return True
+    def within_limits(self) -> bool | None:
+        """Whether its tenants' limits let it start now: yes, not before others have gone, or (None) not at all."""
         found = (self._state.nodes.by_name.get(start.node) for start in self._unit)
         pools = (None, *{node.pool for node in found if node is not None})
-        return not any(self._exceeds(tenant, pool) for tenant in first.leaf.limited_path for pool in pools)
+        excesses = [excess for tenant in self._limited() for pool in pools if (excess := self._excess(tenant, pool))]
+        if not excesses:
+            return True
+        return False if all(self._comes(*it) for it in excesses) else None
 
-    def _exceeds(self, tenant: Tenant, pool: str | None) -> bool:
-        """Whether a tenant holds more than it may of what the unit asks for, in one pool or in all."""
+    def awaited(self) -> set[PodKey]:
+        """Pods on their way out whose room, or part of a limit, it may be waiting for."""
+        nodes, limited = {start.node for start in self._unit}, set(self._limited())
+        return {
+            pod.key for pod in self._leaving()
+            if pod.node in nodes or (pod.leaf is not None and not limited.isdisjoint(pod.leaf.path))
+        }  # fmt: skip
+
+    def _limited(self) -> tuple[Tenant, ...]:
+        first = self._state.pods.get(self._unit[0].key)
+        return () if first is None or first.leaf is None else first.leaf.limited_path
+
+    def _leaving(self) -> Iterator[Pod]:
+        return (pod for pod in self._state.running.pods if pod is not None and pod.spec.deleting)
+
+    def _excess(self, tenant: Tenant, pool: str | None) -> _Excess | None:
+        """What a tenant holds beyond what it may of what the unit asks for, in one pool or in all; None if nothing."""
         caps = tenant.limits if pool is None else tenant.limits_in.get(pool, {})
         used = tenant.used if pool is None else tenant.used_at(pool)
         over = {column: used[column] - cap for column, cap in caps.items() if used[column] > cap}
-        if not over or over.keys().isdisjoint(self._asked()):
-            return False
+        over = {column: over[column] for column in over.keys() & self._asked()}
+        if not over:
+            return None
         started = (self._state.pods.get(key) for key in self._ledger.starts)
-        for other in self._others(pod for pod in started if pod is not None):
-            if other.leaf is None or tenant not in other.leaf.path:
+        excess = tenant, pool, over
+        self._deduct(excess, self._others(pod for pod in started if pod is not None))
+        return excess if any(amount > 0 for amount in over.values()) else None
+
+    def _comes(self, tenant: Tenant, pool: str | None, over: dict[Column, int]) -> bool:
+        """Whether there is no excess once those have gone who are on their way out."""
+        self._deduct((tenant, pool, over), self._leaving())
+        return all(amount <= 0 for amount in over.values())
+
+    def _deduct(self, excess: _Excess, pods: Iterable[Pod]) -> None:
+        """Take what some pods hold off an excess."""
+        tenant, pool, over = excess
+        for pod in pods:
+            if pod.leaf is None or tenant not in pod.leaf.path:
                 continue
-            node = self._state.nodes.by_name.get(other.node or "")
+            node = self._state.nodes.by_name.get(pod.node or "")
             if pool is None or (node is not None and node.pool == pool):
-                for column, amount in other.klass.amounts:
+                for column, amount in pod.klass.amounts:
                     if column in over:
                         over[column] -= amount
-        return any(over[column] > 0 for column in over.keys() & self._asked())
 
     def _asked(self, node: str | None = None) -> set[Column]:
         """The resources that its pods ask for, on one node or anywhere."""

@@ -10,16 +10,17 @@ have others killed for room that is about to come.
 
 from typing import Final
 
+from allotment_scheduler.core.eviction.leaving import LONGEST
 from allotment_scheduler.shell.confirmation import Confirmation, ReadingClient
 from allotment_scheduler.shell.errands import Errands
+from allotment_scheduler.shell.headroom import Headroom
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Phase, Undertaking
 from allotment_scheduler.shell.outcomes import Outcomes
 
 PERIOD: Final = 1.0
 """Seconds between two rounds."""
-_LONGEST_GRACE: Final = 3600.0
-"""Seconds of grace that a claimant waits for; a victim's owner may name any number."""
+_LONGEST_GRACE: Final = LONGEST
 _DUE: Final = 0.9
 """The part of the period that must have passed for a round to be due again."""
 
@@ -75,8 +76,6 @@ class Housekeeping:
         if not all(departure.accepted for departure in departures):
             return 0.0
         waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
-        nodes = {start.node: known.state.nodes.by_name.get(start.node) for start in waiting}
-        leaving = {departure.key for departure in departures}
-        leaving.update(pod.key for node in nodes.values() if node is not None for pod in node.pods.values())
+        leaving = {departure.key for departure in departures} | Headroom(known.state, known.ledger, waiting).awaited()
         end = max((known.picture.ending.get(key, 0.0) for key in leaving), default=0.0)
         return min(end, min(min(start.since, now) for start in waiting) + _LONGEST_GRACE)

@@ -1,7 +1,7 @@
 """Issuing: sends the Bindings of a unit once everything they need is there, all of them together.
 
-A start is issued only where its node has the room at that moment, and its tenants' limits too (`headroom`). Where its
-node has not, it waits while pods of ours are leaving the node; otherwise somebody else took the room, and the start is
+A start is issued only where its node has the room at that moment, and its tenants' limits too (`headroom`). Where they
+have not, it waits while that is due to pods on their way out; otherwise somebody else took the room, and the start is
 forgotten. Pods with volumes wait until their claims are bound, pods with devices until those are given to their
 ResourceClaims; both are seen to from here, and devices of pods that wait again are given back. What has waited, for
 whatever it was, must pass all filters once more (`permission`).
@@ -17,7 +17,7 @@ from allotment_scheduler.shell.headroom import Headroom
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Phase, Start, Undertaking
 from allotment_scheduler.shell.outcomes import Outcomes
-from allotment_scheduler.shell.permission import may_still_start
+from allotment_scheduler.shell.permission import may_still_start, minds_others
 from allotment_scheduler.translation.allocations import Chosen
 from allotment_scheduler.translation.devices import DeviceError
 
@@ -56,6 +56,7 @@ class Issuing:
         """Send the Bindings of every unit whose room is there."""
         self._choices.look()
         self._carry_out(self._claims.surplus(), client, errands)
+        anyone_leaves = bool(self._known.engine.leaving.pods())
         for undertaking in self._known.ledger.waiting():
             has_waited, undertaking.has_waited = undertaking.has_waited, True
             waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
@@ -65,21 +66,25 @@ class Issuing:
                 continue
             headroom = Headroom(self._known.state, self._known.ledger, waiting)
             room = None if self._cut_short(waiting) else headroom.on_nodes()
-            if room is None:
-                self._forget(waiting, "RoomTaken")
-            elif room and not headroom.within_limits():
-                self._forget(waiting, "LimitTaken")
-            elif room and has_waited and not self._may_still_start(waiting):
-                self._forget(waiting, "NotAllowed")
-            elif room:
+            limits = headroom.within_limits() if room else True
+            in_doubt = has_waited or (anyone_leaves and self._minds_others(waiting))
+            allowed = self._may_still_start(waiting) if room and limits and in_doubt else True
+            verdicts = {"RoomTaken": room, "LimitTaken": limits, "NotAllowed": allowed}
+            lost = next((reason for reason, verdict in verdicts.items() if verdict is None), None)
+            if lost is not None:
+                self._forget(waiting, lost)
+            elif all(verdicts.values()):
                 for start in waiting:
                     start.phase = Phase.ISSUED
                 binder.send(waiting)
             elif undertaking.deadline is None:  # what leaves there goes for another's plan, and may never end
                 undertaking.deadline = self._known.clock() + 2 * self._known.settings().eviction_seconds
 
-    def _may_still_start(self, waiting: list[Start]) -> bool:
+    def _may_still_start(self, waiting: list[Start]) -> bool | None:
         return may_still_start(self._known.state, self._known.engine.placer, waiting)
+
+    def _minds_others(self, waiting: list[Start]) -> bool:
+        return minds_others(self._known.state, self._known.engine.placer, waiting)
 
     def _forget(self, waiting: list[Start], reason: str) -> None:
         self._known.metrics.forgotten(reason, len(waiting))

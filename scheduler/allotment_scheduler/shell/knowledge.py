@@ -49,7 +49,7 @@ class Knowledge:
     def configure(self) -> None:
         """New settings are in force."""
         engine, core = self.engine, self.settings().core
-        for part in (engine, engine.brakes, engine.holds, engine.reservations, engine.quarantine):
+        for part in (engine, engine.brakes, engine.leaving, engine.holds, engine.reservations, engine.quarantine):
             part.settings = core
         self.wake()
 

@@ -113,6 +113,7 @@ class Settings(ProgramSettings):
             drain=self.drain_after_seconds,
             reservations_per_pool=self.reservations_per_pool,
             successor_hold=self.successor_hold_seconds,
+            overstay=self.eviction_seconds,
         )
 
 

@@ -94,6 +94,7 @@ def pod_spec(
         node=intern(spec.node_name) if spec.node_name else None,
         nominated=pod.status.nominated_node_name or None,
         deleting=metadata.deletion_timestamp is not None,
+        ends=seconds(metadata.deletion_timestamp) if metadata.deletion_timestamp is not None else None,
         gated=bool(spec.scheduling_gates),
         group=named_group(pod) or gang,
         owner=intern(controller.uid) if controller else "",

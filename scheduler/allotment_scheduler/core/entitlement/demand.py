@@ -1,8 +1,8 @@
 """Demand: what entitlement is filled with, and the cache of what came out.
 
-Per leaf, in order of priority, then creation: every running pod, and every pending pod that could start on this
-cluster. A pending pod counts if its gang is complete, its tenant not suspended, some empty node would take it, and,
-where it may not be preempted, the guarantee covers it on top of what such pods use already.
+Per leaf, in order of priority, then creation: every running pod, but for those on their way out, and every pending pod
+that could start on this cluster. A pending pod counts if its gang is complete, its tenant not suspended, some empty
+node would take it, and, where it may not be preempted, the guarantee covers it on top of what such pods use already.
 
 Entitlement knows pools, not nodes. So demand that only some nodes of its pools would take (pins.py) counts no further
 than these nodes reach: what no fair division could give to a leaf must not lessen the others' part.
@@ -61,6 +61,8 @@ class Demand:
         """Every leaf's demand in order, equal neighbours merged."""
         running, size = self.state.running.flush(), self.state.running.size
         rows = np.flatnonzero(running.used[:size] & (running.leaf[:size] >= 0))
+        if (leaving := running.deleting[rows]).any():
+            rows = np.delete(rows, self._replaced(rows, np.flatnonzero(leaving)))
         waiting = self._startable()
         leaf = _joined(running.leaf[rows], [pod.leaf.rank if pod.leaf else -1 for pod in waiting])
         klass = _joined(running.klass[rows], [pod.klass.id for pod in waiting])
@@ -75,6 +77,24 @@ class Demand:
         order = np.lexsort((sight, created, -priority, leaf))
         order = order[self.pins.within_reach(leaf[order], klass[order])]
         return self._merged(leaf[order], klass[order], pool[order])
+
+    def _replaced(self, rows: npt.NDArray[np.intp], leaving: npt.NDArray[np.intp]) -> list[int]:
+        """Which of those on their way out ask for nothing more: who comes in their place does that, or nobody does.
+
+        Whom we evicted asks until the one that his owner makes in his place has come.
+        """
+        evicted = self.state.population.turns.owners_evicted
+        awaited: dict[str, int] = {}
+        out: list[int] = []
+        for place in leaving.tolist():
+            pod = self.state.running.pods[rows[place]]
+            if pod is not None and pod.leaving:
+                owner = pod.spec.owner
+                awaited[owner] = awaited.get(owner, evicted.get(owner, (0, 0.0))[0]) - 1
+                if not owner or awaited[owner] >= 0:
+                    continue
+            out.append(place)
+        return out
 
     def _merged(self, leaf: Ints, klass: Ints, pool: Ints) -> Portions:
         """Pods in order, by leaf, class and present pool (-1: none), as portions."""

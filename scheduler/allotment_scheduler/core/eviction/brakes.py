@@ -3,7 +3,8 @@
 A workload is what survives its pods: the controller's UID, the gang, or the pod itself. Its record and the tenants'
 budgets are plain data, to be written to `Tenant.status` and read back by a new leader.
 
-The budgets bind every plan as a whole (`Allowance`): a claimant that needs more than one leaves gets no plan.
+The budgets bind every plan as a whole (`Allowance`): a claimant that needs more than one leaves gets no plan. But a
+gang larger than a whole budget goes where nothing of that is spent yet: otherwise it could never go.
 """
 
 from collections import Counter
@@ -83,9 +84,9 @@ class Brakes:
             return
         self.in_cycle += 1
         backoff = self.backoffs.setdefault(workload(pod), Backoff())
-        if backoff.until < now:  # one setback for the pods of a workload that go together
+        if backoff.until <= now:  # whatever goes during a backoff is part of the setback that it is for
             backoff.evictions += 1
-        backoff.until = now + self._length(backoff)
+            backoff.until = now + self._length(backoff)
         if rule == R2 and pod.leaf is not None:
             window = self.windows.setdefault(pod.leaf.name, Window(now))
             if now - window.start >= HOUR:
@@ -130,12 +131,14 @@ class Allowance:
         """Whether these pods, all of one leaf, may go by a rule."""
         if not self.brakes.settings.timed:
             return True
-        if self.taken + len(pods) > self.brakes.left_in_cycle:
+        settings, most = self.brakes.settings, self.brakes.left_in_cycle
+        if self.taken + len(pods) > most and (self.taken or most < settings.evictions_per_cycle):
             return False
         leaf = pods[0].leaf
         if rule != R2 or leaf is None:
             return True
-        return self.taken_fairly[leaf] + len(pods) <= self.brakes.left_in_hour(leaf, self.now)
+        taken, most = self.taken_fairly[leaf], self.brakes.left_in_hour(leaf, self.now)
+        return taken + len(pods) <= most or (not taken and most == settings.evictions_per_hour > 0)
 
     def spend(self, pods: Sequence[Pod], rule: str, sign: int = 1) -> None:
         """Count pods, all of one leaf, as gone (1) or back (-1)."""

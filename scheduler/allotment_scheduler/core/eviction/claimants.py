@@ -2,16 +2,18 @@
 
 Equal units of one leaf have equal prospects: when the first unit of a lane finds no plan, the lane is passed over,
 except for what sets single units apart (evicted before, in backoff, forbidden to preempt, or of a gang that makes no
-room for its own). Whoever has no right to anyone's room is passed over at once: no lower priority in its own leaf, and
-neither guarantee nor entitlement left at any level.
+room for its own). For whom room is held, by a seat or a reservation, nobody else's failure says anything: these units
+stand beside their lanes. Whoever has no right to anyone's room is passed over at once: no lower priority in its own
+leaf, and neither guarantee nor entitlement left at any level.
 
 Searching for plans in a full cluster may take longer than a cycle may. So claimants are tried in passes: within one,
 whoever found no plan is not tried again; a pass that was cut short goes on in the next cycle; and a new one begins when
 the last has been through.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import numpy as np
 
@@ -45,15 +47,21 @@ class Claimants:
     """Proposes each leaf's first unit that has not been tried in this pass and has any right to claim."""
 
     def __init__(
-        self, state: ClusterState, entitlement: Callable[[], Entitlement], tried: Pass, brakes: Brakes
-    ) -> None:
+        self, state: ClusterState, entitlement: Callable[[], Entitlement], tried: Pass, brakes: Brakes,
+        favoured: Iterable[Unit] = (),
+    ) -> None:  # fmt: skip
         self.state = state
         self.brakes = brakes
         self.entitlement = entitlement
         self._tried = tried.tried
         self._sources: dict[Lane, Iterator[Unit]] = {}
         """Where the search for units that stand for themselves has come to."""
-        self._heads: dict[Tenant, dict[Lane, Unit]] = {}
+        self._heads: dict[Tenant, dict[Lane | None, Unit]] = {}
+        """By lane; None stands for those beside all lanes."""
+        self._favoured: dict[Tenant, list[Unit]] = {}
+        """Units for whom room is held, in serving order."""
+        for unit in sorted(favoured, key=attrgetter("order")):
+            self._favoured.setdefault(unit.leaf, []).append(unit)
         self._headroom: dict[Tenant, list[dict[Column, int]]] = {}
         self._lowest = self._lowest_priorities()
 
@@ -71,8 +79,8 @@ class Claimants:
         if heads is None:
             heads = self._heads[leaf] = {}
             queue = self.state.queues.get(leaf.name)
-            for lane in queue.lanes.values() if queue else ():
-                head = self._head(lane)
+            for lane in (None, *(queue.lanes.values() if queue else ())):
+                head = self._head(leaf, lane)
                 if head is not None:
                     heads[lane] = head
         while heads:
@@ -87,27 +95,30 @@ class Claimants:
         heads = self._heads[unit.leaf]
         self._advance(next(lane for lane, head in heads.items() if head is unit), unit, heads)
 
-    def _advance(self, lane: Lane, unit: Unit, heads: dict[Lane, Unit]) -> None:
+    def _advance(self, lane: Lane | None, unit: Unit, heads: dict[Lane | None, Unit]) -> None:
         del heads[lane]
-        if not self._special(unit):
+        if lane is not None and not self._special(unit):
             self._tried.add(_identity(lane))
             return
         self._tried.add(unit.first.key)
-        following = self._head(lane)
+        following = self._head(unit.leaf, lane)
         if following is not None:
             heads[lane] = following
 
-    def _head(self, lane: Lane) -> Unit | None:
-        """The first unit of a lane that has not been tried."""
+    def _head(self, leaf: Tenant, lane: Lane | None) -> Unit | None:
+        """The first unit of a lane, or beside all lanes of a leaf, that has not been tried."""
+        favoured = self._favoured.get(leaf, [])
+        if lane is None:
+            return next((unit for unit in favoured if unit.first.key not in self._tried), None)
         if _identity(lane) in self._tried:
             return None
         source = self._sources.get(lane)
         if source is None:
             head = lane.head()
-            if head is None or head.first.key not in self._tried:
+            if head is None or (head.first.key not in self._tried and head not in favoured):
                 return head
             source = self._sources[lane] = iter(lane.in_order())
-        return next((unit for unit in source if unit.first.key not in self._tried), None)
+        return next((it for it in source if it.first.key not in self._tried and it not in favoured), None)
 
     def _has_right(self, unit: Unit) -> bool:
         """A necessary condition: someone of lower priority in its leaf, or something left at some level."""

@@ -14,7 +14,7 @@ dropped, last chosen first, where every remaining step still obeys its rule.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -56,7 +56,10 @@ STEPS_ALL = 512
 
 @dataclass(slots=True)
 class Plan:
-    """Who goes, by which rule, and where the claimant's pods then start."""
+    """Who goes, by which rule, and where the claimant's pods then start.
+
+    Nobody goes where the claimant has a right to make room, and enough is about to come anyway.
+    """
 
     unit: Unit
     steps: list[Step]
@@ -116,6 +119,10 @@ class Planner:
         """Who started in this cycle and is no victim in it."""
         self.unfinished = False
         """Whether the last search came to no end."""
+        self.kept_from: Callable[[Unit], tuple[str, ...]] = lambda _: ()
+        """Nodes that are reserved for others: they are used where no others will do."""
+        self.room_comes = False
+        """Whether the state is shown without pods that are on their way out (leaving.py)."""
 
     def plan(self, unit: Unit, looked: Looked | None = None) -> Plan | None:
         """The best plan for a claimant, None if there is none. The state is as before.
@@ -134,7 +141,16 @@ class Planner:
         if not rights:
             return None
         attempt = Attempt(self, unit, claim, rights, looked)
-        return attempt.best() if attempt.mask().any() else None
+        if self.room_comes and (without_victims := attempt.in_room_that_comes()) is not None:
+            return without_victims
+        if not attempt.mask().any():
+            return None
+        reserved = attempt.usable & self.state.nodes.named(self.kept_from(unit))
+        if reserved.any():
+            found = Attempt(self, unit, claim, rights, looked, without=reserved).best()
+            if found is not None or self.unfinished:
+                return found
+        return attempt.best()
 
     def _claim(self, unit: Unit) -> Claim:
         only_p = any(map(self.state.is_spent, unit.pods)) or not self.brakes.may_claim(unit, self.state.now)
@@ -176,8 +192,9 @@ class Attempt:
     """The search for one claimant's plan."""
 
     def __init__(
-        self, planner: Planner, unit: Unit, claim: Claim, rights: dict[Tenant, str], looked: Looked | None = None
-    ) -> None:
+        self, planner: Planner, unit: Unit, claim: Claim, rights: dict[Tenant, str], looked: Looked | None = None,
+        *, without: BoolVector | None = None,
+    ) -> None:  # fmt: skip
         self.planner = planner
         self.state = planner.state
         self.unit = unit
@@ -191,7 +208,7 @@ class Attempt:
             leaf: planner.brakes.latest_start(leaf, by, self.state.now) for leaf, by in rights.items()
         }  # fmt: skip
         self.rows = self.rows_in(claim.scope if unit.shape.fixed else unit.shape.pools)
-        self.usable = self._usable()
+        self.usable = self._usable() if without is None else self._usable() & ~without
         self.bounds = NodeBounds(self.state, self.usable, unit.gang)
 
     def rows_in(self, pools: tuple[str, ...]) -> list[tuple[Row, int]]:
@@ -228,6 +245,12 @@ class Attempt:
                 pods = [pod for row in rows.tolist() if (pod := running[row]) is not None]
                 plans += filter(None, [self._over(pods, sets=not plans)])
         return cheapest(plans)
+
+    def in_room_that_comes(self) -> Plan | None:
+        """A plan without victims: there will be room once those have gone who are on their way out."""
+        with self.state.trial() as trial:
+            starts = self._starts(trial, None) if self._claimant_fits(trial, None) else None
+        return None if starts is None else Plan(self.unit, [], starts)
 
     def is_cut_short(self, before: int) -> bool:
         """Whether the search has cost what a cycle may, and something since `before`: it goes on in the next cycle."""

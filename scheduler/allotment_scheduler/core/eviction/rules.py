@@ -9,7 +9,8 @@ what the claimant requests. u counts the evictions planned so far.
   - R2: u(X) + request ≤ e(X) on all of D, and u(Y) > e(Y), before this step, on some resource of D that the victim
     holds. A claimant side of weight 0 has no R2.
 
-With several pools, R2 (and R1 for guarantees per pool) compare on the pools where the claimant may run; what a victim
+With several pools, R2 (and R1 for guarantees per pool) compare on the pools where the claimant may run, and R2 takes
+nobody who stands in none of them: that Y is above e there is not lessened by his going. What a victim
 uses within its side's guarantee for the pool where it stands is not above the guarantee.
 """
 
@@ -127,6 +128,10 @@ class Claim:
         """Whether Y is above its entitlement on some resource of D that the victim holds."""
         return any(c in held and self.used(theirs, c) > self.entitled(theirs, c) for c, _ in self.asks)
 
+    def compares(self, pools: Collection[str]) -> bool:
+        """With several pools: whether something that stands in these is part of what R2 compares."""
+        return not self.scope or not frozenset(pools).isdisjoint(self.scope)
+
 
 def sides(claimant: Tenant, victim: Tenant) -> tuple[Tenant, Tenant] | None:
     """X and Y: the children of the lowest common ancestor on either side; None within one leaf."""
@@ -150,4 +155,6 @@ def rule(claim: Claim, victim: Held) -> str | None:
         return None
     if by_guarantee:
         return R1
-    return R2 if claim.above_entitlement(theirs, victim.held) and claim.gentle(theirs, victim.asks) else None
+    if (claim.several_pools and not claim.compares(victim.pools)) or not claim.above_entitlement(theirs, victim.held):
+        return None
+    return R2 if claim.gentle(theirs, victim.asks) else None

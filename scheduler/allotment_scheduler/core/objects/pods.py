@@ -122,6 +122,8 @@ class PodSpec(msgspec.Struct, frozen=True, gc=False):
     node: str | None = None
     nominated: str | None = None
     deleting: bool = False
+    ends: float | None = None
+    """While it is being deleted: when its grace period is over; None where nobody has said so yet."""
     gated: bool = False
     group: str | None = None
     owner: str = ""

@@ -84,13 +84,9 @@ class Holds:
             return
         for pod, node in departed:
             spec = pod.spec
-            if not spec.ours or pod.leaf is None:
-                continue  # its successor starts without us, or not at all
-            gang_of_job = spec.owner_kind == "Job" and pod.gang is not None
-            if spec.owner and (spec.owner_kind in RECREATING or gang_of_job):
-                name = spec.name if spec.owner_kind in RECREATING else None
+            if leaves_seat(pod):
+                name, gang = (spec.name, None) if spec.owner_kind in RECREATING else (None, pod.gang)
                 until = now + self.settings.successor_hold
-                gang = pod.gang if gang_of_job else None
                 fixed = not spec.preemptible
                 self.holds.append(Hold(node, pod.klass.amounts, spec.namespace, spec.owner, name, until, gang, fixed))
         for hold in self.holds:  # a clock that was set back makes none of them longer
@@ -198,6 +194,14 @@ class Holds:
             for position in mine:
                 self.closed[position] = self._close(self.closed[position])
 
+    def favoured(self) -> list[Unit]:
+        """Waiting units for whom any of the rooms is held that are closed."""
+        sought = {id(hold): pod for pod, hold in self._sought}
+        pods = [sought.get(room.whom) if isinstance(room.whom, int) else self.state.pods.get(room.whom)
+                for room in self.closed]  # fmt: skip
+        units = {id(it): it for pod in pods if pod is not None and isinstance(it := pod.unit, Unit) and it.live}
+        return list(units.values())
+
     def end(self) -> None:
         """The cycle ends, or has failed: give back every room, and give up seats whose successors started elsewhere."""
         self.open()
@@ -209,6 +213,14 @@ class Holds:
         for room in self.closed[mark:]:
             self.state.nodes.take(room.place, room.amounts, -1)
         del self.closed[mark:]
+
+
+def leaves_seat(pod: Pod) -> bool:
+    """Whether a pod's room is held for its successor once it has gone, if neither we evicted it nor it succeeded."""
+    spec = pod.spec
+    if not spec.ours or pod.leaf is None or not spec.owner:
+        return False  # its successor starts without us, or not at all
+    return spec.owner_kind in RECREATING or (spec.owner_kind == "Job" and pod.gang is not None)
 
 
 def _taken_from(free: dict[tuple[str, str], list[Hold]], pod: Pod) -> Hold | None:

@@ -104,6 +104,15 @@ class Reservations:
                         out.append(Room(node.index, amounts, reservation.unit))
         return out
 
+    def kept_from(self, unit: Unit, now: float) -> tuple[str, ...]:
+        """Nodes that others' reservations keep a unit off, unless it would end in time."""
+        mine = self.by_unit.get(unit.first.key)
+        kept = {
+            name: None
+            for it in self.by_unit.values() if it is not mine and it.binding(now, self.settings) for name in it.nodes
+        }  # fmt: skip
+        return tuple(kept.keys() - set(self.may_backfill(unit, now))) if kept else ()
+
     def may_backfill(self, unit: Unit, now: float) -> tuple[str, ...]:
         """Reserved nodes on which a unit would end in time."""
         runtimes = [runtime_of(pod) for pod in unit.pods]

@@ -9,7 +9,7 @@ Invariants, checked by `invariants.check`:
 - a node's free room is its allocatable minus what occupies it; a tenant's use is the sum of its pods', all the way up;
 - a pod occupies a node or waits, never both; a waiting pod is in at most one live unit;
 - `demand_version` moves with every change from outside that could let someone start, never with our own decisions;
-  `own_version` moves where these alter what counts as demand.
+  `own_version` moves where these, or what follows from them, alter what counts as demand.
 
 Parts, each with one concern, all changed through the one door: `Population` (pods), `Surroundings` (everything else),
 `Lineup` (who waits), `Interning` (equivalence classes), the layout (sums from scratch).

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from allotment_scheduler.core.state.cluster import ClusterState
 
 _LASTING = attrgetter(
-    *(each.name for each in fields(PodSpec) if each.name not in {"node", "started", "nominated", "labels"})
+    *(each.name for each in fields(PodSpec) if each.name not in {"node", "started", "nominated", "labels", "ends"})
 )
-"""What of a pod its binding leaves alone."""
+"""What of a pod its binding leaves alone, and our own eviction."""
+_OURS_TO_SAY = frozenset({"spared", "never_preempts", "deleting", "ends"})
+_FROM_OUTSIDE = attrgetter(*(each.name for each in fields(PodSpec) if each.name not in _OURS_TO_SAY))
+"""What of a pod we never change: whom we spare or bar, and whose eviction we give up, is our own doing."""
 _REPLACED_WITHIN = 3600.0
 """Seconds after which a new pod of an owner is no replacement of one that we evicted."""
 _AWAITED_FOR = 60.0
@@ -65,7 +68,7 @@ class Population:
             self._forget(known)
         pod = self._record(spec, known)
         self.pods[spec.key] = pod
-        if known is None and self._replaces_evicted(pod):
+        if self._is_our_doing(spec, known.spec) if known is not None else self._replaces_evicted(pod):
             self.state.own_version += 1  # it may ask for something else than the one before it
         else:
             self.state.demand_version += 1
@@ -91,6 +94,10 @@ class Population:
                 pod.gang.running += 1
         else:
             self.state.occupy(pod, node)
+
+    def _is_our_doing(self, spec: PodSpec, known: PodSpec) -> bool:
+        """Whether a pod differs only in what we have decided about it; that it is being deleted tells of others."""
+        return _FROM_OUTSIDE(spec) == _FROM_OUTSIDE(known) and not (spec.deleting and not known.deleting)
 
     def _only_confirms(self, known: Pod, spec: PodSpec) -> bool:
         """Whether an event tells only what we did ourselves, or less."""

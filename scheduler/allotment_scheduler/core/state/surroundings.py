@@ -1,13 +1,15 @@
 """The surroundings of pods: nodes, pools, tenants, namespaces, gangs' descriptions, budgets, storage.
 
 Whatever is equal to what was known changes nothing. A change of structure marks the tenant tree or the layout as stale;
-both are rebuilt once, before the next decision. Every change moves `demand_version`, but for budgets: those allow
-evictions, they start nobody.
+both are rebuilt once, before the next decision. Every change moves `demand_version`, but for two kinds. Budgets allow
+evictions, they start nobody. Claims, volumes and what holds devices come and go with the pods that use them, those we
+start and evict among them: where they alter what could start, `own_version` tells of it.
 """
 
 from typing import TYPE_CHECKING
 
 from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.attachments import Claim, Slice, StorageClass, Volume
 from allotment_scheduler.core.objects.devices import Holding
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.tenants import in_force
@@ -150,15 +152,20 @@ class Surroundings:
             self.state.counters.devices.hold(event.item)
             return
         self.state.attachments.put(event.item)
+        self._storage_changed(event.item)
+
+    def _storage_changed(self, item: Claim | Volume | StorageClass | Slice) -> None:
         self.state.nodes.mark_stale()
-        self.state.demand_version += 1
+        if isinstance(item, Claim | Volume):
+            self.state.own_version += 1
+        else:
+            self.state.demand_version += 1
 
     def storage_gone(self, event: ev.StorageGone) -> None:
         """Something pods attach to exists no longer."""
         if isinstance(event.item, Holding):
             self.state.counters.devices.release(event.item.key)
-            self.state.demand_version += 1
+            self.state.own_version += 1
             return
         self.state.attachments.drop(event.item)
-        self.state.nodes.mark_stale()
-        self.state.demand_version += 1
+        self._storage_changed(event.item)
