@@ -1,5 +1,6 @@
 """What topics and users wait for, refuse, and leave alone; brokers are played by a fake that remembers."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,7 @@ class Brokers:
         self.others: list[Mapping[str, Any]] = []
         self.foreign: dict[str, Mapping[str, str]] = {}
         self.calls: list[str] = []
+        self.logins: list[Login] = []
 
     async def find(self, _namespace: str, _name: str) -> Cluster:
         return self.found
@@ -62,6 +64,7 @@ class Brokers:
         return ClusterState((0,), 0, (0,))
 
     async def check(self, login: Login) -> None:
+        self.logins.append(login)
         if login.username and not login.certificate and self.passwords.get(login.username) != login.password:
             raise ServiceRefusedError("no")
 
@@ -317,6 +320,39 @@ async def test_a_password_that_the_brokers_lost_is_set_again_from_the_secret() -
     await world.settle()
 
     assert brokers.passwords["clerk"] == password
+
+
+async def test_where_a_user_is_tried_is_not_its_secrets_to_say() -> None:
+    brokers = Brokers()
+    world = user(brokers)
+    await world.settle()
+    told = {"bootstrap-servers": "10.0.0.1:1,10.0.0.2:1", "certificates": "another authority", "tls.pem": "a key"}
+    secret = world.of_kind("Secret")["clerk"]
+    secret["data"] |= {key: base64.b64encode(value.encode()).decode() for key, value in told.items()}
+    brokers.logins.clear()
+
+    await world.meet()
+
+    assert [(each.bootstrap, each.authority, each.certificate) for each in brokers.logins] == [
+        ("trades-bootstrap.payments.svc:9092", "ca", "")
+    ]
+    assert secret_text(world, "clerk")["bootstrap-servers"] == "trades-bootstrap.payments.svc:9092"
+
+
+@pytest.mark.parametrize("make", [topic, user])
+async def test_however_much_a_broker_says_the_condition_can_be_written(make: Any) -> None:
+    brokers = Brokers()
+    world = make(brokers)
+    await world.settle()
+
+    async def refuse(*_: object) -> None:
+        raise ServiceRefusedError("no" * 40_000)
+
+    brokers.topic = brokers.user = refuse  # type: ignore[assignment, method-assign] # both fail alike
+    await world.meet()
+
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"], len(ready["message"])) == ("False", "BrokersUnreachable", 32_768)
 
 
 async def test_rules_that_somebody_else_gave_the_user_are_taken_away() -> None:
