@@ -19,7 +19,6 @@ from pydantic import Field
 
 from allotment_api.model import Count, KeyedBy, Model, Timestamp
 
-
 LONGEST_MESSAGE = 32_768
 """Characters, as in Kubernetes' own conditions."""
 

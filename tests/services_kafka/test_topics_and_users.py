@@ -185,9 +185,25 @@ async def test_a_topic_belongs_to_the_oldest_resource_that_names_it() -> None:
     await world.meet()
 
     assert world.condition("Ready")["reason"] == "TopicTaken"
-    assert "KafkaTopic first" in world.condition("Ready")["message"]
+    assert "KafkaTopic first, which is older: delete first, and this one" in world.condition("Ready")["message"]
     await world.let_go()
     assert "orders" in brokers.topics, "the younger resource deletes nothing"
+
+
+@pytest.mark.parametrize(("leaving", "kept"), [(False, True), (True, False)], ids=["stays", "leaves, too"])
+async def test_a_topic_outlives_its_resource_as_long_as_another_one_names_it(*, leaving: bool, kept: bool) -> None:
+    """As the younger one's message says, and as a renamed resource comes about: first made, then the old deleted."""
+    brokers = Brokers()
+    world = topic(brokers)
+    await world.settle()
+    gone = {"deletionTimestamp": "2026-03-01T12:00:00Z"} if leaving else {}
+    younger = {"name": "renamed", "creationTimestamp": "2026-02-01T00:00:00Z", **gone}
+    brokers.others = [{"metadata": younger, "spec": {"cluster": "trades", "topicName": "orders"}}]
+
+    while await world.let_go() is not None:
+        pass
+
+    assert ("orders" in brokers.topics) == kept
 
 
 async def test_kafkas_own_topics_are_left_alone() -> None:
