@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestServer
 from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.services.jenkins import snapshot
 from allotment_operator.services.jenkins.controller import Address, HttpController, NewNode
+from allotment_operator.services.jenkins.label_expression import matches
 from allotment_operator.services.jenkins.snapshot import (
     LONGEST_LABELS,
     MOST_LISTED,
@@ -186,7 +187,6 @@ def test_labels_made_to_exhaust_the_reader_are_read_so_far_and_no_further(monkey
 def watch_reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The expressions that are parsed."""
     read: list[str] = []
-    matches = snapshot.matches
 
     def noting(expression: str, labels: frozenset[str]) -> bool:
         read.append(expression)
