@@ -44,7 +44,7 @@ from allotment_operator.services.kafka.tls_context import client_context
 
 T = TypeVar("T")
 
-THREADS: Final = 16
+THREADS: Final = 32
 THREADS_OF_A_CLUSTER: Final = 2
 TIMEOUT: Final = 10.0
 """Seconds for a login, and for each request."""
