@@ -19,6 +19,9 @@ from pydantic import Field
 
 from allotment_api.model import Count, KeyedBy, Model, Timestamp
 
+LONGEST_MESSAGE = 32_768
+"""Characters, as in Kubernetes' own conditions."""
+
 
 class ConditionType(StrEnum):
     """Condition types that Allotment writes."""
@@ -67,7 +70,7 @@ class Condition(Model):
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
     """Why, in one CamelCase word."""
 
-    message: Annotated[str, Field(max_length=32768)] = ""
+    message: Annotated[str, Field(max_length=LONGEST_MESSAGE)] = ""
     """Why, in a sentence with numbers, and what would change it."""
 
     last_transition_time: Timestamp
@@ -90,13 +93,13 @@ def condition(
     now: datetime,
     generation: int | None = None,
 ) -> Condition:
-    """Build one condition as of `now`; a status of None is Unknown."""
+    """Build one condition as of `now`; a status of None is Unknown. A message that is too long for the API is cut."""
     answer: Literal["True", "False", "Unknown"] = "Unknown" if status is None else "True" if status else "False"
     return Condition(
         type=type_,
         status=answer,
         reason=reason,
-        message=message,
+        message=message[:LONGEST_MESSAGE],
         last_transition_time=now,
         observed_generation=generation,
     )

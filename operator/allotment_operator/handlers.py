@@ -14,7 +14,9 @@ It must never index (quadratic in the number of objects) and never put a finaliz
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, MutableMapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import kopf
 
@@ -26,6 +28,7 @@ from allotment_operator.kind import Key, ServiceRefusedError, ServiceUnavailable
 from allotment_operator.login import Login
 from allotment_operator.reconcile.engine import Engine
 from allotment_operator.reconcile.queue import WorkQueue
+from allotment_operator.workers import share_of
 
 _logger = logging.getLogger(__name__)
 
@@ -89,6 +92,8 @@ class Handlers:
         self._queue = queue
         self._changed = changed
         self._places = asyncio.Semaphore(concurrency)
+        self._most = share_of(concurrency)
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._marks: dict[Key, object] = {}
 
     def register(self, kinds: Iterable[Definition], *, login: Login) -> kopf.OperatorRegistry:
@@ -126,7 +131,7 @@ class Handlers:
             kopf.TemporaryError: something is left; look again after the delay.
         """
         delay = min(LAST_RETRY, FIRST_RETRY * 1.5 ** min(attempt, 10))
-        async with self._places:
+        async with self._share_of(key), self._places:
             with logs.fields(kind=key.kind, namespace=key.namespace, name=key.name, tenant=self._engine.tenant_of(key)):
                 try:
                     left = await self._engine.release(key)
@@ -142,6 +147,11 @@ class Handlers:
                     raise kopf.TemporaryError(left, delay=delay)
                 self._queue.forget(key)
                 logs.event(_logger, "released", attempts=attempt + 1)
+
+    def _share_of(self, key: Key) -> AbstractAsyncContextManager[None]:
+        """Return the places that a tenant's deletions may take of all: one may wait long for a service's answer."""
+        tenant = self._engine.tenant_of(key)
+        return self._shares.setdefault(tenant, asyncio.Semaphore(self._most)) if tenant else nullcontext()
 
     def _on_event(self, kind: str) -> Callable[..., Any]:
         async def event(event: MutableMapping[str, Any], **_: Any) -> None:  # noqa: ANN401 - kopf's signature

@@ -22,6 +22,16 @@ SLOW_SECONDS: Final = 5.0
 """A round that takes longer is logged with a warning."""
 
 
+SHARE: Final = 4
+"""One tenant's rounds hold at most one worker of so many: a service that answers slowly, or never, holds its worker for
+up to minutes, and must not hold those of other tenants' rounds."""
+
+
+def share_of(count: int) -> int:
+    """Return how many of so many workers one tenant's rounds may hold."""
+    return max(1, count // SHARE)
+
+
 class Workers:
     """Runs rounds, several at a time, never two for the same key.
 
@@ -39,11 +49,12 @@ class Workers:
         self._rng = rng
 
     async def run(self, count: int) -> None:
-        """Work until cancelled.
+        """Work until cancelled, a quarter of the workers at most for one tenant.
 
         Raises:
             LeadershipLostError: another operator may be at work; nothing more may be written.
         """
+        self._queue.share(self._engine.tenant_of, most=share_of(count))
         async with asyncio.TaskGroup() as group:
             for number in range(count):
                 group.create_task(self._work(), name=f"worker {number}")

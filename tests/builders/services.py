@@ -16,6 +16,7 @@ from typing import Any
 from allotment_api.labels import API_VERSION
 from allotment_api.names import LabelSelector
 from allotment_kube.errors import RejectedError
+from allotment_operator.kind import ServiceRefusedError
 from allotment_operator.plans.actions import (
     Action,
     Apply,
@@ -134,8 +135,14 @@ class World:
     async def _perform(self, outcome: Outcome) -> None:
         seen = self.observed
         self._execute(outcome)
-        for action in self._called(outcome):
-            await self.kind.perform(self.resource, seen, action)
+        for action in outcome.actions:
+            if isinstance(action, Invoke):
+                await self.kind.perform(self.resource, seen, action)
+        for lane in outcome.lanes.values():
+            with contextlib.suppress(ServiceRefusedError):
+                for action in lane:
+                    if isinstance(action, Invoke):
+                        await self.kind.perform(self.resource, seen, action)
 
     @staticmethod
     def _called(outcome: Outcome) -> list[Invoke]:
@@ -209,7 +216,10 @@ class World:
         self.objects[ref] = merged
 
     def run_pods(self, *, ready: bool = True, node: str = "node-1") -> None:
-        """Do what the StatefulSet controller and the nodes do: pods and claims as asked for, new ones of the latest."""
+        """Do what the StatefulSet controller and the nodes do: pods and claims as asked for, new ones of the latest.
+
+        Without a node new pods find no room, and their claims no volume.
+        """
         for ref, each in list(self.objects.items()):
             if ref.kind != "StatefulSet":
                 continue
@@ -217,7 +227,11 @@ class World:
             each["status"] = {"updateRevision": revision, "observedGeneration": each["metadata"]["generation"]}
             for ordinal in range(each["spec"]["replicas"]):
                 self._pod(ref, each, ordinal, revision, ready=ready, node=node)
-                self._claims(ref, each, ordinal)
+                self._claims(ref, each, ordinal, phase="Bound" if node else "Pending")
+            for name in [*self.of_kind("Pod")]:
+                number = name.removeprefix(f"{ref.name}-")
+                if number.isdecimal() and int(number) >= each["spec"]["replicas"]:
+                    del self.objects[ObjectRef("v1", "Pod", ref.namespace, name)]
 
     def of_kind(self, kind: str) -> dict[str, dict[str, Any]]:
         """Objects of a kind, by name."""
@@ -246,18 +260,19 @@ class World:
                 "annotations": template["metadata"].get("annotations", {}),
                 "ownerReferences": [{"kind": "StatefulSet", "name": ref.name, "uid": owner["metadata"]["uid"]}],
             }
-            spec = {**template["spec"], "nodeName": node}
+            spec = {**template["spec"], **({"nodeName": node} if node else {})}
             self.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        ready = ready and "nodeName" in self.objects[pod_ref]["spec"]
         status = {"conditions": [{"type": "Ready", "status": "True" if ready else "False"}], "hostIP": "192.0.2.7"}
         self.objects[pod_ref]["status"] = status
 
-    def _claims(self, ref: ObjectRef, owner: dict[str, Any], ordinal: int) -> None:
+    def _claims(self, ref: ObjectRef, owner: dict[str, Any], ordinal: int, *, phase: str) -> None:
         for template in owner["spec"].get("volumeClaimTemplates", []):
             name = f"{template['metadata']['name']}-{ref.name}-{ordinal}"
             claim = ObjectRef("v1", "PersistentVolumeClaim", ref.namespace, name)
             if claim not in self.objects:
                 metadata = {**template["metadata"], "name": name, "namespace": ref.namespace}
-                self.put({**template, "metadata": metadata, "status": {"phase": "Bound"}})
+                self.put({**template, "metadata": metadata, "status": {"phase": phase}})
 
     def _secret(self, manifest: dict[str, Any] | None) -> None:
         if manifest is not None:

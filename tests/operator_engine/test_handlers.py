@@ -1,5 +1,6 @@
 """What kopf's events and deletions do to the queue and the engine."""
 
+import asyncio
 from typing import Any
 
 import kopf
@@ -61,6 +62,29 @@ class TestAnEvent:
 
 
 class TestADeletion:
+    async def test_that_waits_for_one_tenants_services_holds_up_no_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bench = Workbench()
+        taken, _ = handlers(bench)
+
+        async def release(key: Key) -> None:
+            if key.namespace == "slow":
+                await asyncio.Event().wait()
+
+        monkeypatch.setattr(bench.engine, "release", release)
+        monkeypatch.setattr(bench.engine, "tenant_of", lambda key: key.namespace)
+        slow = [asyncio.create_task(taken.release(Key("Toy", "slow", str(n)), attempt=0)) for n in range(100)]
+        await asyncio.sleep(1)
+
+        async with asyncio.timeout(60):
+            await taken.release(Key("Toy", "quick", "a"), attempt=0)
+
+        assert not any(task.done() for task in slow)
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+
     async def test_is_repeated_until_nothing_is_left(self) -> None:
         bench = Workbench()
         taken, _ = handlers(bench)

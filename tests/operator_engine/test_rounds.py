@@ -373,6 +373,29 @@ class TestWorkers:
             assert bench.condition(f"t{n}", "Ready")["status"] == "True", plan.describe()
             assert bench.condition(f"t{n}", "Degraded")["status"] == "False", plan.describe()
 
+    async def test_leave_some_of_their_number_to_tenants_whose_services_answer(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bench, queue = Workbench(), WorkQueue[Key]()
+        crew = Workers(bench.engine, queue, metrics=Metrics(), rng=random.Random(1))
+        begun: list[Key] = []
+
+        async def reconcile(key: Key) -> None:
+            begun.append(key)
+            if key.namespace == "slow":
+                await asyncio.Event().wait()
+
+        monkeypatch.setattr(bench.engine, "reconcile", reconcile)
+        monkeypatch.setattr(bench.engine, "tenant_of", lambda key: key.namespace)
+        for number in range(20):
+            queue.add(Key("Toy", "slow", str(number)))
+        queue.add(Key("Toy", "quick", "a"))
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(crew.run(16), timeout=30)
+
+        assert [key.namespace for key in begun] == ["slow"] * 4 + ["quick"]
+
     async def test_count_what_they_do(self) -> None:
         bench, queue, metrics = Workbench(), WorkQueue[Key](), Metrics()
         crew = Workers(bench.engine, queue, metrics=metrics, rng=random.Random(1))

@@ -107,3 +107,52 @@ async def test_no_key_is_ever_lost_or_worked_on_twice_at_once(events: list[tuple
         queue.done(key)
 
     assert set(last_round) == {key for key, _ in events}
+
+
+async def test_one_partys_work_leaves_workers_to_the_others() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.share(lambda key: key.rpartition("/")[0], most=2)
+    for key in ("slow/1", "slow/2", "slow/3", "slow/4", "quick/1", "everybody"):
+        queue.add(key)
+
+    taken = [await queue.take() for _ in range(4)]
+
+    assert taken == ["slow/1", "slow/2", "quick/1", "everybody"]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.take(), 10)
+    queue.forget("slow/3")
+    queue.done("slow/1", again_after=5)
+    assert await queue.take() == "slow/4"
+    queue.done("slow/2")
+    assert await queue.take() == "slow/1"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), max_size=40), st.integers(1, 3))
+async def test_with_shares_nothing_is_lost_and_no_party_has_more_than_its_own(
+    keys: list[tuple[str, int]], most: int
+) -> None:
+    queue: WorkQueue[tuple[str, int]] = WorkQueue()
+    queue.share(lambda key: key[0] if key[0] != "a" else "", most=most)
+    for key in keys:
+        queue.add(key)
+    done: list[tuple[str, int]] = []
+    active: Counter[str] = Counter()
+
+    async def work() -> None:
+        while True:
+            key = await queue.take()
+            active[key[0]] += 1
+            assert key[0] == "a" or active[key[0]] <= most
+            await asyncio.sleep(1)
+            active[key[0]] -= 1
+            done.append(key)
+            queue.done(key)
+
+    workers = [asyncio.create_task(work()) for _ in range(5)]
+    await asyncio.wait(workers, timeout=100)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+
+    assert sorted(done) == sorted(set(keys))
+    assert len(queue) == 0

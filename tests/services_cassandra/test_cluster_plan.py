@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allotment_api.cassandra import CassandraClusterSpec
+from allotment_operator.kind import ServiceRefusedError
+from allotment_operator.plans.actions import Invoke
 from allotment_operator.plans.outcome import Health
+from allotment_operator.services.cassandra.admin import RingState
+from allotment_operator.services.cassandra.cql import CqlLogin
 from allotment_operator.services.cassandra.ring import spread
 from builders.cassandra_node import cluster_kind
 from builders.service_checks import ALL_CHECKS, assert_goes_completely, everything, leaf_paths
@@ -178,6 +182,97 @@ def test_a_smaller_size_takes_no_node_away_and_says_so() -> None:
 
     assert sum(each["spec"]["replicas"] for each in world.of_kind("StatefulSet").values()) == 6
     assert "Restore size: 6." in world.condition("Progressing")["message"]
+
+
+def test_a_node_that_never_found_room_can_be_taken_back_and_restarts_go_on() -> None:
+    world = deployed()
+    world.edit(lambda spec: spec.update(size=4))
+    world.round()
+    world.run_pods(node="")
+    assert "ledger-r1-1" in world.of_kind("Pod")
+
+    world.edit(lambda spec: spec.update(size=3, config={"concurrent_reads": 64}))
+    for _ in range(2):
+        world.round()
+        world.run_pods()
+
+    assert sum(each["spec"]["replicas"] for each in world.of_kind("StatefulSet").values()) == 3
+    assert [ref.kind for ref in world.deleted].count("Pod") >= 1
+    assert "Restore size" not in world.condition("Progressing")["message"]
+
+
+def made_again(former: int, **spec: Any) -> World:
+    """A ring over the volumes of a former one of this size."""
+    old = deployed(size=former)
+    while old.release() is not None:
+        pass
+    again = cassandra(**spec)
+    again.objects.update(old.objects)
+    return again
+
+
+def test_nodes_on_retained_volumes_start_all_at_once_for_half_of_them_have_no_quorum() -> None:
+    again = made_again(6, size=7)
+    again.round()
+    again.round()
+    again.run_pods()
+    assert len(again.of_kind("Pod")) == 6
+
+    again.health = Health(ready=False, reason="NodesUnreachable", message="Unable to perform", details={})
+    again.round()
+    again.run_pods()
+    assert len(again.of_kind("Pod")) == 6, "a new one waits as ever"
+    again.health = SERVES
+    again.round()
+    again.run_pods()
+    assert len(again.of_kind("Pod")) == 7
+
+
+def test_fewer_nodes_than_the_retained_volumes_hold_would_have_no_quorum() -> None:
+    again = made_again(6, size=3)
+    again.round()
+    again.round()
+    again.run_pods()
+
+    assert len(again.of_kind("Pod")) == 6
+
+
+def test_retained_volumes_of_a_rack_that_is_not_named_are_told_of() -> None:
+    again = made_again(3, size=1, racks=[{"name": "r1"}])
+    again.round()
+
+    assert "volumes of rack r2, r3, which spec.racks does not name" in again.condition("Valid")["message"]
+    assert not again.of_kind("StatefulSet")
+
+
+class Locked:
+    """A ring on retained volumes, which knows neither password."""
+
+    async def ring(self, _login: CqlLogin) -> RingState:
+        raise ServiceRefusedError("Cassandra refused: wrong")
+
+    async def make_superuser(self, *_: object, **__: object) -> None:
+        raise ServiceRefusedError("Cassandra refused: wrong")
+
+    async def drop_default_superuser(self, _superuser: CqlLogin) -> None:
+        raise AssertionError("nobody may log in")
+
+
+async def test_a_ring_that_knows_another_password_says_so_instead_of_failing_its_round() -> None:
+    world = World(cluster_kind(Locked()), custom("CassandraCluster", "ledger"))
+    for _ in range(5):
+        world.round()
+        world.run_pods()
+
+    outcome = await world.meet()
+
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "LoginRefused")
+    assert world.manifest["status"]["binding"] == {"name": "ledger-cassandra-binding"}
+    (attempt,) = outcome.lanes["admin"]
+    assert isinstance(attempt, Invoke)
+    with pytest.raises(ServiceRefusedError, match="put the password of their time into ledger-cassandra-binding"):
+        await world.kind.perform(world.resource, world.observed, attempt)
 
 
 def test_a_changed_setting_restarts_one_node_after_the_other() -> None:

@@ -1,15 +1,24 @@
 """The controller's client against the stand-in, on Jenkins' own paths."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
+from allotment_operator.services.jenkins import snapshot
 from allotment_operator.services.jenkins.controller import Address, HttpController, NewNode
-from allotment_operator.services.jenkins.snapshot import demand, read_queue
+from allotment_operator.services.jenkins.label_expression import matches
+from allotment_operator.services.jenkins.snapshot import (
+    LONGEST_LABELS,
+    MOST_LISTED,
+    QueuedBuild,
+    demand,
+    read_nodes,
+    read_queue,
+)
 from allotment_simulations.jenkins_controller import StandInJenkins, application
 
 
@@ -146,3 +155,42 @@ def test_a_reason_made_to_exhaust_the_reader_is_read_at_once(why: str) -> None:
     builds = read_queue(json.dumps({"items": items}).encode())
 
     assert {build.label for build in builds} == {None}
+
+
+@pytest.mark.parametrize("read", [read_queue, read_nodes])
+def test_more_than_any_controller_has_is_refused(read: Callable[[bytes], object]) -> None:
+    everything = {"id": 1, "displayName": "a"}
+    body = json.dumps(dict.fromkeys(("items", "computer"), [everything] * (MOST_LISTED + 1))).encode()
+
+    with pytest.raises(ServiceRefusedError, match="length <= 20000"):
+        read(body)
+
+
+def test_builds_that_ask_for_the_same_are_counted_by_reading_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = watch_reading(monkeypatch)
+
+    assert (
+        demand(tuple(QueuedBuild(n, "linux && jdk", "") for n in range(10_000)), frozenset({"linux", "jdk"})) == 10_000
+    )
+    assert len(read) == 1
+
+
+def test_labels_made_to_exhaust_the_reader_are_read_so_far_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = watch_reading(monkeypatch)
+    endless = tuple(QueuedBuild(n, f"a{n:05}" + " && a" * 203, "") for n in range(15_000))
+
+    demand((QueuedBuild(0, "a" * 100_000, ""), *endless), frozenset({"a"}))
+
+    assert 0 < sum(map(len, read)) <= LONGEST_LABELS + 100_000  # the first is refused by its length
+
+
+def watch_reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The expressions that are parsed."""
+    read: list[str] = []
+
+    def noting(expression: str, labels: frozenset[str]) -> bool:
+        read.append(expression)
+        return matches(expression, labels)
+
+    monkeypatch.setattr(snapshot, "matches", noting)
+    return read

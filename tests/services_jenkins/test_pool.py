@@ -19,8 +19,8 @@ from allotment_operator.plans.outcome import Observed, Outcome, TenantView
 from allotment_operator.reconcile.lanes import WIDTH, side_by_side
 from allotment_operator.services.jenkins.controller import HttpController
 from allotment_operator.services.jenkins.destination import DestinationRefusedError
-from allotment_operator.services.jenkins.pool import NOTED_SECONDS, POLL_SECONDS, JenkinsAgentPools
-from allotment_simulations.jenkins_controller import StandInJenkins, application
+from allotment_operator.services.jenkins.pool import NOTED_SECONDS, POLL_SECONDS, JenkinsAgentPools, mark
+from allotment_simulations.jenkins_controller import StandInJenkins, StandInNode, application
 
 START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 TENANT = TenantView("ci", guaranteed=frozenset({"cpu", "memory"}))
@@ -356,6 +356,23 @@ async def test_what_others_left_under_our_mark_is_removed_on_both_sides(url: tup
     await world.rounds(3)
 
     assert len(world.pods()) == len(world.jenkins.nodes) == len(world.jenkins.running()) == 1
+
+
+async def test_of_what_a_controller_lists_only_the_pools_own_is_kept_and_removed_little_by_little(
+    url: tuple[StandInJenkins, str],
+) -> None:
+    world = World(*url)
+    for number in range(150):
+        world.jenkins.nodes[f"lost-{number}"] = StandInNode(f"lost-{number}", frozenset({mark(world.pool)}))
+        world.jenkins.nodes[f"other-{number}"] = StandInNode(f"other-{number}", frozenset({"linux"}))
+
+    health = await world.kind.probe(world.pool, Observed(tenant=TENANT))
+    outcome = world.kind.plan(world.pool, Observed(tenant=TENANT, health=health), now=world.now)
+
+    assert health is not None
+    assert "301 nodes" in health.message
+    assert {*health.details["snapshot"].nodes} == {f"lost-{number}" for number in range(150)}
+    assert len(outcome.lanes) == 100
 
 
 async def test_deleting_a_pool_removes_its_nodes_and_a_dead_controller_does_not_hold_it_for_ever(

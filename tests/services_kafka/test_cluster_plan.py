@@ -151,6 +151,106 @@ def test_nodes_with_data_are_never_taken_away(change: Callable[[dict[str, Any]],
     assert message in world.condition("Progressing")["message"]
 
 
+@pytest.mark.parametrize(
+    ("more", "left"),
+    [
+        (lambda spec: spec["pools"][1].update(replicas=30), {"trades-control": 3, "trades-data": 4}),
+        (
+            lambda spec: spec["pools"].append({"name": "extra", "roles": ["broker"], "replicas": 3}),
+            {"trades-control": 3, "trades-data": 4},
+        ),
+    ],
+    ids=["more replicas", "another pool"],
+)
+def test_nodes_that_never_found_room_can_be_taken_back_and_restarts_go_on(
+    more: Callable[[dict[str, Any]], None], left: dict[str, int]
+) -> None:
+    world = deployed(**copy.deepcopy(SEPARATE))
+    before = copy.deepcopy(world.manifest["spec"])
+    world.edit(more)
+    for _ in range(2):
+        world.round()
+        world.run_pods(node="")
+    assert len(world.of_kind("Pod")) > 7
+
+    world.edit(lambda spec: spec.update(before, config={"log.retention.hours": 24}))
+    for _ in range(3):
+        world.round()
+        world.run_pods()
+        world._collect_garbage()
+
+    assert {name: each["spec"]["replicas"] for name, each in world.of_kind("StatefulSet").items()} == left
+    assert [ref.kind for ref in world.deleted].count("Pod") >= 1
+    assert "keeps its" not in world.condition("Progressing")["message"]
+
+
+def test_only_the_last_nodes_that_never_found_room_are_taken_back() -> None:
+    world = deployed(**copy.deepcopy(SEPARATE))
+    world.edit(lambda spec: spec["pools"][1].update(replicas=6))
+    world.round()
+    world.run_pods(node="")
+    found_room = world.of_kind("Pod")["trades-data-5"]
+    found_room["spec"]["nodeName"] = "node-9"
+    world.edit(lambda spec: spec["pools"][1].update(replicas=4))
+
+    world.round()
+
+    assert world.of_kind("StatefulSet")["trades-data"]["spec"]["replicas"] == 6
+
+
+def test_fewer_nodes_than_the_retained_volumes_hold_would_have_no_quorum() -> None:
+    old = deployed()
+    while old.release() is not None:
+        pass
+    one: dict[str, Any] = {"pools": [{"name": "main", "replicas": 1}], "replication": {"factor": 1, "minInSync": 1}}
+    again = World(cluster_kind(), custom("KafkaCluster", "trades", uid="another-uid", **one))
+    again.objects.update(old.objects)
+
+    again.deploy(health=SERVES)
+
+    assert len(again.of_kind("Pod")) == 3
+    assert "pool main keeps its 3 nodes although replicas is 1" in again.condition("Progressing")["message"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (("control", "data"), "volumes of pool control, data, which spec.pools does not name"),
+        (("data",), "volumes of pool data, which spec.pools does not name"),
+    ],
+)
+def test_retained_volumes_of_pools_that_are_not_named_are_told_of(kept: tuple[str, ...], message: str) -> None:
+    again = made_again(kept, [{"name": "main", "firstNodeId": 5000}])
+    again.round()
+
+    assert message in again.condition("Valid")["message"]
+    assert not again.of_kind("StatefulSet")
+
+
+def test_founders_that_no_pool_has_are_told_of() -> None:
+    """Their volumes were deleted, but a broker's tells of them."""
+    pools = [
+        {"name": "voters", "roles": ["controller"], "firstNodeId": 5000},
+        {"name": "data", "roles": ["broker"], "replicas": 4},
+    ]
+    again = made_again(("data",), pools)
+    again.round()
+
+    assert "was founded by the nodes 0, 1, 2, which no pool has" in again.condition("Valid")["message"]
+
+
+def made_again(kept: tuple[str, ...], pools: list[dict[str, Any]]) -> World:
+    """A cluster over the volumes of some pools of a former one."""
+    old = deployed(**copy.deepcopy(SEPARATE))
+    while old.release() is not None:
+        pass
+    again = World(cluster_kind(), custom("KafkaCluster", "trades", uid="another-uid", pools=pools))
+    again.objects.update(
+        {ref: each for ref, each in old.objects.items() if each["metadata"]["labels"]["allotment.dev/pool"] in kept}
+    )
+    return again
+
+
 def test_a_pool_never_gets_node_ids_that_were_anothers() -> None:
     world = deployed(**copy.deepcopy(SEPARATE))
     world.edit(lambda spec: spec["pools"].append({"name": "extra", "roles": ["broker"], "firstNodeId": 1000}))

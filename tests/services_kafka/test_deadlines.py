@@ -108,7 +108,7 @@ async def test_a_cluster_that_holds_its_threads_leaves_the_others_theirs() -> No
         go_on.wait(60)
 
     try:
-        calls = [admin._in_thread(Login("slow:9091", ""), hold) for _ in range(2 * THREADS)]
+        calls = [admin._in_thread(Login(f"slow:{9000 + port}", ""), hold) for port in range(2 * THREADS)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         admin._timeout = 60.0  # the machine may be busy
         found = await admin._in_thread(Login("quick:9091", ""), lambda: "served")

@@ -1,5 +1,6 @@
 """What topics and users wait for, refuse, and leave alone; brokers are played by a fake that remembers."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,7 @@ class Brokers:
         self.others: list[Mapping[str, Any]] = []
         self.foreign: dict[str, Mapping[str, str]] = {}
         self.calls: list[str] = []
+        self.logins: list[Login] = []
 
     async def find(self, _namespace: str, _name: str) -> Cluster:
         return self.found
@@ -62,6 +64,7 @@ class Brokers:
         return ClusterState((0,), 0, (0,))
 
     async def check(self, login: Login) -> None:
+        self.logins.append(login)
         if login.username and not login.certificate and self.passwords.get(login.username) != login.password:
             raise ServiceRefusedError("no")
 
@@ -182,9 +185,25 @@ async def test_a_topic_belongs_to_the_oldest_resource_that_names_it() -> None:
     await world.meet()
 
     assert world.condition("Ready")["reason"] == "TopicTaken"
-    assert "KafkaTopic first" in world.condition("Ready")["message"]
+    assert "KafkaTopic first, which is older: delete first, and this one" in world.condition("Ready")["message"]
     await world.let_go()
     assert "orders" in brokers.topics, "the younger resource deletes nothing"
+
+
+@pytest.mark.parametrize(("leaving", "kept"), [(False, True), (True, False)], ids=["stays", "leaves, too"])
+async def test_a_topic_outlives_its_resource_as_long_as_another_one_names_it(*, leaving: bool, kept: bool) -> None:
+    """As the younger one's message says, and as a renamed resource comes about: first made, then the old deleted."""
+    brokers = Brokers()
+    world = topic(brokers)
+    await world.settle()
+    gone = {"deletionTimestamp": "2026-03-01T12:00:00Z"} if leaving else {}
+    younger = {"name": "renamed", "creationTimestamp": "2026-02-01T00:00:00Z", **gone}
+    brokers.others = [{"metadata": younger, "spec": {"cluster": "trades", "topicName": "orders"}}]
+
+    while await world.let_go() is not None:
+        pass
+
+    assert ("orders" in brokers.topics) == kept
 
 
 async def test_kafkas_own_topics_are_left_alone() -> None:
@@ -317,6 +336,39 @@ async def test_a_password_that_the_brokers_lost_is_set_again_from_the_secret() -
     await world.settle()
 
     assert brokers.passwords["clerk"] == password
+
+
+async def test_where_a_user_is_tried_is_not_its_secrets_to_say() -> None:
+    brokers = Brokers()
+    world = user(brokers)
+    await world.settle()
+    told = {"bootstrap-servers": "10.0.0.1:1,10.0.0.2:1", "certificates": "another authority", "tls.pem": "a key"}
+    secret = world.of_kind("Secret")["clerk"]
+    secret["data"] |= {key: base64.b64encode(value.encode()).decode() for key, value in told.items()}
+    brokers.logins.clear()
+
+    await world.meet()
+
+    assert [(each.bootstrap, each.authority, each.certificate) for each in brokers.logins] == [
+        ("trades-bootstrap.payments.svc:9092", "ca", "")
+    ]
+    assert secret_text(world, "clerk")["bootstrap-servers"] == "trades-bootstrap.payments.svc:9092"
+
+
+@pytest.mark.parametrize("make", [topic, user])
+async def test_however_much_a_broker_says_the_condition_can_be_written(make: Any) -> None:
+    brokers = Brokers()
+    world = make(brokers)
+    await world.settle()
+
+    async def refuse(*_: object) -> None:
+        raise ServiceRefusedError("no" * 40_000)
+
+    brokers.topic = brokers.user = refuse  # type: ignore[assignment, method-assign] # both fail alike
+    await world.meet()
+
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"], len(ready["message"])) == ("False", "BrokersUnreachable", 32_768)
 
 
 async def test_rules_that_somebody_else_gave_the_user_are_taken_away() -> None:

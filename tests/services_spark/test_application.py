@@ -223,6 +223,18 @@ def test_an_eviction_is_nobodys_failure(how: str) -> None:
     assert world.manifest["status"]["failedAttempts"] == 0
 
 
+def test_a_driver_that_used_up_its_node_has_failed() -> None:
+    """Begun again at once and uncounted, it would go on to fill the next node's disk."""
+    world = World(restartPolicy={"type": "Never"})
+    world.round()
+    world.becomes("Failed", exit_code=137, evicted=True)
+    used = "The node was low on resource: ephemeral-storage."
+    world.driver()["status"] |= {"reason": "Evicted", "message": used}
+    world.round()
+
+    assert (world.state, world.message) == ("FAILED", used)
+
+
 def test_a_stream_runs_again_when_it_ends() -> None:
     world = World(restartPolicy={"type": "Always"})
     world.round()

@@ -98,6 +98,31 @@ def claims(observed: Observed, *, labels: Mapping[str, str]) -> list[Manifest]:
     ]
 
 
+def holders(observed: Observed, group: str, existing: Manifest | None) -> int:
+    """Return how many pods of a StatefulSet hold data: all up to the last that was ever given a node or a volume.
+
+    One that has waited for room from the first holds nothing, and may be taken away again. Where there is no
+    StatefulSet, what a former one of its name left behind counts.
+
+    Args:
+        observed: with pods and claims.
+        group: the StatefulSet's name.
+        existing: the live StatefulSet.
+    """
+    placed = [pod["metadata"]["name"] for pod in observed.of_kind("Pod") if pod["spec"].get("nodeName")]
+    placed += [
+        claim["metadata"]["name"].removeprefix(f"{DATA}-")
+        for claim in claims(observed, labels={})
+        if (claim.get("status") or {}).get("phase") != "Pending"
+    ]
+    numbers = (name.removeprefix(f"{group}-") for name in placed if name.startswith(f"{group}-"))
+    counts = [int(number) + 1 for number in numbers if number.isdecimal()]
+    if existing is not None and not existing["metadata"].get("deletionTimestamp"):
+        replicas = int(existing["spec"].get("replicas", 1))
+        counts = [count for count in counts if count <= replicas]
+    return max(counts, default=0)
+
+
 def requested(claim: Manifest) -> Quantity:
     """Return the size that a claim asks for."""
     return quantity(claim["spec"]["resources"]["requests"]["storage"])

@@ -2,11 +2,13 @@
 
 Events only say *which* object to look at; what to do follows from looking. So a hundred events for one object are one
 piece of work, and an event that arrives while its object is being worked on makes one more round afterwards.
-This is client-go's rate-limited work queue, reduced to what one event loop needs.
+This is client-go's rate-limited work queue, reduced to what one event loop needs, and shared: work that takes long
+because somebody's own services do not answer must leave workers to the others.
 """
 
 import asyncio
 import heapq
+from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -21,7 +23,8 @@ class WorkQueue(Generic[Key]):
     """Keys to be worked on, by the time at which they are due.
 
     Invariants: a key is in ``_due`` exactly while it waits; a key in ``_active`` is never handed out; a key added while
-    active is handed out again once it is done.
+    active is handed out again once it is done; of one party at most ``_most`` keys are active. A key that is due while
+    its party has so many is parked, and goes back onto the heap when one of them is done.
 
     Args:
         clock: seconds, monotonic; the event loop's own by default.
@@ -35,10 +38,18 @@ class WorkQueue(Generic[Key]):
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []
         self._sequence = 0
-        self._active: set[Key] = set()
+        self._active: dict[Key, str] = {}
+        self._party: Callable[[Key], str] = lambda _: ""
+        self._most = 0
+        self._working: Counter[str] = Counter()
+        self._parked: dict[str, deque[tuple[float, int, Key]]] = {}
         self._again: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._changed = asyncio.Event()
+
+    def share(self, party: Callable[[Key], str], *, most: int) -> None:
+        """Hand out at most so many keys of one party at a time; keys of the party "" are not counted."""
+        self._party, self._most = party, most
 
     def __len__(self) -> int:
         return len(self._due) + len(self._again)
@@ -61,9 +72,14 @@ class WorkQueue(Generic[Key]):
         while True:
             delay = self._pop_stale()
             if delay is not None and delay <= CLOSE_ENOUGH:
-                key = heapq.heappop(self._heap)[2]
+                entry = heapq.heappop(self._heap)
+                key, party = entry[2], self._party(entry[2])
+                if party and self._working[party] >= self._most:
+                    self._parked.setdefault(party, deque()).append(entry)
+                    continue
                 del self._due[key]
-                self._active.add(key)
+                self._active[key] = party
+                self._working[party] += 1
                 return key
             self._changed.clear()
             try:
@@ -95,12 +111,28 @@ class WorkQueue(Generic[Key]):
         self._failures.pop(key, None)
 
     def _finish(self, key: Key, after: float | None) -> None:
-        self._active.discard(key)
+        if key in self._active:
+            self._give_back(self._active.pop(key))
         asked = self._again.pop(key, None)
         if asked is not None:
             self.add(key, after=max(0.0, asked - self._clock()))
         if after is not None:
             self.add(key, after=after)
+
+    def _give_back(self, party: str) -> None:
+        """Count one key of the party less, and let its next one go on."""
+        self._working[party] -= 1
+        if not self._working[party]:
+            del self._working[party]
+        parked = self._parked.get(party, deque())
+        while parked:
+            entry = parked.popleft()
+            if self._due.get(entry[2]) == entry[0]:
+                heapq.heappush(self._heap, entry)
+                self._changed.set()
+                break
+        if not parked:
+            self._parked.pop(party, None)
 
     def _pop_stale(self) -> float | None:
         """Drop heap entries that were superseded; return seconds until the first due key, None when there is none."""

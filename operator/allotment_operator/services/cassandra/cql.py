@@ -157,7 +157,7 @@ class _Content:
 
 
 def _failure(content: _Content) -> Exception:
-    code, text = content.integer(), content.string()
+    code, text = content.integer(), content.string()[:500]
     if code in _TRANSIENT or (code == _BAD_CREDENTIALS and text.startswith(_NOT_NOW)):
         return ServiceUnavailableError(f"Cassandra cannot answer now: {text}")
     return ServiceRefusedError(f"Cassandra refused: {text}")

@@ -59,7 +59,13 @@ class ClusterProbe:
             await self._admin.ring(login)
         except ServiceRefusedError:
             default = CqlLogin(login.host, login.port, login.authority, DEFAULT_SUPERUSER, DEFAULT_SUPERUSER)
-            await self._admin.make_superuser(default, login, datacenter=datacenter, copies=copies)
+            try:
+                await self._admin.make_superuser(default, login, datacenter=datacenter, copies=copies)
+            except ServiceRefusedError as error:
+                raise ServiceRefusedError(
+                    f"the ring takes neither the password in {names.binding} nor Cassandra's first one ({error}): "
+                    f"if its volumes were retained, put the password of their time into {names.binding}"
+                ) from error
         await self._admin.drop_default_superuser(login)
 
 

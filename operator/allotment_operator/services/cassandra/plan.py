@@ -9,8 +9,8 @@ Each object depends only on those before it:
     5. the next restart, if one is due and the ring can spare a node
     6. Cassandra's own superuser is replaced
 
-A StorageClass may refuse the growth of volumes for ever. Each is a lane, so that none holds up a restart, and with it
-the renewal of the certificate.
+A StorageClass may refuse the growth of volumes for ever, and a ring on retained volumes the superuser. Each is a lane,
+so that none holds up a restart, and with it the renewal of the certificate, nor what Ready says.
 """
 
 import datetime as dt
@@ -72,8 +72,10 @@ class ClusterPlan:
             *map(Apply, workloads),
             *prune(self.observed.children, self._refs(workloads), kinds=_SWEPT),
             *([rollout.restart] if rollout.restart else ()),
-            *([Invoke(SECURE, self.names.cluster)] if self._to_be_secured() else ()),
         ]
+        lanes = apart(growth(self.observed, labels={}, size=self.spec.storage.size))
+        if self._to_be_secured():
+            lanes[ADMIN] = (Invoke(SECURE, self.names.cluster),)
         standing = Standing(
             observed=replace(self.observed, health=self._complete(self.observed.health)),
             wanted=self.ring.wanted,
@@ -86,7 +88,7 @@ class ClusterPlan:
             conditions=(*standing.conditions(now=now), self.preemption.condition(now=now)),
             status=self._status(standing),
             requeue_after=_SOON if waiting else None if standing.settled else _LOOK_AGAIN,
-            lanes=apart(growth(self.observed, labels={}, size=self.spec.storage.size)),
+            lanes=lanes,
         )
 
     def _complete(self, health: Health | None) -> Health | None:
@@ -140,7 +142,7 @@ class ClusterPlan:
             "data": files,
         }
         content = fingerprint(files, certificate, self.spec.placement.manifest())
-        racks = [self._rack(rack, content) for rack in self.ring.racks if rack.replicas]
+        racks = [self._rack(rack, content) for rack in self.ring.racks if rack.replicas or rack.existing]
         # Rendered in any case: what is wrong with the spec is said in the first round.
         return ([config, *racks], "") if certificate else ([], "Certificates and credentials are being made.")
 

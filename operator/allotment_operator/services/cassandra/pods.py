@@ -18,12 +18,11 @@ from allotment_operator.plans.workload import (
 )
 from allotment_operator.services.cassandra import configuration as files
 from allotment_operator.services.cassandra.names import CQL_PORT, JMX_PORT, STORAGE_PORT, Names
-from allotment_operator.services.cassandra.ring import Rack, Ring
+from allotment_operator.services.cassandra.ring import RACK_LABEL, Rack, Ring
 
 USER: Final = 999
 """As in the official image (cassandra)."""
 
-RACK_LABEL: Final = "allotment.dev/rack"
 COMPONENT: Final = "node"
 
 GRACE_SECONDS: Final = 300

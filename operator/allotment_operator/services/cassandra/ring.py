@@ -2,22 +2,27 @@
 
 How it thinks: nodes join one after the other, round the racks, each only once all before it serve: Cassandra refuses
 two that join at once, and a ring in which a node is down is not the time to add one. Nodes hold data, so a smaller size
-takes none away; that needs a decommission, which this version does not do.
+takes none away; that needs a decommission, which this version does not do. One that has only ever waited for room holds
+none, and goes. Nodes whose volumes a former cluster of the name left behind have joined long ago: they start at once,
+all of them, or what they hold has no quorum.
 
 The first node of every rack of the beginning is a seed, and stays one: a seed does not fetch data when it joins, so no
 node added later may ever be one. The seeds are recorded on the volume claims' templates, which never change.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from allotment_api.cassandra import CassandraCluster, CassandraRack
 from allotment_operator.plans.actions import Manifest
 from allotment_operator.plans.outcome import Observed, pod_is_ready
+from allotment_operator.plans.storage import claims, holders
+from allotment_operator.plans.unworkable import UnworkableError
 from allotment_operator.services.cassandra.names import Names
 
+RACK_LABEL: Final = "allotment.dev/rack"
 SEEDS_ANNOTATION: Final = "allotment.dev/cassandra-seeds"
 
 
@@ -26,7 +31,7 @@ class Rack:
     """One rack.
 
     Attributes:
-        wanted: nodes it should have in the end: never fewer than there are.
+        wanted: nodes it should have in the end: never fewer than hold data.
         replicas: nodes it should have now.
         existing: its live StatefulSet.
     """
@@ -60,13 +65,22 @@ class Ring:
             resource: the custom resource.
             observed: its children.
             settled: whether more nodes may join than the first three: not before the superuser is replaced.
+
+        Raises:
+            UnworkableError: retained volumes are of a rack that the spec does not name.
         """
         names = Names.of(resource)
         live = {each["metadata"]["name"]: each for each in observed.of_kind("StatefulSet")}
         asked = spread(resource.spec.size, len(resource.spec.racks))
         sets = [live.get(names.group(rack.name)) for rack in resource.spec.racks]
-        wanted = [max(count, _replicas(each)) for count, each in zip(asked, sets, strict=True)]
-        now, waiting = _joining(names, resource, observed, wanted, sets, settled=settled)
+        held = [
+            holders(observed, names.group(rack.name), each)
+            for rack, each in zip(resource.spec.racks, sets, strict=True)
+        ]
+        if not live:
+            _refuse_lost_racks(resource, observed)
+        wanted = [max(pair) for pair in zip(asked, held, strict=True)]
+        now, waiting = _joining(names, resource, observed, wanted, held, settled=settled)
         racks = tuple(
             Rack(spec, want, have, each)
             for spec, want, have, each in zip(resource.spec.racks, wanted, now, sets, strict=True)
@@ -116,13 +130,16 @@ def _joining(
     resource: CassandraCluster,
     observed: Observed,
     wanted: list[int],
-    sets: list[Manifest | None],
+    held: list[int],
     *,
     settled: bool,
 ) -> tuple[list[int], str]:
-    """Return how many nodes each rack should have now, and what the next one waits for."""
+    """Return how many nodes each rack should have now, and what the next one waits for.
+
+    One that was let join and still waits for room is let join again: it comes after those that hold data.
+    """
     ready = {pod["metadata"]["name"] for pod in observed.of_kind("Pod") if pod_is_ready(pod)}
-    now = [_replicas(each) for each in sets]
+    now = list(held)
     before: list[str] = []
     for index, ordinal in _order(wanted):
         pod = names.pod(resource.spec.racks[index].name, ordinal)
@@ -147,7 +164,11 @@ def _order(wanted: list[int]) -> Iterator[tuple[int, int]]:
                 yield index, ordinal
 
 
-def _replicas(stateful_set: Mapping[str, Any] | None) -> int:
-    if stateful_set is None or stateful_set["metadata"].get("deletionTimestamp"):
-        return 0
-    return int(stateful_set["spec"].get("replicas", 1))
+def _refuse_lost_racks(resource: CassandraCluster, observed: Observed) -> None:
+    named = {rack.name for rack in resource.spec.racks}
+    racks = {str((claim["metadata"].get("labels") or {}).get(RACK_LABEL, "")) for claim in claims(observed, labels={})}
+    if lost := sorted(racks - named - {""}):
+        raise UnworkableError(
+            f"a former cluster of this name left volumes of rack {', '.join(lost)}, which spec.racks does not name: "
+            "name it as it was, or delete its PersistentVolumeClaims and the data on them"
+        )

@@ -33,8 +33,8 @@ from allotment_operator.services.jenkins.snapshot import (
 )
 
 TIMEOUT_SECONDS = 10.0
-LARGEST_ANSWER = 16 << 20
-"""Bytes; a queue of ten thousand builds has about 4 MiB."""
+LARGEST_ANSWER = 4 << 20
+"""Bytes; about ten thousand builds in the queue."""
 REMOTE_FOLDER = "/home/jenkins/agent"
 HELD = "Allotment: takes no further build"
 """The cause that a held node shows; it must not look like a lost connection."""

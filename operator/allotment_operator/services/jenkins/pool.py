@@ -40,6 +40,9 @@ UNREACHABLE_SECONDS: Final = 10.0
 GIVE_UP_SECONDS: Final = 600.0
 """How long the deletion of a pool waits for a controller that does not answer."""
 
+MOST_ORPHANS: Final = 100
+"""Nodes that nobody intends and that are removed in one round: the controller says how many, and each is a call."""
+
 SNAPSHOT: Final = "snapshot"
 """Where a health's details hold what the controller said."""
 
@@ -137,7 +140,8 @@ class JenkinsAgentPools:
         except ServiceRefusedError as error:
             return Health(ready=False, reason="ControllerRefused", message=str(error))
         message = f"The controller answers: {len(snapshot.builds)} builds wait, {len(snapshot.nodes)} nodes."
-        return Health(ready=True, reason="ControllerAnswers", message=message, details={SNAPSHOT: snapshot})
+        mine = snapshot.of_pool({agent.name for agent in _agents(resource)}, mark(resource))
+        return Health(ready=True, reason="ControllerAnswers", message=message, details={SNAPSHOT: mine})
 
     async def perform(self, resource: JenkinsAgentPool, observed: Observed, action: Invoke) -> None:
         """Register, hold or remove one node."""
@@ -296,7 +300,7 @@ def _garbage(
     for kind, names in (("Pod", pods), ("Secret", secrets)):
         for name in names:
             lanes[name] = (*lanes.get(name, ()), Delete(ObjectRef("v1", kind, owner.namespace, name)))
-    for name in nodes:
+    for name in nodes[:MOST_ORPHANS]:
         lanes[name] = (*lanes.get(name, ()), Invoke("remove-node", name))
     return lanes
 

@@ -4,17 +4,21 @@ Sources: Jenkins' remote access API, ``/queue/api/json`` and ``/computer/api/jso
 for is exported for freestyle jobs only (``task.labelExpression``); of a pipeline's step only the reason for waiting
 says it, in a sentence, with typographic quotes. Those sentences are from the core's ``Messages.properties`` and are
 translated, which is why the client asks for English.
+
+The address is a tenant's, and so is what answers there. What is read of it is bounded in number and in length: it is
+read on the one thread that all tenants' rounds run on.
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from allotment_operator.kind import ServiceRefusedError
-from allotment_operator.services.jenkins.label_expression import LabelExpressionError, matches
+from allotment_operator.services.jenkins.label_expression import LONGEST, LabelExpressionError, matches
 
 QUEUE_TREE = "items[id,why,blocked,buildable,stuck,inQueueSince,task[name,labelExpression]]"
 NODES_TREE = (
@@ -23,6 +27,10 @@ NODES_TREE = (
 )
 HELD_TREE = "temporarilyOffline"
 
+MOST_LISTED = 20_000
+"""Builds in a queue, or nodes of a controller, that are read at all."""
+LONGEST_LABELS = 64_000
+"""Characters of label expressions that are parsed in one round, each different one once: some 50 ms."""
 LONGEST_REASON = 512
 """Characters of a reason for waiting that are looked at: the text is a tenant's, and patterns cost time."""
 # Typographic quotes around what is not one: no pattern here can backtrack over more than it has matched.
@@ -55,7 +63,7 @@ class _Item(msgspec.Struct):
 
 
 class _Queue(msgspec.Struct):
-    items: tuple[_Item, ...] = ()
+    items: Annotated[tuple[_Item, ...], msgspec.Meta(max_length=MOST_LISTED)] = ()
 
 
 class _Label(msgspec.Struct):
@@ -76,7 +84,7 @@ class _Hold(msgspec.Struct, rename="camel"):
 
 
 class _Computers(msgspec.Struct):
-    computer: tuple[_Computer, ...] = ()
+    computer: Annotated[tuple[_Computer, ...], msgspec.Meta(max_length=MOST_LISTED)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,11 @@ class Snapshot:
 
     builds: tuple[QueuedBuild, ...]
     nodes: Mapping[str, Node]
+
+    def of_pool(self, names: Container[str], mark: str) -> "Snapshot":
+        """Return it with the nodes of one pool only: those of these names, and those that carry its mark."""
+        mine = {name: node for name, node in self.nodes.items() if name in names or mark in node.labels}
+        return Snapshot(self.builds, mine)
 
 
 def read_queue(body: bytes) -> tuple[QueuedBuild, ...]:
@@ -151,10 +164,13 @@ def read_held(body: bytes) -> bool:
 
 def demand(builds: tuple[QueuedBuild, ...], labels: frozenset[str]) -> int:
     """Count the builds that an agent with these labels could take; one with an unreadable label counts for nobody."""
-    count = 0
-    for build in builds:
+    count, left = 0, LONGEST_LABELS
+    for label, wanting in Counter(build.label for build in builds if build.label is not None).items():
+        left -= min(len(label), LONGEST)
+        if left < 0:
+            break
         try:
-            count += build.label is not None and matches(build.label, labels)
+            count += wanting * matches(label, labels)
         except LabelExpressionError:
             continue
     return count

@@ -14,7 +14,8 @@ class Login:
     """How to reach a cluster, and as whom: by a client certificate, or by name and password.
 
     Attributes:
-        bootstrap: ``host:port``, several separated by commas.
+        bootstrap: ``host:port`` of the Service in front of the brokers. Never what a Secret of the tenant's says: the
+            operator would knock at any door that is written there.
         authority: the authority of the brokers' certificates, PEM.
         certificate: key and certificate in one, PEM; empty for a login by password.
     """

@@ -24,11 +24,16 @@ def preferred(listeners: tuple[Listener, ...], authentication: str) -> Listener 
     return next((each for each in fitting if each.type == "internal"), fitting[0] if fitting else None)
 
 
+def address(names: Names, listener: Listener) -> str:
+    """Return where a client in the Kubernetes cluster connects first, as ``host:port``."""
+    return f"{names.entrance_host}:{listener.port}"
+
+
 def connection(names: Names, listener: Listener, *, certificates: str) -> dict[str, str]:
     """Return what a client must know of a listener, besides who it is itself."""
     scram = {"sasl-mechanism": SCRAM} if protocol(listener) == "SASL_SSL" else {}
     further = {
-        "bootstrap-servers": f"{names.entrance_host}:{listener.port}",
+        "bootstrap-servers": address(names, listener),
         "security-protocol": protocol(listener),
         **scram,
     }
@@ -78,7 +83,7 @@ def endpoints(names: Names, spec: KafkaClusterSpec, outside: Mapping[str, str]) 
     return [
         {
             "name": each.name,
-            "address": f"{names.entrance_host}:{each.port}" if each.type == "internal" else outside[each.name],
+            "address": address(names, each) if each.type == "internal" else outside[each.name],
             "protocol": protocol(each),
         }
         for each in spec.listeners

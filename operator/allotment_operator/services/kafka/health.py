@@ -13,7 +13,7 @@ from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.plans.outcome import Health, Observed, pod_is_ready
 from allotment_operator.plans.service_status import on_simulated_nodes, simulated_health
 from allotment_operator.services.kafka.admin import ClusterState, KafkaAdmin, Login
-from allotment_operator.services.kafka.binding import preferred
+from allotment_operator.services.kafka.binding import address, preferred
 from allotment_operator.services.kafka.identity import FIRST_NODE_ID_ANNOTATION
 from allotment_operator.services.kafka.names import ADMIN, REPLICATION_PORT, Names
 
@@ -66,7 +66,7 @@ class ClusterProbe:
         health = judge(
             state, needed=needed_brokers(spec, deployed=deployed), controller_pod=_pod_of(state.controller, observed)
         )
-        return await self._as_client(spec, names, observed, health) if health.ready else health
+        return await self._as_client(spec, names, observed, login, health) if health.ready else health
 
     async def set_admin_password(self, names: Names, observed: Observed) -> None:
         """Make the brokers accept the password of the cluster's own binding."""
@@ -75,15 +75,16 @@ class ClusterProbe:
         if login is not None and password:
             await self._admin.set_password(login, ADMIN, password)
 
-    async def _as_client(self, spec: KafkaClusterSpec, names: Names, observed: Observed, health: Health) -> Health:
+    async def _as_client(
+        self, spec: KafkaClusterSpec, names: Names, observed: Observed, operator: Login, health: Health
+    ) -> Health:
         listener = preferred(spec.listeners, "scram-sha-512")
-        binding = names.secret(names.binding)
-        password, authority = observed.secret(binding, "password"), observed.secret(binding, "certificates")
+        password = observed.secret(names.secret(names.binding), "password")
         if listener is None or listener.type != "internal" or not password:
             return health
-        bootstrap = f"{names.entrance_host}:{listener.port}"
+        login = Login(address(names, listener), operator.authority, username=ADMIN, password=password)
         try:
-            await self._admin.check(Login(bootstrap, authority, username=ADMIN, password=password))
+            await self._admin.check(login)
         except ServiceUnavailableError as error:
             return Health(ready=False, reason=UNREACHABLE, message=str(error))
         except ServiceRefusedError as error:

@@ -44,7 +44,7 @@ from allotment_operator.services.kafka.tls_context import client_context
 
 T = TypeVar("T")
 
-THREADS: Final = 16
+THREADS: Final = 32
 THREADS_OF_A_CLUSTER: Final = 2
 TIMEOUT: Final = 10.0
 """Seconds for a login, and for each request."""
@@ -180,7 +180,8 @@ class KafkaPythonAdmin:
 
     async def _in_thread(self, login: Login, call: Callable[[], T]) -> T:
         longest = _LONGEST_CALL * self._timeout
-        places = self._places.setdefault(login.bootstrap, asyncio.Semaphore(THREADS_OF_A_CLUSTER))
+        host, _, _ = login.bootstrap.rpartition(":")  # whichever of its listeners is asked
+        places = self._places.setdefault(host, asyncio.Semaphore(THREADS_OF_A_CLUSTER))
         try:
             async with asyncio.timeout(longest):
                 await places.acquire()
@@ -220,7 +221,7 @@ def _with_client(login: Login, call: Callable[[Any], T], timeout: float) -> T:
     log_in(login, timeout=timeout)
     try:
         client = _Client(
-            bootstrap_servers=login.bootstrap.split(","),
+            bootstrap_servers=[login.bootstrap],
             client_id="allotment-operator",
             request_timeout_ms=milliseconds,
             receive_message_max_bytes=_LONGEST_ANSWER,

@@ -32,30 +32,24 @@ _MECHANISM: Final = "SCRAM-SHA-512"
 
 
 def log_in(login: Login, *, timeout: float) -> None:
-    """Connect to one of the login's brokers and log in.
+    """Connect to a broker and log in.
 
     Args:
         login: where, and as whom.
-        timeout: seconds for each address, whatever its broker does.
+        timeout: seconds, whatever the broker does.
 
     Raises:
         ServiceUnavailableError: no broker answers.
-        ServiceRefusedError: one says no, or is not who it should be.
+        ServiceRefusedError: it says no, or is not who it should be.
     """
-    failure: ServiceUnavailableError | None = None
-    for address in login.bootstrap.split(","):
-        host, _, port = address.rpartition(":")
-        try:
-            _log_in_at(login, host, int(port), timeout)
-        except ssl.SSLError as error:
-            raise ServiceRefusedError(f"Kafka at {address} refused the login: {error.reason or error}") from error
-        # Words of another protocol: too short, of another form, numbers that are none.
-        except (OSError, struct.error, ValueError, LookupError) as error:
-            failure = ServiceUnavailableError(f"Kafka at {address} does not answer: {error}")
-            failure.__cause__ = error
-        else:
-            return
-    raise failure or ServiceUnavailableError("no address of Kafka is known")
+    host, _, port = login.bootstrap.rpartition(":")
+    try:
+        _log_in_at(login, host, int(port), timeout)
+    except ssl.SSLError as error:
+        raise ServiceRefusedError(f"Kafka at {login.bootstrap} refused the login: {error.reason or error}") from error
+    # Words of another protocol: too short, of another form, numbers that are none.
+    except (OSError, struct.error, ValueError, LookupError) as error:
+        raise ServiceUnavailableError(f"Kafka at {login.bootstrap} does not answer: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +114,7 @@ def _by_password(broker: _Conversation, login: Login) -> None:
         token = scram.auth_bytes()
         answer = broker.ask(_SASL_AUTHENTICATE, struct.pack(">i", len(token)) + token)
         error, length = struct.unpack_from(">hh", answer)
-        text = answer[4 : 4 + max(length, 0)].decode(errors="replace")
+        text = answer[4 : 4 + max(length, 0)].decode(errors="replace")[:500]
         if error:
             raise ServiceRefusedError(f"Kafka at {login.bootstrap} refused the login of {login.username}: {text}")
         (size,) = struct.unpack_from(">i", answer, 4 + max(length, 0))

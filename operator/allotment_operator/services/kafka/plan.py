@@ -35,7 +35,7 @@ from allotment_operator.services.kafka.topology import Pool, Topology
 
 SET_ADMIN_PASSWORD: Final = "set-admin-password"  # noqa: S105 - an operation's name
 
-_SWEPT: Final = frozenset({"Service", "ConfigMap", "NetworkPolicy", "PodDisruptionBudget"})
+_SWEPT: Final = frozenset({"Service", "ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "StatefulSet"})
 _SOON: Final = 1.0
 _LOOK_AGAIN: Final = 15.0
 
@@ -149,13 +149,13 @@ class ClusterPlan:
             yield from growth(self.observed, labels={POOL_LABEL: pool.spec.name}, size=pool.spec.storage.size)
 
     def _leftovers(self, workloads: list[dict[str, Any]]) -> list[Delete]:
-        """Return deletions of what no listener or pool needs any more; never of a pool that still runs."""
+        """Return deletions of what no listener or pool needs any more; never of a pool that holds data."""
         wanted = [*workloads, *self._network(), *self._outside_services()]
         kept = {ObjectRef.of(manifest) for manifest in wanted}
         kept |= {
             ref
             for ref, child in self.observed.children.items()
-            if _pool_label(child) in self._pools_that_stay() and ref.kind == "ConfigMap"
+            if _pool_label(child) in self._pools_that_stay() and ref.kind in ("ConfigMap", "StatefulSet")
         }
         return prune(self.observed.children, kept, kinds=_SWEPT)
 

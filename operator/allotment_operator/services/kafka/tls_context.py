@@ -20,6 +20,7 @@ def _load(context: ssl.SSLContext, pem: str) -> None:
     file = os.memfd_create("kafka-client-certificate")
     try:
         os.write(file, pem.encode())
-        context.load_cert_chain(f"/proc/self/fd/{file}")
+        # Without a password OpenSSL would ask somebody at the terminal for that of an encrypted key.
+        context.load_cert_chain(f"/proc/self/fd/{file}", password="")
     finally:
         os.close(file)

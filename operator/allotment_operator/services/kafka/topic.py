@@ -4,6 +4,7 @@ How it thinks: the probe reads the topic as it is, the plan compares, and a diff
 What Kafka cannot do (fewer partitions) or what this version does not (other numbers of copies) is said, not tried.
 
 Invariants: a topic belongs to the oldest resource that names it; a younger one changes nothing, and deletes nothing.
+Whichever of them is deleted, the topic stays as long as another one names it, and is then that one's.
 """
 
 import datetime as dt
@@ -72,7 +73,8 @@ class KafkaTopicKind:
         if resource.spec.deletion_policy == "Retain" or (ready is not None and ready.reason == DELETED):
             return None
         name = topic_name(resource)
-        says = condition(ConditionType.READY, False, DELETED, f"Topic {name} has been deleted.", now=now)
+        text = f"Topic {name} has been deleted, or left to another KafkaTopic that names it."
+        says = condition(ConditionType.READY, False, DELETED, text, now=now)
         return Outcome((Invoke(DROP, name),), (says,), requeue_after=SOON)
 
     async def perform(self, resource: KafkaTopic, observed: Observed, action: Invoke) -> None:  # noqa: ARG002 - as every kind
@@ -98,8 +100,14 @@ class KafkaTopicKind:
         details: dict[str, Any] = {"cluster": found}
         if found.waiting or found.login is None:
             return Health(ready=False, reason=Reason.WAITING_FOR_CLUSTER, message=f"{found.waiting}.", details=details)
-        if holder := await self._holder(resource, namespace):
-            text = f"Topic {name} belongs to KafkaTopic {holder}, which is older: delete one of the two."
+        mine = _age(resource.metadata.model_dump(by_alias=True))
+        older = [each for each in await self._others(resource) if _age(each) < mine]
+        if older:
+            holder = min(older, key=_age)["name"]
+            text = (
+                f"Topic {name} belongs to KafkaTopic {holder}, which is older: delete {holder}, and this one takes the "
+                "topic over with its data, or delete this one."
+            )
             return Health(ready=False, reason="TopicTaken", message=text, details=details)
         if found.simulated:
             text = "The cluster is simulated: there is no broker to make the topic in (simulated)."
@@ -115,24 +123,22 @@ class KafkaTopicKind:
         """Delete the topic, where there are brokers that hold it and it is this resource's."""
         if found.gone or found.simulated:
             return
-        if name.startswith(_OWN_PREFIX) or await self._holder(resource, found.names.namespace):
+        if name.startswith(_OWN_PREFIX) or any(map(_lives, await self._others(resource))):
             return
         if found.login is None:
             raise ServiceUnavailableError(f"{found.waiting}: until then nobody can delete topic {name}")
         await self._admin.drop_topic(found.login, name)
 
-    async def _holder(self, resource: KafkaTopic, namespace: str) -> str:
-        """Return the older resource that names the same topic; empty where there is none."""
-        name, mine = topic_name(resource), _age(resource.metadata.model_dump(by_alias=True))
-        older = [
-            each
-            for each in await self._clusters.siblings(namespace, "KafkaTopic")
+    async def _others(self, resource: KafkaTopic) -> list[Mapping[str, Any]]:
+        """Return the metadata of the other resources that name the same topic."""
+        name = topic_name(resource)
+        return [
+            each["metadata"]
+            for each in await self._clusters.siblings(resource.metadata.namespace or "", "KafkaTopic")
             if each["metadata"]["name"] != resource.metadata.name
             and each["spec"].get("cluster") == resource.spec.cluster
             and (each["spec"].get("topicName") or each["metadata"]["name"]) == name
-            and _age(each["metadata"]) < mine
         ]
-        return min(older, key=lambda each: _age(each["metadata"]))["metadata"]["name"] if older else ""
 
 
 def topic_name(resource: KafkaTopic) -> str:
@@ -195,6 +201,10 @@ def _says(
     says: tuple[Condition, ...] = (condition(ConditionType.READY, ready, reason, message, now=now),)
     again = SOON if call else None if ready else WAITING_SECONDS
     return Outcome((call,) if call else (), says, status or {}, again)
+
+
+def _lives(metadata: Mapping[str, Any]) -> bool:
+    return not metadata.get("deletionTimestamp")
 
 
 def _age(metadata: Mapping[str, Any]) -> tuple[str, str]:

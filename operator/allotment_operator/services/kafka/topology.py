@@ -2,7 +2,8 @@
 
 How it thinks: a pool owns a range of node ids, kept for ever. A node holds data, so fewer replicas or a pool left out
 of the spec take nothing away: the nodes stay, and the topology says so. They can go only once their partitions have
-been moved, which this version does not do.
+been moved, which this version does not do. A node that has only ever waited for room holds none, and goes. The same
+holds of nodes whose volumes a former cluster of the name left behind: a quorum needs the voters that it has.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from allotment_api.kafka import IDS_PER_POOL, KafkaCluster, KafkaPool
 from allotment_api.labels import POOL_LABEL
 from allotment_operator.plans.actions import Manifest
 from allotment_operator.plans.outcome import Observed
+from allotment_operator.plans.storage import holders
 from allotment_operator.plans.unworkable import UnworkableError
 from allotment_operator.services.kafka.identity import Identity, recorded_first_node_ids
 from allotment_operator.services.kafka.names import Names
@@ -23,7 +25,7 @@ class Pool:
 
     Attributes:
         spec: what the owner asks for.
-        replicas: nodes to run: never fewer than there are.
+        replicas: nodes to run: never fewer than hold data.
         existing: its live StatefulSet.
     """
 
@@ -59,7 +61,7 @@ class Topology:
 
     Attributes:
         pools: those of the spec.
-        left_out: replicas of pools that run but are no longer in the spec, by name.
+        left_out: nodes that hold data of pools that are no longer in the spec, by the pool's name.
         ranges: first node id of every pool that ever was, by name.
         identity: ids that disks carry.
         kept: what stays although the spec no longer asks for it, in words; empty where nothing.
@@ -76,13 +78,25 @@ class Topology:
         """Work out the nodes from the spec and from what is there.
 
         Raises:
-            UnworkableError: a pool asks for node ids that were another's.
+            UnworkableError: a pool asks for node ids that were another's, or retained volumes are of a pool that the
+                spec does not name.
         """
+        names = Names.of(resource)
         live = {_pool_of(each): each for each in observed.of_kind("StatefulSet")}
         ranges = _ranges(resource, observed)
-        pools = tuple(_pool(spec, ranges[spec.name], live.get(spec.name)) for spec in resource.spec.pools)
+        held = {name: holders(observed, names.group(name), live.get(name)) for name in ranges}
+        pools = tuple(
+            Pool(spec, ranges[spec.name], max(spec.replicas, held[spec.name]), live.get(spec.name))
+            for spec in resource.spec.pools
+        )
         named = {pool.spec.name for pool in pools}
-        left_out = {name: _replicas(each) for name, each in sorted(live.items()) if name and name not in named}
+        lost = [name for name in sorted(held) if held[name] and name not in named]
+        if lost and not live:
+            raise UnworkableError(
+                f"a former cluster of this name left volumes of pool {', '.join(lost)}, which spec.pools does not "
+                f"name: name it as it was, or delete its PersistentVolumeClaims and the data on them"
+            )
+        left_out = {name: held[name] for name in lost if name in live}
         controllers = [node for pool in pools if pool.is_controller for node in pool.node_ids]
         identity = Identity.of(observed, uid=resource.metadata.uid or "", controllers=controllers)
         return cls(pools, left_out, ranges, identity, _kept(pools, left_out))
@@ -98,18 +112,23 @@ class Topology:
         return sum(pool.replicas for pool in self.pools if pool.is_broker)
 
     def founders(self, names: Names) -> list[tuple[int, str]]:
-        """Return id and host of the controllers that founded the quorum."""
-        hosts = {}
+        """Return id and host of the controllers that founded the quorum.
+
+        Raises:
+            UnworkableError: volumes tell of founders that no pool has.
+        """
+        hosts: dict[int, str] = {}
         for name, first in self.ranges.items():
             hosts.update({first + ordinal: names.host(name, ordinal) for ordinal in self._ordinals(first)})
+        if unknown := [node for node in self.identity.founders if node not in hosts]:
+            raise UnworkableError(
+                f"the cluster on the retained volumes was founded by the nodes {', '.join(map(str, unknown))}, which "
+                "no pool has: name the pool of its controllers as it was, with its firstNodeId"
+            )
         return [(node, hosts[node]) for node in self.identity.founders]
 
     def _ordinals(self, first: int) -> Iterable[int]:
         return (node - first for node in self.identity.founders if first <= node < first + IDS_PER_POOL)
-
-
-def _pool(spec: KafkaPool, first_node_id: int, existing: Manifest | None) -> Pool:
-    return Pool(spec, first_node_id, max(spec.replicas, _replicas(existing)), existing)
 
 
 def _ranges(resource: KafkaCluster, observed: Observed) -> dict[str, int]:
@@ -153,9 +172,3 @@ def _kept(pools: Iterable[Pool], left_out: Mapping[str, int]) -> str:
 
 def _pool_of(stateful_set: Manifest) -> str:
     return str((stateful_set["metadata"].get("labels") or {}).get(POOL_LABEL, ""))
-
-
-def _replicas(stateful_set: Manifest | None) -> int:
-    if stateful_set is None or stateful_set["metadata"].get("deletionTimestamp"):
-        return 0
-    return int(stateful_set["spec"].get("replicas", 1))

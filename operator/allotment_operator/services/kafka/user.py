@@ -27,7 +27,7 @@ from allotment_operator.plans.outcome import Health, Observed, Outcome
 from allotment_operator.plans.ownership import Owner
 from allotment_operator.services.kafka import access
 from allotment_operator.services.kafka.admin import KafkaAdmin, Login, Rule, UserState
-from allotment_operator.services.kafka.binding import certificate_binding, connection, preferred
+from allotment_operator.services.kafka.binding import address, certificate_binding, connection, preferred
 from allotment_operator.services.kafka.clusters import Cluster, Clusters
 from allotment_operator.services.kafka.names import ADMIN
 from allotment_operator.services.kafka.topic import DELETED, SOON, WAITING_SECONDS
@@ -68,7 +68,7 @@ class KafkaUserKind:
         found: Cluster = health.details["cluster"]
         if found.resource is None or found.login is None or health.reason == "SecretTaken":
             return _says(False, health.reason, health.message, now=now)
-        listener = preferred(found.resource.spec.listeners, resource.spec.authentication.type)
+        listener = _listener(resource, found)
         if listener is None:
             kind = resource.spec.authentication.type
             text = f"KafkaCluster {found.names.cluster} has no listener with authentication {kind}: add one to it"
@@ -122,7 +122,7 @@ class KafkaUserKind:
             return Health(ready=True, reason=reason, message=text, simulated=True, details=details)
         try:
             details["user"] = await self._admin.user(found.login, name)
-            details["accepted"] = await self._accepted(resource, observed)
+            details["accepted"] = await self._accepted(resource, observed, found)
         except (ServiceUnavailableError, ServiceRefusedError) as error:
             return Health(ready=False, reason="BrokersUnreachable", message=str(error), details=details)
         return Health(ready=True, reason=Reason.AS_EXPECTED, message="", details=details)
@@ -192,21 +192,23 @@ class KafkaUserKind:
             calls.append(Invoke(SET_QUOTAS, name, {"quotas": changed}))
         return calls
 
-    async def _accepted(self, resource: KafkaUser, observed: Observed) -> bool:
-        """Say whether the brokers let the user in with what its Secret holds."""
-        secret = _secret(resource)
-        bootstrap, authority = (observed.secret(secret, key) for key in ("bootstrap-servers", "certificates"))
-        if not bootstrap:
+    async def _accepted(self, resource: KafkaUser, observed: Observed, found: Cluster) -> bool:
+        """Say whether the brokers let the user in with the password or the certificate that its Secret holds.
+
+        Where they are, and who vouches for them, is the cluster's to say: a tenant may write the Secret.
+        """
+        listener = _listener(resource, found)
+        by_certificate = resource.spec.authentication.type == "tls"
+        proof = observed.secret(_secret(resource), "tls.pem" if by_certificate else "password")
+        if listener is None or found.login is None or not proof:
             return False
-        login = Login(
-            bootstrap,
-            authority,
-            certificate=observed.secret(secret, "tls.pem"),
-            username=resource.metadata.name,
-            password=observed.secret(secret, "password"),
-        )
+        where, authority, name = address(found.names, listener), found.login.authority, resource.metadata.name
         try:
-            await self._admin.check(login)
+            await self._admin.check(
+                Login(where, authority, certificate=proof)
+                if by_certificate
+                else Login(where, authority, username=name, password=proof)
+            )
         except ServiceRefusedError:
             return False
         return True
@@ -222,6 +224,11 @@ class KafkaUserKind:
         if state.quotas:
             await self._admin.set_quotas(found.login, name, dict.fromkeys(state.quotas))
         await self._admin.set_password(found.login, name, None)
+
+
+def _listener(resource: KafkaUser, found: Cluster) -> Listener | None:
+    """Return the listener that the user connects to."""
+    return preferred(found.resource.spec.listeners, resource.spec.authentication.type) if found.resource else None
 
 
 def _secret(resource: KafkaUser) -> ObjectRef:

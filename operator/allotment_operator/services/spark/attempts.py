@@ -2,7 +2,8 @@
 
 An application is a series of attempts, each with a driver's pod of its own. What ends an attempt decides what comes
 next: success ends the application (or begins it again, for streams), failure is repeated as the owner asked, with
-growing pauses, and an eviction is nobody's failure: the next attempt begins at once and is not counted against it.
+growing pauses, and an eviction is nobody's failure: the next attempt begins at once and is not counted against it. One
+by the kubelet is a failure: a program that fills its node's disk would otherwise go on to the next node, for ever.
 Of a program that is always begun again, failures make the pauses only, and count no longer once an attempt has ended
 well or run for `HEALTHY_SECONDS`. With a number of retries they are that number's, and count for good.
 
@@ -23,6 +24,8 @@ FINAL: frozenset[str] = frozenset({"COMPLETED", "FAILED"})
 HEALTHY_SECONDS = 600.0
 LONGEST_PAUSE = 3600.0
 """Seconds between two attempts at most."""
+_NODE_PRESSURE = "Evicted"
+"""A pod's reason where the kubelet ended it because its node ran short: first who uses more than was asked for."""
 VANISHED_SECONDS = 30.0
 """After so many seconds a driver that was made and cannot be seen is gone, not late."""
 
@@ -215,6 +218,8 @@ def _waiting(status: Mapping[str, Any]) -> str:
 
 
 def _why(status: Mapping[str, Any]) -> str:
+    if status.get("reason") == _NODE_PRESSURE and status.get("message"):
+        return str(status["message"])
     for container in status.get("containerStatuses") or ():
         ended = (container.get("state") or {}).get("terminated") or {}
         if ended:
@@ -224,6 +229,9 @@ def _why(status: Mapping[str, Any]) -> str:
 
 
 def _was_evicted(status: Mapping[str, Any]) -> bool:
+    """Say whether the driver was ended for others' sake; not if the kubelet did it, for what the pod used up itself."""
+    if status.get("reason") == _NODE_PRESSURE:
+        return False
     return any(
         each["type"] == "DisruptionTarget" and each["status"] == "True" for each in status.get("conditions") or ()
     )
