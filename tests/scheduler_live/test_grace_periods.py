@@ -94,3 +94,25 @@ async def test_who_starts_in_what_a_plan_leaves_over_is_tried_elsewhere_if_the_v
         world.node("m", cpu="1")
         await until(lambda: world.bound().get("beside") == "m", seconds=90)
     check(scheduler.state)
+
+
+async def test_no_member_is_bound_to_a_gang_whose_others_have_begun_to_leave_meanwhile() -> None:
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="2")
+    world.group("a", "g", 2)
+    async with world.running() as scheduler:
+        for name in ("m0", "m1"):
+            world.pod("a", name, group="g", priority=9)
+        await until(lambda: len(world.bound()) == 2)
+        world.server.remove(PODS, "m1", "a")
+        world.pod("a", "low")
+        await until(lambda: "low" in world.bound())
+        world.pod("a", "m2", group="g", priority=9)
+        await until(lambda: leaving(world) == ["low"])
+        pod = world.server.get(PODS, "m0", "a") or {}
+        gone = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 600}
+        world.server.put(PODS, {**pod, "metadata": {**pod["metadata"], **gone, "finalizers": ["stay"]}})
+        world.server.remove(PODS, "low", "a")
+        await asyncio.sleep(20)
+        assert world.bound() == {"m0": "n"}
+    check(scheduler.state)

@@ -105,3 +105,24 @@ async def follows(world: World) -> None:
     await asyncio.sleep(1)
     assert state.pods["a", "p"].spec.group is None, "it is an orphan"
     assert world.bound() == {"p": "n"}
+
+
+async def test_the_pods_of_a_job_that_is_made_anew_start_together_though_the_old_ones_still_run() -> None:
+    """As `kubectl replace --force` does it: the garbage collector comes to the old pods later."""
+    world = World(FaultPlan())
+    world.node("n", cpu="6")
+    async with world.running() as scheduler:
+        first = world.job("a", "j", gang=True, parallelism=4)
+        for number in range(4):
+            world.pod("a", f"old{number}", owner=("Job", first))
+        await until(lambda: len(world.bound()) == 4)
+        world.server.store.remove(str(JOBS), ("a", "j"))  # its pods stay for now
+        second = world.job("a", "j", gang=True, parallelism=4)
+        for number in range(4):
+            world.pod("a", f"new{number}", owner=("Job", second))
+        await asyncio.sleep(10)
+        assert not {name for name in world.bound() if name.startswith("new")}, "there is room for two"
+        for number in range(4):
+            world.server.remove(PODS, f"old{number}", "a")
+        await until(lambda: len(world.bound()) == 4)
+    check(scheduler.state)

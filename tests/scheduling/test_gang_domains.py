@@ -123,7 +123,7 @@ def test_it_is_told_that_the_domain_has_no_room(cpu: int, want: str) -> None:
 
 @MODES
 def test_a_gang_that_is_gone_but_for_what_is_being_deleted_may_go_anywhere(required: bool) -> None:
-    world = racks(required)
+    world = racks(required, minimum=1)
     engine = Engine(world.state(), Settings())
     for number in range(4):
         name = f"g{number}"

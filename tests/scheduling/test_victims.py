@@ -37,8 +37,8 @@ def test_a_pod_that_waits_is_none() -> None:
 
 @pytest.mark.parametrize(
     "nature",
-    [{"preemptible": False}, {"ours": False}, {"deleting": True}, {"spared": True}],
-    ids=["not preemptible", "another scheduler's", "on its way out", "spared"],
+    [{"preemptible": False}, {"ours": False}, {"spared": True}],
+    ids=["not preemptible", "another scheduler's", "spared"],
 )
 def test_what_may_not_be_evicted_is_none_nor_is_its_gang_at_its_minimum(nature: dict[str, Any]) -> None:
     state = running(**nature).state()
@@ -54,6 +54,18 @@ def test_what_may_not_be_evicted_is_none_nor_is_its_gang_at_its_minimum(nature: 
     single = victim_of(elastic.pods["a", "plain"], elastic)
     assert single is not None
     assert [pod.spec.name for pod in single.pods] == ["plain"]
+
+
+@pytest.mark.parametrize("minimum", [1, 2, 3])
+def test_what_is_on_its_way_out_is_none_and_the_rest_of_its_gang_goes_without_it(minimum: int) -> None:
+    world = World().node("n", cpu=9).tenant("a").gang("a", "g", minimum)
+    world.pod("a", "going", on="n", cpu=1, group="g", more={"deleting": True})
+    state = world.pods("a", 2, "r", on="n", cpu=1, group="g").state()
+    victim = victim_of(state.pods["a", "r0"], state)
+
+    assert victim_of(state.pods["a", "going"], state) is None
+    assert victim is not None
+    assert {pod.spec.name for pod in victim.pods} == ({"r0"} if minimum == 1 else {"r0", "r1"})
 
 
 def test_of_a_gang_only_those_that_run_go() -> None:

@@ -353,8 +353,8 @@ class Engine:
             if gang.cut_since is None or now - gang.cut_since < self.settings.gang_recovery:
                 continue
             gang.cut_since = now  # whatever comes of it: it is looked at again after another `gang_recovery`
-            left = next((pod for pod in gang.members.values() if pod.node is not None), None)
-            victim = None if left is None else victim_of(left, self.state)  # a plan may have taken the rest
+            left = gang.staying()  # nobody, where a plan has taken the rest
+            victim = victim_of(left[0], self.state) if left else None
             budgets = Budgets(self.state, Allowance(self.brakes, now))
             if victim is None or victim.last_choice or not budgets.allows(victim.pods):
                 continue

@@ -182,7 +182,7 @@ class ClusterState:
         if pod.leaf is not None:
             pool = node.pool if node is not None and self.multi_pool else None
             pod.leaf.add(amounts, pool, fixed=not pod.spec.preemptible, sign=1)
-        if pod.gang is not None and not pod.phantom:
+        if pod.gang is not None and pod.stays:
             pod.gang.running += 1
 
     def vacate(self, pod: Pod) -> None:
@@ -204,5 +204,5 @@ class ClusterState:
         if pod.leaf is not None:
             pool = node.pool if node is not None and self.multi_pool else None
             pod.leaf.add(amounts, pool, fixed=not pod.spec.preemptible, sign=-1)
-        if pod.gang is not None and not pod.phantom:
+        if pod.gang is not None and pod.stays:
             pod.gang.running -= 1

@@ -59,6 +59,7 @@ class Population:
         """A pod exists and looks like this."""
         spec = event.spec
         known = self.pods.get(spec.key)
+        stood = known is not None and known.node is not None
         if known is not None:
             if known.spec == spec or self._only_confirms(known, spec):
                 return
@@ -69,12 +70,14 @@ class Population:
             self.state.own_version += 1  # it may ask for something else than the one before it
         else:
             self.state.demand_version += 1
+        if known is not None and known.gang is not None and known.gang is not pod.gang:
+            self._left(known.gang)
         if spec.node is not None:
             self._take_place(pod, spec.node)
+            if not stood:
+                self._take_phantom(pod)
         if self.state.stale:
             return
-        if spec.node is not None:
-            self._take_phantom(pod)
         if pod.gang is not None:
             self.lineup.regang(pod.gang)
         elif spec.node is None:
@@ -85,7 +88,7 @@ class Population:
         if self.state.stale:
             pod.node = node
             pod.slot = self.running.add(pod, -1)
-            if pod.gang is not None:
+            if pod.gang is not None and pod.stays:
                 pod.gang.running += 1
         else:
             self.state.occupy(pod, node)
@@ -151,10 +154,10 @@ class Population:
 
     def _take_phantom(self, pod: Pod) -> None:
         """A gang's expected member has come: it takes one of the rooms that are held for it."""
-        if pod.gang is not None and not pod.phantom:
+        if pod.gang is not None:
             for phantom in pod.gang.phantoms:
                 if phantom.klass.amounts == pod.klass.amounts and phantom.node == pod.node:
-                    self.state.vacate(phantom)
+                    self.leave_place(phantom)
                     pod.gang.phantoms.remove(phantom)
                     break
 
@@ -187,20 +190,28 @@ class Population:
     def _member_gone(self, gang: Gang, event: ev.PodGone) -> None:
         if event.succeeded:
             gang.finished.add(event.key)
+        self._left(gang)
+
+    def _left(self, gang: Gang) -> None:
+        """A pod is a member of a gang no longer."""
         if not gang.members and gang.spec is None:
             self.state.gangs.pop(gang.key, None)
         elif not self.state.stale:
             self.lineup.regang(gang)
 
+    def leave_place(self, pod: Pod) -> None:
+        """The counterpart of `_take_place`."""
+        if self.state.stale:
+            self.running.remove(pod.slot)
+            pod.node, pod.slot = None, -1
+            if pod.gang is not None and pod.stays:
+                pod.gang.running -= 1
+        else:
+            self.state.vacate(pod)
+
     def _forget(self, pod: Pod) -> None:
         if pod.node is not None:
-            if self.state.stale:
-                self.running.remove(pod.slot)
-                pod.node = None
-                if pod.gang is not None:
-                    pod.gang.running -= 1
-            else:
-                self.state.vacate(pod)
+            self.leave_place(pod)
         if pod.gang is not None:
             pod.gang.members.pop(pod.key, None)
         if isinstance(pod.unit, Unit):
