@@ -112,3 +112,33 @@ async def test_a_finished_group_stays_finished_when_the_state_is_built_anew() ->
         await until(lambda: scheduler.state is not before)
         await asyncio.sleep(2)
         assert phase(scheduler, world) == "Finished"
+
+
+async def test_a_gang_on_its_way_out_does_not_start_again_in_pieces() -> None:
+    """Its Job creates others at once, and there is room for some of them while the first are leaving."""
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu=str(SIZE))
+    async with world.running() as scheduler:
+        world.group("a", "g", SIZE)
+        for number in range(SIZE):
+            world.pod("a", f"first-{number}", group="g", owner=("Job", "job"))
+        await until(lambda: len(world.bound()) == SIZE)
+        world.node("m", cpu=str(SIZE - 1))
+        world.pod("a", "claimant", cpu=str(SIZE), priority=9)
+        await until(lambda: len(leaving(world)) == SIZE)
+        for number in range(SIZE):
+            world.pod("a", f"second-{number}", group="g", owner=("Job", "job"))
+            await asyncio.sleep(3)
+            assert not second(world)
+        for number in range(SIZE):
+            world.server.remove(PODS, f"first-{number}", "a")
+            await asyncio.sleep(3)
+            assert not second(world)
+        await until(lambda: world.bound() == {"claimant": "n"})
+        world.node("l", cpu="1")
+        await until(lambda: len(second(world)) == SIZE)
+    check(scheduler.state)
+
+
+def leaving(world: World) -> list[str]:
+    return [each["metadata"]["name"] for each in world.server.objects(PODS) if "deletionTimestamp" in each["metadata"]]

@@ -95,6 +95,7 @@ class Gang:
     succeeded: int = 0
     """How many had when the last member went; 0 while there is any."""
     running: int = 0
+    """Members that run, or are to; not those on their way out: they come back as others, and start with the rest."""
     whole: bool = False
     """It has run with all it needs, and some of it still runs."""
     cut_since: float | None = None
@@ -110,6 +111,10 @@ class Gang:
         if self.spec.counts_down or not self.finished:
             return self.spec.min_member
         return max(1, self.spec.min_member - len(self.finished))
+
+    def standing(self) -> list[Pod]:
+        """The members that `running` counts."""
+        return [pod for pod in self.members.values() if pod.node is not None and not pod.spec.deleting]
 
     def waiting(self) -> list[Pod]:
         """Members that do not run, in serving order."""

@@ -91,5 +91,10 @@ def _watch(gang: Gang, now: float) -> None:
             gang.finished.clear()
     elif gang.running >= gang.min_member:
         gang.whole, gang.cut_since = True, None
-    elif gang.whole and gang.cut_since is None:
+    elif gang.whole and gang.cut_since is None and _present(gang) < gang.min_member:
         gang.cut_since = now
+
+
+def _present(gang: Gang) -> int:
+    """How many members stand on nodes, those on their way out included: they may have work to do to the end."""
+    return sum(pod.node is not None for pod in gang.members.values())
