@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.objects.units import Gang
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell import recovery, succession
 from allotment_scheduler.shell.ledger import Ledger, Start
@@ -61,6 +62,9 @@ class Knowledge:
         self.engine = Engine(self.state, self.settings().core)
         self.engine.brakes.backoffs, self.engine.brakes.windows = old.brakes.backoffs, old.brakes.windows
         self.engine.holds.holds = old.holds.holds
+        for hold in self.engine.holds.holds:
+            if hold.gang is not None:  # one that is described no more ends the hold
+                hold.gang = self.state.gangs.get(hold.gang.key, Gang(hold.gang.key))
         kept, before = self.engine.reservations, old.reservations
         kept.by_unit, kept.misfits = before.by_unit, before.misfits
         self.picture.state = self.state
