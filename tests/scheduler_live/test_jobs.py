@@ -126,3 +126,23 @@ async def test_the_pods_of_a_job_that_is_made_anew_start_together_though_the_old
             world.server.remove(PODS, f"old{number}", "a")
         await until(lambda: len(world.bound()) == 4)
     check(scheduler.state)
+
+
+@pytest.mark.parametrize("rebuilt", [False, True], ids=["as it was", "built anew"])
+async def test_room_for_a_jobs_next_pods_is_held_no_longer_than_there_is_the_job(*, rebuilt: bool) -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        job = world.job("a", "j", gang=True, parallelism=2)
+        for number in range(2):
+            world.pod("a", f"p{number}", owner=("Job", job))
+        await until(lambda: len(world.bound()) == 2)
+        world.server.put(PODS, {**(world.server.get(PODS, "p0", "a") or {}), "status": {"phase": "Failed"}})
+        await until(lambda: scheduler.engine.holds.holds)
+        if rebuilt:
+            scheduler._known.rebuild()
+        world.server.remove(JOBS, "j", "a")
+        world.pod("b", "next")
+        await until(lambda: "next" in world.bound(), seconds=30)
+        assert not scheduler.engine.holds.holds
+    check(scheduler.state)

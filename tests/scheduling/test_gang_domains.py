@@ -123,15 +123,19 @@ def test_it_is_told_that_the_domain_has_no_room(cpu: int, want: str) -> None:
 
 @MODES
 def test_a_gang_that_is_gone_but_for_what_is_being_deleted_may_go_anywhere(required: bool) -> None:
-    world = racks(required, minimum=1)
+    world = racks(required)
     engine = Engine(world.state(), Settings())
     for number in range(4):
         name = f"g{number}"
         going = PodSpec("t", name, SchedulingSpec((("cpu", 1000),)), node=f"a{number}", group="g", deleting=True)
         engine.state.apply(ev.PodSeen(going))
     world.events.clear()
-    engine.state.apply_all(world.pod("t", "new", group="g", cpu=4).events)
-
+    engine.state.apply_all(world.pods("t", 3, "new", group="g", cpu=2).events)
     engine.cycle(10)
+    assert set(where(engine).values()) == {None}, "not in pieces"
+    world.events.clear()
+    engine.state.apply_all(world.pod("t", "last", group="g", cpu=2).events)
 
-    assert where(engine) == {"new": "b0"}
+    engine.cycle(20)
+
+    assert set(where(engine).values()) == {"b0", "b1"}

@@ -56,16 +56,20 @@ def test_what_may_not_be_evicted_is_none_nor_is_its_gang_at_its_minimum(nature: 
     assert [pod.spec.name for pod in single.pods] == ["plain"]
 
 
-@pytest.mark.parametrize("minimum", [1, 2, 3])
-def test_what_is_on_its_way_out_is_none_and_the_rest_of_its_gang_goes_without_it(minimum: int) -> None:
-    world = World().node("n", cpu=9).tenant("a").gang("a", "g", minimum)
-    world.pod("a", "going", on="n", cpu=1, group="g", more={"deleting": True})
-    state = world.pods("a", 2, "r", on="n", cpu=1, group="g").state()
-    victim = victim_of(state.pods["a", "r0"], state)
+def test_a_pod_on_its_way_out_is_none() -> None:
+    state = running(deleting=True).state()
+    assert victim_of(state.pods["a", "p"], state) is None
 
-    assert victim_of(state.pods["a", "going"], state) is None
+
+@pytest.mark.parametrize(("minimum", "go"), [(1, 1), (2, 2), (3, 2)])
+def test_a_gang_of_which_one_is_on_its_way_out_goes_as_those_that_stay(minimum: int, go: int) -> None:
+    """One of them is as many as it can do without only while enough others stay."""
+    world = World().node("n", cpu=9).tenant("a").gang("a", "g", minimum).pods("a", 2, "stays", on="n", cpu=1, group="g")
+    state = world.pod("a", "leaves", on="n", cpu=1, group="g", more={"deleting": True}).state()
+
+    victim = victim_of(state.pods["a", "stays0"], state)
     assert victim is not None
-    assert {pod.spec.name for pod in victim.pods} == ({"r0"} if minimum == 1 else {"r0", "r1"})
+    assert [pod.spec.name for pod in victim.pods] == ["stays0", "stays1"][:go]
 
 
 def test_of_a_gang_only_those_that_run_go() -> None:

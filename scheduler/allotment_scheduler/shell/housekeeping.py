@@ -18,8 +18,6 @@ from allotment_scheduler.shell.outcomes import Outcomes
 
 PERIOD: Final = 1.0
 """Seconds between two rounds."""
-_LONGEST_GRACE: Final = 3600.0
-"""Seconds of grace that a claimant waits for; a victim's owner may name any number."""
 _DUE: Final = 0.9
 """The part of the period that must have passed for a round to be due again."""
 
@@ -79,4 +77,4 @@ class Housekeeping:
         leaving = {departure.key for departure in departures}
         leaving.update(pod.key for node in nodes.values() if node is not None for pod in node.pods.values())
         end = max((known.picture.ending.get(key, 0.0) for key in leaving), default=0.0)
-        return min(end, min(min(start.since, now) for start in waiting) + _LONGEST_GRACE)
+        return min(end, min(min(start.since, now) for start in waiting) + known.settings().longest_grace_seconds)

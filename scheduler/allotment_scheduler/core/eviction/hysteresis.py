@@ -34,7 +34,7 @@ class SmallestUnits:
         smallest = np.full(len(self.state.forest.by_name) + 1, _NOTHING, dtype=np.int64)
         for gang in self.state.gangs.values():
             if 1 < gang.running <= gang.min_member:
-                members = gang.staying()
+                members = gang.standing()
                 single[[pod.slot for pod in members]] = False
                 held = sum(dict(pod.klass.amounts).get(column, 0) for pod in members)
                 if held and members and (leaf := members[0].leaf) is not None:

@@ -111,7 +111,8 @@ class Explainer:
             return Why("GangIncomplete", f"PodGroup {gang.key[1]} does not exist: create it")
         if gang.spec.paused:
             return Why("GangIncomplete", f"its PodGroup {gang.key[1]} is paused", f"resume PodGroup {gang.key[1]}")
-        there, needed = len(gang.members) + len(gang.phantoms), gang.min_member
+        there = sum(not member.spec.deleting for member in gang.members.values()) + len(gang.phantoms)
+        needed = gang.min_member
         if there < needed:
             text = f"{there} of {needed} pods of group {gang.key[1]} exist"
             return Why("GangIncomplete", text, f"create {needed - there} more")

@@ -95,7 +95,7 @@ class Gang:
     succeeded: int = 0
     """How many had when the last member went; 0 while there is any."""
     running: int = 0
-    """Members that run and are not being deleted (`staying`)."""
+    """Members that run and are not being deleted (`standing`)."""
     whole: bool = False
     """It has run with all it needs, and some of it still runs."""
     cut_since: float | None = None
@@ -112,7 +112,7 @@ class Gang:
             return self.spec.min_member
         return max(1, self.spec.min_member - len(self.finished))
 
-    def staying(self) -> list[Pod]:
+    def standing(self) -> list[Pod]:
         """Members that run and are not being deleted."""
         return [pod for pod in self.members.values() if pod.node is not None and pod.stays]
 

@@ -235,10 +235,25 @@ class Population:
         """We evict a pod."""
         pod = self.pods[event.key]
         self.state.vacate(pod)
+        self._disrupt(pod, 1)
+        self.evicted_now(pod)
+
+    def _disrupt(self, pod: Pod, sign: int) -> None:
+        """Count an eviction under the budgets that cover a pod, or take it back."""
+        counts = self.state.disruptions
         for key, budget in self.state.budgets.items():
             if budget.namespace == pod.spec.namespace and budget.selector.matches(pod.labels.labels):
-                self.state.disruptions[key] = self.state.disruptions.get(key, 0) + 1
-        self.evicted_now(pod)
+                counts[key] = max(counts.get(key, 0) + sign, 0)
+
+    def pod_stays(self, event: ev.PodStays) -> None:
+        """A pod that we decided to evict has not been evicted."""
+        pod = self.pods.get(event.key)
+        if pod is None:
+            return
+        self._disrupt(pod, -1)
+        count, at = self.turns.owners_evicted.pop(pod.spec.owner, (0, 0.0))
+        if count > 1:
+            self.turns.owners_evicted[pod.spec.owner] = (count - 1, at)
 
     def evicted_now(self, pod: Pod) -> None:
         """Remember that a pod, which has left its node, was evicted by us."""
