@@ -358,7 +358,8 @@ class Statuses:
 
     def _phase(self, gang: Gang) -> tuple[str, str]:
         held = len(gang.phantoms)
-        bound = sum(pod.spec.node is not None for pod in gang.standing())
+        there = [pod for pod in gang.members.values() if not pod.spec.deleting]
+        bound = sum(pod.spec.node is not None for pod in there)
         done = 0 if gang.members else max(gang.succeeded, len(gang.finished))
         if gang.spec is not None and done >= gang.spec.min_member:
             return "Finished", ""
