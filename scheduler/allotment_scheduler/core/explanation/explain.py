@@ -69,7 +69,7 @@ class Explainer:
             when = "when enough has ended" if reservation.eta == inf else f"in {reservation.eta - self.state.now:.0f} s"
             nodes = "1 node is" if len(reservation.nodes) == 1 else f"{len(reservation.nodes)} nodes are"
             return Why("Reserved", f"{nodes} reserved; it is expected to start {when}")
-        return self._no_room(unit)
+        return self._room_kept(unit) or self._no_room(unit)
 
     def _kept_out(self, pod: Pod) -> Why | None:
         """Why a pod is in no queue; None where it is in one, or waits for its gang."""
@@ -212,6 +212,22 @@ class Explainer:
         """Whether some pod of a unit fits on no node that it may use, however empty."""
         rows = (self.engine.placer.row(key) for key, _ in unit.shape.parts)
         return any(never_fits(row, self.state.nodes.allocatable) for row in rows)
+
+    def _room_kept(self, unit: Unit) -> Why | None:
+        """Why a unit waits beside room that would take it; None where there is none. It never says for whom it is."""
+        gangs, holds, pools = self.engine.gangs, self.engine.holds, limits_met(unit.leaf, unit.shape)[1]
+        if self.state.stale or not gangs.fits(unit, pools):
+            return None
+        mark = holds.close(holds.seats())
+        try:
+            if not gangs.fits(unit, pools):
+                return Why("Reserved", "the room that is free is held for pods that are to come back")
+            holds.close(self.engine.reservations.rooms(self.state.now))
+            if not gangs.fits(unit, pools):
+                return Why("Reserved", "the room that is free is reserved for larger units that have waited for long")
+        finally:
+            holds.open(mark)
+        return Why("BehindFairShare", "there is room for it: it is decided soon")
 
     def _no_room(self, unit: Unit) -> Why:
         placer, nodes = self.engine.placer, self.state.nodes
