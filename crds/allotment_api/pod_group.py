@@ -8,7 +8,7 @@ Invariants: `expected` members are among the `minMember`. Reservations live in t
 scheduler finds them.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,11 @@ from allotment_api.names import (
 )
 from allotment_api.resource import AGE, LABEL_NAME, Column, Definition, Resource, reason_column
 
+LONGEST_HELD: Final = 3_600
+"""Seconds for which room is held for members that have not come, at most: others wait for it meanwhile."""
+MOST_EXPECTED: Final = 10_000
+"""Members that may be announced: each of them is looked at like a pod that waits."""
+
 _Members = Annotated[Int, Field(ge=1, le=100_000)]
 
 
@@ -35,7 +40,7 @@ class ExpectedMember(Model):
     name: DnsLabel
     """Name of this part of the group, such as executor."""
 
-    count: _Members
+    count: Annotated[Int, Field(ge=1, le=MOST_EXPECTED)]
     """How many pods."""
 
     requests: ResourceList = Field(default_factory=dict)
@@ -68,8 +73,8 @@ class PodGroupSpec(Model):
     expected: Annotated[tuple[ExpectedMember, ...], Field(max_length=16), KeyedBy("name")] = ()
     """Members that will be created later by one of the others. They are admitted together with those present."""
 
-    expected_timeout_seconds: Seconds = 600
-    """How long room is held for members that have not come yet."""
+    expected_timeout_seconds: Annotated[Int, Field(ge=1, le=LONGEST_HELD)] = 600
+    """How long room is held for members that have not come yet, while others of the group run."""
 
     max_runtime_seconds: Seconds | None = None
     """Runtime after which the group is over. Lets it run on nodes that are reserved for a larger one."""
@@ -88,6 +93,11 @@ class PodGroupSpec(Model):
             "!has(self.expected) || self.expected.map(e, e.count).sum() <= self.minMember",
             "expected members are among minMember: raise minMember to count them",
             lambda it: sum(e.count for e in it.expected) <= it.min_member,
+        ),
+        Rule(
+            f"!has(self.expected) || self.expected.map(e, e.count).sum() <= {MOST_EXPECTED}",
+            f"at most {MOST_EXPECTED} members are announced in all: make it several groups",
+            lambda it: sum(e.count for e in it.expected) <= MOST_EXPECTED,
         ),
     )
 

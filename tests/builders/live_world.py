@@ -10,6 +10,7 @@ from typing import Any
 from allotment_kube import Client
 from allotment_kube.program.server import Readiness
 from allotment_kube.resources import JOBS, NAMESPACES, NODES, PODS
+from allotment_kube.retries import NEVER_REPEAT
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.settings import Settings
@@ -66,10 +67,13 @@ class World:
         claim: str = "",
         owner: tuple[str, str] = ("", ""),
         uid: str = "",
+        preemptible: bool = True,
         **spec: Any,
     ) -> None:
         """A pod that waits; `owner` is its controller's kind and uid, `spec` whatever else its spec says."""
         labels = {"allotment.dev/pod-group": group} if group else {}
+        if not preemptible:
+            labels["allotment.dev/preemptible"] = "false"
         owners = [{"kind": owner[0], "name": "owner", "uid": owner[1], "controller": True, "apiVersion": "v1"}]
         container = {"name": "main", "resources": {"requests": {"cpu": cpu}}}
         self.server.put(
@@ -185,7 +189,7 @@ class Standby:
 
     async def _lead(self) -> None:
         await self.watches.caught_up()
-        await self.scheduler.lead(self._client)
+        await self.scheduler.lead(self._client.patiently(retries=NEVER_REPEAT))
 
     async def end(self) -> None:
         for task in self._tasks:

@@ -11,10 +11,11 @@ import yaml
 from pydantic.alias_generators import to_camel
 
 from allotment_api import __version__
-from allotment_scheduler.shell.settings import FIXED
+from allotment_scheduler.shell.settings import FIXED, Settings
 from builders.helm_chart import CHART, NAMESPACE, helm, named, of_kind, refusal, render
 
 WORKLOADS = ("operator", "scheduler")
+LONGEST_GRACE = "admission.maxTerminationGracePeriodSeconds"
 COMMENTED_TOGETHER = {"tolerations", "affinity", "enabled", "maxUnavailable"}
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -135,6 +136,7 @@ def test_a_change_of_the_operators_settings_rolls_its_pods() -> None:
         ("operator.config.httpPort", ""),
         ("scheduler.config.logLevel", "scheduler.logLevel"),
         ("scheduler.config.apiPort", "scheduler.api.enabled"),
+        ("scheduler.config.longestGraceSeconds", "admission.maxTerminationGracePeriodSeconds"),
         ("scheduler.config.namespace", "the release's namespace"),
         ("scheduler.config.apiCertificate", "scheduler.api.certificateSecret"),
     ],
@@ -154,6 +156,20 @@ MADE_BY_THE_CHART = {"namespace", "httpPort", "podName", "podUid", "apiPort"}
 def test_a_setting_that_the_scheduler_reads_once_rolls_its_pods(name: str) -> None:
     assert _checksum("scheduler", {name: 1}) == _checksum("scheduler", {name: 1, "startsPerCycle": 3})
     assert _checksum("scheduler", {name: 1}) != _checksum("scheduler", {name: 2})
+
+
+@pytest.mark.parametrize(
+    ("given", "bound"), [({}, "3600"), ({LONGEST_GRACE: 7200}, "7200"), ({LONGEST_GRACE: None}, "3600")]
+)
+def test_evictions_and_admission_bound_grace_periods_alike(given: dict[str, Any], bound: str) -> None:
+    objects = render(given)
+    pod = named(objects, "Deployment", "allotment-scheduler")["spec"]["template"]["spec"]
+    env = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
+    policy = json.dumps(named(objects, "ValidatingAdmissionPolicy", "allotment-tenant-pods"))
+
+    assert env["ALLOTMENT_LONGEST_GRACE_SECONDS"] == bound
+    assert Settings.model_validate({"longest_grace_seconds": bound}).longest_grace_seconds == int(bound)
+    assert f"terminationGracePeriodSeconds.orValue(30) <= {bound}" in policy
 
 
 def test_the_operator_is_never_there_twice_and_the_scheduler_always_is() -> None:

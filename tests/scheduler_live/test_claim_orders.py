@@ -12,6 +12,7 @@ from allotment_kube.pods import Pod
 from allotment_kube.resources import Resource
 from allotment_scheduler.core.objects.devices import Grant
 from allotment_scheduler.shell.claims import FINALIZER, Claims
+from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.ledger import Start
 from allotment_scheduler.translation.devices import DeviceError, Devices
 
@@ -119,6 +120,21 @@ async def test_what_the_api_server_refuses_is_said_and_not_sent_again_at_once() 
     assert len(found.orders(START)) == 1, "after that it may be tried again"
 
 
+def look(found: Claims) -> None:
+    """Begin a turn, in which nothing is taken back."""
+    found.look(Answering(), Nothing())
+
+
+class Nothing(Errands):
+    """Sends nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def send(self, work: Any, kind: str, about: object) -> None:
+        raise AssertionError(f"{work} is sent: {kind} of {about}")
+
+
 class Clock:
     """Seconds, as they are set."""
 
@@ -140,6 +156,7 @@ async def test_a_write_that_fails_is_tried_again_after_doubling_times_and_wakes_
     found = claims(claim("me"), clock=clock, woken=lambda: woken.append(None))
     tried = []
     while clock.now < 100:
+        look(found)
         if found.orders(START):
             tried.append(clock.now)
             await fails(found, UnavailableError("no etcd", code=500))
@@ -147,6 +164,7 @@ async def test_a_write_that_fails_is_tried_again_after_doubling_times_and_wakes_
     assert tried == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5, 91.5]
     assert not woken, "the next turn would send the same again"
     clock.now = -3600.0
+    look(found)
     assert found.orders(START), "the clock was set back"
     found.devices.claim(("t", "me"), msgspec.structs.replace(claim("me"), metadata=named("me", "7", uid="namesake")))
     assert found.orders(START), "it is another claim"

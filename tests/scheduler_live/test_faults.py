@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from allotment_kube.resources import (
+    JOBS,
     NAMESPACES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
@@ -16,7 +17,7 @@ from allotment_kube.resources import (
     STORAGE_CLASSES,
 )
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.objects.events import PodSeen, PodSetAside
+from allotment_scheduler.core.objects.events import PodGone, PodSeen, PodSetAside
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
@@ -506,3 +507,38 @@ async def test_a_pod_whose_own_binding_is_under_way_is_not_evicted_before_it_sta
             assert victim is not None or stood, "it was evicted from nowhere"
             await asyncio.sleep(0.02)
     check(scheduler.state)
+
+
+async def test_a_new_state_knows_for_whom_room_is_held_and_until_when() -> None:
+    """Also for the successor of a pod that had only just gone; the room is free with the end of the Job."""
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        job = world.job("a", "j", gang=True)
+        world.pod("a", "mine", cpu="2", owner=("Job", job))
+        await until(lambda: world.bound() == {"mine": "n"})
+        world.server.remove(PODS, "mine", "a")
+        scheduler.state.apply(PodGone(("a", "mine")))
+        scheduler._known.rebuild()
+        world.pod("a", "stranger", cpu="2")
+        await asyncio.sleep(10)
+        assert world.bound() == {}, "the room is held for the Job's next pod"
+        scheduler._known.rebuild()
+        await asyncio.sleep(10)
+        assert world.bound() == {}
+        world.server.remove(JOBS, "j", "a")
+        await until(lambda: world.bound() == {"stranger": "n"})
+    check(scheduler.state)
+
+
+async def test_a_new_state_numbers_resources_as_the_old_one_did() -> None:
+    """What is kept beside the state, such as room held for a successor, names them by number."""
+    world = World(FaultPlan())
+    async with world.running() as scheduler:
+        for name in ("b.example/first", "a.example/second"):
+            scheduler.state.resources.column(name)
+        old = scheduler.state.resources.columns
+
+        scheduler._known.rebuild()
+
+        assert old.items() <= scheduler.state.resources.columns.items()

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from allotment_kube import Client
+from allotment_kube.errors import UnavailableError
 from allotment_kube.resources import PODS
 from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell import succession
@@ -171,3 +173,42 @@ async def gang_starts(world: World, scheduler: Scheduler, lingering: list[str]) 
         world.server.remove(PODS, name, "a")
     await until(lambda: set(world.bound()) == {"g-0", "g-1"})
     check(scheduler.state)
+
+
+async def test_a_plan_that_was_cut_short_costs_nobody_but_its_own_victims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its leader died when one of two victims of a node had been asked to go."""
+    evict, refusing, asked = Client.evict, True, list[str]()
+
+    async def one_only(client: Client, namespace: str, pod: str, **given: Any) -> None:
+        asked.append(pod)
+        if refusing and pod != asked[0]:
+            raise UnavailableError("not now", code=503)
+        await evict(client, namespace, pod, **given)
+
+    monkeypatch.setattr(Client, "evict", one_only)
+    world = World(FaultPlan(), graceful=True)
+    for name in "nm":
+        world.node(name, cpu="2")
+    async with world.running():
+        for number in range(4):
+            world.pod("a", f"p{number}", owner=("ReplicaSet", f"p{number}"), terminationGracePeriodSeconds=60)
+        await until(lambda: len(world.bound()) == 4)
+        world.pod("a", "claimant", cpu="2", priority=9)
+        await until(lambda: leaving(world))
+    before, [first] = world.bound(), leaving(world)
+    refusing = False
+    world.scheduler = world.new_scheduler()
+    async with world.running() as successor:
+        await asyncio.sleep(50)
+        assert leaving(world) == [first]
+        world.server.remove(PODS, first, "a")
+        await until(lambda: leaving(world))
+        [second] = leaving(world)
+        assert before[second] == before[first]
+        world.server.remove(PODS, second, "a")
+        await until(lambda: world.bound().get("claimant") == before[first])
+    check(successor.state)
+
+
+def leaving(world: World) -> list[str]:
+    return [each["metadata"]["name"] for each in world.server.objects(PODS) if "deletionTimestamp" in each["metadata"]]

@@ -131,3 +131,44 @@ async def test_a_gang_is_not_cut_short_by_a_pod_that_its_job_makes_no_more(
         await asyncio.sleep(900)
         assert {"p1", "p2"} <= set(world.bound()), "they run on"
     check(scheduler.state)
+
+
+async def test_the_pods_of_a_job_that_is_made_anew_start_together_though_the_old_ones_still_run() -> None:
+    """As `kubectl replace --force` does it: the garbage collector comes to the old pods later."""
+    world = World(FaultPlan())
+    world.node("n", cpu="6")
+    async with world.running() as scheduler:
+        first = world.job("a", "j", gang=True, parallelism=4)
+        for number in range(4):
+            world.pod("a", f"old{number}", owner=("Job", first))
+        await until(lambda: len(world.bound()) == 4)
+        world.server.store.remove(str(JOBS), ("a", "j"))  # its pods stay for now
+        second = world.job("a", "j", gang=True, parallelism=4)
+        for number in range(4):
+            world.pod("a", f"new{number}", owner=("Job", second))
+        await asyncio.sleep(10)
+        assert not {name for name in world.bound() if name.startswith("new")}, "there is room for two"
+        for number in range(4):
+            world.server.remove(PODS, f"old{number}", "a")
+        await until(lambda: len(world.bound()) == 4)
+    check(scheduler.state)
+
+
+@pytest.mark.parametrize("rebuilt", [False, True], ids=["as it was", "built anew"])
+async def test_room_for_a_jobs_next_pods_is_held_no_longer_than_there_is_the_job(*, rebuilt: bool) -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        job = world.job("a", "j", gang=True, parallelism=2)
+        for number in range(2):
+            world.pod("a", f"p{number}", owner=("Job", job))
+        await until(lambda: len(world.bound()) == 2)
+        world.server.put(PODS, {**(world.server.get(PODS, "p0", "a") or {}), "status": {"phase": "Failed"}})
+        await until(lambda: scheduler.engine.holds.holds)
+        if rebuilt:
+            scheduler._known.rebuild()
+        world.server.remove(JOBS, "j", "a")
+        world.pod("b", "next")
+        await until(lambda: "next" in world.bound(), seconds=30)
+        assert not scheduler.engine.holds.holds
+    check(scheduler.state)

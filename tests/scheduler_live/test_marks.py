@@ -1,7 +1,7 @@
 """Marks on claimants: made before anybody is evicted, taken off with the plan, whatever fails on the way."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -10,7 +10,9 @@ from allotment_kube import Client
 from allotment_kube.errors import ApiError, ForbiddenError, OutcomeUnknownError, UnavailableError, UnreachableError
 from allotment_kube.resources import PODS, Resource
 from allotment_scheduler.core.state.invariants import check
-from allotment_scheduler.shell.ledger import Phase
+from allotment_scheduler.shell.errands import Errands
+from allotment_scheduler.shell.ledger import Phase, Start
+from allotment_scheduler.shell.outcomes import Outcomes
 from allotment_scheduler.shell.settings import Settings
 from builders.live_world import World, until
 from fakes.faults import Fault, FaultPlan, Verb
@@ -100,6 +102,63 @@ async def test_a_mark_that_cannot_be_taken_off_at_once_is_taken_off_later(monkey
         await asyncio.sleep(60)
         assert marks.tried - tried <= 8, "and then no more"
     check(scheduler.state)
+
+
+async def test_a_promise_that_was_not_kept_is_taken_off_though_its_pod_was_to_start_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A later leader would believe it, and give the pod that node before everybody."""
+    bind = Client.bind
+
+    async def refuse(client: Client, namespace: str, pod: str, **given: Any) -> None:
+        if pod == "claimant":
+            raise ForbiddenError("a webhook says no", code=403)
+        await bind(client, namespace, pod, **given)
+
+    monkeypatch.setattr(Client, "bind", refuse)
+    world = World(FaultPlan())
+    world.node("full", cpu="1", unschedulable=True)
+    world.node("free", cpu="1")
+    world.pod("a", "claimant")
+    found = world.server.get(PODS, "claimant", "a") or {}
+    world.server.put(PODS, {**found, "status": {"nominatedNodeName": "full"}})
+    async with world.running() as scheduler:
+        await until(lambda: scheduler.ledger.in_quarantine)
+        await until(lambda: "nominatedNodeName" not in world.status("a", "claimant"), seconds=10)
+    check(scheduler.state)
+
+
+async def test_a_mark_is_not_taken_off_for_a_plan_of_before_when_there_is_another_by_then() -> None:
+    """What takes marks off waits for its turn; meanwhile its pod has a place again, and a mark that says so."""
+    world = World(FaultPlan())
+    known = world.scheduler._known
+    outcomes, errands = Outcomes(known), Waiting()
+    outcomes.marked(("a", "p"), "u")
+    outcomes.unmark(NoClient(), errands)
+    start = Start(("a", "p"), "u", "n", ("a", "p"), 0.0)
+    known.ledger.open(start)
+
+    await errands.work.pop()
+
+    assert start.nominated, "it goes with this one"
+
+
+class NoClient:
+    """A client that nobody is to use."""
+
+    async def patch(self, *given: Any, **named: Any) -> Any:
+        raise AssertionError(f"{given} {named}")
+
+
+class Waiting(Errands):
+    """Errands whose turn has not come."""
+
+    def __init__(self) -> None:
+        self.work: list[Coroutine[Any, Any, None]] = []
+
+    def send(self, work: Coroutine[Any, Any, None], kind: str, about: object) -> None:
+        assert (kind, about) == ("mark", ("a", "p"))
+        self.work.append(work)
 
 
 async def test_a_binding_in_doubt_is_read_only_when_no_request_can_be_on_its_way_any_more() -> None:

@@ -31,6 +31,46 @@ def foreign(world: World, name: str, **spec: Any) -> None:
     )
 
 
+async def test_who_may_not_be_preempted_starts_only_within_what_is_guaranteed_now() -> None:
+    """The guarantee is lowered while its victim takes its time."""
+    world = World(FaultPlan(), graceful=True)
+    world.tenant("a", guaranteed={"cpu": "2"})
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        world.pod("a", "victim", cpu="2")
+        await until(lambda: world.bound() == {"victim": "n"})
+        world.pod("a", "claimant", cpu="2", priority=9, preemptible=False)
+        await world.being_evicted()
+        world.tenant("a", guaranteed={"cpu": "1"})
+        await asyncio.sleep(3)
+        world.server.remove(PODS, "victim", "a")
+        await asyncio.sleep(10)
+        assert world.bound() == {}
+        world.tenant("a", guaranteed={"cpu": "2"})
+        await until(lambda: world.bound() == {"claimant": "n"})
+    check(scheduler.state)
+
+
+async def test_a_successor_waits_for_the_port_of_a_pod_that_is_on_its_way_out() -> None:
+    """Room is there all the while: only its predecessor knew that the two cannot stand side by side."""
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="3")
+    needs = {**PORT, "resources": {"requests": {"cpu": "1"}}}
+    async with world.running():
+        world.pod("a", "victim", containers=[needs])
+        await until(lambda: world.bound() == {"victim": "n"})
+        world.pod("a", "claimant", priority=9, containers=[needs])
+        await world.being_evicted()
+    world.scheduler = world.new_scheduler()
+    async with world.running() as successor:
+        await asyncio.sleep(10)
+        assert world.status("a", "claimant").get("nominatedNodeName") == "n"
+        assert world.bound() == {"victim": "n"}
+        world.server.remove(PODS, "victim", "a")
+        await until(lambda: world.bound() == {"claimant": "n"})
+    check(successor.state)
+
+
 @pytest.mark.parametrize(
     ("change", "starts"),
     [

@@ -13,7 +13,7 @@ from allotment_kube import Client
 from allotment_kube import storage as kube
 from allotment_kube.errors import ApiError, ForbiddenError, UnavailableError
 from allotment_kube.models import Object
-from allotment_kube.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES, Resource
+from allotment_kube.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES, Resource
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.ground import Ground
@@ -293,3 +293,25 @@ async def test_who_gets_no_volume_in_time_leaves_its_room_to_others_for_a_while(
         await until(lambda: world.bound() == {"next": "n"}, seconds=30)
         assert patches(world) == 1
     check(scheduler.state)
+
+
+@pytest.mark.looptime
+async def test_a_claim_is_told_nothing_before_the_room_is_there() -> None:
+    """A new leader holds the room while a victim takes its half hour; a volume would bind the pod to the node."""
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="2")
+    provisioner = Provisioner(world, "n")
+    async with world.running(), provisioner.at_work():
+        world.pod("a", "victim", cpu="2", terminationGracePeriodSeconds=1800)
+        await until(lambda: world.bound() == {"victim": "n"})
+        world.pod("a", "claimant", cpu="2", priority=9, claim="data")
+        await world.being_evicted()
+    world.scheduler = world.new_scheduler()
+    async with world.running() as successor, provisioner.at_work():
+        await asyncio.sleep(900)
+        assert patches(world) == 0
+        assert successor.ledger.refusal(("a", "claimant")) is None
+        assert world.status("a", "claimant").get("nominatedNodeName") == "n"
+        world.server.remove(PODS, "victim", "a")
+        await until(lambda: world.bound() == {"claimant": "n"})
+    check(successor.state)

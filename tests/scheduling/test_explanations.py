@@ -9,9 +9,12 @@ import yaml
 from typer.testing import CliRunner
 
 from allotment_cli.main import app
+from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explanation.explain import Explainer, Why
-from allotment_scheduler.core.objects.events import TenantSeen
+from allotment_scheduler.core.objects.events import PodGone, TenantSeen
 from allotment_scheduler.core.objects.tenants import Bounds
+from allotment_scheduler.core.settings import Settings
+from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
 
 
@@ -232,3 +235,49 @@ def test_a_pod_beyond_what_its_gang_needs_waits_for_the_others() -> None:
     assert (why.code, why.message) == (
         "GangIncomplete", "group g needs 2 pods, and others come first: it starts after them"
     )  # fmt: skip
+
+
+def with_a_seat() -> World:
+    """A node of one core, which a pod of a StatefulSet leaves for its successor."""
+    owner = {"owner": "set", "owner_kind": "StatefulSet"}
+    return World().node("n", cpu=1).tenant("a").pod("a", "db-0", on="n", cpu=1, more=owner)
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["pod", "gang"])
+def test_who_waits_beside_room_that_is_held_for_a_successor_is_told_so(count: int) -> None:
+    world = with_a_seat().node("m", cpu=count - 1)
+    engine = Engine(world.state(), Settings())
+    engine.cycle(1000)
+    engine.state.apply(PodGone(("a", "db-0")))
+    engine.state.apply_all(World().gang("a", "g", count).pods("a", count, group="g", cpu=1).events)
+    engine.cycle(1010)
+
+    said = Explainer(engine).why(engine.state.pods["a", "p0"])
+
+    assert (said.code, said.message) == ("Reserved", "the room that is free is held for pods that are to come back")
+    check(engine.state)
+
+
+def test_who_waits_beside_nodes_that_are_reserved_for_a_larger_unit_is_told_so() -> None:
+    world = World().node("n", cpu=4).tenant("a", weight=9).tenant("b")
+    world.pods("b", 3, "r", on="n", cpu=1, more={"max_runtime": 5000.0}).pod("a", "large", cpu=3)
+    engine = Engine(world.state(), Settings(least_runtime=9000.0))
+    for now in (1000.0, 1301.0):
+        engine.cycle(now)
+    assert engine.reservations.by_unit
+    engine.state.apply_all(World().pod("b", "p", cpu=1).events)
+    engine.cycle(1302)
+
+    said = Explainer(engine).why(engine.state.pods["b", "p"])
+
+    assert (said.code, said.message.split(" for ")[0]) == ("Reserved", "the room that is free is reserved")
+    check(engine.state)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_who_fits_and_has_not_been_decided_about_is_not_told_that_room_is_lacking(count: int) -> None:
+    state = World().node("n", cpu=9).tenant("a").gang("a", "g", count).pods("a", count, group="g", cpu=1).state()
+
+    said = Explainer(Engine(state)).why(state.pods["a", "p0"])
+
+    assert (said.code, said.message) == ("BehindFairShare", "there is room for it: it is decided soon")

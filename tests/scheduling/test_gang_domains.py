@@ -130,8 +130,12 @@ def test_a_gang_that_is_gone_but_for_what_is_being_deleted_may_go_anywhere(requi
         going = PodSpec("t", name, SchedulingSpec((("cpu", 1000),)), node=f"a{number}", group="g", deleting=True)
         engine.state.apply(ev.PodSeen(going))
     world.events.clear()
-    engine.state.apply_all(world.pod("t", "new", group="g", cpu=4).events)
-
+    engine.state.apply_all(world.pods("t", 3, "new", group="g", cpu=2).events)
     engine.cycle(10)
+    assert set(where(engine).values()) == {None}, "not in pieces"
+    world.events.clear()
+    engine.state.apply_all(world.pod("t", "last", group="g", cpu=2).events)
 
-    assert where(engine) == {"new": "b0"}
+    engine.cycle(20)
+
+    assert set(where(engine).values()) == {"b0", "b1"}

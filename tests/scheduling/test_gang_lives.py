@@ -141,6 +141,67 @@ def test_what_is_left_of_a_cut_gang_may_go_for_a_claimant_just_when_its_time_is_
     check(engine.state)
 
 
+def described(engine: Engine, name: str, **changed: Any) -> None:
+    """The gang's description changes."""
+    spec = engine.state.gangs["t", name].spec
+    assert spec is not None
+    engine.state.apply(ev.GroupSeen(replace(spec, **changed)))
+
+
+def suspend(engine: Engine, *, suspended: bool) -> None:
+    engine.state.apply(ev.TenantSeen(replace(engine.state.tenant_specs["t"], suspended=suspended)))
+
+
+@pytest.mark.parametrize("by", ["pause", "suspension"])
+def test_the_time_in_which_a_cut_gang_may_not_come_back_does_not_count(by: str) -> None:
+    _, engine = cut()
+
+    def hold_back(held: bool) -> None:
+        if by == "pause":
+            described(engine, "g", paused=held)
+        else:
+            suspend(engine, suspended=held)
+
+    hold_back(True)
+    assert not engine.cycle(1020).evictions
+    assert not engine.cycle(9000).evictions
+    hold_back(False)
+    assert not engine.cycle(9010).evictions
+    assert not engine.cycle(9600).evictions
+    assert len(engine.cycle(9611).evictions) == 2
+
+
+def test_a_gang_whose_minimum_rises_has_lost_nobody() -> None:
+    world = World().nodes(3, cpu=1).tenant("t").gang("t", "g", 2)
+    world.pods("t", 3, "m", group="g", cpu=1, more={"owner": "o"})
+    engine = timed(world, gang_recovery=600)
+    engine.cycle(1000)
+    engine.cycle(1001)
+    described(engine, "g", min_member=3)
+    engine.cycle(1002)
+    described(engine, "g", min_member=8)
+
+    assert not engine.cycle(1010).evictions
+    assert not engine.cycle(9000).evictions
+    described(engine, "g", min_member=3)
+    engine.cycle(9010)
+    engine.state.apply(ev.PodGone(("t", "m2")))
+    engine.cycle(9020)
+    assert len(engine.cycle(9621).evictions) == 2, "now it has"
+
+
+def test_rooms_are_given_back_when_nobody_is_left_to_make_who_is_to_come() -> None:
+    world = driver(expected_timeout=3000.0)
+    engine = timed(world)
+    engine.cycle(10)
+    engine.state.apply(ev.PodGone(("t", "driver")))
+    world.pods("t", 3, "other", cpu=1)
+    apply(engine, world, 3)
+
+    assert set(started(engine.cycle(20))) == {"other0", "other1", "other2"}
+    check(engine.state)
+
+
 def test_a_gang_that_is_brought_back_up_stays() -> None:
     world, engine = cut()
     world.node("n9", cpu=1).pod("t", "m3", group="g", cpu=1)

@@ -171,3 +171,13 @@ def test_a_pod_that_may_not_be_preempted_is_told_of_the_guarantee_where_it_could
 
     assert (why.code, why.never) == ("BeyondGuarantee", False)
     assert "pool b has no node for it" in why.message
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_limit_is_in_the_way_of_who_has_no_pool_to_run_in(count: int) -> None:
+    """The tenant's only pool does not exist: a higher limit would not help."""
+    world = World().node("n", cpu=8).tenant("t", node_pools=("gpu",), limits_in={"gpu": {"cpu": 4}})
+    done = world.gang("t", "g", count).pods("t", count, group="g", cpu=1).run()
+
+    why = Explainer(done.engine).why(done.state.pods["t", "p0"])
+    assert (why.code, why.message) == ("NoNodeFits", "0 of 1 nodes fit: 1 are in pools it may not use")

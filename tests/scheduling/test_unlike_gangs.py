@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from allotment_scheduler.core.objects.pods import PodAffinityTerm, SchedulingSpec
+from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.objects.pods import Pod, PodAffinityTerm, SchedulingSpec
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.state.trial import Trial
 from builders.scheduling import World
 
 
@@ -93,3 +95,16 @@ def test_gangs_alike_but_for_which_of_their_pods_may_not_be_preempted_are_told_a
             world.pod("a", f"{gang}{number}", group=gang, cpu=cpu, more={"preemptible": number != 2})
 
     assert world.run().running("a") == {"g0", "g1", "g2"}
+
+
+def test_a_gang_for_one_kind_of_whose_pods_there_are_too_few_slots_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A driver that announces more than fits would otherwise fill the cluster at every look, in every order."""
+    world = World().nodes(3, cpu=10).tenant("a").gang("a", "g", 41)
+    state = world.pod("a", "driver", group="g", cpu=2).pods("a", 40, "x", group="g", cpu=1).state()
+    tried: list[Pod] = []
+    monkeypatch.setattr(Trial, "start", lambda _, pod, __: tried.append(pod))
+
+    assert not Engine(state).cycle(1.0).starts
+    assert not tried

@@ -37,8 +37,8 @@ def test_a_pod_that_waits_is_none() -> None:
 
 @pytest.mark.parametrize(
     "nature",
-    [{"preemptible": False}, {"ours": False}, {"deleting": True}, {"spared": True}],
-    ids=["not preemptible", "another scheduler's", "on its way out", "spared"],
+    [{"preemptible": False}, {"ours": False}, {"spared": True}],
+    ids=["not preemptible", "another scheduler's", "spared"],
 )
 def test_what_may_not_be_evicted_is_none_nor_is_its_gang_at_its_minimum(nature: dict[str, Any]) -> None:
     state = running(**nature).state()
@@ -54,6 +54,22 @@ def test_what_may_not_be_evicted_is_none_nor_is_its_gang_at_its_minimum(nature: 
     single = victim_of(elastic.pods["a", "plain"], elastic)
     assert single is not None
     assert [pod.spec.name for pod in single.pods] == ["plain"]
+
+
+def test_a_pod_on_its_way_out_is_none() -> None:
+    state = running(deleting=True).state()
+    assert victim_of(state.pods["a", "p"], state) is None
+
+
+@pytest.mark.parametrize(("minimum", "go"), [(1, 1), (2, 2), (3, 2)])
+def test_a_gang_of_which_one_is_on_its_way_out_goes_as_those_that_stay(minimum: int, go: int) -> None:
+    """One of them is as many as it can do without only while enough others stay."""
+    world = World().node("n", cpu=9).tenant("a").gang("a", "g", minimum).pods("a", 2, "stays", on="n", cpu=1, group="g")
+    state = world.pod("a", "leaves", on="n", cpu=1, group="g", more={"deleting": True}).state()
+
+    victim = victim_of(state.pods["a", "stays0"], state)
+    assert victim is not None
+    assert [pod.spec.name for pod in victim.pods] == ["stays0", "stays1"][:go]
 
 
 def test_of_a_gang_only_those_that_run_go() -> None:

@@ -45,7 +45,7 @@ from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Gang, Unit
 from allotment_scheduler.core.placement.backfill import Backfill
-from allotment_scheduler.core.placement.eligibility import Eligibility, covered_pools, limits_met
+from allotment_scheduler.core.placement.eligibility import Eligibility, is_covered, limits_met
 from allotment_scheduler.core.placement.foresight import Foresight
 from allotment_scheduler.core.placement.gangs import GangPlacer
 from allotment_scheduler.core.placement.holds import Holds
@@ -168,7 +168,7 @@ class Engine:
         node = room.node or ""
         with self.state.trial() as trial:
             trial.evict(room)
-            if not self._may_stay(pod, self.state.nodes.by_name[node].pool):
+            if not is_covered(pod, self.state.nodes.by_name[node].pool):  # the room held for it promises none
                 return False
             only = self.state.nodes.named([node])
             index = self.placer.best(self.placer.row(self.state.lineup.row_key(pod)), only)
@@ -181,13 +181,6 @@ class Engine:
         self.state.lineup.seated(pod)
         done.decisions.append(Start(pod.key, node, pod.key))
         return True
-
-    def _may_stay(self, pod: Pod, pool: str) -> bool:
-        """Whether guarantees cover a pod in a pool, if it may not be preempted: the room held for it promises none."""
-        if pod.spec.preemptible or pod.leaf is None:
-            return True
-        bare, _, pools = covered_pools(pod.leaf, pod.klass.asks, (pool,))
-        return bare is None and bool(pools)
 
     def _seat_successors(self, done: Round, now: float) -> None:
         """Successors that have come start in their seats; what a gang is missing starts together, wherever it fits."""
@@ -389,8 +382,8 @@ class Engine:
             if gang.cut_since is None or now - gang.cut_since < self.settings.gang_recovery:
                 continue
             gang.cut_since = now  # whatever comes of it: it is looked at again after another `gang_recovery`
-            left = next((pod for pod in gang.members.values() if pod.node is not None), None)
-            victim = None if left is None else victim_of(left, self.state)  # a plan may have taken the rest
+            left = gang.standing()  # nobody, where a plan has taken the rest
+            victim = victim_of(left[0], self.state) if left else None
             budgets = Budgets(self.state, Allowance(self.brakes, now))
             if victim is None or victim.last_choice or not budgets.allows(victim.pods):
                 continue

@@ -5,11 +5,10 @@ that lets the controller manager take them back one day, then `status.allocation
 both only if nobody has changed the claim since. Once the watch shows it, the pod is bound.
 
 A claim that holds devices for this pod alone is given others if the pod now goes elsewhere: the API server lets no
-allocation be changed, so the first is taken away before the other is given. Where a start comes to nothing and its pod
-waits, its devices are given back: nobody else may have them, and its node need not be the next one. Devices of pods
-that are gone are waited for: the controller manager takes them back soon. If too few are left on the node because
-somebody else gave them out, the start comes to nothing, and says so. A write that fails is tried again later
-(`setbacks`).
+allocation be changed, so the first is taken away before the other is given. Devices of pods that are gone are waited
+for: the controller manager takes them back soon. Those of pods that wait, and are to start nowhere, are taken back by
+us after a while: nobody else would, and the core gives them to others. If too few are left on the node because somebody
+else gave them out, the start comes to nothing, and says so. A write that fails is tried again later.
 
 What one start costs here does not grow with the number of claims, nor of pods.
 """
@@ -17,6 +16,8 @@ What one start costs here does not grow with the number of claims, nor of pods.
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from enum import IntEnum
+from math import inf
 from typing import Any, Final, Protocol
 
 from allotment_kube import pods as kube
@@ -33,8 +34,10 @@ from allotment_kube.models import Object
 from allotment_kube.patches import MergePatch, Patch
 from allotment_kube.resources import RESOURCE_CLAIMS, Resource
 from allotment_scheduler.core.objects.devices import ClaimKey, DeviceId, Grant
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.shell.backoffs import Backoffs
+from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.ledger import Start
-from allotment_scheduler.shell.setbacks import Setbacks
 from allotment_scheduler.translation.allocations import Chosen, allocation, devices_for
 from allotment_scheduler.translation.devices import (
     MOST_CONSUMERS,
@@ -46,6 +49,9 @@ from allotment_scheduler.translation.devices import (
 _logger = logging.getLogger(__name__)
 Key = tuple[str, str]
 FINALIZER: Final = "resource.kubernetes.io/delete-protection"
+_AGAIN: Final = 0.5
+"""Seconds after which a claim that could not be written is written again; doubled with every further failure."""
+_LONGEST: Final = 30.0
 _NOTHING: Final[Object] = {"allocation": None, "reservedFor": None}
 
 
@@ -66,8 +72,18 @@ class Order:
     claim: ResourceClaim
     status: Object
     given: list[DeviceId]
-    pod: Key | None = None
-    """Whom it is for; None where devices are given back."""
+
+
+class Need(IntEnum):
+    """How much a pod needs a claim that is reserved for it."""
+
+    GONE = 0
+    """It is there no more: the controller manager takes the devices back."""
+    WAITS = 1
+    """It is ours, and is to start nowhere."""
+    LEAVES = 2
+    """It is on its way out."""
+    STAYS = 3
 
 
 @dataclass(slots=True)
@@ -80,8 +96,9 @@ class Claims:
         clock: seconds since the epoch.
         woken: called when a write has succeeded.
         chosen: the devices that the core has decided on, for a pod by its uid.
+        decided: a pod as the core knows it.
+        patience: for how many seconds a waiting pod keeps devices.
         told: called with a claim as it was written; the watch may have shown something newer.
-        waits: whether a pod of ours, by its key and uid, waits with nothing decided about it.
     """
 
     devices: Devices
@@ -89,18 +106,72 @@ class Claims:
     clock: Callable[[], float]
     woken: Callable[[], None] = lambda: None
     chosen: Callable[[str], Chosen] = lambda _: {}
+    decided: Callable[[Key], Pod | None] = lambda _: None
+    patience: Callable[[], float] = lambda: inf
     told: Callable[[Key, ResourceClaim], None] = lambda _, __: None
-    waits: Callable[[Key, str], bool] = lambda _, __: False
-    _served: set[Key] | None = None
-    """Pods that devices were given to and that are not bound, as far as is known; None: nobody has looked yet."""
     _under_way: set[Key] = field(default_factory=set)
     _being_given: set[DeviceId] = field(default_factory=set)
     _refused: dict[str, str] = field(default_factory=dict)
     """What the API server had against the last write of a claim, by its uid, until somebody has been told."""
-    _setbacks: Setbacks = field(init=False)
+    _delayed: Backoffs[tuple[Key, str]] = field(default_factory=lambda: Backoffs(longest=_LONGEST))
+    """Claims that could not be written, where that says something of one version alone with that, otherwise with ""."""
+    _unneeded: dict[Key, str] = field(default_factory=dict)
+    """Claims whose devices nobody needed when we last looked, by their version."""
+    _looked: float = -inf
 
-    def __post_init__(self) -> None:
-        self._setbacks = Setbacks(self.clock)
+    def look(self, client: ClaimClient, errands: Errands) -> None:
+        """Once a turn: let claims be written again whose time is over, and take back what nobody needs."""
+        now = self.clock()
+        self._delayed.over(now)
+        self._delayed.forget_where(self._is_past)
+        if 0 <= now - self._looked < self.patience():
+            return
+        self._looked, before = now, self._unneeded
+        self._unneeded = {key: claim.metadata.resource_version for key, claim in self._only_waited_for()}
+        for key, version in self._unneeded.items():
+            claim = self.devices.claims[key]
+            if before.get(key) == version and key not in self._under_way and not self._is_delayed(key, claim):
+                _logger.info("claim %s/%s gives its devices back: its pod waits", *key)
+                order = Order(key, claim, _NOTHING, [])
+                self.begin(order)
+                errands.send(self.carry_out(client, order), "devices", key)
+
+    def _only_waited_for(self) -> list[tuple[Key, ResourceClaim]]:
+        """Claims with devices that are reserved for pods of ours which are to start nowhere, and for nobody else."""
+        held = ((key, each) for key, each in self.devices.claims.items() if each.status.allocation is not None)
+        return [(key, each) for key, each in held if each.status.reserved_for and self._need(key) is Need.WAITS]
+
+    def _is_past(self, noted: tuple[Key, str], uid: str) -> bool:
+        """Whether a claim is gone, or is not at the version any more that could not be written."""
+        claim = self.devices.claims.get(noted[0])
+        return claim is None or claim.metadata.uid != uid or noted[1] not in ("", claim.metadata.resource_version)
+
+    def _is_delayed(self, key: Key, claim: ResourceClaim) -> bool:
+        metadata = claim.metadata
+        return any(self._delayed.holds((key, version), metadata.uid) for version in ("", metadata.resource_version))
+
+    def awaits_leavers(self, start: Start) -> bool:
+        """Whether a pod can be given devices only when others have left its node."""
+        entries = claims_of_devices(self.pods[start.key]) if start.key in self.pods else {}
+        unmet = {key: entries[key] for key in self.missing(start) if self._is_unmet(key, start)}
+        if not unmet:
+            return False
+        held = self._held(unmet, start.node)
+        staying = [device for device, need in held.items() if need is not Need.LEAVES]
+        if len(staying) == len(held):
+            return False
+        try:
+            if devices_for(self.devices, unmet, start.node, held, self.chosen(start.uid)) is not None:
+                return False
+            return devices_for(self.devices, unmet, start.node, staying, {}) is not None
+        except DeviceError:
+            return False  # who orders them says so
+
+    def _is_unmet(self, key: Key, start: Start) -> bool:
+        claim = self.devices.claims.get(key)
+        if claim is None or key in self._under_way:
+            return False
+        return claim.status.allocation is None or not self._on(claim, start.node)
 
     def missing(self, start: Start) -> list[Key]:
         """The claims of a pod that are not reserved for it, with devices of its node, yet."""
@@ -122,9 +193,11 @@ class Claims:
             claim = self.devices.claims.get(key)
             if claim is None:
                 raise DeviceError(f"ResourceClaim {key[1]} does not exist any more")
-            if claim.metadata.uid in self._refused and key not in self._under_way:
+            if key in self._under_way:
+                continue
+            if claim.metadata.uid in self._refused:
                 raise DeviceError(self._refused.pop(claim.metadata.uid))
-            if self._is_busy(key):
+            if self._is_delayed(key, claim):
                 continue
             consumers = [each for each in claim.status.reserved_for if each.uid != start.uid]
             if len(consumers) >= MOST_CONSUMERS:
@@ -132,7 +205,7 @@ class Claims:
             if claim.status.allocation is not None and self._on(claim, start.node):
                 mine = ClaimConsumer("pods", start.key[1], start.uid)
                 reserved = [_consumer(each) for each in [*consumers, mine]]
-                out.append(Order(key, claim, {"reservedFor": reserved}, [], start.key))
+                out.append(Order(key, claim, {"reservedFor": reserved}, []))
             elif claim.status.allocation is not None and consumers:
                 raise DeviceError(f"the devices of ResourceClaim {key[1]} cannot be used from node {start.node}")
             else:
@@ -140,107 +213,76 @@ class Claims:
         return out + (self._give(unmet, start) if unmet else [])
 
     def _give(self, unmet: dict[ClaimKey, str], start: Start) -> list[Order]:
-        """Orders that give claims of one pod devices; none while devices that would do are about to be taken back."""
-        taken, leaving = self._taken(unmet, start.node)
-        found = devices_for(self.devices, unmet, start.node, taken, self.chosen(start.uid))
+        """Orders that give claims of one pod devices; none while devices that would do are about to be free."""
+        held = self._held(unmet, start.node)
+        found = devices_for(self.devices, unmet, start.node, held, self.chosen(start.uid))
         if found is None:
-            if leaving and devices_for(self.devices, unmet, start.node, taken - leaving, {}) is not None:
+            needed = [device for device, need in held.items() if need is Need.STAYS]
+            if len(needed) < len(held) and devices_for(self.devices, unmet, start.node, needed, {}) is not None:
                 return []
             names = ", ".join(name for _, name in unmet)
             raise DeviceError(f"node {start.node} has too few devices left for ResourceClaim {names}")
         return [self._order(key, grants, start) for key, grants in found.items()]
 
-    def _taken(self, but_for: Collection[ClaimKey], node: str) -> tuple[set[DeviceId], set[DeviceId]]:
-        """Devices that other claims hold and that count on a node; and those among them whose pods do not stay there."""
-        taken: set[DeviceId] = set()
-        leaving: set[DeviceId] = set()
+    def _held(self, but_for: Collection[ClaimKey], node: str) -> dict[DeviceId, Need]:
+        """Devices that other claims hold and that count on a node, with how much they are needed there."""
+        out: dict[DeviceId, Need] = {}
         here = self.devices.inventories().get(node)
         for device in here.ids if here is not None else ():
             holders = [key for key in self.devices.holders(device) if key not in but_for]
-            if holders or device in self._being_given:
-                taken.add(device)
-            if holders and not any(self._is_used(key) for key in holders):
-                leaving.add(device)
-        return taken, leaving
+            if device in self._being_given:
+                out[device] = Need.STAYS
+            elif holders:
+                out[device] = max(self._need(key) for key in holders)
+        return out
 
-    def _is_used(self, key: ClaimKey) -> bool:
-        """Whether any pod that a claim is reserved for is there, stays, and does not wait."""
-        for each in self.devices.claims[key].status.reserved_for:
-            pod = self.pods.get((key[0], each.name))
-            if pod is None or pod.metadata.uid != each.uid or pod.metadata.deletion_timestamp is not None:
-                continue
-            if not self.waits((key[0], each.name), each.uid):
-                return True
-        return False
+    def _need(self, key: ClaimKey) -> Need:
+        """How much those that a claim is reserved for need it."""
+        consumers = self.devices.claims[key].status.reserved_for
+        return max((self._need_of((key[0], each.name), each.uid) for each in consumers), default=Need.GONE)
+
+    def _need_of(self, key: Key, uid: str) -> Need:
+        pod, decided = self.pods.get(key), self.decided(key)
+        if pod is None or pod.metadata.uid != uid:
+            return Need.GONE
+        if decided is None or decided.spec.uid != uid:
+            return Need.STAYS
+        if decided.spec.deleting:
+            return Need.LEAVES
+        return Need.WAITS if decided.spec.ours and decided.node is None else Need.STAYS
 
     def _order(self, key: ClaimKey, grants: tuple[Grant, ...], start: Start) -> Order:
         claim = self.devices.claims[key]
         given = allocation(self.devices.classes, claim, grants, start.node)
         status = {"allocation": given, "reservedFor": [_consumer(ClaimConsumer("pods", start.key[1], start.uid))]}
-        return Order(key, claim, status, [grant.device for grant in grants if not grant.monitors], start.key)
-
-    def surplus(self) -> list[Order]:
-        """Once a turn: what to write so that devices are given back that were given to pods which wait again."""
-        if self._served is None:  # whoever led before us may have left some
-            self._served = {*self.pods}
-        out: dict[Key, Order] = {}
-        for pod_key in sorted(self._served):
-            pod = self.pods.get(pod_key)
-            if pod is None or pod.spec.node_name:
-                self._served.discard(pod_key)
-            elif self.waits(pod_key, pod.metadata.uid):
-                busy = [key for key in claims_of_devices(pod) if self._is_busy(key)]
-                held = [key for key in claims_of_devices(pod) if self._is_reserved(key, pod.metadata.uid)]
-                out |= {key: self._giving_back(key) for key in held if key not in busy}
-                if not busy and not held:
-                    self._served.discard(pod_key)
-        return [*out.values()]
-
-    def _is_busy(self, key: Key) -> bool:
-        """Whether a claim is being written, or will be tried again later."""
-        claim = self.devices.claims.get(key)
-        if claim is None or key in self._under_way:
-            return claim is not None
-        return self._setbacks.holds(key, claim.metadata.uid, claim.metadata.resource_version)
-
-    def _is_reserved(self, key: Key, uid: str) -> bool:
-        claim = self.devices.claims.get(key)
-        return claim is not None and any(each.uid == uid for each in claim.status.reserved_for)
-
-    def _giving_back(self, key: Key) -> Order:
-        """What takes a claim away from every pod that waits, and its devices with the last pod."""
-        claim = self.devices.claims[key]
-        kept = [each for each in claim.status.reserved_for if not self.waits((key[0], each.name), each.uid)]
-        return Order(key, claim, {"reservedFor": [_consumer(each) for each in kept]} if kept else _NOTHING, [])
+        return Order(key, claim, status, [grant.device for grant in grants if not grant.monitors])
 
     def begin(self, order: Order) -> None:
         """An order is about to be carried out: its devices are taken."""
         self._under_way.add(order.key)
         self._being_given.update(order.given)
-        if order.pod is not None and self._served is not None:
-            self._served.add(order.pod)
 
     async def carry_out(self, client: ClaimClient, order: Order) -> None:
         """Write one order; after a failure it is asked for again, but not at once."""
         metadata, (namespace, name) = order.claim.metadata, order.key
         try:
             changed = await self._write(client, order)
-            self._setbacks.over(order.key)
+            self._delayed.forget((order.key, ""))
             self.told(order.key, changed)
             self.woken()
         except (ConflictError, NotFoundError) as error:
             _logger.info("claim %s/%s has changed meanwhile: %s", namespace, name, error)
-            self._setbacks.happened(order.key, metadata.uid, version=metadata.resource_version)
+            self._delay((order.key, metadata.resource_version), metadata.uid, error)
         except LeadershipLostError:
             raise
         except ApiError as error:
-            if order.pod is not None and isinstance(error, RejectedError | DeniedError):
+            if isinstance(error, RejectedError | DeniedError) and order.status is not _NOTHING:
                 # The same again would be refused again.
                 self._refused[metadata.uid] = f"ResourceClaim {name} cannot be given its devices: {error.message:.300s}"
                 self.woken()
-            else:
-                _logger.warning("the devices of claim %s/%s cannot be written: %s", namespace, name, error)
-                self._setbacks.happened(order.key, metadata.uid)
+                return
+            _logger.warning("claim %s/%s cannot be written: %s", namespace, name, error)
+            self._delay((order.key, ""), metadata.uid, error)
         finally:
             self._under_way.discard(order.key)
             self._being_given.difference_update(order.given)
@@ -259,15 +301,18 @@ class Claims:
 
         if claim.status.allocation is not None and order.status.get("allocation") is not None:
             claim = await patch({"status": _NOTHING}, "status")
-        if order.pod is not None and FINALIZER not in claim.metadata.finalizers:
+        if order.status is not _NOTHING and FINALIZER not in claim.metadata.finalizers:
             claim = await patch({"metadata": {"finalizers": [*claim.metadata.finalizers, FINALIZER]}})
         return await patch({"status": order.status}, "status")
+
+    def _delay(self, noted: tuple[Key, str], uid: str, error: ApiError) -> None:
+        self._delayed.refused(noted, uid, str(error), now=self.clock(), first=_AGAIN)
 
     def _is_ready(self, key: Key, start: Start) -> bool:
         claim = self.devices.claims.get(key)
         if claim is None or claim.status.allocation is None or key in self._under_way:
             return False
-        return self._is_reserved(key, start.uid) and self._on(claim, start.node)
+        return any(each.uid == start.uid for each in claim.status.reserved_for) and self._on(claim, start.node)
 
     def _on(self, claim: ResourceClaim, node: str) -> bool:
         """Whether a claim's devices can be used from a node, as far as the node's name tells."""

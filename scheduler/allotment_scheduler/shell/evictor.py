@@ -33,6 +33,7 @@ from allotment_scheduler.shell.ledger import Departure, Start
 _logger = logging.getLogger(__name__)
 _AT_ONCE: Final = 16
 _PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0  # seconds that a server may ask for
 _MARKS: Final = 5
 """Attempts at a mark, before the plan is given up."""
 
@@ -79,6 +80,7 @@ class Evictor:
         report: told what became of each eviction, with the server's message.
         abandon: told that a claimant cannot be held room for.
         prospect: asked before each request: ASK, or LATER while the pod's own Binding is under way, or its fate.
+        grace: seconds that a pod has to end; None for those that it names itself.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class Evictor:
         report: Callable[[Departure, Fate, str], None],
         abandon: Callable[[Start, str], None],
         prospect: Callable[[Departure], "Fate | Prospect"],
+        grace: Callable[[Departure], int | None] = lambda _: None,
     ) -> None:
         self._client = client
+        self._grace = grace
         self._prospect = prospect
         self._report = report
         self._abandon = abandon
@@ -121,7 +125,7 @@ class Evictor:
                 start.nominated |= not isinstance(error, ThrottledError | UnreachableError)
                 message = str(error)
                 if attempt + 1 < _MARKS:
-                    await asyncio.sleep(_PAUSE)
+                    await asyncio.sleep(_pause(error))
             except ApiError as error:
                 message = str(error)
                 break
@@ -145,33 +149,40 @@ class Evictor:
 
     async def _evict(self, departure: Departure, until: float) -> None:
         while True:
-            fate, message = await self._ask(departure)
-            if fate is None and asyncio.get_running_loop().time() + _PAUSE > until:
+            fate, message, pause = await self._ask(departure)
+            if fate is None and asyncio.get_running_loop().time() + pause > until:
                 fate = Fate.REFUSED
             if fate is not None:
                 self._report(departure, fate, message)
                 return
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(pause)
 
-    async def _ask(self, departure: Departure) -> tuple[Fate | None, str]:
-        """Ask for one eviction once; no fate yet where asking again may help."""
+    async def _ask(self, departure: Departure) -> tuple[Fate | None, str, float]:
+        """Ask for one eviction once; no fate yet where asking again may help, after so many seconds."""
         namespace, name = departure.key
         try:
             async with self._slots:
                 prospect = self._prospect(departure)
                 if prospect is Prospect.LATER:
-                    return None, "its own Binding is under way"
+                    return None, "its own Binding is under way", _PAUSE
                 if isinstance(prospect, Fate):
-                    return prospect, ""
-                await self._client.evict(namespace, name, uid=departure.uid)
+                    return prospect, "", _PAUSE
+                await self._client.evict(namespace, name, uid=departure.uid, grace_period=self._grace(departure))
         except NotFoundError as error:
-            return Fate.GONE, str(error)
+            return Fate.GONE, str(error), _PAUSE
         except ConflictError as error:
-            return (Fate.GONE if await self._has_gone(departure) else None), error.message
-        except (DisruptionBudgetError, RetryError) as error:
-            return None, error.message
+            return (Fate.GONE if await self._has_gone(departure) else None), error.message, _PAUSE
+        except DisruptionBudgetError as error:  # it may open at any moment, whatever the server advises
+            return None, error.message, _PAUSE
+        except RetryError as error:
+            return None, error.message, _pause(error)
         except LeadershipLostError:
             raise
         except ApiError as error:
-            return Fate.REFUSED, error.message
-        return Fate.ACCEPTED, ""
+            return Fate.REFUSED, error.message, _PAUSE
+        return Fate.ACCEPTED, "", _PAUSE
+
+
+def _pause(error: ApiError) -> float:
+    """Seconds before the same is asked again."""
+    return min(max(error.after or 0.0, _PAUSE), _LONGEST_PAUSE)

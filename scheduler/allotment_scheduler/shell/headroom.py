@@ -7,6 +7,8 @@ they who take it up.
 
 What is looked at does not grow with the number of starts that wait, unless a limit is exceeded.
 
+Devices by claims are no room: how many a pod counts for says nothing of a node that it may stand on (`claims`).
+
 A unit's pods are looked at together. Starts of other units that wait count as not there: whoever is issued first counts
 for those after it.
 """
@@ -40,7 +42,7 @@ class Headroom:
             if node is None or pod is None or not takes_new(node, pod.klass.spec):
                 return None
             free, index = state.nodes.free, node.index
-            if state.stale or index < 0 or any(free[column, index] < 0 for column, _ in pod.klass.amounts):
+            if state.stale or index < 0 or any(free[column, index] < 0 for column, _ in pod.klass.room):
                 tight.add(start.node)
         verdicts = {self._on(name) for name in tight}
         return None if None in verdicts else all(verdicts)
@@ -49,7 +51,8 @@ class Headroom:
         state, node = self._state, self._state.nodes.by_name[name]
         if state.stale or node.index < 0:
             return False  # the next cycle lays it out; then we look again
-        lacking = {column: int(state.nodes.free[column, node.index]) for column in self._asked(name)}
+        asked = {column for start in self._unit if start.node == name for column, _ in state.pods[start.key].klass.room}
+        lacking = {column: int(state.nodes.free[column, node.index]) for column in asked}
         for other in self._others(node.pods.values()):
             for column, amount in other.klass.amounts:
                 if column in lacking:
@@ -71,16 +74,13 @@ class Headroom:
         """Pods on their way out whose room, or part of a limit, it may be waiting for."""
         nodes, limited = {start.node for start in self._unit}, set(self._limited())
         return {
-            pod.key for pod in self._leaving()
+            pod.key for pod in self._state.running.leaving()
             if pod.node in nodes or (pod.leaf is not None and not limited.isdisjoint(pod.leaf.path))
         }  # fmt: skip
 
     def _limited(self) -> tuple[Tenant, ...]:
         first = self._state.pods.get(self._unit[0].key)
         return () if first is None or first.leaf is None else first.leaf.limited_path
-
-    def _leaving(self) -> Iterator[Pod]:
-        return (pod for pod in self._state.running.pods if pod is not None and pod.spec.deleting)
 
     def _excess(self, tenant: Tenant, pool: str | None) -> _Excess | None:
         """What a tenant holds beyond what it may of what the unit asks for, in one pool or in all; None if nothing."""
@@ -97,7 +97,7 @@ class Headroom:
 
     def _comes(self, tenant: Tenant, pool: str | None, over: dict[Column, int]) -> bool:
         """Whether there is no excess once those have gone who are on their way out."""
-        self._deduct((tenant, pool, over), self._leaving())
+        self._deduct((tenant, pool, over), self._state.running.leaving())
         return all(amount <= 0 for amount in over.values())
 
     def _deduct(self, excess: _Excess, pods: Iterable[Pod]) -> None:
@@ -112,10 +112,9 @@ class Headroom:
                     if column in over:
                         over[column] -= amount
 
-    def _asked(self, node: str | None = None) -> set[Column]:
-        """The resources that its pods ask for, on one node or anywhere."""
-        starts = [start for start in self._unit if node is None or start.node == node]
-        return {column for start in starts for column, _ in self._state.pods[start.key].klass.amounts}
+    def _asked(self) -> set[Column]:
+        """What its pods count for."""
+        return {column for start in self._unit for column, _ in self._state.pods[start.key].klass.amounts}
 
     def _others(self, pods: Iterable[Pod]) -> Iterator[Pod]:
         """Those pods, of other units, whose starts wait."""

@@ -10,7 +10,6 @@ have others killed for room that is about to come.
 
 from typing import Final
 
-from allotment_scheduler.core.eviction.leaving import LONGEST
 from allotment_scheduler.shell.confirmation import Confirmation, ReadingClient
 from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.headroom import Headroom
@@ -20,7 +19,6 @@ from allotment_scheduler.shell.outcomes import Outcomes
 
 PERIOD: Final = 1.0
 """Seconds between two rounds."""
-_LONGEST_GRACE: Final = LONGEST
 _DUE: Final = 0.9
 """The part of the period that must have passed for a round to be due again."""
 
@@ -78,4 +76,4 @@ class Housekeeping:
         waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
         leaving = {departure.key for departure in departures} | Headroom(known.state, known.ledger, waiting).awaited()
         end = max((known.picture.ending.get(key, 0.0) for key in leaving), default=0.0)
-        return min(end, min(min(start.since, now) for start in waiting) + _LONGEST_GRACE)
+        return min(end, min(min(start.since, now) for start in waiting) + known.settings().longest_grace_seconds)

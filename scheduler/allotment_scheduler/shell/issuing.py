@@ -1,15 +1,16 @@
 """Issuing: sends the Bindings of a unit once everything they need is there, all of them together.
 
-A start is issued only where its node has the room at that moment, and its tenants' limits too (`headroom`). Where they
-have not, it waits while that is due to pods on their way out; otherwise somebody else took the room, and the start is
-forgotten. Pods with volumes wait until their claims are bound, pods with devices until those are given to their
-ResourceClaims; both are seen to from here, and devices of pods that wait again are given back. What has waited, for
-whatever it was, must pass all filters once more (`permission`).
+A start is issued only where its node has the room at that moment, and its tenants' limits too (`headroom`). Where its
+node has not, or its limits, it waits while that is due to pods on their way out; otherwise somebody else took the room,
+and the start is forgotten. What has waited, for whatever it was, must pass all filters once more (`permission`).
+
+Devices and volumes are asked for when the room is there, and not before: a claim with a volume binds its pod to the
+node, whatever becomes of the room. Devices come first, because they can be taken back.
 """
 
 from typing import Protocol
 
-from allotment_scheduler.core.objects.pods import PodKey
+from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.shell import claims, volumes
 from allotment_scheduler.shell.binder import Binder
 from allotment_scheduler.shell.errands import Errands
@@ -40,107 +41,116 @@ class Issuing:
             knowledge.wake,
             chosen=self._chosen,
             told=knowledge.picture.hardware.resource_claim_written,
-            waits=self._waits,
+            decided=self._decided,
+            patience=lambda: knowledge.settings().quarantine_seconds,
         )
 
     def _chosen(self, uid: str) -> Chosen:
         return self._known.state.counters.devices.chosen(uid)
 
-    def _waits(self, key: PodKey, uid: str) -> bool:
-        """Whether a pod of ours waits with nothing decided about it."""
-        pod = self._known.state.pods.get(key)
-        waits = pod is not None and pod.spec.uid == uid and pod.spec.ours and pod.node is None
-        return waits and key not in self._known.ledger.starts
+    def _decided(self, key: PodKey) -> Pod | None:
+        return self._known.state.pods.get(key)
 
     def issue(self, client: ClaimClient, binder: Binder, errands: Errands) -> None:
         """Send the Bindings of every unit whose room is there."""
         self._choices.look()
-        self._carry_out(self._claims.surplus(), client, errands)
-        anyone_leaves = bool(self._known.engine.leaving.pods())
+        self._claims.look(client, errands)
+        anyone_leaves = bool(self._known.state.running.leaving())
         for undertaking in self._known.ledger.waiting():
             has_waited, undertaking.has_waited = undertaking.has_waited, True
             waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
             if undertaking.departures:
                 continue
-            if self._volumes_missing(waiting, client, errands) or self._devices_missing(waiting, client, errands):
-                continue
-            headroom = Headroom(self._known.state, self._known.ledger, waiting)
-            room = None if self._cut_short(waiting) else headroom.on_nodes()
-            limits = headroom.within_limits() if room else True
+            room, reason = self._room(waiting)
+            attached = bool(room) and self._is_attached(waiting)
             in_doubt = has_waited or (anyone_leaves and self._minds_others(waiting))
-            allowed = self._may_still_start(waiting) if room and limits and in_doubt else True
-            verdicts = {"RoomTaken": room, "LimitTaken": limits, "NotAllowed": allowed}
-            lost = next((reason for reason, verdict in verdicts.items() if verdict is None), None)
-            if lost is not None:
-                self._forget(waiting, lost)
-            elif all(verdicts.values()):
+            if room and in_doubt and (attached or not undertaking.attaching):
+                room, reason = may_still_start(self._known.state, self._known.engine.placer, waiting), "NotAllowed"
+            if room is None:
+                self._forget(waiting, reason)
+            elif not room:
+                self._await_room(undertaking)
+            elif not attached:
+                self._attach(undertaking, waiting, client, errands)
+            else:
                 for start in waiting:
                     start.phase = Phase.ISSUED
                 binder.send(waiting)
-            elif undertaking.deadline is None:  # what leaves there goes for another's plan, and may never end
-                undertaking.deadline = self._known.clock() + 2 * self._known.settings().eviction_seconds
 
-    def _may_still_start(self, waiting: list[Start]) -> bool | None:
-        return may_still_start(self._known.state, self._known.engine.placer, waiting)
+    def _room(self, waiting: list[Start]) -> tuple[bool | None, str]:
+        """Whether room, limits and devices are there now: yes, not yet, or (None) not at all, with the reason."""
+        headroom = Headroom(self._known.state, self._known.ledger, waiting)
+        room = None if self._cut_short(waiting) else headroom.on_nodes()
+        limits = headroom.within_limits() if room else True
+        if not limits:
+            return limits, "LimitTaken"
+        if room and any(self._claims.awaits_leavers(start) for start in waiting):
+            return False, ""
+        return room, "RoomTaken"
 
     def _minds_others(self, waiting: list[Start]) -> bool:
         return minds_others(self._known.state, self._known.engine.placer, waiting)
+
+    def _is_attached(self, waiting: list[Start]) -> bool:
+        """Whether the claims of all these pods have their volumes and devices."""
+        state = self._known.state
+        return not any(volumes.unbound_claims(state, start) or self._claims.missing(start) for start in waiting)
+
+    def _await_room(self, undertaking: Undertaking) -> None:
+        """What leaves there goes for another's plan, or a predecessor's, and may never end."""
+        if undertaking.attaching or undertaking.deadline is None:
+            undertaking.attaching = False
+            undertaking.deadline = self._known.clock() + 2 * self._known.settings().eviction_seconds
+
+    def _attach(self, undertaking: Undertaking, waiting: list[Start], client: ClaimClient, errands: Errands) -> None:
+        """Have volumes and devices given to the claims of these pods, or forget who cannot have them."""
+        if not undertaking.attaching:
+            undertaking.attaching = True
+            undertaking.deadline = self._known.clock() + self._known.settings().volume_seconds
+        if not self._devices_missing(undertaking, waiting, client, errands):
+            self._tell_volumes(undertaking, waiting, client, errands)
 
     def _forget(self, waiting: list[Start], reason: str) -> None:
         self._known.metrics.forgotten(reason, len(waiting))
         for start in waiting:
             self._outcomes.forget(start)
 
-    def _attaching(self, undertaking: Undertaking) -> None:
-        """From now on an undertaking waits for volumes and devices."""
-        if not undertaking.attaching:
-            undertaking.attaching = True
-            undertaking.deadline = self._known.clock() + self._known.settings().volume_seconds
-
-    def _volumes_missing(self, waiting: list[Start], client: ClaimClient, errands: Errands) -> bool:
-        """Whether volumes are still to be had for any of these pods; sees to it, or forgets who cannot have them."""
-        missing = False
+    def _tell_volumes(
+        self, undertaking: Undertaking, waiting: list[Start], client: ClaimClient, errands: Errands
+    ) -> None:
+        """Tell claims their volumes, or forget who cannot have them."""
         for start in waiting:
             unbound = volumes.unbound_claims(self._known.state, start)
-            if not unbound:
-                continue
-            missing = True
-            undertaking = self._known.ledger.undertakings[start.unit]
-            self._attaching(undertaking)
             trouble = self._choices.trouble(unbound)
             if trouble is not None:
                 self._outcomes.unattachable(undertaking, [start], trouble)
-                return True
+                return
             failed = self._choices.failed(unbound, start.node)
             due = None if failed else self._choices.due(unbound, start.node)
             if due is None:
                 self._forget(waiting, "VolumeFailed" if failed else "VolumeTaken")
-                return True
+                return
             for key, volume in due.items():
                 errands.send(self._choices.tell(client, start, key, volume), "volume", key)
-        return missing
 
-    def _devices_missing(self, waiting: list[Start], client: ClaimClient, errands: Errands) -> bool:
+    def _devices_missing(
+        self, undertaking: Undertaking, waiting: list[Start], client: ClaimClient, errands: Errands
+    ) -> bool:
         """Whether devices are still to be given to claims of any of these pods; has them given."""
         missing = False
         for start in waiting:
             if not self._claims.missing(start):
                 continue
             missing = True
-            undertaking = self._known.ledger.undertakings[start.unit]
-            self._attaching(undertaking)
             try:
                 orders = self._claims.orders(start)
             except DeviceError as error:
                 self._outcomes.unattachable(undertaking, [start], str(error))
                 return True
-            self._carry_out(orders, client, errands)
+            for order in orders:
+                self._claims.begin(order)
+                errands.send(self._claims.carry_out(client, order), "devices", order.key)
         return missing
-
-    def _carry_out(self, orders: list[claims.Order], client: ClaimClient, errands: Errands) -> None:
-        for order in orders:
-            self._claims.begin(order)
-            errands.send(self._claims.carry_out(client, order), "devices", order.key)
 
     def _cut_short(self, waiting: list[Start]) -> bool:
         """Whether a gang has lost members since it was decided: then none of the rest is bound."""

@@ -10,7 +10,7 @@ known here as well as waiting ones, whoever bound them and whenever we came.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -34,6 +34,9 @@ class KnownJob:
 
     gang: str | None
     fragile: bool
+
+
+_NO_JOB: Final = KnownJob(None, fragile=False)
 
 
 @dataclass(slots=True)
@@ -94,6 +97,8 @@ class Jobs:
         self._end(uid)
         if known is not None and known.gang is not None:
             self._teller.apply(ev.GroupGone((key[0], known.gang)))
+            for pod in [*self._pods.get(uid, ())]:  # they are no members of the next Job's gang of this name
+                self._of_job(pod, _NO_JOB)
 
     def adopt(self, uids: Iterable[str]) -> None:
         """These Jobs do not exist: pods that wait for them are pods like any other."""

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable
 
 from allotment_scheduler.core.cycle import Engine
+from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.placement.holds import Hold
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell import recovery, succession
 from allotment_scheduler.shell.ledger import Ledger, Start
@@ -60,7 +62,7 @@ class Knowledge:
         self.state = recovery.rebuilt(broken, self.ledger, self.picture.seats)
         self.engine = Engine(self.state, self.settings().core)
         self.engine.brakes.backoffs, self.engine.brakes.windows = old.brakes.backoffs, old.brakes.windows
-        self.engine.holds.holds = old.holds.holds
+        self._keep_seats(old, broken)
         kept, before = self.engine.reservations, old.reservations
         kept.by_unit, kept.misfits = before.by_unit, before.misfits
         self.picture.state = self.state
@@ -68,6 +70,14 @@ class Knowledge:
         for key, gang in broken.gangs.items():
             rooms = [(succession.member_of(room), room.node or "") for room in gang.phantoms]
             succession.hold_rooms(self.state, key, rooms, since=gang.held_since)
+
+    def _keep_seats(self, old: Engine, broken: ClusterState) -> None:
+        """Go on holding room for successors, also of pods that have just gone: for as long as their Jobs exist."""
+        keepers: list[Hold | Pod] = [*old.holds.holds, *(pod for pod, _ in broken.departed)]
+        for keeper in keepers:
+            if keeper.gang is not None:
+                keeper.gang = self.state.gangs.get(keeper.gang.key, keeper.gang)
+        self.engine.holds.holds, self.state.departed = old.holds.holds, broken.departed
 
     def _on_bound(self, start: Start) -> None:
         pod = self.state.pods.get(start.key)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from allotment_scheduler.core.objects.pods import PodKey
-from allotment_scheduler.shell.asides import Asides
+from allotment_scheduler.shell.backoffs import Backoffs
 
 
 class Phase(Enum):
@@ -95,11 +95,11 @@ class Ledger:
         """Starts that the watch has confirmed."""
         self.on_bound: Callable[[Start], None] = lambda _: None
         """Told of each of them, before the state is."""
-        self.spared = Asides[PodKey]()
+        self.spared = Backoffs[PodKey]()
         """Running pods whose eviction was refused: nobody plans with it."""
-        self.barred = Asides[PodKey]()
+        self.barred = Backoffs[PodKey]()
         """Waiting pods whose plan was refused: they evict nobody."""
-        self._quarantined = Asides[PodKey]()
+        self._quarantined = Backoffs[PodKey]()
 
     # --- what the picture asks and tells ------------------------------------------------------------------------
 
@@ -147,8 +147,8 @@ class Ledger:
             if undertaking is not None:
                 undertaking.departures.discard(key)
                 self._drop_empty(undertaking)
-        for asides in (self._quarantined, self.barred, self.spared):
-            asides.forget(key)
+        for backoffs in (self._quarantined, self.barred, self.spared):
+            backoffs.forget(key)
 
     # --- starts -------------------------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class Ledger:
 
     def next_release(self) -> float | None:
         """When the next pod is left alone no longer, whatever it was left alone for."""
-        ends = [asides.next_over() for asides in (self._quarantined, self.barred, self.spared)]
+        ends = [backoffs.next_over() for backoffs in (self._quarantined, self.barred, self.spared)]
         return min((end for end in ends if end is not None), default=None)
 
     def refusal(self, key: PodKey) -> tuple[str, int, float] | None:

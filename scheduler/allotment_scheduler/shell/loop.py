@@ -157,7 +157,13 @@ class Scheduler:
             report=self._bound,
             jitter=jitter_with(self._rng.random),
         )
-        evictor = Evictor(client, report=outcomes.evicted, abandon=outcomes.abandoned, prospect=outcomes.prospect)
+        evictor = Evictor(
+            client,
+            report=outcomes.evicted,
+            abandon=outcomes.abandoned,
+            prospect=outcomes.prospect,
+            grace=outcomes.grace,
+        )
         take_over(self._known, outcomes)
         self.progress.leading = True
         try:

@@ -21,6 +21,7 @@ from allotment_kube.program import logs
 from allotment_kube.program.reign import install_signals, lease_times, reign_until
 from allotment_kube.program.server import Readiness, serving
 from allotment_kube.program.settings import SettingsError, Sources
+from allotment_kube.retries import NEVER_REPEAT
 from allotment_scheduler.shell.announcer import Announcer
 from allotment_scheduler.shell.api import Api, utc_now
 from allotment_scheduler.shell.api_access import Access
@@ -234,7 +235,9 @@ class Program:
             logs.event(_logger, "leading", identity=self._identity)
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._scheduler.lead(client), name="scheduler")
+                    # Whether a write is still wanted is asked before each attempt: its sender repeats it by itself.
+                    deciding = self._scheduler.lead(client.patiently(retries=NEVER_REPEAT))
+                    group.create_task(deciding, name="scheduler")
                     for name, part in (
                         ("reporter", self._reporter.run),
                         ("statuses", self._statuses.run),

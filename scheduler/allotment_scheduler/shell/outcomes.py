@@ -28,6 +28,7 @@ from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.evictor import Fate, Prospect
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Departure, Phase, Start, Undertaking
+from allotment_scheduler.shell.permission import is_admitted
 from allotment_scheduler.shell.succession import PatchingClient
 
 _logger = logging.getLogger(__name__)
@@ -111,11 +112,24 @@ class Outcomes:
     def prospect(self, departure: Departure) -> Fate | Prospect:
         """What there is to do about an eviction now."""
         known = self._known
-        if not known.ledger.is_wanted(departure):
+        if not known.ledger.is_wanted(departure) or not self._claimant_may_start(departure):
             return Fate.NEEDLESS
         if known.ledger.node_of(departure.key, departure.uid) is not None:
             return Prospect.LATER
         return Prospect.ASK if departure.key in known.picture.seats else Fate.ABSENT
+
+    def grace(self, departure: Departure) -> int | None:
+        """Seconds that a pod has to end: its own, which None stands for, or the longest that there is."""
+        longest, own = self._known.settings().longest_grace_seconds, self._known.picture.graces.get(departure.key, 0)
+        return longest if own > longest else None
+
+    def _claimant_may_start(self, departure: Departure) -> bool:
+        """Whether who waits for the room may still have it: nobody goes for pods that are deleted or held back."""
+        for start in self._known.ledger.undertakings[departure.claimant].starts:
+            pod = self._known.state.pods.get(start.key)
+            if start.phase is Phase.WAITING and (pod is None or not is_admitted(pod) or pod.node != start.node):
+                return False
+        return True
 
     def evicted(self, departure: Departure, fate: Fate, message: str) -> None:
         """An eviction has been answered, or given up."""
@@ -158,10 +172,18 @@ class Outcomes:
         if known.ledger.departures.get(departure.key) is not departure:
             return
         known.ledger.stay(departure)
+        self.stays(departure)
         pod = known.state.pods.get(departure.key)
         if pod is not None and self._only_we_end(pod, departure):
             known.state.apply(ev.PodSeen(replace(pod.spec, deleting=False)))
         known.wake()
+
+    def stays(self, departure: Departure) -> None:
+        """An eviction that was decided is not made: it counts in no budget, and is nobody's setback."""
+        pod = self._known.state.pods.get(departure.key)
+        if pod is not None and pod.spec.uid == departure.uid:
+            self._known.state.apply(ev.PodStays(departure.key))
+            self._known.engine.brakes.stayed(pod, departure.rule, departure.since)
 
     def _only_we_end(self, pod: Pod, departure: Departure) -> bool:
         """Whether a pod is shown to the core as being deleted for no other reason than our eviction."""
@@ -181,6 +203,7 @@ class Outcomes:
         if known.ledger.departures.get(departure.key) is not departure:
             return
         known.ledger.stay(departure)
+        self.stays(departure)
         pod = known.state.pods.get(departure.key)
         if pod is not None and self._only_we_end(pod, departure):
             known.state.apply(ev.PodSeen(replace(pod.spec, node=None, deleting=False)))
@@ -247,10 +270,19 @@ class Outcomes:
             if now < due <= now + _UNMARK_AGAIN:
                 continue
             del self._marked[key]
-            start = self._known.ledger.starts.get(key)
-            if start is None or start.uid != uid:  # otherwise it has a place again, and no harm is in the mark
+            if not self._bears_again(key, uid):
                 errands.send(self._unmark(client, key, uid), "mark", key)
 
+    def _bears_again(self, key: PodKey, uid: str) -> bool:
+        """Whether a pod has a place again: then the mark does no harm, and goes if that comes to nothing, too."""
+        start = self._known.ledger.starts.get(key)
+        if start is None or start.uid != uid:
+            return False
+        start.nominated = True
+        return True
+
     async def _unmark(self, client: PatchingClient, key: PodKey, uid: str) -> None:
+        if self._bears_again(key, uid):  # since this errand was sent
+            return
         if not await succession.unmark(client, key, uid):
             self._marked.setdefault(key, (uid, self._known.clock() + _UNMARK_AGAIN))

@@ -1,19 +1,21 @@
 """Permission: whether a unit that has waited may still start where it was decided, at the moment its Bindings are due.
 
 Minutes may lie between a decision and its Bindings: victims have grace periods, and volumes take their time. Meanwhile
-a tenant is suspended, a gang paused, a node tainted, a pool closed to the tenant, a host port taken by a foreign pod, a
-volume made elsewhere. What a cycle would not decide now is not sent; where it is only pods on their way out that are in
-the way, it is waited for them.
+a tenant is suspended, its guarantee lowered, a gang paused, a node tainted, a pool closed to the tenant, a host port
+taken by a foreign pod, a volume made elsewhere. What a cycle would not decide now is not sent.
+
+What is in the way may be leaving: claims reckon with room that comes, and after a change of leader nobody knows whose
+victims are on their way out. Then the unit waits.
 
 Room and limits are `headroom`'s. Devices are not looked at here: claims say by themselves where theirs can be used.
 """
 
-from collections.abc import Sequence
-
 from allotment_scheduler.core.filters.topology import DEVICES_LACKING
 from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.placement.eligibility import is_covered
 from allotment_scheduler.core.placement.placer import Placer
 from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.trial import Trial
 from allotment_scheduler.shell.ledger import Start
 
 
@@ -23,41 +25,49 @@ def minds_others(state: ClusterState, placer: Placer, unit: list[Start]) -> bool
 
 
 def may_still_start(state: ClusterState, placer: Placer, unit: list[Start]) -> bool | None:
-    """Whether every filter passes: yes, not before those have gone who are on their way out, or (None) not at all.
+    """Whether guarantees cover it and every filter still passes: yes, not before others have left, or (None) no.
 
     The unit's pods are put on their nodes one after the other. The state must be settled.
     """
     pods = [state.pods[start.key] for start in unit]
-    if not all(_may_start(pod) and pod.node == start.node for start, pod in zip(unit, pods, strict=True)):
+    if not all(is_admitted(pod) and pod.node == start.node for start, pod in zip(unit, pods, strict=True)):
         return None
-    if _fit(state, placer, unit, pods):
-        return True
-    leaving = [pod for pod in state.running.pods if pod is not None and pod.spec.deleting]
-    return False if leaving and _fit(state, placer, unit, pods, leaving) else None
-
-
-def _fit(state: ClusterState, placer: Placer, unit: list[Start], pods: list[Pod], without: Sequence[Pod] = ()) -> bool:
-    """Whether a unit's pods pass all filters on their nodes, without certain others."""
+    nodes = [state.nodes.by_name[start.node] for start in unit]
     with state.trial() as trial:
-        for pod in (*pods, *without):
+        for pod in pods:
             trial.evict(pod)
-        for start, pod in zip(unit, pods, strict=True):
-            index = state.nodes.by_name[start.node].index
-            if not _passes(state, placer, pod, index):
-                return False
-            trial.start(pod, index)
-    return True
+        mark = trial.mark()
+        places = [(pod, node.index) for pod, node in zip(pods, nodes, strict=True)]
+        if _fit(placer, places, trial):
+            return True
+        trial.rollback(mark)
+        leaving = state.running.leaving()
+        for pod in leaving:
+            trial.evict(pod)
+        return False if leaving and _fit(placer, places, trial) else None
 
 
-def _may_start(pod: Pod) -> bool:
-    """Whether its tenant and its gang let it start at all."""
-    if pod.leaf is None or pod.leaf.suspended:
+def is_admitted(pod: Pod) -> bool:
+    """Whether its tenant and its gang let a pod start at all, and it is to stay."""
+    if pod.leaf is None or pod.leaf.suspended or pod.spec.deleting:
         return False
     gang = pod.gang
     return gang is None or (gang.spec is not None and not gang.spec.paused)
 
 
-def _passes(state: ClusterState, placer: Placer, pod: Pod, index: int) -> bool:
+def _fit(placer: Placer, places: list[tuple[Pod, int]], trial: Trial) -> bool:
+    """Put pods on nodes, one after the other; false where one of them may not stand there."""
+    for pod, index in places:
+        if not _passes(placer, pod, index):
+            return False
+        trial.start(pod, index)
+    return True
+
+
+def _passes(placer: Placer, pod: Pod, index: int) -> bool:
+    state = placer.state
+    if not is_covered(pod, state.nodes.ordered[index].pool):
+        return False
     row = placer.row(state.lineup.row_key(pod))
     if not row.allowed[index]:
         return False

@@ -26,6 +26,7 @@ from allotment_scheduler.shell.ground import Ground
 from allotment_scheduler.shell.groups import Groups
 from allotment_scheduler.shell.hardware import Hardware
 from allotment_scheduler.shell.jobs import Gate, Jobs
+from allotment_scheduler.shell.settings import LEAST_LONGEST_GRACE
 from allotment_scheduler.shell.teller import Key, Teller, in_words
 from allotment_scheduler.translation.bindings import bound_spec
 from allotment_scheduler.translation.pods import has_finished, owner_kind, pod_gone, pod_spec, unreadable_spec
@@ -103,6 +104,8 @@ class Picture:
         """Every bound pod's node, as the watch shows it."""
         self.ending: dict[PodKey, float] = {}
         """Pods that the watch shows as being deleted, whoever deleted them: when their grace period ends."""
+        self.graces: dict[PodKey, int] = {}
+        """Grace periods that an eviction may have to cut, in seconds."""
         self._decided = decided
         self._own_gates: set[PodKey] = set()
         """Pods with scheduling gates."""
@@ -185,6 +188,7 @@ class Picture:
         self.invalid_pods.pop(key, None)
         self.seats.pop(key, None)
         self.ending.pop(key, None)
+        self.graces.pop(key, None)
         self._own_gates.discard(key)
         self._own_meekness.discard(key)
         self.hardware.pod_gone(key)
@@ -221,6 +225,11 @@ class Picture:
         return self._said.get(key)
 
     def _note_end(self, key: PodKey, pod: kube.Pod) -> None:
+        grace = pod.spec.termination_grace_period_seconds or 0
+        if grace > LEAST_LONGEST_GRACE:
+            self.graces[key] = grace
+        else:
+            self.graces.pop(key, None)
         if pod.metadata.deletion_timestamp is None:
             self.ending.pop(key, None)
         else:

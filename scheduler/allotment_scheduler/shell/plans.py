@@ -49,11 +49,12 @@ class Plans:
         starters = {decided.unit for decided in done.starts}
         for evict in done.evictions:
             start = known.ledger.starts.get(evict.pod)
-            if start is not None and start.phase is Phase.WAITING:
-                self._outcomes.withdraw(start)  # it was never sent there: nobody need be asked
-                continue
             uid = known.state.pods[evict.pod].spec.uid
             departure = Departure(evict.pod, uid, evict.node, evict.claimant, evict.rule, now)
+            if start is not None and start.phase is Phase.WAITING:
+                self._outcomes.withdraw(start)  # it was never sent there: nobody need be asked
+                self._outcomes.stays(departure)
+                continue
             departure.for_nobody = evict.claimant not in starters
             plans.setdefault(evict.claimant, []).append(departure)
             known.ledger.depart(departure)

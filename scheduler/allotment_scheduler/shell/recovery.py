@@ -96,6 +96,8 @@ def rebuilt(old: ClusterState, decided: Decided, seats: Mapping[PodKey, str]) ->
         seats: every bound pod's node, as the watch shows it: `old` has unseated the victims of a plan.
     """
     fresh = ClusterState(share_policy=old.share_policy)
+    for name in old.resources.names:  # what is kept beside the state names them by column
+        fresh.resources.column(name)
     for event in _told(old, decided, seats):
         try:
             fresh.apply(event)

@@ -22,6 +22,8 @@ FIXED: Final = frozenset(
     }
 )  # fmt: skip
 """Fields whose change needs a restart: they are read at the start alone, or belong to what was set up by them."""
+LEAST_LONGEST_GRACE: Final = 300
+"""Nobody's grace period is cut below these seconds: data services need as many."""
 
 
 class Settings(ProgramSettings):
@@ -54,6 +56,9 @@ class Settings(ProgramSettings):
 
     eviction_seconds: Annotated[float, Field(ge=1, le=3600)] = 120
     """How long the room for a claimant is held beyond the victims' grace periods before the plan is given up."""
+
+    longest_grace_seconds: Annotated[int, Field(ge=LEAST_LONGEST_GRACE, le=86_400)] = 3600
+    """How long an evicted pod has to end, and so long its room is waited for, whatever grace period it names."""
 
     volume_seconds: Annotated[float, Field(ge=1, le=3600)] = 600
     """How long a pod's room is held while a volume is made for it."""

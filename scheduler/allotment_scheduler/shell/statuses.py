@@ -249,7 +249,7 @@ class Statuses:
         owners: dict[str, str] = {}
         for pod in self._scheduler.state.pods.values() if kept else ():
             if pod.leaf is not None and (name := workload(pod)) in kept:
-                owners[name] = pod.leaf.name
+                owners[name] = pod.leaf.shown_name
         found: dict[str, list[Object]] = {}
         for name, each in sorted(kept.items()):
             if name in owners:
@@ -387,7 +387,8 @@ class Statuses:
 
     def _phase(self, gang: Gang) -> tuple[str, str]:
         held = len(gang.phantoms)
-        bound = sum(pod.spec.node is not None for pod in gang.members.values())
+        there = [pod for pod in gang.members.values() if not pod.spec.deleting]
+        bound = sum(pod.spec.node is not None for pod in there)
         done = 0 if gang.members else max(gang.succeeded, len(gang.finished))
         if gang.spec is not None and done >= gang.spec.min_member:
             return "Finished", ""
@@ -399,7 +400,7 @@ class Statuses:
             return "Starting", f"{bound} of {gang.min_member} members are bound"
         if bound:
             return "Degraded", f"{bound} of {gang.min_member} members run; the rest is being brought back"
-        missing = gang.min_member - len(gang.members)
+        missing = gang.min_member - len(there)
         if missing > 0:
             return "Pending", f"{missing} of {gang.min_member} members are still to be created"
         return "Pending", f"{gang.min_member} members wait for room to run at once{self._awaited(gang)}"

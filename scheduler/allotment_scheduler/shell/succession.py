@@ -5,8 +5,8 @@ The promise is kept where it can be: every pod of the unit is promised a node, e
 the room once all that is leaving them has left. A promise that cannot be kept is withdrawn from the pod, and the unit
 waits like any other.
 
-Eviction budgets and back-offs come from the tenants' statuses; rooms held for announced members, and which runs are
-done, from the PodGroups'.
+Eviction budgets and back-offs come from the tenants' statuses; rooms held for announced members, how many members are
+done, and which runs are, from the PodGroups'.
 """
 
 import logging
@@ -34,6 +34,8 @@ from allotment_scheduler.core.state.trial import Trial
 
 _EXPECTED: Final = "-expected-"
 """Between an announced member's name and a number, in the names of rooms."""
+_UNSEEN: Final = "/"
+"""Before the numbers of members whose names nobody knows: no pod's name has it."""
 _logger = logging.getLogger(__name__)
 
 
@@ -108,6 +110,21 @@ def remember_evictions(brakes: Brakes, said: Mapping[str, Evictions | None]) -> 
             brakes.windows[tenant] = Window(found.window_start.timestamp(), found.used)
         for each in found.backoff:
             brakes.backoffs.setdefault(each.workload, Backoff(each.evictions, each.until.timestamp()))
+
+
+def remember_finished(state: ClusterState, groups: Mapping[PodKey, PodGroup]) -> None:
+    """Count members that are done and exist no longer, as PodGroups' statuses say: they are not missing.
+
+    What a status says of a run that is over by now is not believed: since it was written, members have only gone.
+    """
+    for key, group in groups.items():
+        gang, said = state.gangs.get(key), group.status
+        if gang is None or said is None or not 0 < gang.running <= (said.running or 0):
+            continue
+        gang.whole |= said.phase in ("Running", "Degraded")
+        for number in range((said.finished or 0) - len(gang.finished)):
+            gang.finished.add((key[0], f"{_UNSEEN}{number}"))
+        state.lineup.regang(gang)
 
 
 def remember_rooms(state: ClusterState, groups: Mapping[PodKey, PodGroup], *, now: float) -> None:

@@ -22,7 +22,7 @@ from allotment_kube.resources import PERSISTENT_VOLUME_CLAIMS, Resource
 from allotment_scheduler.core.filters.volumes import asks_in_vain, existing_volumes
 from allotment_scheduler.core.objects.attachments import Claim
 from allotment_scheduler.core.state.cluster import ClusterState
-from allotment_scheduler.shell.asides import Asides
+from allotment_scheduler.shell.backoffs import Backoffs
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Start
 from allotment_scheduler.translation.storage import SELECTED_NODE_ANNOTATION
@@ -63,9 +63,9 @@ class Choices:
         """Claims by the existing volume that was named for them."""
         self._told: dict[Key, tuple[str, str]] = {}
         """Claims for which a volume is being made: their uid, and the node."""
-        self._delayed = Asides[Key]()
+        self._delayed = Backoffs[Key]()
         """Claims that could not be written."""
-        self._barred = Asides[tuple[Key, str]]()
+        self._barred = Backoffs[tuple[Key, str]]()
         """Claims with a node for which no volume could be made."""
         self._refused: dict[Key, str] = {}
         """What the API server had against the last write of a claim, until somebody has been told."""

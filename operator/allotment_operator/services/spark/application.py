@@ -8,6 +8,7 @@ import yaml
 
 from allotment_api.conditions import Condition, ConditionType, Reason, condition
 from allotment_api.labels import API_VERSION, COMPONENT_LABEL
+from allotment_api.pod_group import LONGEST_HELD
 from allotment_api.spark import SparkApplication
 from allotment_operator.kind import Scope
 from allotment_operator.plans.actions import Action, Apply, Delete, Invoke, Manifest, ObjectRef
@@ -222,7 +223,7 @@ def _group(resource: SparkApplication, owner: Owner, tenant: TenantView) -> Mani
         "spec": {
             "minMember": 1 + executors,
             "expected": [expected] if executors else [],
-            "expectedTimeoutSeconds": spec.start_timeout_seconds,
+            "expectedTimeoutSeconds": min(spec.start_timeout_seconds, LONGEST_HELD),
             **({"maxRuntimeSeconds": spec.max_runtime_seconds} if spec.max_runtime_seconds else {}),
             **({"priorityClassName": spec.priority_class_name} if spec.priority_class_name else {}),
         },

@@ -94,7 +94,7 @@ class NodeBounds:
         mask = np.zeros(len(self.usable), dtype=np.bool_)
         for gang in self.state.gangs.values():
             if 1 < gang.running <= gang.min_member and gang is not self.own:
-                for pod in gang.members.values():
+                for pod in gang.standing():
                     node = self.state.nodes.by_name.get(pod.node or "")
                     if node is not None:  # it may be gone, and the pod not yet
                         mask[node.index] = True

@@ -27,6 +27,8 @@ class Backoff:
 
     evictions: int = 0
     until: float = 0.0
+    pods: int = 1
+    """How many pods went together the last time; at least one, where a predecessor counted them."""
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class Brakes:
 
     def left_in_hour(self, leaf: Tenant, now: float) -> int:
         """How many more of a leaf's pods may go by R2."""
-        window = self.windows.get(leaf.name)
+        window = self.windows.get(leaf.shown_name)
         used = window.used if window is not None and now - window.start < HOUR else 0
         return self.settings.evictions_per_hour - used
 
@@ -83,15 +85,29 @@ class Brakes:
         if not self.settings.timed:
             return
         self.in_cycle += 1
-        backoff = self.backoffs.setdefault(workload(pod), Backoff())
+        backoff = self.backoffs.setdefault(workload(pod), Backoff(pods=0))
         if backoff.until <= now:  # whatever goes during a backoff is part of the setback that it is for
-            backoff.evictions += 1
+            backoff.evictions, backoff.pods = backoff.evictions + 1, 0
             backoff.until = now + self._length(backoff)
+        backoff.pods += 1
         if rule == R2 and pod.leaf is not None:
-            window = self.windows.setdefault(pod.leaf.name, Window(now))
+            window = self.windows.setdefault(pod.leaf.shown_name, Window(now))
             if now - window.start >= HOUR:
                 window.start, window.used = now, 0
             window.used += 1
+
+    def stayed(self, pod: Pod, rule: str, since: float) -> None:
+        """An eviction that was counted at a time has not been made: it costs nothing."""
+        backoff = self.backoffs.get(workload(pod))
+        if backoff is not None and backoff.pods > 0:
+            backoff.pods -= 1
+            if not backoff.pods:
+                backoff.evictions, backoff.until = backoff.evictions - 1, min(backoff.until, since)
+            if not backoff.evictions:
+                del self.backoffs[workload(pod)]
+        window = self.windows.get(pod.leaf.shown_name) if pod.leaf is not None else None
+        if rule == R2 and window is not None and window.start <= since:
+            window.used = max(window.used - 1, 0)
 
     def begin_cycle(self, now: float) -> None:
         """Forget what is over: backoffs are remembered for as long again as they lasted, so that they can double.

@@ -30,11 +30,11 @@ class SmallestUnits:
     def _count(self, column: Column) -> IntVector:
         """By rank of the leaf."""
         running, size = self.state.running.flush(), self.state.running.size
-        single = running.used[:size] & (running.leaf[:size] >= 0)
+        single = running.used[:size] & (running.leaf[:size] >= 0) & ~running.deleting[:size]
         smallest = np.full(len(self.state.forest.by_name) + 1, _NOTHING, dtype=np.int64)
         for gang in self.state.gangs.values():
             if 1 < gang.running <= gang.min_member:
-                members = [pod for pod in gang.members.values() if pod.slot >= 0]
+                members = gang.standing()
                 single[[pod.slot for pod in members]] = False
                 held = sum(dict(pod.klass.amounts).get(column, 0) for pod in members)
                 if held and members and (leaf := members[0].leaf) is not None:

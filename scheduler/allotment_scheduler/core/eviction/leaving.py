@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import numpy as np
-
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.placement.holds import leaves_seat
 from allotment_scheduler.core.settings import Settings
@@ -40,9 +38,7 @@ class Leaving:
 
     def pods(self) -> list[Pod]:
         """Who occupies a node and is being deleted; cheap where nobody is."""
-        running, size = self.state.running.flush(), self.state.running.size
-        rows = np.flatnonzero(running.used[:size] & running.deleting[:size])
-        return [pod for row in rows.tolist() if (pod := running.pods[row]) is not None]
+        return self.state.running.leaving()
 
     @contextmanager
     def gone(self, pods: list[Pod]) -> Iterator[None]:

@@ -292,7 +292,7 @@ class Attempt:
         """Distinct victims among some pods that the brakes let go: a gang counts once, the claimant's own never."""
         seen: set[int] = set()
         for pod in pods:
-            if pod.gang is not None and pod.gang is self.unit.gang:
+            if not pod.stays or (pod.gang is not None and pod.gang is self.unit.gang):
                 continue
             if pod.gang is not None and pod.gang.running <= pod.gang.min_member:
                 if id(pod.gang) in seen:

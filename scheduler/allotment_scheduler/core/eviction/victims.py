@@ -86,7 +86,7 @@ def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
             [pod], leaf, pod.priority, pod.started, asks, frozenset(column for column, _ in asks),
             frozenset() if node is None else frozenset((node.pool,)), pod.spec.last_choice, work_of(pod, state),
         )  # fmt: skip
-    pods = sorted((member for member in gang.members.values() if member.node is not None), key=by_key)
+    pods = sorted(gang.standing(), key=by_key)
     if not all(_evictable(member) for member in pods):
         return None
     asks = pod.klass.asks if len(pods) == 1 else without_pods(total(pods))
@@ -230,7 +230,7 @@ class Offers:
         if gang is None or not 0 < gang.running <= gang.min_member or id(gang) in self._whole:
             return False
         self._whole.add(id(gang))
-        rest = victim_of(next(pod for pod in gang.members.values() if pod.node is not None), self.state)
+        rest = victim_of(gang.standing()[0], self.state)
         if rest is None or not self.may_go(rest):
             return False
         insort(lanes.setdefault(rest.lane, []), rest, key=_age)

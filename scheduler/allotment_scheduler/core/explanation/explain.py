@@ -68,7 +68,7 @@ class Explainer:
         reservation = self.engine.reservations.by_unit.get(unit.first.key)
         if reservation is not None:
             return Why("Reserved", f"{reservation.words}; {self._expected(reservation.eta)}")
-        return self._no_room(unit)
+        return self._room_kept(unit) or self._no_room(unit)
 
     def _expected(self, eta: float) -> str:
         """When a unit with a reservation starts."""
@@ -117,7 +117,8 @@ class Explainer:
             return Why("GangIncomplete", f"PodGroup {gang.key[1]} does not exist: create it")
         if gang.spec.paused:
             return Why("GangIncomplete", f"its PodGroup {gang.key[1]} is paused", f"resume PodGroup {gang.key[1]}")
-        there, needed = len(gang.members) + len(gang.phantoms), gang.min_member
+        there = sum(not member.spec.deleting for member in gang.members.values()) + len(gang.phantoms)
+        needed = gang.min_member
         if there < needed:
             text = f"{there} of {needed} pods of group {gang.key[1]} exist"
             return Why("GangIncomplete", text, f"create {needed - there} more")
@@ -217,6 +218,22 @@ class Explainer:
         """Whether some pod of a unit fits on no node that it may use, however empty."""
         rows = (self.engine.placer.row(key) for key, _ in unit.shape.parts)
         return any(never_fits(row, self.state.nodes.allocatable) for row in rows)
+
+    def _room_kept(self, unit: Unit) -> Why | None:
+        """Why a unit waits beside room that would take it; None where there is none. It never says for whom it is."""
+        gangs, holds, pools = self.engine.gangs, self.engine.holds, limits_met(unit.leaf, unit.shape)[1]
+        if self.state.stale or not gangs.fits(unit, pools):
+            return None
+        mark = holds.close(holds.seats())
+        try:
+            if not gangs.fits(unit, pools):
+                return Why("Reserved", "the room that is free is held for pods that are to come back")
+            holds.close(self.engine.reservations.rooms(self.state.now))
+            if not gangs.fits(unit, pools):
+                return Why("Reserved", "the room that is free is reserved for larger units that have waited for long")
+        finally:
+            holds.open(mark)
+        return Why("BehindFairShare", "there is room for it: it is decided soon")
 
     def _no_room(self, unit: Unit) -> Why:
         placer, nodes = self.engine.placer, self.state.nodes

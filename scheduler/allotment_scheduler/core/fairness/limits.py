@@ -5,6 +5,8 @@ A limit for the whole cluster binds the unit as a whole. A limit for a pool bind
 several pools, so a pool stays open to it while one of its pods is within the limit, and where its pods go is decided
 one by one (gangs.py).
 
+Where no pool is open at all, no limit is in the way: there is nowhere to run.
+
 What is said here of a gang in several pools is necessary, never sufficient: placing it in a trial decides.
 """
 
@@ -20,7 +22,7 @@ def limit_in_the_way(leaf: Tenant, shape: Shape, pools: tuple[str, ...]) -> tupl
     for tenant in leaf.limited_path:
         if tenant.limits and _exceeds(tenant, shape.amounts):
             return tenant, pools
-        if tenant.limits_in:
+        if tenant.limits_in and pools:
             left = tuple(
                 pool for pool in pools
                 if any(not _exceeds_in(tenant, pool, amounts) for amounts, _ in shape.pieces)
@@ -42,7 +44,7 @@ def open_pools(leaf: Tenant, amounts: Amounts, pools: tuple[str, ...]) -> tuple[
 def closed_by(leaf: Tenant, amounts: Amounts, pools: tuple[str, ...]) -> Tenant | None:
     """The tenant whose limits close the last of some pools to one more pod; None while one is open."""
     for tenant in leaf.limited_path:
-        if tenant.limits_in:
+        if tenant.limits_in and pools:
             pools = tuple(pool for pool in pools if not _exceeds_in(tenant, pool, amounts))
             if not pools:
                 return tenant

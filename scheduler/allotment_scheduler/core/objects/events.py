@@ -169,6 +169,13 @@ class PodLeaving:
 
 
 @dataclass(frozen=True, slots=True)
+class PodStays:
+    """A pod was to be evicted, and has not been: it counts in no disruption budget, and nobody takes its place."""
+
+    key: PodKey
+
+
+@dataclass(frozen=True, slots=True)
 class StartForgotten:
     """A start of ours came to nothing: the pod leaves the room held for it and waits again in its old place."""
 
@@ -216,6 +223,7 @@ Event = (
     | PodStarted
     | PodEvicted
     | PodLeaving
+    | PodStays
     | StartForgotten
     | PodSetAside
     | TimePassed

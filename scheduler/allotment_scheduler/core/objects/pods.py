@@ -230,6 +230,11 @@ class Pod:
         return (self.spec.namespace, self.spec.name)
 
     @property
+    def stays(self) -> bool:
+        """Whether its gang counts on it where it runs: it exists, and is not being deleted."""
+        return not (self.phantom or self.spec.deleting)
+
+    @property
     def priority(self) -> int:
         """What counts wherever priorities are compared: its gang's within the tenant's bound, else its own."""
         gang = self.gang

@@ -95,10 +95,11 @@ class Gang:
     succeeded: int = 0
     """How many had when the last member went; 0 while there is any."""
     running: int = 0
+    """Members that run and are not being deleted (`standing`)."""
     whole: bool = False
     """It has run with all it needs, and some of it still runs."""
     cut_since: float | None = None
-    """Since when a gang that was whole is short of members, through no action of ours."""
+    """Since when a gang that was whole is short of members: by a loss, not by our doing or a higher minimum."""
     home: Home | None = None
     """Where it stood when its units were last formed; None without a topology."""
 
@@ -110,6 +111,10 @@ class Gang:
         if self.spec.counts_down or not self.finished:
             return self.spec.min_member
         return max(1, self.spec.min_member - len(self.finished))
+
+    def standing(self) -> list[Pod]:
+        """Members that run and are not being deleted."""
+        return [pod for pod in self.members.values() if pod.node is not None and pod.stays]
 
     def waiting(self) -> list[Pod]:
         """Members that do not run, in serving order."""

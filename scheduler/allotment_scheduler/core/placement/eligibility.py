@@ -278,6 +278,14 @@ def beyond_guarantee(leaf: Tenant, shape: Shape) -> tuple[Tenant, Column | None]
     return None if bare is None else (bare, column)
 
 
+def is_covered(pod: Pod, pool: str) -> bool:
+    """Whether guarantees cover a pod in a pool, if it may not be preempted."""
+    if pod.spec.preemptible or pod.leaf is None:
+        return True
+    bare, _, pools = covered_pools(pod.leaf, pod.klass.asks, (pool,))
+    return bare is None and bool(pools)
+
+
 def covered_pools(
     leaf: Tenant, asks: Amounts, pools: tuple[str, ...], ahead: Ahead = NOBODY
 ) -> tuple[Tenant | None, Column | None, tuple[str, ...]]:

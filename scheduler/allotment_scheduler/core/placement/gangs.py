@@ -100,6 +100,8 @@ class GangPlacer:
 
     def place(self, unit: Unit, pools: tuple[str, ...], trial: Trial, within: BoolVector | None = None) -> bool:
         """Start every pod of the unit within a trial, on some nodes only; on failure the trial is as before."""
+        if len(unit.shape.parts) > 1 and not self._may_fit(unit, pools):
+            return False
         mark = trial.mark()
         self._steps = len(unit.pods) + MOST_STEPS
         for domain in self._domains(unit, pools, within):
@@ -111,6 +113,10 @@ class GangPlacer:
             if self._place_by_search(unit, pools, trial, only):
                 return True
         return False
+
+    def _may_fit(self, unit: Unit, pools: tuple[str, ...]) -> bool:
+        """Whether there are slots enough for each kind of a unit's pods by itself: quick, and necessary everywhere."""
+        return all(row.blocks or self.placer.slots(row) >= count for row, count in self.kinds(unit, pools))
 
     def _row(self, pod: Pod, pools: tuple[str, ...]) -> Row:
         """The row of a pod in the pools whose limits take it now."""

@@ -164,8 +164,8 @@ class Holds:
 
     def seats(self, holds: list[Hold] | None = None) -> list[Room]:
         """The rooms that are held, of all or of some."""
-        which = self.holds if holds is None else holds
-        return [Room(self.state.nodes.by_name[hold.node].index, hold.amounts, id(hold)) for hold in which]
+        which, by_name = self.holds if holds is None else holds, self.state.nodes.by_name
+        return [Room(by_name[hold.node].index, hold.amounts, id(hold)) for hold in which if hold.node in by_name]
 
     def close(self, rooms: list[Room]) -> int:
         """Take rooms off their nodes for a while; returns the mark to open them by."""

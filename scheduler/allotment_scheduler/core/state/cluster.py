@@ -97,7 +97,8 @@ class ClusterState:
             ev.StorageSeen: around.storage_seen, ev.StorageGone: around.storage_gone,
             ev.PodSeen: pods.pod_seen, ev.PodGone: pods.pod_gone,
             ev.PodStarted: pods.pod_started, ev.PodEvicted: pods.pod_evicted, ev.RoundEnded: pods.round_ended,
-            ev.PodLeaving: pods.pod_leaving, ev.StartForgotten: pods.start_forgotten,
+            ev.PodLeaving: pods.pod_leaving, ev.PodStays: pods.pod_stays,
+            ev.StartForgotten: pods.start_forgotten,
             ev.PodSetAside: pods.pod_set_aside, ev.TimePassed: Timers(self).time_passed,
         }  # fmt: skip
 
@@ -182,7 +183,7 @@ class ClusterState:
         if pod.leaf is not None:
             pool = node.pool if node is not None and self.multi_pool else None
             pod.leaf.add(amounts, pool, fixed=not pod.spec.preemptible, sign=1)
-        if pod.gang is not None and not pod.phantom:
+        if pod.gang is not None and pod.stays:
             pod.gang.running += 1
 
     def vacate(self, pod: Pod) -> None:
@@ -204,5 +205,5 @@ class ClusterState:
         if pod.leaf is not None:
             pool = node.pool if node is not None and self.multi_pool else None
             pod.leaf.add(amounts, pool, fixed=not pod.spec.preemptible, sign=-1)
-        if pod.gang is not None and not pod.phantom:
+        if pod.gang is not None and pod.stays:
             pod.gang.running -= 1

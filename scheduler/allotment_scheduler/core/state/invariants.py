@@ -100,7 +100,7 @@ def _check_queues(state: ClusterState) -> None:
 
 def _check_gangs(state: ClusterState) -> None:
     for gang in state.gangs.values():
-        running = sum(pod.node is not None for pod in gang.members.values())
+        running = len(gang.standing())
         if running != gang.running:
             raise InvariantError(f"gang {gang.key} counts {gang.running} running pods, but has {running}")
 

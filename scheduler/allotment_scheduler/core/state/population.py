@@ -62,6 +62,7 @@ class Population:
         """A pod exists and looks like this."""
         spec = event.spec
         known = self.pods.get(spec.key)
+        stood = known is not None and known.node is not None
         if known is not None:
             if known.spec == spec or self._only_confirms(known, spec):
                 return
@@ -72,14 +73,16 @@ class Population:
             self.state.own_version += 1  # it may ask for something else than the one before it
         else:
             self.state.demand_version += 1
+        if known is not None and known.gang is not None and known.gang is not pod.gang:
+            self._left(known.gang)
         if spec.node is not None:
             self._take_place(pod, spec.node)
+            if not stood:
+                self._take_phantom(pod)
         else:
             self.state.counters.devices.waits(pod)
         if self.state.stale:
             return
-        if spec.node is not None:
-            self._take_phantom(pod)
         if pod.gang is not None:
             self.lineup.regang(pod.gang)
         elif spec.node is None:
@@ -90,7 +93,7 @@ class Population:
         if self.state.stale:
             pod.node = node
             pod.slot = self.running.add(pod, -1)
-            if pod.gang is not None:
+            if pod.gang is not None and pod.stays:
                 pod.gang.running += 1
         else:
             self.state.occupy(pod, node)
@@ -160,10 +163,10 @@ class Population:
 
     def _take_phantom(self, pod: Pod) -> None:
         """A gang's expected member has come: it takes one of the rooms that are held for it."""
-        if pod.gang is not None and not pod.phantom:
+        if pod.gang is not None:
             for phantom in pod.gang.phantoms:
                 if phantom.klass.amounts == pod.klass.amounts and phantom.node == pod.node:
-                    self.state.vacate(phantom)
+                    self.leave_place(phantom)
                     pod.gang.phantoms.remove(phantom)
                     break
 
@@ -196,20 +199,28 @@ class Population:
     def _member_gone(self, gang: Gang, event: ev.PodGone) -> None:
         if event.succeeded:
             gang.finished.add(event.key)
+        self._left(gang)
+
+    def _left(self, gang: Gang) -> None:
+        """A pod is a member of a gang no longer."""
         if not gang.members and gang.spec is None:
             self.state.gangs.pop(gang.key, None)
         elif not self.state.stale:
             self.lineup.regang(gang)
 
+    def leave_place(self, pod: Pod) -> None:
+        """The counterpart of `_take_place`."""
+        if self.state.stale:
+            self.running.remove(pod.slot)
+            pod.node, pod.slot = None, -1
+            if pod.gang is not None and pod.stays:
+                pod.gang.running -= 1
+        else:
+            self.state.vacate(pod)
+
     def _forget(self, pod: Pod) -> None:
         if pod.node is not None:
-            if self.state.stale:
-                self.running.remove(pod.slot)
-                pod.node = None
-                if pod.gang is not None:
-                    pod.gang.running -= 1
-            else:
-                self.state.vacate(pod)
+            self.leave_place(pod)
         if pod.gang is not None:
             pod.gang.members.pop(pod.key, None)
         if isinstance(pod.unit, Unit):
@@ -233,10 +244,25 @@ class Population:
         """We evict a pod."""
         pod = self.pods[event.key]
         self.state.vacate(pod)
+        self._disrupt(pod, 1)
+        self.evicted_now(pod)
+
+    def _disrupt(self, pod: Pod, sign: int) -> None:
+        """Count an eviction under the budgets that cover a pod, or take it back."""
+        counts = self.state.disruptions
         for key, budget in self.state.budgets.items():
             if budget.namespace == pod.spec.namespace and budget.selector.matches(pod.labels.labels):
-                self.state.disruptions[key] = self.state.disruptions.get(key, 0) + 1
-        self.evicted_now(pod)
+                counts[key] = max(counts.get(key, 0) + sign, 0)
+
+    def pod_stays(self, event: ev.PodStays) -> None:
+        """A pod that we decided to evict has not been evicted."""
+        pod = self.pods.get(event.key)
+        if pod is None:
+            return
+        self._disrupt(pod, -1)
+        count, at = self.turns.owners_evicted.pop(pod.spec.owner, (0, 0.0))
+        if count > 1:
+            self.turns.owners_evicted[pod.spec.owner] = (count - 1, at)
 
     def evicted_now(self, pod: Pod) -> None:
         """Remember that a pod, which has left its node, was evicted by us."""

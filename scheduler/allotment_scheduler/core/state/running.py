@@ -88,6 +88,12 @@ class RunningTable:
             for pod, spec in zip(pods, specs, strict=True)
         ]
 
+    def leaving(self) -> list[Pod]:
+        """Who occupies a node and is being deleted; cheap where nobody is."""
+        self.flush()
+        rows = np.flatnonzero(self.used[: self.size] & self.deleting[: self.size])
+        return [pod for row in rows.tolist() if (pod := self.pods[row]) is not None]
+
     def reprioritise(self, pods: Iterable[Pod]) -> None:
         """Write the priorities of pods anew: that of their gang has changed."""
         standing = [pod for pod in pods if pod.slot >= 0]

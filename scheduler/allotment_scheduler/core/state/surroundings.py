@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.attachments import Claim, Slice, StorageClass, Volume
 from allotment_scheduler.core.objects.devices import Holding
-from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.tenants import in_force
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Surroundings:
         for gang in self.state.gangs.values():
             for phantom in [phantom for phantom in gang.phantoms if phantom.node == event.name]:
                 gang.phantoms.remove(phantom)
-                self._give_back(phantom)
+                self.state.population.leave_place(phantom)
         self.state.nodes.remove(event.name)
         self.state.demand_version += 1
 
@@ -106,7 +105,10 @@ class Surroundings:
         """A gang is described."""
         gang = self.state.gang((event.spec.namespace, event.spec.name))
         if gang.spec != event.spec:
+            needed = gang.min_member
             gang.spec = event.spec
+            if gang.min_member > max(needed, gang.running):  # more are wanted than ever ran: it has lost nobody
+                gang.whole, gang.cut_since = False, None
             self.state.running.reprioritise([*gang.members.values(), *gang.phantoms])
             self.state.demand_version += 1
             if not self.state.stale:
@@ -121,19 +123,12 @@ class Surroundings:
         self.state.running.reprioritise(gang.members.values())
         gang.finished.clear()
         for phantom in gang.phantoms:
-            self._give_back(phantom)
+            self.state.population.leave_place(phantom)
         gang.phantoms.clear()
         self.state.lineup.regang(gang)
         if not gang.members:
             del self.state.gangs[event.key]
         self.state.demand_version += 1
-
-    def _give_back(self, phantom: Pod) -> None:
-        if self.state.stale:
-            self.state.running.remove(phantom.slot)
-            phantom.node = None
-        else:
-            self.state.vacate(phantom)
 
     def budget_seen(self, event: ev.BudgetSeen) -> None:
         """A disruption budget exists; what we evicted is in its figure from now on."""

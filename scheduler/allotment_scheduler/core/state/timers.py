@@ -1,7 +1,7 @@
 """Timers: what is over because time has passed.
 
-- Room held for expected members that have not come within the gang's timeout is given back. Whoever comes later waits
-  for admission with the rest, as at first.
+- Room held for expected members that have not come within the gang's timeout, or of whose gang nothing runs any more,
+  is given back. Whoever comes later waits for admission with the rest, as at first.
 - A pod in quarantine waits again.
 - What we evicted, and what was not recreated since, is awaited no longer.
 - A gang that was whole and has lost members from outside is noted, with the time: `Engine` lets it go as a whole if it
@@ -35,7 +35,7 @@ class Timers:
         self._believe_no_future(event.now)
         self.state.population.await_no_longer(event.now)
         for gang in self.state.gangs.values():
-            if gang.phantoms and gang.spec is not None and event.now - gang.held_since >= gang.spec.expected_timeout:
+            if gang.phantoms and _is_awaited_in_vain(gang, event.now):
                 self._give_back(gang)
             _watch(gang, event.now)
         for key in [key for key in self.state.set_aside if self._is_over(key, event.now)]:
@@ -79,6 +79,11 @@ class Timers:
             self.state.lineup.reconsider(pod)
 
 
+def _is_awaited_in_vain(gang: Gang, now: float) -> bool:
+    """Whether announced members have not come in time, or nobody is left to make them."""
+    return not gang.running or (gang.spec is not None and now - gang.held_since >= gang.spec.expected_timeout)
+
+
 def _watch(gang: Gang, now: float) -> None:
     """Note when a gang that was whole is cut, when it is whole again, and with how many done its last member went."""
     if gang.members:
@@ -91,5 +96,13 @@ def _watch(gang: Gang, now: float) -> None:
             gang.finished.clear()
     elif gang.running >= gang.min_member:
         gang.whole, gang.cut_since = True, None
+    elif _is_kept_back(gang):
+        gang.cut_since = None
     elif gang.whole and gang.cut_since is None:
         gang.cut_since = now
+
+
+def _is_kept_back(gang: Gang) -> bool:
+    """Whether nothing of a gang may start, so that it cannot be brought back up."""
+    leaf = next((pod.leaf for pod in gang.members.values()), None)
+    return (gang.spec is not None and gang.spec.paused) or (leaf is not None and leaf.suspended)

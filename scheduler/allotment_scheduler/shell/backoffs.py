@@ -1,9 +1,12 @@
-"""Asides: pods, or whatever has a key and a uid, that are left alone for a while after a refusal, for doubling times.
+"""Back-offs: what was refused, or has failed, is left alone for a while, for doubling times.
 
-Whoever was refused would be refused again if asked at once, as often as there is time for. The count of refusals is
-kept for an hour after the last one, so that the next time is longer.
+Whoever was refused would be refused again if asked at once, as often as there is time for. What is left alone is known
+by a key and a uid: pods, claims, a claim with a node. How often it was refused is kept for an hour after the last time,
+so that the next time is longer.
 
-It must never last beyond `LONGEST`: what lasts longer is from before the clock was set back.
+Whoever keeps them asks now and then what is over (`over`): until then it is left alone.
+
+It must never last beyond `longest`: what lasts longer is from before the clock was set back.
 """
 
 from collections.abc import Callable, Hashable
@@ -17,7 +20,7 @@ _FORGIVEN_AFTER: Final = 3600.0
 
 
 @dataclass(slots=True)
-class _Aside:
+class _Backoff:
     uid: str
     refusals: int
     until: float
@@ -26,34 +29,37 @@ class _Aside:
 
 
 @dataclass(slots=True)
-class Asides(Generic[K]):
-    """Pods set aside for one kind of refusal."""
+class Backoffs(Generic[K]):
+    """What is left alone after refusals of one kind, for `longest` seconds at most."""
 
-    _known: dict[K, _Aside] = field(default_factory=dict)
+    longest: float = LONGEST
+    _known: dict[K, _Backoff] = field(default_factory=dict)
 
     def refused(self, key: K, uid: str, message: str, *, now: float, first: float) -> float:
-        """Set a pod aside; returns for how many seconds: `first`, doubled with every further refusal."""
+        """Leave something alone; returns for how many seconds: `first`, doubled with every further refusal."""
         known = self._known.get(key)
         refusals = 0
         if known is not None and known.uid == uid and now - known.last < _FORGIVEN_AFTER:
             refusals = known.refusals
-        seconds: float = min(first * 2 ** min(refusals, 60), LONGEST)  # a float overflows at 1024
-        self._known[key] = _Aside(uid, refusals + 1, now + seconds, message, now)
+        seconds: float = min(first * 2 ** min(refusals, 60), self.longest)  # a float overflows at 1024
+        self._known[key] = _Backoff(uid, refusals + 1, now + seconds, message, now)
         return seconds
 
     def holds(self, key: K, uid: str) -> bool:
-        """Whether this pod is set aside."""
+        """Whether this is left alone."""
         found = self._known.get(key)
         return found is not None and found.uid == uid and found.until > 0
 
     def why(self, key: K) -> tuple[str, int, float] | None:
-        """Why a pod is set aside: the message, how often, and until when; None where it is not."""
+        """Why something is left alone: the message, how often, and until when; None where it is not."""
         found = self._known.get(key)
         return (found.message, found.refusals, found.until) if found is not None and found.until > 0 else None
 
     def over(self, now: float) -> list[K]:
-        """Pods whose time is over; they are not set aside any more."""
-        over = [key for key, found in self._known.items() if found.until > 0 and not now < found.until <= now + LONGEST]
+        """What need not be left alone any more, and is not from now on."""
+        over = [
+            key for key, found in self._known.items() if found.until > 0 and not now < found.until <= now + self.longest
+        ]
         for key in over:
             self._known[key].until = 0.0
         return over
@@ -63,7 +69,7 @@ class Asides(Generic[K]):
         return min((found.until for found in self._known.values() if found.until > 0), default=None)
 
     def forget(self, key: K) -> None:
-        """A pod was accepted, or is gone."""
+        """It was accepted, or is gone."""
         self._known.pop(key, None)
 
     def forget_where(self, gone: Callable[[K, str], bool]) -> None:
