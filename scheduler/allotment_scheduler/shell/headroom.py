@@ -7,6 +7,8 @@ cycle on, so a start beyond a limit is forgotten, and decided again when they ar
 
 What is looked at does not grow with the number of starts that wait, unless a limit is exceeded.
 
+Devices by claims are no room: how many a pod counts for says nothing of a node that it may stand on (`claims`).
+
 A unit's pods are looked at together. Starts of other units that wait count as not there: whoever is issued first counts
 for those after it.
 """
@@ -36,7 +38,7 @@ class Headroom:
             if node is None or pod is None or not node.usable:
                 return None
             free, index = state.nodes.free, node.index
-            if state.stale or index < 0 or any(free[column, index] < 0 for column, _ in pod.klass.amounts):
+            if state.stale or index < 0 or any(free[column, index] < 0 for column, _ in pod.klass.room):
                 tight.add(start.node)
         verdicts = {self._on(name) for name in tight}
         return None if None in verdicts else all(verdicts)
@@ -45,7 +47,8 @@ class Headroom:
         state, node = self._state, self._state.nodes.by_name[name]
         if state.stale or node.index < 0:
             return False  # the next cycle lays it out; then we look again
-        lacking = {column: int(state.nodes.free[column, node.index]) for column in self._asked(name)}
+        asked = {column for start in self._unit if start.node == name for column, _ in state.pods[start.key].klass.room}
+        lacking = {column: int(state.nodes.free[column, node.index]) for column in asked}
         for other in self._others(node.pods.values()):
             for column, amount in other.klass.amounts:
                 if column in lacking:
@@ -81,10 +84,9 @@ class Headroom:
                         over[column] -= amount
         return any(over[column] > 0 for column in over.keys() & self._asked())
 
-    def _asked(self, node: str | None = None) -> set[Column]:
-        """The resources that its pods ask for, on one node or anywhere."""
-        starts = [start for start in self._unit if node is None or start.node == node]
-        return {column for start in starts for column, _ in self._state.pods[start.key].klass.amounts}
+    def _asked(self) -> set[Column]:
+        """What its pods count for."""
+        return {column for start in self._unit for column, _ in self._state.pods[start.key].klass.amounts}
 
     def _others(self, pods: Iterable[Pod]) -> Iterator[Pod]:
         """Those pods, of other units, whose starts wait."""
