@@ -149,3 +149,26 @@ def test_pods_share_a_claim_and_alternatives_are_taken_in_order(devices: Ground,
     devices.pod(team, "all", resourceClaims=[{"name": "device", "resourceClaimName": "all"}])
     bound = eventually(lambda: devices.nodes_of(team).get("all"), because=scheduler.tail)
     assert bound == f"{devices.name}-1", "the node of which no device is taken"
+
+
+def test_a_pod_that_waits_gives_its_devices_back(devices: Ground, scheduler: SchedulerProcess) -> None:
+    team, node = devices.tenant("team"), f"{devices.name}-1"
+    claims = f"{API}/namespaces/{team}/resourceclaims"
+    for name, count in (("held", 2), ("wanted", 1)):
+        devices.create(claims, {"metadata": {"name": name}, "spec": claim_spec(devices, count)}, remember=False)
+    entry = [{"name": "device", "resourceClaimName": "held"}]
+    devices.pod(team, "waits", resourceClaims=entry, schedulingGates=[{"name": "example.com/not-yet"}])
+    about = {"driver": f"{devices.name}.example.com", "pool": node}
+    results = [{"request": "r", **about, "device": device} for device in ("d0", "d1")]
+    consumer = {"resource": "pods", "name": "waits", "uid": devices.pods(team)["waits"]["metadata"]["uid"]}
+    status = {"allocation": {"devices": {"results": results}}, "reservedFor": [consumer]}
+    merge = "application/merge-patch+json"
+    devices.admin.request("PATCH", f"{claims}/held/status", {"status": status}, content_type=merge)
+    assert given(claims_of(devices, team)[0]) == ["d0", "d1"]
+
+    devices.pod(team, "starts", resourceClaims=[{"name": "device", "resourceClaimName": "wanted"}])
+
+    assert eventually(lambda: devices.nodes_of(team).get("starts"), because=scheduler.tail) == node
+    [held] = [claim for claim in claims_of(devices, team) if claim["metadata"]["name"] == "held"]
+    assert not given(held)
+    assert not held["status"].get("reservedFor")
