@@ -7,7 +7,7 @@ both only if nobody has changed the claim since. Once the watch shows it, the po
 A claim that holds devices for this pod alone is given others if the pod now goes elsewhere: the API server lets no
 allocation be changed, so the first is taken away before the other is given. Devices of pods that are gone are waited
 for: the controller manager takes them back soon. Those of pods that wait, and are to start nowhere, are taken back by
-us after a while: nobody else would, and the core gives them to others. If too few are left on the node because somebody
+us after a while: nobody else would, and until then they count as taken. If too few are left on the node since somebody
 else gave them out, the start comes to nothing, and says so. A write that fails is tried again later.
 
 What one start costs here does not grow with the number of claims, nor of pods.
