@@ -92,8 +92,8 @@ def test_one_member_that_leaves_is_replaced_by_one() -> None:
 
 @pytest.mark.parametrize("rule", ["P", "R1"])
 def test_a_gang_is_not_cut_while_others_of_it_leave(rule: str) -> None:
-    """Scaled from six to four: what leaves anyhow is nobody that the gang could spare."""
-    world = World().node("n", cpu=6).tenant("t").tenant("u", guaranteed={"cpu": 1})
+    """Scaled from six to four: what leaves anyhow is nobody that the gang could spare, and not room enough."""
+    world = World().node("n", cpu=6).tenant("t").tenant("u", guaranteed={"cpu": 3})
     world.gang("t", "g", 6).pods("t", 6, "m", on="n", group="g", cpu=1, more={"owner": "o"})
     engine = engine_of(world)
     engine.cycle(1000)
@@ -101,7 +101,7 @@ def test_a_gang_is_not_cut_while_others_of_it_leave(rule: str) -> None:
     tell(engine, world.gang("t", "g", 4))
     leave(engine, "m4", "m5")
 
-    tell(engine, world.pod("t", "claimant", cpu=1, priority=9) if rule == "P" else world.pod("u", "claimant", cpu=1))
+    tell(engine, world.pod("t", "claimant", cpu=3, priority=9) if rule == "P" else world.pod("u", "claimant", cpu=3))
     done = engine.cycle(1010)
 
     assert {(evict.pod[1], evict.rule) for evict in done.evictions} == {(f"m{number}", rule) for number in range(4)}
