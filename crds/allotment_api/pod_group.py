@@ -5,15 +5,16 @@ run at once, and is never cut below that by eviction. Members that something els
 executors) are announced under `expected`: they count as members, and their room is held for them.
 
 Invariants: `expected` members are among the `minMember`. Reservations live in the status, so that a new leader of the
-scheduler finds them.
+scheduler finds them. A group that was stored when more was allowed is read as if it asked for the most.
 """
 
-from typing import Annotated, ClassVar, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, model_validator
 
 from allotment_api.conditions import Conditions
-from allotment_api.model import Bool, Count, Int, KeyedBy, Model, Rule, Seconds, Timestamp
+from allotment_api.model import STORED, Bool, Count, Int, KeyedBy, Model, Rule, Seconds, Timestamp
 from allotment_api.names import (
     DnsLabel,
     DnsName,
@@ -100,6 +101,29 @@ class PodGroupSpec(Model):
             lambda it: sum(e.count for e in it.expected) <= MOST_EXPECTED,
         ),
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounds_were_wider(cls, data: object, info: ValidationInfo) -> object:
+        return _lowered(data) if info.context == STORED and isinstance(data, Mapping) else data
+
+
+def _lowered(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read a stored spec within the bounds; what is no figure is left to the model."""
+    held, expected, least = (spec.get(name) for name in ("expectedTimeoutSeconds", "expected", "minMember"))
+    lowered = dict(spec)
+    if isinstance(held, int) and held > LONGEST_HELD:
+        lowered["expectedTimeoutSeconds"] = LONGEST_HELD
+    parts = expected if isinstance(expected, list | tuple) else ()
+    counts: list[Any] = [each.get("count") if isinstance(each, Mapping) else None for each in parts]
+    if not isinstance(least, int) or not all(isinstance(each, int) for each in counts) or sum(counts) <= MOST_EXPECTED:
+        return lowered
+    before = [sum(counts[:index]) for index in range(len(counts))]
+    kept = [max(0, min(count, MOST_EXPECTED - earlier)) for count, earlier in zip(counts, before, strict=True)]
+    lowered["expected"] = [{**each, "count": count} for each, count in zip(parts, kept, strict=True) if count]
+    # Those beyond never have room held for them, so the group must not wait for them.
+    lowered["minMember"] = least - (sum(counts) - MOST_EXPECTED)
+    return lowered
 
 
 class Hold(Model):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 
 from allotment_api.errors import InvalidManifestError
-from allotment_api.model import Model, Rule
+from allotment_api.model import STORED, Model, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +136,16 @@ class Resource(Model):
         """Read one object from a decoded manifest.
 
         With `strict` an unknown field is an error, as for kubectl; without, it is ignored, as it must be when a newer
-        API server sends objects to an older program.
+        API server sends objects to an older program. Then figures that an older definition let pass are read as the
+        nearest that this one does.
 
         Raises:
             InvalidManifestError: with one line per fault, each naming the field and what to write.
         """
         try:
-            return cls.model_validate(manifest, extra=None if strict else "ignore")
+            if strict:
+                return cls.model_validate(manifest)
+            return cls.model_validate(manifest, extra="ignore", context=STORED)
         except ValidationError as error:
             raise InvalidManifestError.of(cls.definition.kind, manifest, error) from error
 

@@ -6,6 +6,8 @@ import pytest
 
 from allotment_api.errors import InvalidManifestError
 from allotment_api.kafka import KafkaCluster
+from allotment_api.labels import API_VERSION
+from allotment_api.pod_group import PodGroup
 from allotment_api.registry import KINDS, parse
 from allotment_api.tenant import Tenant
 from builders.api_objects import changed, manifest
@@ -119,3 +121,48 @@ def test_models_cannot_be_changed_by_accident() -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         tenant.spec.suspended = True  # type: ignore[misc]  # the point of the test
+
+
+@pytest.mark.parametrize(
+    ("spec", "want"),
+    [
+        ({"expectedTimeoutSeconds": 7200}, {"expectedTimeoutSeconds": 3600}),
+        (
+            {"minMember": 20_001, "expected": [{"name": "a", "count": 12_000}]},
+            {"minMember": 18_001, "expected": [("a", 10_000)]},
+        ),
+        (
+            {"minMember": 12_001, "expected": [{"name": each, "count": 6000} for each in "ab"]},
+            {"minMember": 10_001, "expected": [("a", 6000), ("b", 4000)]},
+        ),
+        (
+            {"minMember": 12_000, "expected": [{"name": "a", "count": 10_000}, {"name": "b", "count": 2000}]},
+            {"minMember": 10_000, "expected": [("a", 10_000)]},
+        ),
+    ],
+    ids=["room held for longer", "one part", "several parts", "a part too many"],
+)
+def test_a_stored_group_beyond_todays_bounds_is_read_within_them_and_a_new_one_refused(
+    spec: dict[str, Any], want: dict[str, Any]
+) -> None:
+    manifest = {"apiVersion": API_VERSION, "kind": "PodGroup", "metadata": {"name": "g"}, "spec": spec}
+
+    with pytest.raises(InvalidManifestError):
+        PodGroup.parse(manifest)
+    found = PodGroup.parse(manifest, strict=False).spec
+
+    read = found.manifest() | {"expected": [(each.name, each.count) for each in found.expected]}
+    assert {name: read[name] for name in want} == want
+
+
+@pytest.mark.parametrize("expected", ["x", 5, [5], [{"name": "a"}], [{"name": "a", "count": "9"}]])
+def test_a_stored_group_that_makes_no_sense_is_told_so(expected: object) -> None:
+    manifest = {
+        "apiVersion": API_VERSION,
+        "kind": "PodGroup",
+        "metadata": {"name": "g"},
+        "spec": {"expected": expected},
+    }
+
+    with pytest.raises(InvalidManifestError):
+        PodGroup.parse(manifest, strict=False)
