@@ -1,11 +1,13 @@
 """Whose a namespace is: one label, written by the operator and platform admins alone."""
 
+import time
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from builders.api_server import Actor, ApiServer
-from builders.helm_chart import NAMESPACE
+from builders.helm_chart import NAMESPACE, PROTECTED, Release
 from builders.tenant_objects import expect, group, namespace_object, role_binding, service_account
 
 MANAGED = {"app.kubernetes.io/managed-by": "allotment"}
@@ -100,7 +102,7 @@ class TestTheOperator:
         given = admin.create(namespace_object(name, "retail"), dry_run=True)
         beside = operator.create(namespace_object(f"{name.partition('-')[0]}ed", "retail", **MANAGED), dry_run=True)
 
-        assert f"the operator changes nothing about the namespace {name}" in made.message
+        assert f"the namespace {name}" in made.message, "which of two policies answers is the API server's choice"
         assert f"the namespace {name} belongs to the cluster" in given.message
         assert beside.accepted, beside.message
 
@@ -174,3 +176,44 @@ class TestTheOperator:
         answer = operator.delete(theirs, dry_run=True)
 
         assert "the RoleBinding theirs is not the operator's" in answer.message
+
+
+@pytest.fixture
+def protected_late(operator: Actor, admin: Actor, only_release: Release) -> Iterator[tuple[str, dict[str, object]]]:
+    """A tenant's namespace that was protected when it had two owners already, and the binding of these."""
+    name = f"late-{uuid.uuid4().hex[:8]}"
+    bound = role_binding(name, "allotment-owner", "allotment-tenant-owner", group("one"), group("two"), **MANAGED)
+    expect(operator, namespace_object(name, "retail", **MANAGED))
+    expect(operator, bound)
+    only_release.put({"admission.protectedNamespaces": [*PROTECTED, name]})
+    newcomer = role_binding(name, "newcomer", "allotment-tenant-viewer", group("three"), **MANAGED)
+    deadline = time.monotonic() + 60
+    while operator.create(newcomer, dry_run=True).accepted:
+        assert time.monotonic() < deadline, "the upgraded policy is not enforced"
+        time.sleep(0.1)
+    yield name, bound
+    only_release.put()
+    admin.delete(namespace_object(name))
+
+
+def test_a_tenants_namespace_that_is_protected_later_may_leave_and_gives_nobody_rights(
+    operator: Actor, protected_late: tuple[str, dict[str, object]]
+) -> None:
+    name, bound = protected_late
+    space, change = namespace_object(name), {"metadata": {"labels": {"x": "y"}}}
+    wider = {"subjects": [group("one"), group("two"), group("three")]}
+
+    kept = operator.patch(space, change, dry_run=True)
+    moved = operator.patch(space, {"metadata": {"labels": {"allotment.dev/tenant": "markets"}}}, dry_run=True)
+    added = operator.patch(bound, wider, dry_run=True)
+    lost = operator.patch(bound, {"subjects": [group("two")]}, dry_run=True)
+    gone = operator.delete(bound, dry_run=True)
+    deleted = operator.delete(space, dry_run=True)
+    left = operator.patch(space, {"metadata": {"labels": {"allotment.dev/tenant": None}}})
+
+    for answer in (kept, lost, gone, deleted, left):
+        assert answer.accepted, answer.message
+    assert f"the namespace {name}" in moved.message, "which of two policies answers is the API server's choice"
+    assert f"the namespace {name} belongs to the cluster, and the operator binds no role there" in added.message
+    back = operator.patch(space, {"metadata": {"labels": {"allotment.dev/tenant": "retail"}}}, dry_run=True)
+    assert not back.accepted
