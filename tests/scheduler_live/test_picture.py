@@ -123,6 +123,30 @@ async def test_a_namespace_that_two_tenants_list_belongs_to_the_older_one() -> N
         )
 
 
+async def test_a_namespace_goes_to_its_heir_when_its_tenant_is_being_deleted() -> None:
+    world = World(FaultPlan())
+    world.server.put(NAMESPACES, {"metadata": {"name": "shared", "labels": {"allotment.dev/tenant": "older"}}})
+    manifests = {
+        name: {
+            "kind": "Tenant",
+            "apiVersion": "allotment.dev/v1alpha1",
+            "metadata": {"name": name, "creationTimestamp": f"2026-01-01T00:00:0{second}Z"},
+            "spec": {"namespaces": ["shared"]},
+        }
+        for name, second in (("heir", 2), ("older", 1))
+    }
+    for manifest in manifests.values():
+        world.server.put(TENANTS, manifest)
+    async with world.running() as scheduler:
+        scheduler.state.settle()
+        assert scheduler.state.forest.leaf_of_namespace["shared"].name == "older"
+        leaving = {**manifests["older"]["metadata"], "deletionTimestamp": "2026-01-02T00:00:00Z"}  # type: ignore[dict-item]  # a literal above
+        world.server.put(TENANTS, {**manifests["older"], "metadata": leaving})
+        await until(lambda: scheduler.state.tenant_specs["older"].leaving)
+        scheduler.state.settle()
+        assert scheduler.state.forest.leaf_of_namespace["shared"].name == "heir"
+
+
 async def test_a_priority_class_lifts_no_gang_above_what_its_tenant_may_use() -> None:
     world = World(FaultPlan())
     world.server.put(PRIORITY_CLASSES, {"metadata": {"name": "huge"}, "value": 900_000_000})
@@ -163,6 +187,17 @@ async def test_room_for_announced_members_is_shown_and_outlives_the_leader() -> 
         await until(lambda: {"executor-0", "executor-1"} <= set(world.bound()))
         assert "thief" not in world.bound()
     check(successor.state)
+
+
+async def test_a_group_that_was_stored_when_more_was_allowed_is_served() -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="4")
+    expected = [{"name": "executor", "count": 2, "requests": {"cpu": "1"}}]
+    async with world.running():
+        world.group("a", "app", 3, expected=expected, expectedTimeoutSeconds=7200)
+        world.pod("a", "driver", group="app")
+        await until(lambda: world.bound() == {"driver": "n"})
+        assert statuses(world)["PodGroup", "app"]["phase"] == "Reserved"
 
 
 async def test_room_that_nobody_came_for_is_given_back_by_the_successor_too() -> None:

@@ -12,6 +12,7 @@ from allotment_cli.main import app
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explanation.explain import Explainer
 from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.tenants import TenantSpec
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.ledger import Ledger
@@ -171,3 +172,38 @@ def test_offline_commands_say_which_version_they_go_by(tmp_path: Path) -> None:
     assert "its last good version stays in force" in asked.stderr
     assert [row["name"] for row in json.loads(listed.stdout)] == ["team", "dep"]
     assert "allot: Tenant orphan: parent 'nowhere' of 'orphan' does not exist" in listed.stderr
+
+
+@pytest.mark.parametrize(
+    ("label", "leaving", "want"),
+    [
+        (None, "", "old"),
+        ("young", "", "young"),
+        ("young", "young", "old"),
+        ("old", "old", "young"),
+        (None, "old", "young"),
+        ("stranger", "", "old"),
+    ],
+    ids=[
+        "nobody has it",
+        "who has it keeps it",
+        "who has it leaves",
+        "the older one has it and leaves",
+        "the older one leaves",
+        "who has it lists it not",
+    ],
+)
+def test_a_namespace_that_two_list_is_whose_the_operator_says(label: str | None, leaving: str, want: str) -> None:
+    state = ClusterState()
+    for born, name in enumerate(("old", "young", "stranger")):
+        listed = () if name == "stranger" else ("x",)
+        spec = TenantSpec(name, namespaces=listed, created=float(born), leaving=name == leaving)
+        state.apply(ev.TenantSeen(spec))
+    state.apply(ev.NamespaceSeen("x", {}, label))
+    state.settle()
+
+    assert state.forest.leaf_of_namespace["x"].name == want
+    loser = {"old": "young", "young": "old"}[want]
+    assert state.forest.problems == {
+        f"{loser}:x": f"namespace 'x' belongs to '{want}' already: list it under one tenant only"
+    }

@@ -4,12 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allotment_api.tenant import Tenant
+from allotment_operator.tenancy.estate import NamespaceFacts
 from allotment_operator.tenancy.forest import Forest
 from builders.estates import a_tenant, an_estate
 
 
 def forest(*tenants: object) -> Forest:
     return an_estate(*tenants).forest  # type: ignore[arg-type]  # a shorthand
+
+
+def leave(tenant: Tenant) -> Tenant:
+    metadata = tenant.metadata.model_copy(update={"deletion_timestamp": tenant.metadata.creation_timestamp})
+    return tenant.model_copy(update={"metadata": metadata})
 
 
 class TestProblems:
@@ -87,6 +94,24 @@ class TestClaims:
     )
     def test_the_rightful_one_comes_first(self, tenants: list[object], want: tuple[str, ...]) -> None:
         assert forest(*tenants).claims("x") == want
+
+    @pytest.mark.parametrize(
+        ("holder", "leaving", "want"),
+        [
+            ("young", "", ("young", "old")),
+            ("young", "young", ("old", "young")),
+            ("old", "old", ("young", "old")),
+            ("stranger", "", ("old", "young")),
+        ],
+        ids=["who has it keeps it", "who has it leaves", "the older one has it and leaves", "who has it lists it not"],
+    )
+    def test_who_has_it_by_its_label_comes_before_the_older(
+        self, holder: str, leaving: str, want: tuple[str, ...]
+    ) -> None:
+        tenants = [a_tenant("old", born=1, namespaces=["x"]), a_tenant("young", born=2, namespaces=["x"])]
+        gone = [leave(each) if each.metadata.name == leaving else each for each in tenants]
+
+        assert an_estate(*gone, namespaces=[NamespaceFacts("x", tenant=holder)]).forest.claims("x") == want
 
     @given(st.permutations(range(5)))
     def test_do_not_depend_on_the_order_in_which_tenants_were_seen(self, order: list[int]) -> None:

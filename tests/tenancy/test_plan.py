@@ -171,6 +171,15 @@ class TestANamespaceThatIsListed:
         assert "old" in condition(outcome).message
         assert {ref.name for ref in applied(outcome) if ref.kind == "Namespace"} == {"mine"}
 
+    def test_is_not_taken_from_a_younger_tenant_that_has_it_and_lists_it(self) -> None:
+        tenants = [a_tenant("old", namespaces=["pay"]), a_tenant("new", born=1, namespaces=["pay"])]
+        estate = an_estate(*tenants, namespaces=[held("pay", "new")])
+        outcome = planned("old", estate, SEAT, seat_of("new", "allotment-owner"))
+
+        assert phases(outcome) == {"pay": "Taken"}
+        assert not all_actions(outcome)
+        assert "The tenant new has this namespace too" in condition(outcome).message
+
     def test_is_taken_over_with_its_walls_up_and_without_the_former_members(self) -> None:
         tenants = [a_tenant("from"), a_tenant("to", born=1, namespaces=["pay"])]
         estate = an_estate(*tenants, namespaces=[held("pay", "from")])

@@ -70,6 +70,12 @@ def test_weights_are_read_exactly() -> None:
     assert spec.guaranteed.total == {"cpu": 250}
 
 
+@pytest.mark.parametrize(("metadata", "want"), [({}, False), ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, True)])
+def test_a_tenant_that_is_being_deleted_is_leaving(metadata: dict[str, str], want: bool) -> None:
+    content = {"apiVersion": "allotment.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "t", **metadata}}
+    assert cluster.tenant_spec(Tenant.parse({**content, "spec": {}})).leaving == want
+
+
 @pytest.mark.parametrize(
     ("spec", "status", "want"),
     [

@@ -102,7 +102,8 @@ class Estate:
     @cached_property
     def forest(self) -> Forest:
         """The tenants as a whole."""
-        return Forest(self.tenants, unreadable=self.unreadable)
+        holders = {name: each.tenant for name, each in self.namespaces.items() if each.tenant}
+        return Forest(self.tenants, unreadable=self.unreadable, holders=holders)
 
     def chain(self, name: str) -> tuple[Tenant, ...]:
         """Return a tenant and those above it, the nearest first, as far as they are known.

@@ -34,9 +34,16 @@ class Forest:
     Args:
         tenants: by name, as they are or were when they could last be read.
         unreadable: tenants that exist but cannot be read, with the reason.
+        holders: namespaces to tenants by label.
     """
 
-    def __init__(self, tenants: Mapping[str, Tenant], *, unreadable: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        tenants: Mapping[str, Tenant],
+        *,
+        unreadable: Mapping[str, str] | None = None,
+        holders: Mapping[str, str] | None = None,
+    ) -> None:
         self._tenants = tenants
         self._unreadable = unreadable or {}
         self._known = self._unreadable.keys() | tenants.keys()
@@ -44,7 +51,7 @@ class Forest:
         self._graph: nx.DiGraph[str] = nx.DiGraph()
         self._graph.add_nodes_from(tenants)
         self._graph.add_edges_from((name, each.spec.parent) for name, each in tenants.items() if each.spec.parent)
-        self._claims = _claims(tenants)
+        self._claims = _claims(tenants, holders or {})
 
     def chain(self, name: str) -> tuple[str, ...]:
         """Return the tenant and those above it, the nearest first; a cycle is gone round once."""
@@ -126,24 +133,25 @@ class Forest:
         return (*turned, turned[0])
 
 
-def _claims(tenants: Mapping[str, Tenant]) -> dict[str, tuple[str, ...]]:
-    """Order the tenants that list a namespace: the older one first, by creation and then by name.
+def _claims(tenants: Mapping[str, Tenant], holders: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Order the tenants that list a namespace: the one that has it by its label, then by creation and by name.
 
-    One that is being deleted comes after those that stay: they are its heirs.
+    One that is being deleted comes after those that stay: they are its heirs. The scheduler orders them alike.
     """
     found: dict[str, list[str]] = {}
     for name, tenant in tenants.items():
         for namespace in tenant.spec.namespaces:
             found.setdefault(namespace, []).append(name)
     return {
-        namespace: tuple(sorted(names, key=lambda name: _rank(tenants[name]))) for namespace, names in found.items()
+        namespace: tuple(sorted(names, key=lambda name: _rank(tenants[name], holders.get(namespace))))
+        for namespace, names in found.items()
     }
 
 
-def _rank(tenant: Tenant) -> tuple[bool, str, str]:
-    created = tenant.metadata.creation_timestamp
+def _rank(tenant: Tenant, holder: str | None) -> tuple[bool, bool, str, str]:
+    name, created = tenant.metadata.name, tenant.metadata.creation_timestamp
     # One that is not created yet, in a dry run, is the youngest.
-    return (_is_leaving(tenant), created.isoformat() if created else "9999", tenant.metadata.name)
+    return (_is_leaving(tenant), name != holder, created.isoformat() if created else "9999", name)
 
 
 def _is_leaving(tenant: Tenant) -> bool:

@@ -4,7 +4,7 @@ How it thinks, for one tenant and each namespace:
 
     listed, and rightfully this tenant's     make it, take the operator's seat, furnish it
     listed, but still with another tenant     take it over as it stands: members out, label, furniture
-    listed, but an older tenant lists it too  leave it, say so
+    listed, but it is rightfully another's    leave it, say so
     held, and another lists it                leave it to that one
     held, but not listed any more             let go: take the furniture out, then the label; never delete it
     the tenant is being deleted               the same; one that the operator made is deleted instead
@@ -179,7 +179,8 @@ def _listed(room: Room) -> Step:
     name, facts = room.tenant.metadata.name, room.facts
     rightful, *others = room.estate.forest.claims(room.name)
     if rightful != name:
-        message = f"The tenant {rightful}, which is older, lists this namespace too: take it out of one of the two."
+        why = "has" if room.facts is not None and room.facts.tenant == rightful else "is older and lists"
+        message = f"The tenant {rightful} {why} this namespace too: take it out of one of the two."
         return Step(room.name, "Taken", message)
     entry = (Apply(namespace_manifest(room)), Apply(seat_of_operator(room)))
     if facts is None:

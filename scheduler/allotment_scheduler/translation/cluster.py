@@ -81,6 +81,7 @@ def tenant_spec(tenant: Tenant) -> TenantSpec:
         default_runtime=spec.policy.default_runtime_seconds,
         created=created.timestamp() if created else None,
         highest_priority=spec.policy.max_priority,
+        leaving=tenant.metadata.deletion_timestamp is not None,
     )
 
 

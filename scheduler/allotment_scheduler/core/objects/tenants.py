@@ -57,10 +57,16 @@ class TenantSpec:
     highest_priority: int = 2**31 - 1
     """No gang of its namespaces is served with more, whatever its priority class says."""
 
-    @property
-    def age(self) -> tuple[float, str]:
-        """The order in which tenants are entitled to a namespace that several list, as the operator has it."""
-        return (inf if self.created is None else self.created, self.name)
+    leaving: bool = False
+    """It is being deleted: every other tenant that lists one of its namespaces is entitled to it."""
+
+    def claim(self, holder: str | None) -> tuple[bool, bool, float, str]:
+        """The order in which tenants are entitled to a namespace that several list, as the operator has it.
+
+        Args:
+            holder: whose it is by its label.
+        """
+        return (self.leaving, self.name != holder, inf if self.created is None else self.created, self.name)
 
 
 @dataclass(slots=True, eq=False)
@@ -206,7 +212,7 @@ def build_forest(
     Args:
         specs: every tenant as it was seen last.
         resources: the columns of amounts.
-        labelled: namespaces to tenants by label; a tenant's own list of namespaces wins.
+        labelled: namespaces to tenants by label; tenants' own lists win, and where several list one the label tells.
         before: what was in force until now.
     """
     sound, problems = in_force(specs, before or {})
@@ -326,15 +332,17 @@ def _missing(name: str, parent: str) -> str:
 def _namespace_owners(
     specs: Mapping[str, TenantSpec], labelled: Mapping[str, str], problems: dict[str, str]
 ) -> dict[str, str]:
+    claims: dict[str, list[TenantSpec]] = {}
+    for spec in specs.values():
+        for namespace in spec.namespaces:
+            claims.setdefault(namespace, []).append(spec)
     owners = {namespace: tenant for namespace, tenant in labelled.items() if tenant in specs}
-    claimed: dict[str, str] = {}
-    for name in sorted(specs, key=lambda name: specs[name].age):
-        for namespace in specs[name].namespaces:
-            if namespace in claimed:
-                problems.setdefault(
-                    f"{name}:{namespace}",
-                    f"namespace {namespace!r} belongs to {claimed[namespace]!r} already: list it under one tenant only",
-                )
-            else:
-                claimed[namespace] = name
-    return {**owners, **claimed}
+    for namespace, rivals in claims.items():
+        first, *others = sorted(rivals, key=lambda spec: spec.claim(labelled.get(namespace)))
+        owners[namespace] = first.name
+        for other in others:
+            problems.setdefault(
+                f"{other.name}:{namespace}",
+                f"namespace {namespace!r} belongs to {first.name!r} already: list it under one tenant only",
+            )
+    return owners
