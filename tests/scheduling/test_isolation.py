@@ -198,3 +198,16 @@ def test_an_announced_member_beyond_all_sense_stops_nobodys_evictions() -> None:
     assert not done.troubles
     assert [evict.pod[1] for evict in done.evictions] == ["low"]
     assert [start.pod[1] for start in done.starts] == ["high"]
+
+
+def test_a_pools_members_are_the_nodes_that_were_laid_out_to_it() -> None:
+    world = World().node("a", cpu=1, labels={"disk": "ssd"}).node("b", cpu=1).node("c", cpu=1, labels={"disk": "ssd"})
+    world.pool(PoolSpec("fast", LabelSelector((Requirement("disk", "In", ("ssd",)),)))).pool(
+        PoolSpec("none", LabelSelector((Requirement("disk", "In", ("tape",)),)))
+    )
+    state = world.state()
+    state.settle()
+
+    found = {name: [node.spec.name for node in state.nodes.members(name)] for name in ("fast", "none", "default", "x")}
+
+    assert found == {"fast": ["a", "c"], "none": [], "default": ["b"], "x": []}

@@ -281,7 +281,7 @@ class Statuses:
 
     def _pool_status(self, name: str, both: set[str]) -> Object:
         state, key = self._scheduler.state, ("", name)
-        members = [node for node in state.nodes.ordered if node.pool == name]
+        members = state.nodes.members(name)
         usable = [node.index for node in members if node.usable]
         allocatable = state.nodes.allocatable[:, usable].sum(axis=1) if usable else []
         free = state.nodes.free[:, usable].sum(axis=1) if usable else []

@@ -168,6 +168,13 @@ class Nodes:
         self.touched.clear()
         self._stale = False
 
+    def members(self, pool: str) -> list[Node]:
+        """The nodes of a pool, in order, as they were laid out; at the cost of these, not of all."""
+        if pool not in self.pool_names:
+            return []
+        there = self.pool_index == self.pool_names.index(pool)
+        return [self.ordered[index] for index in np.flatnonzero(there).tolist()]
+
     def take(self, index: int, amounts: Amounts, sign: int) -> None:
         """Take room from a node (sign 1) or give it back (-1)."""
         room = self._room
