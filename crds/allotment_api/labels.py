@@ -151,6 +151,14 @@ NAMES: Final[tuple[Name, ...]] = (
         "operator",
         "Fingerprint of the configuration and certificates that the pod started with.",
     ),
+    Name(
+        "annotation",
+        f"{GROUP}/same-content",
+        "StatefulSets of services",
+        "operator",
+        "Fingerprints of pods that differ only by how their image is written, such as with or without `docker.io/`: "
+        "they are not restarted.",
+    ),
     Name("annotation", f"{GROUP}/authority", "Secret", "operator", "Fingerprint of the authority that signed it."),
     Name(
         "annotation",

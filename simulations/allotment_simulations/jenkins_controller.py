@@ -11,6 +11,7 @@ Sources: Jenkins core 2.5xx, ``hudson.model.{Queue,ComputerSet,Computer}`` and `
 import asyncio
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ import aiohttp
 from aiohttp import web
 
 from allotment_operator.services.jenkins.label_expression import matches
+
+_RANGE = re.compile(r"\{(\d+),(\d+)\}$")
+"""At the end of a ``tree``: from which item on, and before which, as Stapler's ``NamedPathPruner`` reads it."""
 
 
 @dataclass(slots=True)
@@ -177,8 +181,10 @@ class _Paths:
 
         return guard
 
-    async def queue(self, _: web.Request) -> web.Response:
-        items = [self._item(build) for build in self._jenkins.queue()]
+    async def queue(self, request: web.Request) -> web.Response:
+        asked = _RANGE.search(request.query.get("tree", ""))
+        shown = slice(int(asked[1]), int(asked[2])) if asked else slice(None)
+        items = [self._item(build) for build in self._jenkins.queue()[shown]]
         return web.json_response({"_class": "hudson.model.Queue", "items": items})
 
     async def computers(self, _: web.Request) -> web.Response:

@@ -166,9 +166,10 @@ def _without_chance(ref: ObjectRef, manifest: Mapping[str, Any]) -> Any:
 
 
 def _without_content(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The fingerprint of the certificate differs from run to run, and the owner's uid with it."""
+    """The fingerprints of the certificate differ from run to run, and the owner's uid with it."""
     for part in (manifest["metadata"], manifest["spec"].get("template", {}).get("metadata", {})):
-        part.get("annotations", {}).pop("allotment.dev/content", None)
+        for name in ("content", "same-content"):
+            part.get("annotations", {}).pop(f"allotment.dev/{name}", None)
         part.get("labels", {}).pop("controller-revision-hash", None)
         part.pop("ownerReferences", None)
     manifest.pop("status", None)

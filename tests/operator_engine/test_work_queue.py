@@ -156,3 +156,71 @@ async def test_with_shares_nothing_is_lost_and_no_party_has_more_than_its_own(
 
     assert sorted(done) == sorted(set(keys))
     assert len(queue) == 0
+
+
+async def test_keys_that_wait_behind_one_party_go_on_when_the_party_is_another() -> None:
+    queue: WorkQueue[int] = WorkQueue()
+    owner = {"namespace": "old"}
+    queue.share(lambda _: owner["namespace"], most=2)
+    for key in range(6):
+        queue.add(key)
+    active = [await queue.take(), await queue.take()]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.take(), 10)
+
+    owner["namespace"] = "new"
+    worked = []
+    while active:
+        worked.append(active.pop(0))
+        queue.done(worked[-1])
+        if len(queue):
+            active.append(await asyncio.wait_for(queue.take(), 10))
+
+    assert sorted(worked) == list(range(6))
+
+
+@given(
+    st.lists(st.integers(0, 9), max_size=40),
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "b", "c"]), st.booleans()), max_size=40),
+    st.integers(1, 3),
+)
+async def test_with_shares_nothing_is_lost_while_keys_go_from_party_to_party(
+    keys: list[int], changes: list[tuple[int, str, bool]], most: int
+) -> None:
+    queue: WorkQueue[int] = WorkQueue()
+    parties = dict.fromkeys(range(10), "b")
+    queue.share(parties.__getitem__, most=most)
+    done: Counter[int] = Counter()
+    wanted = set(keys)
+
+    async def work() -> None:
+        while True:
+            key = await queue.take()
+            await asyncio.sleep(1 + key % 3)
+            done[key] += 1
+            queue.done(key)
+
+    workers = [asyncio.create_task(work()) for _ in range(4)]
+    for key in keys:
+        queue.add(key)
+    for key, party, gone in changes:
+        await asyncio.sleep(0.4)
+        parties[key] = party
+        if gone:
+            queue.forget(key)
+            wanted.discard(key)
+        else:
+            queue.add(key)
+            wanted.add(key)
+    await asyncio.sleep(200)
+    assert len(queue) == 0
+    assert wanted <= set(done)
+    before = done.total()
+    for key in parties:
+        queue.add(key)
+    await asyncio.sleep(200)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+
+    assert done.total() == before + len(parties)

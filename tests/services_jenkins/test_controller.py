@@ -14,12 +14,13 @@ from allotment_operator.services.jenkins.label_expression import matches
 from allotment_operator.services.jenkins.snapshot import (
     LONGEST_LABELS,
     MOST_LISTED,
+    QUEUE_PAGE,
     QueuedBuild,
     demand,
     read_nodes,
     read_queue,
 )
-from allotment_simulations.jenkins_controller import StandInJenkins, application
+from allotment_simulations.jenkins_controller import Build, StandInJenkins, application
 
 
 @pytest.fixture
@@ -54,6 +55,27 @@ async def test_queued_builds_are_counted_by_their_labels(
 
     assert demand(seen.builds, frozenset({"linux"})) == 1
     assert demand(seen.builds, frozenset({"linux", "jdk"})) == 2
+
+
+@pytest.mark.parametrize(("waiting", "counted"), [(12_000, 12_000), (MOST_LISTED + 5_000, MOST_LISTED)])
+async def test_a_long_queue_is_counted_and_never_refused(
+    jenkins: StandInJenkins, controller: HttpController, waiting: int, counted: int
+) -> None:
+    label = " || ".join(["linux"] * 16)  # as one answer the queue would be larger than what is read of one
+    jenkins.builds = [Build(number, label, 1.0, 0.0) for number in range(waiting)]
+
+    seen = await controller.snapshot()
+
+    assert demand(seen.builds, frozenset({"linux"})) == counted
+
+
+async def test_builds_that_wait_behind_many_blocked_ones_are_seen(
+    jenkins: StandInJenkins, controller: HttpController
+) -> None:
+    jenkins.builds = [Build(number, "windows", 1.0, 0.0) for number in range(QUEUE_PAGE)]
+    jenkins.enqueue("linux", seconds=1)
+
+    assert demand((await controller.snapshot()).builds, frozenset({"linux"})) == 1
 
 
 async def test_registering_twice_is_registering_once(jenkins: StandInJenkins, controller: HttpController) -> None:
@@ -152,9 +174,9 @@ def test_a_reason_made_to_exhaust_the_reader_is_read_at_once(why: str) -> None:
     items = [{"id": number, "why": why, "buildable": True} for number in range(200)]
 
     # Without a bound this takes hours, and the test's own limit ends it.
-    builds = read_queue(json.dumps({"items": items}).encode())
+    page = read_queue(json.dumps({"items": items}).encode())
 
-    assert {build.label for build in builds} == {None}
+    assert {build.label for build in page.builds} == {None}
 
 
 @pytest.mark.parametrize("read", [read_queue, read_nodes])

@@ -184,6 +184,35 @@ def test_nodes_that_never_found_room_can_be_taken_back_and_restarts_go_on(
     assert "keeps its" not in world.condition("Progressing")["message"]
 
 
+@pytest.mark.parametrize("room_for_one", [True, False], ids=["one found room", "none found room"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda spec: spec["pools"][0].update(replicas=1), "pool control keeps its 3 nodes although replicas is 1"),
+        (lambda spec: spec["pools"][0].update(name="new"), "pool control keeps its 3 nodes although the spec names it"),
+    ],
+    ids=["fewer replicas", "a pool left out"],
+)
+def test_founding_voters_are_never_taken_away_though_they_wait_for_room(
+    change: Callable[[dict[str, Any]], None], message: str, room_for_one: bool
+) -> None:
+    world = kafka(**copy.deepcopy(SEPARATE))
+    for _ in range(4):
+        world.round()
+        world.run_pods(node="")
+    if room_for_one:
+        world.of_kind("Pod")["trades-control-0"]["spec"]["nodeName"] = "node-1"
+
+    world.edit(change)
+    for _ in range(3):
+        world.round()
+        world.run_pods(node="")
+
+    assert world.of_kind("StatefulSet")["trades-control"]["spec"]["replicas"] == 3
+    assert {"trades-control-0", "trades-control-1", "trades-control-2"} <= world.of_kind("Pod").keys()
+    assert message in world.condition("Progressing")["message"]
+
+
 def test_only_the_last_nodes_that_never_found_room_are_taken_back() -> None:
     world = deployed(**copy.deepcopy(SEPARATE))
     world.edit(lambda spec: spec["pools"][1].update(replicas=6))

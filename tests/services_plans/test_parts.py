@@ -14,7 +14,7 @@ from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.service_status import pod_trouble
 from allotment_operator.plans.storage import claim_template, growth
 from allotment_operator.plans.unworkable import UnworkableError, require_version
-from allotment_operator.plans.workload import container_resources
+from allotment_operator.plans.workload import container_resources, spellings
 from builders.services import NOW, RETAIL
 
 OWNER = Owner("allotment.dev/v1alpha1", "KafkaCluster", "payments", "trades", "uid-1")
@@ -27,6 +27,28 @@ def resources(limits: dict[str, str] | None = None, **requests: str) -> Resource
 def test_memory_without_a_limit_is_limited_to_its_request_and_cpu_is_not() -> None:
     assert container_resources(resources())["limits"] == {"memory": "4Gi"}
     assert container_resources(resources({"memory": "6Gi", "cpu": "2"}))["limits"] == {"cpu": "2", "memory": "6Gi"}
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"apache/kafka:4", "docker.io/apache/kafka:4"},
+        {"spark", "library/spark", "docker.io/spark", "docker.io/library/spark"},
+        {
+            "spark@sha256:0a",
+            "library/spark@sha256:0a",
+            "docker.io/spark@sha256:0a",
+            "docker.io/library/spark@sha256:0a",
+        },
+        {"registry.bank/apache/kafka:4"},
+        {"registry:5000/spark"},
+        {"localhost/spark"},
+    ],
+    ids=min,
+)
+def test_an_image_is_the_same_in_every_spelling_of_dockers_registry(same: set[str]) -> None:
+    for image in same:
+        assert set(spellings(image)) == same
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from allotment_operator.plans.actions import Apply, EnsureCredential, ObjectRef
 from allotment_operator.plans.outcome import Health, Observed, TenantView
 from allotment_operator.services.spark.cluster import SparkClusterKind
 from allotment_operator.services.spark.master import HttpMaster, judge
+from builders.services import World, custom
 
 NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 TENANT = TenantView("research", guaranteed=frozenset({"cpu", "memory"}))
@@ -103,6 +104,32 @@ def test_workers_scale_and_their_requests_follow_what_they_offer() -> None:
         "memory": "9011Mi",
         "nvidia.com/gpu": "2",
     }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "restarted"),
+    [
+        ("apache/spark:4.0.0", "docker.io/apache/spark:4.0.0", False),
+        ("docker.io/apache/spark:4.0.0", "apache/spark:4.0.0", False),
+        ("spark:4.0.0", "docker.io/library/spark:4.0.0", False),
+        ("docker.io/spark:4.0.0", "spark:4.0.0", False),
+        ("apache/spark:4.0.0", "apache/spark:4.0.1", True),
+        ("apache/spark:4.0.0", "registry.bank:5000/apache/spark:4.0.0", True),
+    ],
+)
+def test_the_same_image_in_another_spelling_restarts_nothing(before: str, after: str, restarted: bool) -> None:
+    world = World(kind(), custom("SparkCluster", "lab", image=before))
+    world.deploy()
+    assert len(world.of_kind("Pod")) > 1
+    world.edit(lambda spec: spec.update(image=after))
+
+    for _ in range(3):
+        world.round()
+        world.run_pods()
+
+    template = world.of_kind("StatefulSet")["lab-master"]["spec"]["template"]
+    assert template["spec"]["containers"][0]["image"] == after
+    assert ("Pod" in [ref.kind for ref in world.deleted]) == restarted
 
 
 def test_planning_twice_plans_the_same() -> None:

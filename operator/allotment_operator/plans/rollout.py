@@ -6,7 +6,8 @@ A pod that is outdated and does not serve is restarted first and without waiting
 broken configuration is mended.
 
 The state is on the objects (a pod carries the fingerprint of what it was made from), so a restarted operator goes on
-where it was. A change that a running pod would not notice, such as where its successor may run, restarts nothing.
+where it was. A change that a running pod would not notice, such as where its successor may run or another spelling of
+the same image, restarts nothing.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ from typing import Any
 
 from allotment_operator.plans.actions import Delete, Manifest, ObjectRef
 from allotment_operator.plans.outcome import Observed, pod_is_ready
-from allotment_operator.plans.workload import CONTENT_ANNOTATION
+from allotment_operator.plans.workload import CONTENT_ANNOTATION, SAME_CONTENT_ANNOTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,20 @@ def _restart(pod: Manifest, count: int, why: str) -> Rollout:
 def _outdated(observed: Observed, pods: Iterable[Manifest]) -> list[Manifest]:
     """Return the pods that were made from something else than what their StatefulSet now says, by name."""
     latest = {
-        each["metadata"]["name"]: _content(each["spec"]["template"])
+        each["metadata"]["name"]: {_content(each["spec"]["template"]), *_same_content(each)} - {""}
         for each in observed.of_kind("StatefulSet")
         # Before its controller has seen a change, a pod would be made anew as it was.
         if each.get("status", {}).get("observedGeneration") == each["metadata"].get("generation")
     }
-    return [pod for pod in pods if (wanted := latest.get(stateful_set_of(pod))) and _content(pod) != wanted]
+    return [pod for pod in pods if (wanted := latest.get(stateful_set_of(pod))) and _content(pod) not in wanted]
 
 
 def _content(manifest: Manifest) -> str:
     return str((manifest["metadata"].get("annotations") or {}).get(CONTENT_ANNOTATION, ""))
+
+
+def _same_content(stateful_set: Manifest) -> list[str]:
+    return str((stateful_set["metadata"].get("annotations") or {}).get(SAME_CONTENT_ANNOTATION, "")).split()
 
 
 def stateful_set_of(pod: Manifest) -> str:

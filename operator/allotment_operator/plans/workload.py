@@ -11,8 +11,9 @@ A container needs writable folders as volumes; there is no other place to write 
 """
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +27,10 @@ CONTENT_ANNOTATION: Final = "allotment.dev/content"
 
 Where a pod runs is not in it: a taint on a new node pool must not restart every service that may run there."""
 
+SAME_CONTENT_ANNOTATION: Final = "allotment.dev/same-content"
+"""On a StatefulSet: fingerprints, separated by spaces, of pods that differ by the spelling of their images only."""
+
+_DOCKER: Final = "docker.io"
 _PLACEMENT_FIELDS: Final = frozenset({"affinity", "nodeSelector", "tolerations", "topologySpreadConstraints"})
 
 CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
@@ -74,6 +79,22 @@ def fingerprint(*content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def spellings(image: str) -> tuple[str, ...]:
+    """Return every way to write the image: Docker's registry and its folder ``library`` are what is not written.
+
+    Source: distribution/reference, ``ParseNormalizedNamed``.
+    """
+    first, slash, rest = image.partition("/")
+    if slash and (first == "localhost" or any(sign in first for sign in ".:")):
+        if first != _DOCKER:
+            return (image,)
+    else:
+        rest = image
+    short = rest.removeprefix("library/")
+    paths = (short,) if "/" in short else (short, f"library/{short}")
+    return (*paths, *(f"{_DOCKER}/{path}" for path in paths))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodGroup:
     """Pods that are alike: one StatefulSet.
@@ -106,15 +127,17 @@ class PodGroup:
     @property
     def revision(self) -> str:
         """Return the fingerprint of what the pods must be restarted for."""
-        lasting = {key: value for key, value in self.pod.items() if key not in _PLACEMENT_FIELDS}
-        return fingerprint(lasting, dict(self.pod_labels), self.content)
+        return self._fingerprint(self.pod)
 
     def manifest(self) -> dict[str, Any]:
         """Return the StatefulSet."""
+        labels = {COMPONENT_LABEL: self.component, **self.labels}
+        same = " ".join(sorted({*map(self._fingerprint, self._spelled())} - {self.revision}))
+        annotations = {SAME_CONTENT_ANNOTATION: same} if same else {}
         return {
             "apiVersion": "apps/v1",
             "kind": "StatefulSet",
-            "metadata": self.owner.metadata(self.name, labels={COMPONENT_LABEL: self.component, **self.labels}),
+            "metadata": self.owner.metadata(self.name, labels=labels, annotations=annotations),
             "spec": {
                 "replicas": self.replicas,
                 "serviceName": self.service,
@@ -138,3 +161,14 @@ class PodGroup:
                 **({"volumeClaimTemplates": [dict(claim) for claim in self.claims]} if self.claims else {}),
             },
         }
+
+    def _fingerprint(self, pod: Mapping[str, Any]) -> str:
+        lasting = {key: value for key, value in pod.items() if key not in _PLACEMENT_FIELDS}
+        return fingerprint(lasting, dict(self.pod_labels), self.content)
+
+    def _spelled(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the pod with its images in every spelling."""
+        containers = self.pod["containers"]
+        for images in itertools.product(*(spellings(each["image"]) for each in containers)):
+            spelled = [{**each, "image": image} for each, image in zip(containers, images, strict=True)]
+            yield {**self.pod, "containers": spelled}

@@ -24,7 +24,8 @@ class WorkQueue(Generic[Key]):
 
     Invariants: a key is in ``_due`` exactly while it waits; a key in ``_active`` is never handed out; a key added while
     active is handed out again once it is done; of one party at most ``_most`` keys are active. A key that is due while
-    its party has so many is parked, and goes back onto the heap when one of them is done.
+    its party has so many is parked, and goes back onto the heap when one of them is done. Where keys are parked, a key
+    of that party is active: it frees one as it ends, and the last frees all, for a key may have changed its party.
 
     Args:
         clock: seconds, monotonic; the event loop's own by default.
@@ -120,9 +121,10 @@ class WorkQueue(Generic[Key]):
             self.add(key, after=after)
 
     def _give_back(self, party: str) -> None:
-        """Count one key of the party less, and let its next one go on."""
+        """Count one key of the party less, and let its next one go on: all of them where nobody is left to do so."""
         self._working[party] -= 1
-        if not self._working[party]:
+        last = not self._working[party]
+        if last:
             del self._working[party]
         parked = self._parked.get(party, deque())
         while parked:
@@ -130,7 +132,8 @@ class WorkQueue(Generic[Key]):
             if self._due.get(entry[2]) == entry[0]:
                 heapq.heappush(self._heap, entry)
                 self._changed.set()
-                break
+                if not last:
+                    break
         if not parked:
             self._parked.pop(party, None)
 

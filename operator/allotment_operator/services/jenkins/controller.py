@@ -24,9 +24,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.services.jenkins.snapshot import (
     HELD_TREE,
+    MOST_LISTED,
     NODES_TREE,
-    QUEUE_TREE,
+    QUEUE_PAGE,
+    QueuedBuild,
     Snapshot,
+    queue_tree,
     read_held,
     read_nodes,
     read_queue,
@@ -34,7 +37,7 @@ from allotment_operator.services.jenkins.snapshot import (
 
 TIMEOUT_SECONDS = 10.0
 LARGEST_ANSWER = 4 << 20
-"""Bytes; about ten thousand builds in the queue."""
+"""Bytes; some 1,600 for each build of a page of the queue, and some thousand nodes."""
 REMOTE_FOLDER = "/home/jenkins/agent"
 HELD = "Allotment: takes no further build"
 """The cause that a held node shows; it must not look like a lost connection."""
@@ -160,11 +163,11 @@ class HttpController:
 
     async def snapshot(self) -> Snapshot:
         """Return its queue and its nodes."""
-        (_, queue), (_, nodes) = await asyncio.gather(
-            self._call("GET", "/queue/api/json", params={"tree": QUEUE_TREE}),
+        builds, (_, nodes) = await asyncio.gather(
+            self._queue(),
             self._call("GET", "/computer/api/json", params={"tree": NODES_TREE}),
         )
-        return Snapshot(read_queue(queue), read_nodes(nodes))
+        return Snapshot(builds, read_nodes(nodes))
 
     async def register(self, node: NewNode) -> str:
         """Make sure that the node exists; return the secret that its agent connects with."""
@@ -191,6 +194,17 @@ class HttpController:
     async def remove(self, name: str) -> None:
         """Make sure that the node does not exist."""
         await self._call("POST", f"/computer/{quote(name, safe='')}/doDelete", accept=(404,))
+
+    async def _queue(self) -> tuple[QueuedBuild, ...]:
+        """Read the queue by pages; a build that moves between two is counted once, or in the next round."""
+        builds: dict[int, QueuedBuild] = {}
+        for start in range(0, MOST_LISTED, QUEUE_PAGE):
+            _, body = await self._call("GET", "/queue/api/json", params={"tree": queue_tree(start)})
+            page = read_queue(body)
+            builds.update((each.id, each) for each in page.builds)
+            if not page.full:
+                break
+        return tuple(builds.values())
 
     async def _call(
         self,

@@ -20,7 +20,6 @@ import msgspec
 from allotment_operator.kind import ServiceRefusedError
 from allotment_operator.services.jenkins.label_expression import LONGEST, LabelExpressionError, matches
 
-QUEUE_TREE = "items[id,why,blocked,buildable,stuck,inQueueSince,task[name,labelExpression]]"
 NODES_TREE = (
     "computer[displayName,idle,offline,temporarilyOffline,offlineCauseReason,assignedLabels[name],"
     "executors[currentExecutable[url,number]]]"
@@ -29,6 +28,8 @@ HELD_TREE = "temporarilyOffline"
 
 MOST_LISTED = 20_000
 """Builds in a queue, or nodes of a controller, that are read at all."""
+QUEUE_PAGE = 2_500
+"""Builds that are asked for at once: a long queue is nothing wrong, and one answer must not be too large."""
 LONGEST_LABELS = 64_000
 """Characters of label expressions that are parsed in one round, each different one once: some 50 ms."""
 LONGEST_REASON = 512
@@ -97,6 +98,14 @@ class QueuedBuild:
 
 
 @dataclass(frozen=True, slots=True)
+class QueuePage:
+    """One part of the queue: the builds that could start; ``full`` where more may follow."""
+
+    builds: tuple[QueuedBuild, ...]
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A node as the controller sees it."""
 
@@ -121,18 +130,25 @@ class Snapshot:
         return Snapshot(self.builds, mine)
 
 
-def read_queue(body: bytes) -> tuple[QueuedBuild, ...]:
-    """Read the builds that could start if there were an agent; blocked ones wait for something else.
+def queue_tree(start: int) -> str:
+    """Return what to ask of the queue for the page that begins with this item, counted from 0."""
+    fields = "id,why,blocked,buildable,stuck,inQueueSince,task[name,labelExpression]"
+    return f"items[{fields}]{{{start},{start + QUEUE_PAGE}}}"
+
+
+def read_queue(body: bytes) -> QueuePage:
+    """Read the builds of a page that could start if there were an agent; blocked ones wait for something else.
 
     Raises:
         ServiceRefusedError: it is not what Jenkins answers.
     """
     items = _decode(body, _Queue).items
-    return tuple(
+    builds = tuple(
         QueuedBuild(item.id, _label_of(item), (item.why or "")[:LONGEST_REASON])
         for item in items
         if item.buildable and not item.blocked
     )
+    return QueuePage(builds, full=len(items) == QUEUE_PAGE)
 
 
 def read_nodes(body: bytes) -> dict[str, Node]:

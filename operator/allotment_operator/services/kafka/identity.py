@@ -47,12 +47,17 @@ class Identity:
     @classmethod
     def of(cls, observed: Observed, *, uid: str, controllers: Iterable[int]) -> "Identity":
         """Return the recorded identity; where there is none, that of a new cluster with these controllers."""
+        return cls.recorded(observed) or cls(kafka_uuid(uid, "cluster"), tuple(sorted(controllers)))
+
+    @classmethod
+    def recorded(cls, observed: Observed) -> "Identity | None":
+        """Return the identity that volume claims or their templates carry."""
         for annotations in _claim_annotations(observed):
             recorded = annotations.get(QUORUM_ANNOTATION)
             if recorded:
                 content = json.loads(recorded)
                 return cls(content["clusterId"], tuple(content["founders"]))
-        return cls(kafka_uuid(uid, "cluster"), tuple(sorted(controllers)))
+        return None
 
     def annotations(self, first_node_id: int) -> dict[str, str]:
         """Return what a pool's volume claims carry."""

@@ -25,7 +25,7 @@ class Pool:
 
     Attributes:
         spec: what the owner asks for.
-        replicas: nodes to run: never fewer than hold data.
+        replicas: nodes to run: never fewer than hold data or founded the quorum.
         existing: its live StatefulSet.
     """
 
@@ -61,7 +61,7 @@ class Topology:
 
     Attributes:
         pools: those of the spec.
-        left_out: nodes that hold data of pools that are no longer in the spec, by the pool's name.
+        left_out: nodes that stay, holding data or the quorum, of pools that are no longer in the spec, by pool name.
         ranges: first node id of every pool that ever was, by name.
         identity: ids that disks carry.
         kept: what stays although the spec no longer asks for it, in words; empty where nothing.
@@ -84,7 +84,11 @@ class Topology:
         names = Names.of(resource)
         live = {_pool_of(each): each for each in observed.of_kind("StatefulSet")}
         ranges = _ranges(resource, observed)
-        held = {name: holders(observed, names.group(name), live.get(name)) for name in ranges}
+        founders = recorded.founders if (recorded := Identity.recorded(observed)) else ()
+        held = {
+            name: max(holders(observed, names.group(name), live.get(name)), _founding(founders, first))
+            for name, first in ranges.items()
+        }
         pools = tuple(
             Pool(spec, ranges[spec.name], max(spec.replicas, held[spec.name]), live.get(spec.name))
             for spec in resource.spec.pools
@@ -119,16 +123,13 @@ class Topology:
         """
         hosts: dict[int, str] = {}
         for name, first in self.ranges.items():
-            hosts.update({first + ordinal: names.host(name, ordinal) for ordinal in self._ordinals(first)})
+            hosts.update({first + each: names.host(name, each) for each in _ordinals(self.identity.founders, first)})
         if unknown := [node for node in self.identity.founders if node not in hosts]:
             raise UnworkableError(
                 f"the cluster on the retained volumes was founded by the nodes {', '.join(map(str, unknown))}, which "
                 "no pool has: name the pool of its controllers as it was, with its firstNodeId"
             )
         return [(node, hosts[node]) for node in self.identity.founders]
-
-    def _ordinals(self, first: int) -> Iterable[int]:
-        return (node - first for node in self.identity.founders if first <= node < first + IDS_PER_POOL)
 
 
 def _ranges(resource: KafkaCluster, observed: Observed) -> dict[str, int]:
@@ -153,6 +154,16 @@ def _ranges(resource: KafkaCluster, observed: Observed) -> dict[str, int]:
     return known
 
 
+def _ordinals(founders: Iterable[int], first: int) -> list[int]:
+    """Return the founders of the pool with this first node id, counted from it."""
+    return [node - first for node in founders if first <= node < first + IDS_PER_POOL]
+
+
+def _founding(founders: Iterable[int], first: int) -> int:
+    """Return how many nodes the pool needs for all its founders to be among them."""
+    return max((ordinal + 1 for ordinal in _ordinals(founders, first)), default=0)
+
+
 def _kept(pools: Iterable[Pool], left_out: Mapping[str, int]) -> str:
     too_many = [
         f"pool {pool.spec.name} keeps its {pool.replicas} nodes although replicas is {pool.spec.replicas}"
@@ -165,8 +176,8 @@ def _kept(pools: Iterable[Pool], left_out: Mapping[str, int]) -> str:
     if not too_many:
         return ""
     return (
-        f"{'; '.join(too_many)}: nodes hold data, and this version does not move partitions off them. Restore the "
-        "former value."
+        f"{'; '.join(too_many)}: nodes hold data or founded the quorum, and this version moves neither elsewhere. "
+        "Restore the former value."
     )
 
 
