@@ -23,6 +23,7 @@ from allotment_scheduler.core.objects.nodes import NodeSpec
 from allotment_scheduler.core.objects.pods import PodKey, PodSpec, SchedulingSpec
 from allotment_scheduler.core.objects.tenants import TenantSpec
 from allotment_scheduler.core.objects.units import GroupSpec
+from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
 
@@ -329,3 +330,23 @@ def test_an_engine_may_be_made_before_the_first_layout() -> None:
     engine = Engine(state)
 
     assert engine.cycle(1.0).starts == []
+
+
+def test_a_device_that_somebody_leaves_is_promised_once() -> None:
+    running = [pod("low", asking(), node="m", started=0.0), pod("old", asking(), node="n", started=0.0, priority=9)]
+    engine = cluster(*running, m=1, n=1)
+    engine = Engine(engine.state, Settings(least_runtime=0.0))
+    engine.state.apply(ev.StorageSeen(holding("low", "m", 0, consumers=("low",))))
+    engine.state.apply(ev.StorageSeen(holding("old", "n", 0, consumers=("old",))))
+    engine.cycle(1000.0)
+    old = engine.state.pods["a", "old"].spec
+    engine.state.apply(ev.PodSeen(structs.replace(old, deleting=True, ends=1030.0)))
+    for number in range(3):
+        engine.state.apply(ev.PodSeen(pod(f"c{number}", asking(), priority=5)))
+
+    done = engine.cycle(1001.0)
+
+    assert [it.pod[1] for it in done.evictions] == ["low"]
+    assert sorted(it.node for it in done.starts) == ["m", "n"]
+    assert [given(engine, it.pod[1]) for it in done.starts] == [["d0"], ["d0"]]
+    check(engine.state)

@@ -10,7 +10,10 @@ from msgspec.structs import replace
 
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.decisions import Round
+from allotment_scheduler.core.eviction.fruitless import Looked
+from allotment_scheduler.core.eviction.plans import Plan
 from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.seat_invariants import check_holds
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import check
@@ -176,14 +179,14 @@ def test_whoever_leaves_when_each_claim_takes_one_pod_and_no_side_falls_below_it
 # --- room that comes anyway ------------------------------------------------------------------------------------------
 
 
-def replaced(**more: Any) -> Live:
+def replaced(settings: Settings = BRISK) -> Live:
     """A pod is deleted and its controller has made another one, beside one of lower priority."""
     world = World().nodes(2, cpu=1).tenant("t").pod("t", "low", on="n00", cpu=1)
-    world.pod("t", "z1", on="n01", cpu=1, priority=5, more={"owner": "rs", "owner_kind": "ReplicaSet", **more})
-    live = Live(world)
+    world.pod("t", "z1", on="n01", cpu=1, priority=5, more={"owner": "rs", "owner_kind": "ReplicaSet"})
+    live = Live(world, settings)
     live.cycle()
     live.delete("t", "z1", ends=live.now + 30)
-    world.pod("t", "z2", cpu=1, priority=5, more={"owner": "rs", "owner_kind": "ReplicaSet", **more})
+    world.pod("t", "z2", cpu=1, priority=5, more={"owner": "rs", "owner_kind": "ReplicaSet"})
     return live
 
 
@@ -227,6 +230,65 @@ def test_room_to_which_a_successor_comes_is_nobody_elses(kind: str, ours: bool) 
     done = live.cycle()
     assert [it.pod[1] for it in done.evictions] == ["low"]
     assert [it.node for it in done.starts] == ["n00"]
+
+
+def test_what_an_overdrawn_node_owes_to_a_seat_is_not_given_to_a_claimant() -> None:
+    database = {"owner": "web", "owner_kind": "StatefulSet"}
+    world = World().node("m", cpu=4).node("n", cpu=8).tenant("t").pod("t", "low", on="m", cpu=4, priority=1)
+    world.pod("t", "old", on="n", cpu=4).pod("t", "web-0", on="n", cpu=4, priority=9, more=database)
+    world.pod("t", "c1", cpu=4, priority=5)
+    live = Live(world)
+    assert [it.pod[1] for it in live.cycle().evictions] == ["old"]
+    live.delete("t", "web-0")
+    live.gone([("t", "web-0")])
+    world.pod("t", "c2", cpu=4, priority=5)
+    done = live.cycle()
+    assert [it.pod[1] for it in done.evictions] == ["low"]
+    assert [it.node for it in done.starts] == ["m"]
+    live.gone()
+    world.pod("t", "web-0", cpu=4, priority=9, more={**database, "uid": "next"})
+    assert [(it.pod[1], it.node) for it in live.cycle().starts] == [("web-0", "n")]
+
+
+def test_a_jobs_next_member_takes_the_place_that_is_kept_for_it() -> None:
+    owned = {"owner": "job", "owner_kind": "Job"}
+    world = World().nodes(5, cpu=1).tenant("t", limits={"cpu": 6})
+    world.pod("t", "low", on="n03", cpu=1).pod("t", "other", on="n04", cpu=1, priority=1)
+    world.gang("t", "g", 3, counts_down=True)
+    for number in range(3):
+        world.pod("t", f"g{number}", on=f"n{number:02}", cpu=1, priority=5, group="g", more=owned)
+    live = Live(world)
+    live.cycle()
+    live.delete("t", "g2")
+    world.pod("t", "g3", cpu=1, priority=5, group="g", more=owned).pod("t", "c", cpu=1, priority=7)
+    done = live.cycle()
+    assert [it.pod[1] for it in done.evictions] == ["low"]
+    assert sorted((it.pod[1], it.node) for it in done.starts) == [("c", "n03"), ("g3", "n02")]
+    live.gone()
+    live.gone([("t", "g2")])
+    world.node("n05", cpu=1).pod("t", "late", cpu=1)
+    assert live.rest() == ([], ["late"]), "the place is held no longer"
+
+
+def test_who_was_evicted_claims_no_room_that_others_leave() -> None:
+    world = World().node("n", cpu=2).node("m", cpu=1).tenant("x").tenant("y").tenant("z")
+    world.pod("x", "low", on="m", cpu=1).pod("y", "old", on="n", cpu=2)
+    live = Live(world)
+    live.cycle()
+    live.delete("y", "old")
+    world.pod("x", "again", cpu=2, priority=5)
+    live.state.apply_all(world.events[live.told :])
+    live.told = len(world.events)
+    live.state.pods["x", "again"].spent_at = live.state.demand_version
+    assert not live.cycle()
+    live.gone([("y", "old")])
+    assert [it.pod[1] for it in live.cycle().starts] == ["again"]
+
+
+def test_nobody_waits_for_longer_than_any_pod_may_take_to_end() -> None:
+    live = replaced(Settings(least_runtime=0.0, age=1e9, longest=300.0))
+    live.delete("t", "z1", ends=live.now + 1800)
+    assert [it.pod[1] for it in live.cycle().evictions] == ["low"]
 
 
 def test_who_starts_without_evicting_waits_until_the_room_is_there() -> None:
@@ -300,3 +362,45 @@ def test_whom_we_evict_is_demand_until_another_has_come_in_his_place() -> None:
     live.gone()
     live.cycle()
     assert entitled(live, "t") == 3
+
+
+def test_a_claimant_that_cannot_be_decided_about_alters_nobodys_entitlement(monkeypatch: pytest.MonkeyPatch) -> None:
+    owned = {"owner": "rs", "owner_kind": "ReplicaSet"}
+    world = World().node("n", cpu=3).tenant("t").tenant("u", guaranteed={"cpu": 2})
+    world.tenant("v").tenant("w", weight="1/9").pods("t", 3, "old", on="n", cpu=1, more=owned).pod("u", "c", cpu=1)
+    live = Live(world)
+    assert live.cycle().evictions
+    world.node("m", cpu=8).pods("w", 8, on="m", cpu=1, more={"spared": True}).pod("u", "wrong", cpu=1)
+    world.pod("v", "right", cpu=1)
+    plan = live.engine.planner.plan
+
+    def fails(unit: Unit, looked: Looked | None = None) -> Plan | None:
+        if unit.first.spec.name == "wrong":
+            raise ValueError("nobody foresaw this")
+        return plan(unit, looked)
+
+    monkeypatch.setattr(live.engine.planner, "plan", fails)
+    live.state.apply_all(world.events[live.told :])
+    done = live.engine.cycle(live.now + 1)
+    assert [key[1] for key, _ in done.troubles] == ["wrong"]
+    assert entitled(live, "t") == 3
+
+
+# --- reservations ----------------------------------------------------------------------------------------------------
+
+
+def test_a_reservation_stands_while_others_of_the_same_tenant_leave() -> None:
+    world = World().nodes(3, cpu=4).inner("d").tenant("x", "d").tenant("y", "d").tenant("z")
+    for number in range(6):
+        world.pod("y", f"y{number}", on=f"n{number % 3:02}", cpu=1)
+    for number in range(3):
+        world.pod("z", f"z{number}", on=f"n{number:02}", cpu=1)
+    world.pod("x", "large", cpu=4)
+    live = Live(world, Settings(least_runtime=1e9, age=10.0))
+    live.cycle()
+    live.cycle(20.0)
+    assert ("x", "large") in live.engine.reservations.by_unit
+    for number in range(6):
+        live.delete("y", f"y{number}", ends=live.now + 60)
+    live.cycle()
+    assert ("x", "large") in live.engine.reservations.by_unit

@@ -183,3 +183,42 @@ def test_a_member_that_another_has_bound_takes_its_room_whenever_that_is_told() 
 
     assert not engine.state.gangs["t", "g"].phantoms
     check(engine.state)
+
+
+def test_what_stays_of_a_gang_that_was_evicted_in_part_is_let_go() -> None:
+    world = World().nodes(3, cpu=1).tenant("t").gang("t", "g", 3).gang("t", "c", 3)
+    for number in range(3):
+        world.pod("t", f"m{number}", on=f"n{number:02}", group="g", cpu=1)
+    engine = engine_of(world.pods("t", 3, "c", group="c", cpu=1, priority=5))
+    done = engine.cycle(1000)
+    assert len(done.evictions) == 3
+    for evict in done.evictions:
+        engine.state.apply(ev.PodLeaving(evict.pod, evict.node))
+    engine.cycle(1001)
+    for number in range(3):  # the claimant is deleted before the second eviction is asked for
+        engine.state.apply(ev.PodGone(("t", f"c{number}")))
+    for name in ("m1", "m2"):
+        engine.state.apply(ev.PodStays(("t", name)))
+        engine.state.apply(ev.PodSeen(replace(engine.state.pods["t", name].spec, deleting=False)))
+    engine.state.apply(ev.PodGone(("t", "m0")))
+    assert not engine.cycle(1002)
+    assert not engine.cycle(1500)
+    assert {evict.pod[1] for evict in engine.cycle(1602).evictions} == {"m1", "m2"}
+    check(engine.state)
+
+
+def test_room_for_members_that_were_announced_is_kept_while_others_may_still_stay() -> None:
+    template = ExpectedMember("x", 1, PodSpec("t", "g/x", CORE, group="g"))
+    world = World().node("n", cpu=3).tenant("t").gang("t", "g", 3, expected=(template,))
+    engine = engine_of(world.pods("t", 2, "m", group="g", cpu=1))
+    engine.cycle(1000)
+    assert len(engine.state.gangs["t", "g"].phantoms) == 1
+    for number in range(2):
+        spec = engine.state.pods["t", f"m{number}"].spec
+        engine.state.apply(ev.PodSeen(replace(spec, node="n", started=1000.0)))
+        engine.state.apply(ev.PodEvicted(("t", f"m{number}")))
+        engine.state.apply(ev.PodLeaving(("t", f"m{number}"), "n"))
+    engine.state.apply(ev.RoundEnded())
+    engine.cycle(1001)
+    assert len(engine.state.gangs["t", "g"].phantoms) == 1
+    check(engine.state)

@@ -302,20 +302,28 @@ class Engine:
         if not pods or not any(lane.head() for queue in self.state.queues.values() for lane in queue.lanes.values()):
             yield
             return
-        self.demand.entitlement()  # what they ask for is demand until they have been replaced
         self.planner.effort += len(pods) // _LEAVING_A_LOOK
-        with self.leaving.gone(pods):
-            mark = self.holds.close(self.reservations.rooms(self.state.now))
-            self.planner.room_comes = True
-            try:
-                yield
-            finally:
-                self.planner.room_comes = False
-                self.holds.open(mark)
+        self.holds.open()
+        try:
+            with self.demand.standing(), self.leaving.gone(pods):
+                self._close_kept()  # on an overdrawn node there is more to be kept than before
+                self.planner.room_comes = True
+                try:
+                    yield
+                finally:
+                    self.planner.room_comes = False
+                    self.holds.open()
+        finally:
+            self._close_kept()
+
+    def _close_kept(self) -> None:
+        """Keep everybody off seats and off reserved nodes."""
+        self.holds.close(self.holds.seats())
+        self.holds.close(self.reservations.rooms(self.state.now))
 
     def _plan(self, unit: Unit) -> Plan | None:
         try:
-            with self.holds.lent_to(unit):
+            with self.holds.lent_to(unit), self.leaving.lent_to(unit):
                 return self.planner.plan(unit, self.claim_pass.looked.setdefault(unit.first.key, set()))
         except Exception as error:  # noqa: BLE001 - as above
             self.quarantine.isolate(unit, error)
@@ -352,11 +360,22 @@ class Engine:
         self.claim_pass.evicted = True
         for step in plan.steps:
             self._evict(step.victim.pods, step.rule, plan.unit.first.key, done)
-        with self.holds.lent_to(plan.unit):
+        with self.holds.lent_to(plan.unit), self._devices_left_to(plan):
             for pod, node in plan.starts:
                 self.state.occupy(pod, node)
                 done.decisions.append(Start(pod.key, node, plan.unit.first.key, pod.phantom))
         self.state.lineup.unit_started(plan.unit)
+
+    @contextmanager
+    def _devices_left_to(self, plan: Plan) -> Iterator[None]:
+        """Devices are given to who starts, so that they are given once: also those that somebody is about to leave."""
+        asks = any(pod.klass.spec.devices for pod, _ in plan.starts)
+        pods = self.leaving.pods() if asks else []
+        if not pods:
+            yield
+            return
+        with self.leaving.gone(pods), self.leaving.lent_to(plan.unit):
+            yield
 
     # --- 6. backfill ----------------------------------------------------------------------------------------------
 

@@ -40,6 +40,8 @@ class Settings:
     overstay: float = 120.0
     """Nobody waits for the room of a pod that is still there so long after the end of its grace period: its node may
     be dead, or its volumes stuck. Until then no claim makes room that is about to come anyway."""
+    longest: float = 3600.0
+    """Nobody waits for longer for room that leaves, whatever grace period its owner names."""
     quarantine: float = 60.0
     """A pod that cannot be decided about is set aside for so long; doubled each time, up to `longest_backoff`."""
     timed: bool = True

@@ -119,6 +119,7 @@ class Settings(ProgramSettings):
             reservations_per_pool=self.reservations_per_pool,
             successor_hold=self.successor_hold_seconds,
             overstay=self.eviction_seconds,
+            longest=self.longest_grace_seconds,
         )
 
 

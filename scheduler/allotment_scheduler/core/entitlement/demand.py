@@ -8,7 +8,8 @@ Entitlement knows pools, not nodes. So demand that only some nodes of its pools 
 than these nodes reach: what no fair division could give to a leaf must not lessen the others' part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -44,11 +45,15 @@ class Demand:
         """The tree, capacity and demand that it was filled with."""
         self._places: dict[Places, tuple[str, ...]] = {}
         self._layout = -1
+        self._stands = False
+        self._leavers: tuple[object, list[Pod]] = None, []
+        self._leaving: dict[tuple[Tenant, str, Column], int] = {}
+        """What they take up."""
 
     def entitlement(self) -> Entitlement:
         """Entitlement for the present demand. Many changes leave demand as it was: then nothing is filled anew."""
         version = (self.state.demand_version, self.state.own_version)
-        if self._version != version:
+        if self._version != version and not self._stands:
             root, measure, portions = self.state.forest.root, self.state.measure, self.portions()
             last = self._filled
             if last is None or last[0] is not root or last[1] != measure or not last[2].same_as(portions):
@@ -56,6 +61,16 @@ class Demand:
                 self._filled = root, measure, portions
             self._version = version
         return self._entitlement
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """Entitlement stays what it is now: those on their way out are not shown, but some of them are demand still."""
+        self.entitlement()
+        self._stands = True
+        try:
+            yield
+        finally:
+            self._stands = False
 
     def portions(self) -> Portions:
         """Every leaf's demand in order, equal neighbours merged."""
@@ -204,15 +219,35 @@ class Demand:
     def uses_no_more(self, unit: Unit) -> bool:
         """Whether no tenant of a unit's uses more than its entitlement, in what the unit asks for and where it may run.
 
-        Where no node would ever take it, all pools count.
+        Where no node would ever take it, all pools count. Who is on his way out counts in no use: he is no demand.
         """
         pools = self.scope(unit) if self.state.forest.root.used_in else ()
         entitlement = self.entitlement()
+        above = [
+            (tenant, column, over) for tenant in unit.leaf.path for column, _ in unit.asks
+            if (over := (sum(tenant.used_at(pool)[column] for pool in pools) if pools else tenant.used[column])
+                - entitlement.whole(tenant, column, pools or None)) > 0
+        ]  # fmt: skip
+        leaving = self._used_by_leavers() if above else {}
         return all(
-            (sum(tenant.used_at(pool)[column] for pool in pools) if pools else tenant.used[column])
-            <= entitlement.whole(tenant, column, pools or None)
-            for tenant in unit.leaf.path for column, _ in unit.asks
-        )  # fmt: skip
+            over <= sum(leaving.get((tenant, pool, column), 0) for pool in pools or ("",))
+            for tenant, column, over in above
+        )
+
+    def _used_by_leavers(self) -> Mapping[tuple[Tenant, str, Column], int]:
+        """What those on their way out take up, by tenant, pool ("": in all) and resource."""
+        state = self.state
+        leavers = (state.forest.root, state.nodes.layout_version), state.running.leaving()
+        if leavers != self._leavers:
+            self._leavers, self._leaving = leavers, {}
+            for pod in leavers[1]:
+                node = state.nodes.by_name.get(pod.node or "")
+                for tenant in pod.leaf.path if pod.leaf is not None else ():
+                    for pool in {"", node.pool if node is not None else ""}:
+                        for column, amount in pod.klass.amounts:
+                            where = (tenant, pool, column)
+                            self._leaving[where] = self._leaving.get(where, 0) + amount
+        return self._leaving
 
     def scope(self, unit: Unit) -> tuple[str, ...]:
         """Pools where a claimant may run."""

@@ -7,8 +7,8 @@ a second time, and its tenant would pay for it twice. So the search for plans go
 - in use, by which the rules compare, nobody counts who is on his way out;
 - his room, and his part of limits, are free, where he can be believed to go soon and nobody in particular comes in his
   place. Otherwise both are held, as a seat holds them. That is the room of whom his controller makes anew there, or who
-  keeps a seat for his successor; of who has outstayed his grace period, or may stay for longer than anybody waits; and,
-  where no time passes, of everybody;
+  keeps a seat for his successor (lent to the next members of his gang once they have come); of who has outstayed his
+  grace period, or may stay for longer than anybody waits; and, where no time passes, of everybody;
 - what he takes up of guarantees, if he may not be preempted, is not given a second time before he has gone.
 
 Nothing is decided here, and the state is afterwards as it was before.
@@ -19,14 +19,13 @@ from contextlib import contextmanager
 from typing import Final
 
 from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.holds import leaves_seat
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.cluster import ClusterState
 
 STAY_PUT: Final[frozenset[str]] = frozenset({"DaemonSet", "Node"})
 """Owners whose next pod comes to the same node, whoever is there."""
-LONGEST: Final = 3600.0
-"""Seconds for which a claimant waits for room; the owner of what leaves may name any number."""
 
 
 class Leaving:
@@ -35,6 +34,8 @@ class Leaving:
     def __init__(self, state: ClusterState, settings: Settings) -> None:
         self.state = state
         self.settings = settings
+        self._kept: set[Pod] = set()
+        """While the state is shown without those who leave: whose room is held all the same."""
 
     def pods(self) -> list[Pod]:
         """Who occupies a node and is being deleted; cheap where nobody is."""
@@ -44,7 +45,7 @@ class Leaving:
     def gone(self, pods: list[Pod]) -> Iterator[None]:
         """The state as it will be once these pods have gone."""
         going = [pod for pod in pods if self._makes_room(pod)]
-        kept = set(pods).difference(going)
+        self._kept = kept = set(pods).difference(going)
         try:
             for pod in pods:
                 self._hold(pod, 1, room=pod in kept)
@@ -55,15 +56,35 @@ class Leaving:
         finally:
             for pod in pods:
                 self._hold(pod, -1, room=pod in kept)
+            self._kept = set()
+
+    @contextmanager
+    def lent_to(self, unit: Unit) -> Iterator[None]:
+        """Within `gone`: what is held for the next members of a Job's gang is free for them, once they have come."""
+        mine = [pod for pod in self._kept if pod.gang is not None and pod.gang is unit.gang and self._goes_soon(pod)]
+        try:
+            for pod in mine:
+                self._hold(pod, -1, room=True)
+                self._hold(pod, 1, room=False)
+            with self.state.trial() as trial:
+                for pod in mine:
+                    trial.evict(pod)
+                yield
+        finally:
+            for pod in mine:
+                self._hold(pod, -1, room=False)
+                self._hold(pod, 1, room=True)
 
     def _makes_room(self, pod: Pod) -> bool:
         """Whether a pod's room will be free before long, for whoever comes."""
+        return self._goes_soon(pod) and (pod.leaving or not leaves_seat(pod))
+
+    def _goes_soon(self, pod: Pod) -> bool:
+        """Whether a pod can be believed to leave its room before long, and not to one that comes there anyhow."""
         now, ends = self.state.now, pod.spec.ends
         if not self.settings.timed or pod.spec.owner_kind in STAY_PUT:
             return False
-        if ends is not None and (now >= ends + self.settings.overstay or ends > now + LONGEST):
-            return False
-        return pod.leaving or not leaves_seat(pod)
+        return ends is None or (now < ends + self.settings.overstay and ends <= now + self.settings.longest)
 
     def _hold(self, pod: Pod, sign: int, *, room: bool) -> None:
         """Count what stays taken up until a pod has gone: its part of guarantees, and, with its room, of limits."""

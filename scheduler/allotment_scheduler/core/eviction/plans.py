@@ -141,7 +141,7 @@ class Planner:
         if not rights:
             return None
         attempt = Attempt(self, unit, claim, rights, looked)
-        if self.room_comes and (without_victims := attempt.in_room_that_comes()) is not None:
+        if self.room_comes and not claim.only_p and (without_victims := attempt.in_room_that_comes()) is not None:
             return without_victims
         if not attempt.mask().any():
             return None

@@ -49,7 +49,7 @@ class Hold:
     name: str | None
     until: float
     gang: Gang | None = None
-    """The Job's gang: with it goes the hold."""
+    """The Job's gang: with it goes the hold, and once it misses nobody."""
     fixed: bool = False
     """The pod could not be preempted."""
 
@@ -112,7 +112,7 @@ class Holds:
                         held[pool, column] = held.get((pool, column), 0) + sign * amount
 
     def _stands(self, hold: Hold, now: float) -> bool:
-        gone = hold.gang is not None and hold.gang.spec is None
+        gone = hold.gang is not None and (hold.gang.spec is None or _misses_nobody(hold.gang))
         back = self.state.pods.get((hold.namespace, hold.name)) if hold.name is not None else None
         runs = back is not None and back.node is not None
         return hold.until > now and hold.node in self.state.nodes.by_name and not gone and not runs
@@ -221,6 +221,11 @@ def leaves_seat(pod: Pod) -> bool:
     if not spec.ours or pod.leaf is None or not spec.owner:
         return False  # its successor starts without us, or not at all
     return spec.owner_kind in RECREATING or (spec.owner_kind == "Job" and pod.gang is not None)
+
+
+def _misses_nobody(gang: Gang) -> bool:
+    """Whether a Job's gang runs with all that its controller makes: its next members found their places."""
+    return gang.spec is not None and gang.spec.counts_down and gang.running >= gang.min_member
 
 
 def _taken_from(free: dict[tuple[str, str], list[Hold]], pod: Pod) -> Hold | None:

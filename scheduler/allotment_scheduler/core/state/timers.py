@@ -1,7 +1,7 @@
 """Timers: what is over because time has passed.
 
-- Room held for expected members that have not come within the gang's timeout, or of whose gang nothing runs any more,
-  is given back. Whoever comes later waits for admission with the rest, as at first.
+- Room held for expected members that have not come within the gang's timeout, or of whose gang nothing runs any more
+  or may yet stay, is given back. Whoever comes later waits for admission with the rest, as at first.
 - A pod in quarantine waits again.
 - What we evicted, and what was not recreated since, is awaited no longer.
 - A gang that was whole and has lost members from outside is noted, with the time: `Engine` lets it go as a whole if it
@@ -81,7 +81,7 @@ class Timers:
 
 def _is_awaited_in_vain(gang: Gang, now: float) -> bool:
     """Whether announced members have not come in time, or nobody is left to make them."""
-    return not gang.running or (gang.spec is not None and now - gang.held_since >= gang.spec.expected_timeout)
+    return not _may_go_on(gang) or (gang.spec is not None and now - gang.held_since >= gang.spec.expected_timeout)
 
 
 def _watch(gang: Gang, now: float) -> None:
@@ -90,7 +90,7 @@ def _watch(gang: Gang, now: float) -> None:
         gang.succeeded = 0
     elif gang.finished:
         gang.succeeded = max(gang.succeeded, len(gang.finished))
-    if gang.spec is None or not gang.running:
+    if gang.spec is None or not _may_go_on(gang):
         gang.whole, gang.cut_since = False, None
         if not gang.members:
             gang.finished.clear()
@@ -98,8 +98,15 @@ def _watch(gang: Gang, now: float) -> None:
         gang.whole, gang.cut_since = True, None
     elif _is_kept_back(gang):
         gang.cut_since = None
-    elif gang.whole and gang.cut_since is None:
+    elif gang.whole and gang.running and gang.cut_since is None:
         gang.cut_since = now
+
+
+def _may_go_on(gang: Gang) -> bool:
+    """Whether some of a gang runs, or stands there still and may yet stay: its eviction may come to nothing."""
+    if gang.running or not (gang.whole or gang.phantoms):
+        return gang.running > 0
+    return any(pod.leaving and pod.node is not None for pod in gang.members.values())
 
 
 def _is_kept_back(gang: Gang) -> bool:
