@@ -94,7 +94,7 @@ class Headroom:
             for pod in self._state.running.leaving()
             if _holds(pod, lacking.get(pod.node or "", ()))
             or (pod.klass.spec.devices and pod.node in searching)
-            or any(pod.leaf and tenant in pod.leaf.path and _holds(pod, over) for tenant, _, over in excesses)
+            or any(self._counts(pod, tenant, pool) and _holds(pod, over) for tenant, pool, over in excesses)
         }
 
     def _excesses(self) -> list[_Excess]:
@@ -129,13 +129,17 @@ class Headroom:
         """Take what some pods hold off an excess."""
         tenant, pool, over = excess
         for pod in pods:
-            if pod.leaf is None or tenant not in pod.leaf.path:
-                continue
-            node = self._state.nodes.by_name.get(pod.node or "")
-            if pool is None or (node is not None and node.pool == pool):
+            if self._counts(pod, tenant, pool):
                 for column, amount in pod.klass.amounts:
                     if column in over:
                         over[column] -= amount
+
+    def _counts(self, pod: Pod, tenant: Tenant, pool: str | None) -> bool:
+        """Whether a pod counts for a tenant, in one pool or in all."""
+        if pod.leaf is None or tenant not in pod.leaf.path:
+            return False
+        node = self._state.nodes.by_name.get(pod.node or "")
+        return pool is None or (node is not None and node.pool == pool)
 
     def _asked(self) -> set[Column]:
         """What its pods count for."""
