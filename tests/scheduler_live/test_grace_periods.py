@@ -1,13 +1,14 @@
 """Victims take the time that their grace period gives them: their claimant waits, and nobody else goes for it."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
-from allotment_kube.resources import PODS
+from allotment_kube.resources import NODES, PODS
 from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.settings import Settings
-from builders.live_world import World, until
+from builders.live_world import EPOCH, World, until
 from fakes.faults import FaultPlan
 
 pytestmark = pytest.mark.looptime
@@ -67,6 +68,56 @@ async def test_room_is_held_no_longer_for_a_victim_that_outlives_its_grace_perio
         await two_victims(world, grace=40)
         await until(lambda: len(leaving(world)) == 2, seconds=60)
         assert len(scheduler.ledger.departures) == 2
+    check(scheduler.state)
+
+
+def at_its_end(world: World, name: str, node: str, *, seconds: float) -> None:
+    """A pod that somebody has deleted, and that takes its time."""
+    ends = datetime.fromtimestamp(EPOCH + asyncio.get_running_loop().time() + seconds, UTC)
+    metadata = {"name": name, "namespace": "a", "labels": {"app": name}, "deletionTimestamp": f"{ends:%FT%TZ}"}
+    container = {"name": "main", "resources": {"requests": {"cpu": "1"}}}
+    spec = {"schedulerName": "allotment", "nodeName": node, "containers": [container]}
+    world.server.put(PODS, {"metadata": metadata, "spec": spec, "status": {}})
+
+
+@pytest.mark.parametrize("where", ["n", "m", "k"])
+async def test_room_is_held_no_longer_although_others_of_its_tenant_leave_who_are_not_in_its_way(where: str) -> None:
+    """The tenant has a limit, and far more room below it."""
+    world = World(FaultPlan(), graceful=True)
+    world.tenant("a", limits={"cpu": "50"})
+    world.node("k", cpu="1", taints=[{"key": "k", "value": "v", "effect": "NoSchedule"}])
+    async with world.running() as scheduler:
+        await two_victims(world, grace=40)
+        beside = {"n": "0", "m": "0"}.get(where, "1")
+        at_its_end(world, "other", where, seconds=600)
+        found = world.server.get(PODS, "other", "a") or {}
+        found["spec"]["containers"][0]["resources"]["requests"] = {"cpu": beside, "memory": "1Mi"}
+        world.server.put(PODS, found)
+        await until(lambda: len(leaving(world)) == 3, seconds=60)
+    check(scheduler.state)
+
+
+async def test_a_claimant_waits_for_the_grace_period_of_a_neighbour_on_another_node() -> None:
+    world = World(FaultPlan(), graceful=True)
+    world.settings = Settings(minimum_runtime_seconds=0, eviction_seconds=5)
+    for name, cpu in (("n", "2"), ("m", "2")):
+        room = {"cpu": cpu, "memory": "16Gi", "pods": "110"}
+        metadata = {"name": name, "labels": {"zone": "z", "kubernetes.io/hostname": name}}
+        world.server.put(NODES, {"metadata": metadata, "spec": {}, "status": {"allocatable": room}})
+    at_its_end(world, "neighbour", "n", seconds=40)
+    term = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "neighbour"}}}
+    async with world.running() as scheduler:
+        world.pod("a", "victim", nodeSelector={"kubernetes.io/hostname": "n"})
+        await until(lambda: "victim" in world.bound())
+        shy = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        world.pod("a", "claimant", cpu="2", priority=9, affinity=shy)
+        await until(lambda: ("a", "claimant") in scheduler.ledger.starts)
+        start = scheduler.ledger.starts["a", "claimant"]
+        await asyncio.sleep(38)
+        assert scheduler.ledger.starts["a", "claimant"] is start
+        await until(lambda: scheduler.ledger.starts.get(("a", "claimant")) is not start)
+        world.server.remove(PODS, "neighbour", "a")
+        await until(lambda: world.bound() == {"victim": "n", "claimant": "m"})
     check(scheduler.state)
 
 

@@ -1,13 +1,18 @@
 """A start that waits for its room is sent only where its pod might still be placed when the room is there."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from allotment_kube.models import Object
 from allotment_kube.resources import PODS
+from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.state.invariants import check
+from allotment_scheduler.core.state.trial import Trial
+from allotment_scheduler.shell.issuing import Issuing
 from allotment_scheduler.shell.watches import TENANTS
 from builders.live_world import World, until
 from fakes.faults import FaultPlan
@@ -69,6 +74,45 @@ async def test_a_successor_waits_for_the_port_of_a_pod_that_is_on_its_way_out() 
         world.server.remove(PODS, "victim", "a")
         await until(lambda: world.bound() == {"claimant": "n"})
     check(successor.state)
+
+
+async def test_who_leaves_is_thought_away_once_a_turn_however_many_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, names = World(FaultPlan(), graceful=True), [str(number) for number in range(5)]
+    needs = {**PORT, "resources": {"requests": {"cpu": "1"}}}
+    for name in names:
+        world.node(f"n{name}", cpu="3")
+        world.pod("a", f"victim-{name}", containers=[needs])
+    async with world.running():
+        await until(lambda: len(world.bound()) == len(names))
+        for name in names:
+            world.pod("a", f"claimant-{name}", priority=9, containers=[needs])
+        await until(lambda: all(world.status("a", f"claimant-{name}").get("nominatedNodeName") for name in names))
+        await until(lambda: all("deletionTimestamp" in each["metadata"] for each in running(world)))
+    turns, evict, issue = list[Counter[str]](), Trial.evict, Issuing.issue
+
+    def look(trial: Trial, pod: Pod) -> None:
+        turns[-1][pod.spec.name] += 1
+        evict(trial, pod)
+
+    def turn(issuing: Issuing, *given: Any) -> None:
+        turns.append(Counter())
+        with monkeypatch.context() as patches:
+            patches.setattr(Trial, "evict", look)
+            issue(issuing, *given)
+
+    monkeypatch.setattr(Issuing, "issue", turn)
+    world.scheduler = world.new_scheduler()
+    async with world.running() as successor:
+        await until(lambda: any(turn["victim-0"] for turn in turns))
+        assert max(turn[f"victim-{name}"] for turn in turns for name in names) == 1
+        for name in names:
+            world.server.remove(PODS, f"victim-{name}", "a")
+        await until(lambda: sorted(world.bound()) == [f"claimant-{name}" for name in names])
+    check(successor.state)
+
+
+def running(world: World) -> list[Object]:
+    return [each for each in world.server.objects(PODS) if each["spec"].get("nodeName")]
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,26 @@ async def test_who_gets_no_volume_in_time_leaves_its_room_to_others_for_a_while(
 
 
 @pytest.mark.looptime
+async def test_who_gets_no_volume_in_time_gives_its_room_up_though_others_are_tried_again_and_again() -> None:
+    """Where a node is tried again, or barred, what each may use is laid out anew."""
+    world = World(FaultPlan())
+    world.settings = Settings(volume_seconds=20)
+    world.node("n")
+    failing = Provisioner(world)
+    found: Object = world.server.get(PERSISTENT_VOLUME_CLAIMS, "data", "a") or {}
+    world.server.put(PERSISTENT_VOLUME_CLAIMS, {"metadata": {"name": "no", "namespace": "a"}, "spec": found["spec"]})
+    async with world.running() as scheduler, failing.at_work():
+        world.pod("a", "other", claim="data")
+        await until(lambda: failing.asked["n"] == 1)
+        await asyncio.sleep(5)
+        world.pod("a", "p", claim="no")
+        await until(lambda: ("a", "p") in scheduler.ledger.starts)
+        await until(lambda: scheduler.ledger.refusal(("a", "p")), seconds=25)
+        assert failing.asked["n"] > 1
+    check(scheduler.state)
+
+
+@pytest.mark.looptime
 async def test_a_claim_is_told_nothing_before_the_room_is_there() -> None:
     """A new leader holds the room while a victim takes its half hour; a volume would bind the pod to the node."""
     world = World(FaultPlan(), graceful=True)

@@ -13,7 +13,7 @@ A unit's pods are looked at together. Starts of other units that wait count as n
 for those after it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from allotment_scheduler.core.filters.nodes import takes_new
 from allotment_scheduler.core.objects.pods import Pod, PodKey
@@ -36,6 +36,12 @@ class Headroom:
 
     def on_nodes(self) -> bool | None:
         """Whether nodes have room for it now: yes, not yet, or (None) not at all."""
+        tight = self._tight()
+        verdicts = {None} if tight is None else {self._on(name) for name in tight}
+        return None if None in verdicts else all(verdicts)
+
+    def _tight(self) -> set[str] | None:
+        """Nodes that have no room for all who count there; None where one of its nodes takes nobody."""
         state, tight = self._state, set[str]()
         for start in self._unit:
             node, pod = state.nodes.by_name.get(start.node), state.pods.get(start.key)
@@ -44,39 +50,58 @@ class Headroom:
             free, index = state.nodes.free, node.index
             if state.stale or index < 0 or any(free[column, index] < 0 for column, _ in pod.klass.room):
                 tight.add(start.node)
-        verdicts = {self._on(name) for name in tight}
-        return None if None in verdicts else all(verdicts)
+        return tight
 
     def _on(self, name: str) -> bool | None:
         state, node = self._state, self._state.nodes.by_name[name]
         if state.stale or node.index < 0:
             return False  # the next cycle lays it out; then we look again
-        asked = {column for start in self._unit if start.node == name for column, _ in state.pods[start.key].klass.room}
-        lacking = {column: int(state.nodes.free[column, node.index]) for column in asked}
-        for other in self._others(node.pods.values()):
-            for column, amount in other.klass.amounts:
-                if column in lacking:
-                    lacking[column] += amount
-        if all(rest >= 0 for rest in lacking.values()):
+        if not self._lacking(name):
             return True
         return False if any(each.spec.deleting for each in node.pods.values()) else None
 
+    def _lacking(self, name: str) -> set[Column]:
+        """What a node lacks for it, of what it asks for there."""
+        state, node = self._state, self._state.nodes.by_name[name]
+        asked = {column for start in self._unit if start.node == name for column, _ in state.pods[start.key].klass.room}
+        rest = {column: int(state.nodes.free[column, node.index]) for column in asked}
+        for other in self._others(node.pods.values()):
+            for column, amount in other.klass.amounts:
+                if column in rest:
+                    rest[column] += amount
+        return {column for column, left in rest.items() if left < 0}
+
     def within_limits(self) -> bool | None:
         """Whether its tenants' limits let it start now: yes, not before others have gone, or (None) not at all."""
-        found = (self._state.nodes.by_name.get(start.node) for start in self._unit)
-        pools = (None, *{node.pool for node in found if node is not None})
-        excesses = [excess for tenant in self._limited() for pool in pools if (excess := self._excess(tenant, pool))]
+        excesses = self._excesses()
         if not excesses:
             return True
         return False if all(self._comes(*it) for it in excesses) else None
 
     def awaited(self) -> set[PodKey]:
-        """Pods on their way out whose room, or part of a limit, it may be waiting for."""
-        nodes, limited = {start.node for start in self._unit}, set(self._limited())
+        """Pods on their way out that hold what it lacks: room or devices on its nodes, or a part of a limit.
+
+        The state must be settled.
+        """
+        tight = self._tight()
+        if tight is None:
+            return set()
+        lacking = {name: self._lacking(name) for name in tight}
+        searching = {start.node for start in self._unit if self._state.pods[start.key].klass.spec.devices}
+        excesses = self._excesses()
         return {
-            pod.key for pod in self._state.running.leaving()
-            if pod.node in nodes or (pod.leaf is not None and not limited.isdisjoint(pod.leaf.path))
-        }  # fmt: skip
+            pod.key
+            for pod in self._state.running.leaving()
+            if _holds(pod, lacking.get(pod.node or "", ()))
+            or (pod.klass.spec.devices and pod.node in searching)
+            or any(self._counts(pod, tenant, pool) and _holds(pod, over) for tenant, pool, over in excesses)
+        }
+
+    def _excesses(self) -> list[_Excess]:
+        """Limits of its tenants that are exceeded in what it asks for."""
+        found = (self._state.nodes.by_name.get(start.node) for start in self._unit)
+        pools = (None, *{node.pool for node in found if node is not None})
+        return [excess for tenant in self._limited() for pool in pools if (excess := self._excess(tenant, pool))]
 
     def _limited(self) -> tuple[Tenant, ...]:
         first = self._state.pods.get(self._unit[0].key)
@@ -104,13 +129,17 @@ class Headroom:
         """Take what some pods hold off an excess."""
         tenant, pool, over = excess
         for pod in pods:
-            if pod.leaf is None or tenant not in pod.leaf.path:
-                continue
-            node = self._state.nodes.by_name.get(pod.node or "")
-            if pool is None or (node is not None and node.pool == pool):
+            if self._counts(pod, tenant, pool):
                 for column, amount in pod.klass.amounts:
                     if column in over:
                         over[column] -= amount
+
+    def _counts(self, pod: Pod, tenant: Tenant, pool: str | None) -> bool:
+        """Whether a pod counts for a tenant, in one pool or in all."""
+        if pod.leaf is None or tenant not in pod.leaf.path:
+            return False
+        node = self._state.nodes.by_name.get(pod.node or "")
+        return pool is None or (node is not None and node.pool == pool)
 
     def _asked(self) -> set[Column]:
         """What its pods count for."""
@@ -124,3 +153,8 @@ class Headroom:
                 continue
             if pod.node == start.node:
                 yield pod
+
+
+def _holds(pod: Pod, columns: Container[Column]) -> bool:
+    """Whether a pod takes up any of this."""
+    return any(amount > 0 and column in columns for column, amount in pod.klass.amounts)

@@ -74,6 +74,8 @@ class Housekeeping:
         if not all(departure.accepted for departure in departures):
             return 0.0
         waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
-        leaving = {departure.key for departure in departures} | Headroom(known.state, known.ledger, waiting).awaited()
+        known.state.settle()
+        leaving = {departure.key for departure in departures} | undertaking.neighbours
+        leaving |= Headroom(known.state, known.ledger, waiting).awaited()
         end = max((known.picture.ending.get(key, 0.0) for key in leaving), default=0.0)
         return min(end, min(min(start.since, now) for start in waiting) + known.settings().longest_grace_seconds)

@@ -18,7 +18,7 @@ from allotment_scheduler.shell.headroom import Headroom
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Phase, Start, Undertaking
 from allotment_scheduler.shell.outcomes import Outcomes
-from allotment_scheduler.shell.permission import may_still_start, minds_others
+from allotment_scheduler.shell.permission import may_still_start, minds_others, wait_for_leavers
 from allotment_scheduler.translation.allocations import Chosen
 from allotment_scheduler.translation.devices import DeviceError
 
@@ -56,16 +56,20 @@ class Issuing:
         self._choices.look()
         self._claims.look(client, errands)
         anyone_leaves = bool(self._known.state.running.leaving())
+        blocked: list[tuple[Undertaking, list[Start]]] = []
         for undertaking in self._known.ledger.waiting():
             has_waited, undertaking.has_waited = undertaking.has_waited, True
             waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
-            if undertaking.departures:
-                continue
+            if undertaking.departures or self._known.state.stale:
+                continue  # the next cycle lays out what has changed; then we look again
             room, reason = self._room(waiting)
             attached = bool(room) and self._is_attached(waiting)
             in_doubt = has_waited or (anyone_leaves and self._minds_others(waiting))
             if room and in_doubt and (attached or not undertaking.attaching):
                 room, reason = may_still_start(self._known.state, self._known.engine.placer, waiting), "NotAllowed"
+                if room is False:
+                    blocked.append((undertaking, waiting))
+                    continue
             if room is None:
                 self._forget(waiting, reason)
             elif not room:
@@ -76,6 +80,8 @@ class Issuing:
                 for start in waiting:
                     start.phase = Phase.ISSUED
                 binder.send(waiting)
+        if not self._known.state.stale:
+            self._await_neighbours(blocked)
 
     def _room(self, waiting: list[Start]) -> tuple[bool | None, str]:
         """Whether room, limits and devices are there now: yes, not yet, or (None) not at all, with the reason."""
@@ -101,6 +107,18 @@ class Issuing:
         if undertaking.attaching or undertaking.deadline is None:
             undertaking.attaching = False
             undertaking.deadline = self._known.clock() + 2 * self._known.settings().eviction_seconds
+
+    def _await_neighbours(self, blocked: list[tuple[Undertaking, list[Start]]]) -> None:
+        """Units that others are in the way of wait where these are leaving, and are forgotten where they stay."""
+        units = [waiting for _, waiting in blocked]
+        leaving = frozenset(pod.key for pod in self._known.state.running.leaving()) if blocked else frozenset()
+        verdicts = wait_for_leavers(self._known.state, self._known.engine.placer, units)
+        for (undertaking, waiting), comes in zip(blocked, verdicts, strict=True):
+            if comes:
+                undertaking.neighbours = undertaking.neighbours or leaving
+                self._await_room(undertaking)
+            else:
+                self._forget(waiting, "NotAllowed")
 
     def _attach(self, undertaking: Undertaking, waiting: list[Start], client: ClaimClient, errands: Errands) -> None:
         """Have volumes and devices given to the claims of these pods, or forget who cannot have them."""

@@ -62,6 +62,9 @@ class Undertaking:
     has_waited: bool = False
     """Whether it was decided in an earlier turn: what it was decided by may have changed."""
 
+    neighbours: frozenset[PodKey] = frozenset()
+    """Who was leaving when it was found that others are in its way, for what they are and not for what they hold."""
+
     @property
     def waits(self) -> bool:
         """Whether any of its starts has not been issued yet."""

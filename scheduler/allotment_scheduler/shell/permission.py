@@ -5,7 +5,8 @@ a tenant is suspended, its guarantee lowered, a gang paused, a node tainted, a p
 taken by a foreign pod, a volume made elsewhere. What a cycle would not decide now is not sent.
 
 What is in the way may be leaving: claims reckon with room that comes, and after a change of leader nobody knows whose
-victims are on their way out. Then the unit waits.
+victims are on their way out. Then the unit waits. That is looked at for all units together: there may be many, and many
+who leave.
 
 Room and limits are `headroom`'s. Devices are not looked at here: claims say by themselves where theirs can be used.
 """
@@ -25,26 +26,34 @@ def minds_others(state: ClusterState, placer: Placer, unit: list[Start]) -> bool
 
 
 def may_still_start(state: ClusterState, placer: Placer, unit: list[Start]) -> bool | None:
-    """Whether guarantees cover it and every filter still passes: yes, not before others have left, or (None) no.
+    """Whether guarantees cover it and every filter still passes: yes, not as things stand, or (None) no.
 
     The unit's pods are put on their nodes one after the other. The state must be settled.
     """
     pods = [state.pods[start.key] for start in unit]
     if not all(is_admitted(pod) and pod.node == start.node for start, pod in zip(unit, pods, strict=True)):
         return None
-    nodes = [state.nodes.by_name[start.node] for start in unit]
     with state.trial() as trial:
-        for pod in pods:
-            trial.evict(pod)
-        mark = trial.mark()
-        places = [(pod, node.index) for pod, node in zip(pods, nodes, strict=True)]
-        if _fit(placer, places, trial):
-            return True
-        trial.rollback(mark)
-        leaving = state.running.leaving()
+        return _fit(placer, unit, trial)
+
+
+def wait_for_leavers(state: ClusterState, placer: Placer, units: list[list[Start]]) -> list[bool]:
+    """For each of some units that may not start as things stand, whether it may once those who are leaving have gone.
+
+    The state must be settled.
+    """
+    leaving = state.running.leaving() if units else []
+    if not leaving:
+        return [False] * len(units)
+    found = []
+    with state.trial() as trial:
         for pod in leaving:
             trial.evict(pod)
-        return False if leaving and _fit(placer, places, trial) else None
+        mark = trial.mark()
+        for unit in units:
+            found.append(_fit(placer, unit, trial))
+            trial.rollback(mark)
+    return found
 
 
 def is_admitted(pod: Pod) -> bool:
@@ -55,8 +64,12 @@ def is_admitted(pod: Pod) -> bool:
     return gang is None or (gang.spec is not None and not gang.spec.paused)
 
 
-def _fit(placer: Placer, places: list[tuple[Pod, int]], trial: Trial) -> bool:
-    """Put pods on nodes, one after the other; false where one of them may not stand there."""
+def _fit(placer: Placer, unit: list[Start], trial: Trial) -> bool:
+    """Put a unit's pods on their nodes anew, one after the other; false where one of them may not stand there."""
+    state = placer.state
+    places = [(state.pods[start.key], state.nodes.by_name[start.node].index) for start in unit]
+    for pod, _ in places:
+        trial.evict(pod)
     for pod, index in places:
         if not _passes(placer, pod, index):
             return False

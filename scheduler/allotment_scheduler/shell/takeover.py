@@ -2,14 +2,13 @@
 
 It goes on from what its predecessor left in the API server: eviction budgets and back-offs, members that are done, room
 held for announced members, and room held for claimants by nominated nodes. A promise that cannot be kept is taken off
-its pod. How each is read is in `succession`.
+its pod, which claims anew: what is leaving already counts for it (ADR 0115). How each is read is in `succession`.
 
 It must never keep a new leader from leading: both copies would meet the same fault, and nobody would decide. What
 cannot be taken over for a fault of ours is named in the log and left.
 """
 
 import logging
-from typing import Final
 
 from msgspec.structs import replace
 
@@ -21,8 +20,6 @@ from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Start
 from allotment_scheduler.shell.outcomes import Outcomes
 
-_MARGIN: Final = 2.0
-"""Seconds that a pod may be seen beyond its grace period."""
 _logger = logging.getLogger(__name__)
 
 
@@ -37,7 +34,6 @@ def take_over(known: Knowledge, outcomes: Outcomes) -> None:
             known.rebuild()
     for pod in _heirs(known):
         outcomes.marked(pod.key, pod.spec.uid)
-        _let_wait(known, pod)
 
 
 def _lay_out(known: Knowledge) -> None:
@@ -66,21 +62,6 @@ def _keep_promises(known: Knowledge) -> None:
         undertaking = known.ledger.undertakings[unit]
         undertaking.has_waited = True
         undertaking.deadline = known.clock() + 2 * known.settings().eviction_seconds
-
-
-def _let_wait(known: Knowledge, pod: Pod) -> None:
-    """Bar a pod from plans while others leave the node that it was promised: they may go for its sake.
-
-    Its plan was cut short in the middle. A new one now would find the room of those that leave taken, and have others
-    killed elsewhere; when they have gone, it takes the rest of that node's victims.
-    """
-    now, node = known.clock(), known.state.nodes.by_name.get(pod.spec.nominated or "")
-    ends = [known.picture.ending.get(key, now) for key in ({each.key for each in node.pods.values()} if node else ())]
-    left = max(ends, default=now) - now
-    if left > 0:
-        said = f"pods are still leaving node {pod.spec.nominated}, which it was promised"
-        known.ledger.barred.refused(pod.key, pod.spec.uid, said, now=now, first=left + _MARGIN)
-        known.picture.reconsider(pod.key)
 
 
 def _heirs(known: Knowledge) -> list[Pod]:
