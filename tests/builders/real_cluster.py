@@ -50,12 +50,14 @@ class RealCluster:
         """Wait until a Deployment's or StatefulSet's pods are of its present template and ready."""
         self._succeed(namespace, "-n", namespace, "rollout", "status", workload, f"--timeout={timeout}s")
 
-    def until(self, condition: Callable[[], bool], *, timeout: float = 120) -> None:
-        """Wait for something that kubectl cannot wait for."""
+    def until(
+        self, condition: Callable[[], bool], *, timeout: float = 120, seen: Callable[[], str] | None = None
+    ) -> None:
+        """Wait for something that kubectl cannot wait for; `seen` says what there is instead, should it not come."""
         end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end:
-                raise LateError(f"not so after {timeout:.0f} s")
+                raise LateError(f"not so after {timeout:.0f} s" + (f", but {seen()}" if seen else ""))
             time.sleep(0.5)
 
     def _succeed(self, namespace: str, *args: str) -> None:

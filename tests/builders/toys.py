@@ -78,6 +78,8 @@ class ToyKind:
 
     def __init__(self, health: Health | None = None) -> None:
         self.health = health
+        self.silent = 0
+        """Questions that are not answered before the next one is."""
         self.answers = asyncio.Event()
         """Cleared: whoever asks waits."""
         self.answers.set()
@@ -104,6 +106,8 @@ class ToyKind:
         surplus = prune(observed.children, refs, kinds=frozenset({"ConfigMap"}))
         there = sum(ref in observed.children for ref in refs)
         ready = condition(ConditionType.READY, there == len(refs), "Counted", f"{there} of {len(refs)}", now=now)
+        if observed.health is not None and not observed.health.ready:
+            ready = condition(ConditionType.READY, False, observed.health.reason, observed.health.message, now=now)
         lanes = {ObjectRef.of(each).name: (Apply(each),) for each in wanted} if resource.spec.apart else {}
         actions: list[Action] = [*([] if lanes else map(Apply, wanted)), *surplus]
         each = {ref.name: observed.children[ref]["data"]["number"] for ref in refs if ref in observed.children}
@@ -136,6 +140,9 @@ class ToyKind:
 
     async def probe(self, resource: Toy, observed: Observed) -> Health | None:  # noqa: ARG002 - the protocol's
         await self.answers.wait()
+        if self.silent:
+            self.silent -= 1
+            return Health(ready=False, reason="Unreachable", message="Nobody answers.", silent=True)
         return self.health
 
 

@@ -12,7 +12,8 @@ from allotment_operator.census import Census
 from allotment_operator.kind import Key, ServiceUnavailableError
 from allotment_operator.metrics import Metrics
 from allotment_operator.plans.outcome import Health, TenantView
-from allotment_operator.reconcile.engine import ANSWER_SECONDS, PROBE_SECONDS, RESYNC_SECONDS, WAITING_SECONDS
+from allotment_operator.reconcile.asking import ANSWER_SECONDS, PAUSES
+from allotment_operator.reconcile.engine import PROBE_SECONDS, RESYNC_SECONDS, WAITING_SECONDS
 from allotment_operator.reconcile.queue import WorkQueue
 from allotment_operator.workers import Workers
 from builders.toys import TOYS, Workbench
@@ -130,6 +131,29 @@ class TestARound:
         await settle(bench, key)
 
         assert await bench.engine.reconcile(key) == PROBE_SECONDS
+
+    async def test_asks_a_service_that_served_again_before_it_calls_it_silent(self) -> None:
+        bench = Workbench(health=Health(ready=True, reason="Asked", message="it answers"))
+        key = bench.put("a")
+        await settle(bench, key)
+        bench.kind.silent = len(PAUSES)
+
+        await bench.engine.reconcile(key)
+        assert bench.condition("a", "Ready")["status"] == "True"
+
+        bench.kind.silent = len(PAUSES) + 1
+        await bench.engine.reconcile(key)
+        assert bench.condition("a", "Ready")["reason"] == "Unreachable"
+
+    async def test_asks_a_service_that_is_not_ready_once_a_round(self) -> None:
+        bench = Workbench(health=Health(ready=False, reason="Starting", message="not yet"))
+        key = bench.put("a")
+        await settle(bench, key)
+        bench.kind.silent = 2
+
+        await bench.engine.reconcile(key)
+
+        assert bench.kind.silent == 1
 
     async def test_of_an_invalid_spec_says_what_to_change_and_touches_nothing(self) -> None:
         bench = Workbench()

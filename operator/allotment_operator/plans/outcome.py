@@ -15,13 +15,15 @@ class Health:
     """A service's own answer, through its probe, to the question whether clients can use it.
 
     ``simulated`` means that its pods run on simulated nodes, where nothing listens: readiness is then what
-    Kubernetes says of the pods, and is shown as simulated wherever it is shown.
+    Kubernetes says of the pods, and is shown as simulated wherever it is shown. ``silent`` means that nobody answered:
+    unlike a "no", it may be over a second later.
     """
 
     ready: bool
     reason: str
     message: str
     simulated: bool = False
+    silent: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
 
 

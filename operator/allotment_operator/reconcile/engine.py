@@ -15,9 +15,9 @@ that fails says why in the resource's conditions and comes back later; it never 
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from allotment_api.conditions import Condition, ConditionType, Reason, condition
@@ -33,6 +33,7 @@ from allotment_operator.plans.actions import Action, Manifest, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome, TenantView
 from allotment_operator.plans.ownership import Owner, strangers
 from allotment_operator.plans.release import all_claims, release
+from allotment_operator.reconcile.asking import ask, in_time
 from allotment_operator.reconcile.credentials import AuthorityMissingError
 from allotment_operator.reconcile.degraded import SUCCEEDED, failed_round, has_served, in_words, partly_failed, whole
 from allotment_operator.reconcile.executor import Executor
@@ -41,7 +42,6 @@ from allotment_operator.reconcile.observer import Observer
 from allotment_operator.reconcile.status import StatusWriter, foreign_conditions
 
 _logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 RESYNC_SECONDS = 300.0
 """How often a resource at rest is looked at again; a lost event costs at most this."""
@@ -49,9 +49,6 @@ PROBE_SECONDS = 60.0
 """How often a service is asked for its health."""
 WAITING_SECONDS = 10.0
 """How often one is looked at whose spec or rights somebody else must mend."""
-ANSWER_SECONDS = 120.0
-"""How long a service may take to be asked, or told, one thing. Its kind bounds each of its own requests; beyond this
-the worker goes on to others, whatever holds it up."""
 
 
 class Tenants(Protocol):
@@ -299,7 +296,7 @@ class Engine:
         async def run(actions: Iterable[Action]) -> None:
             await self._ports.executor.execute(
                 actions,
-                perform=lambda action: _in_time(kind.perform(resource, observed, action)),
+                perform=lambda action: in_time(kind.perform(resource, observed, action)),
                 observed=observed.children,
                 on_behalf_of=(key, manifest),
             )
@@ -326,7 +323,10 @@ class Engine:
             seen = replace(_told_apart(owner, await self._children_of_deleted(kind, manifest)), tenant=tenant)
         else:
             seen = replace(_told_apart(owner, await self._ports.observer.children(owner, kind.scope)), tenant=tenant)
-        return seen if deleted else replace(seen, health=await _in_time(kind.probe(resource, seen)))
+        if deleted:
+            return seen
+        health = await ask(lambda: kind.probe(resource, seen), served=_is_ready(manifest))
+        return replace(seen, health=health)
 
     async def _children_of_deleted(self, kind: Kind[Any], manifest: Manifest) -> dict[ObjectRef, dict[str, Any]]:
         """Return what is left of a resource that is being deleted.
@@ -404,18 +404,6 @@ _NEVER_BEGUN = frozenset({ConditionType.QUOTA_EXCEEDED.value, Reason.INVALID_SPE
 _PAUSED = "spec.paused is true: the operator changes nothing until it is false again."
 
 
-async def _in_time(talk: Awaitable[T]) -> T:
-    """Wait for a talk with a service, and no longer than `ANSWER_SECONDS`."""
-    limit = asyncio.timeout(ANSWER_SECONDS)
-    try:
-        async with limit:
-            return await talk
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise ServiceUnavailableError(f"the service did not answer within {ANSWER_SECONDS:g} s") from error
-
-
 def _told_apart(owner: Owner, found: Mapping[ObjectRef, Manifest]) -> Observed:
     """Return what was found by an owner's labels, its own children apart from what only wears them."""
     foreign = strangers(owner, found)
@@ -428,13 +416,23 @@ def _was_let_in(manifest: Manifest, observed: Observed) -> bool:
     What it says of itself decides. Children alone prove nothing: volumes outlive a service, and a tenant's members can
     make objects that pass for its children.
     """
-    said = (manifest.get("status") or {}).get("conditions") or ()
-    ready = next((each for each in said if each["type"] == ConditionType.READY), None)
+    ready = _ready(manifest)
     if ready is None:
         return False
     if ready["status"] == "True" or has_served(manifest):
         return True
     return bool(observed.children) and ready["reason"] not in _NEVER_BEGUN
+
+
+def _is_ready(manifest: Manifest) -> bool:
+    ready = _ready(manifest)
+    return ready is not None and ready["status"] == "True"
+
+
+def _ready(manifest: Manifest) -> Mapping[str, Any] | None:
+    """Return what the last round said of Ready."""
+    said = (manifest.get("status") or {}).get("conditions") or ()
+    return next((each for each in said if each["type"] == ConditionType.READY), None)
 
 
 def _version(manifest: Mapping[str, Any]) -> int:

@@ -46,7 +46,7 @@ class ClusterProbe:
         try:
             return judge(await self._admin.ring(login), wanted=wanted)
         except ServiceUnavailableError as error:
-            return Health(ready=False, reason=UNREACHABLE, message=str(error))
+            return Health(ready=False, reason=UNREACHABLE, message=str(error), silent=True)
         except ServiceRefusedError as error:
             return Health(ready=False, reason=LOGIN_REFUSED, message=str(error), details={"refused": True})
 

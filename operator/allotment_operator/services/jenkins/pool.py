@@ -134,7 +134,7 @@ class JenkinsAgentPools:
             async with await self._controller(resource, observed.tenant) as controller:
                 snapshot = await controller.snapshot()
         except ServiceUnavailableError as error:
-            return Health(ready=False, reason="ControllerUnreachable", message=str(error))
+            return Health(ready=False, reason="ControllerUnreachable", message=str(error), silent=True)
         except DestinationRefusedError as error:
             return Health(ready=False, reason="ControllerNotAllowed", message=str(error))
         except ServiceRefusedError as error:

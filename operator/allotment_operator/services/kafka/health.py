@@ -60,7 +60,7 @@ class ClusterProbe:
         try:
             state = await self._admin.cluster(login)
         except ServiceUnavailableError as error:
-            return Health(ready=False, reason=UNREACHABLE, message=str(error))
+            return Health(ready=False, reason=UNREACHABLE, message=str(error), silent=True)
         except ServiceRefusedError as error:
             return Health(ready=False, reason=LOGIN_REFUSED, message=str(error))
         health = judge(
@@ -86,7 +86,7 @@ class ClusterProbe:
         try:
             await self._admin.check(login)
         except ServiceUnavailableError as error:
-            return Health(ready=False, reason=UNREACHABLE, message=str(error))
+            return Health(ready=False, reason=UNREACHABLE, message=str(error), silent=True)
         except ServiceRefusedError as error:
             details = {**health.details, "adminRefused": True}
             return Health(ready=False, reason=LOGIN_REFUSED, message=str(error), details=details)

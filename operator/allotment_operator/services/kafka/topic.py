@@ -116,7 +116,8 @@ class KafkaTopicKind:
         try:
             details["topic"] = await self._admin.topic(found.login, name)
         except (ServiceUnavailableError, ServiceRefusedError) as error:
-            return Health(ready=False, reason="BrokersUnreachable", message=str(error), details=details)
+            silent = isinstance(error, ServiceUnavailableError)
+            return Health(ready=False, reason="BrokersUnreachable", message=str(error), silent=silent, details=details)
         return Health(ready=True, reason=Reason.AS_EXPECTED, message="", details=details)
 
     async def _drop(self, resource: KafkaTopic, found: Cluster, name: str) -> None:

@@ -124,7 +124,8 @@ class KafkaUserKind:
             details["user"] = await self._admin.user(found.login, name)
             details["accepted"] = await self._accepted(resource, observed, found)
         except (ServiceUnavailableError, ServiceRefusedError) as error:
-            return Health(ready=False, reason="BrokersUnreachable", message=str(error), details=details)
+            silent = isinstance(error, ServiceUnavailableError)
+            return Health(ready=False, reason="BrokersUnreachable", message=str(error), silent=silent, details=details)
         return Health(ready=True, reason=Reason.AS_EXPECTED, message="", details=details)
 
     def _agree(

@@ -117,7 +117,7 @@ class SparkClusterKind:
         try:
             state = await self._master.state(f"{name}-master.{namespace}.svc", MASTER_UI_PORT)
         except ServiceUnavailableError as error:
-            return Health(ready=False, reason="MasterUnreachable", message=str(error))
+            return Health(ready=False, reason="MasterUnreachable", message=str(error), silent=True)
         return judge(state, workers=resource.spec.workers.replicas)
 
     async def perform(self, resource: SparkCluster, observed: Observed, action: Invoke) -> None:
