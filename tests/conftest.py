@@ -139,4 +139,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5, condition=late_or_infrastructure))
             # The first one starts the control plane; and a limit is for what hangs, not for what is slow.
             if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(400))
+                item.add_marker(pytest.mark.timeout(1800))

@@ -10,14 +10,17 @@ import json
 import ssl
 import tempfile
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import yaml
 
 from allotment_local.errors import LocalClusterError
+
+_NOT_NOW: Final = frozenset({429, 500, 502, 503, 504})
+"""Statuses of an API server that is starting, or drowning."""
 
 
 class ApiError(LocalClusterError):
@@ -30,6 +33,10 @@ class ApiError(LocalClusterError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class UnansweredError(LocalClusterError):
+    """The API server gave no answer: it is not there, or not in time."""
 
 
 class Connection:
@@ -63,6 +70,17 @@ class Connection:
             return False
         return status == http.HTTPStatus.OK
 
+    def holds(self, condition: Callable[["Connection"], bool]) -> bool:
+        """Whether a condition holds; False where the API server gives no answer, or none now: it may a moment later."""
+        try:
+            return condition(self)
+        except UnansweredError:
+            return False
+        except ApiError as error:
+            if error.status in _NOT_NOW:
+                return False
+            raise
+
     def get(self, path: str) -> Any:  # noqa: ANN401 - JSON
         """GET a JSON object."""
         return self._request("GET", path, None, "application/json")
@@ -86,7 +104,14 @@ class Connection:
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None, content_type: str) -> Any:  # noqa: ANN401 - JSON
         encoded = None if body is None else json.dumps(body).encode()
-        status, answer = self._send(method, path, encoded, {"Content-Type": content_type})
+        try:
+            status, answer = self._send(method, path, encoded, {"Content-Type": content_type})
+        except (OSError, http.client.HTTPException) as error:
+            self._http.close()
+            raise UnansweredError(
+                f"{method} {path}: the API server gave no answer ({error!r}).",
+                hint="A machine that is very busy may need another try.",
+            ) from error
         if status >= http.HTTPStatus.BAD_REQUEST:
             raise ApiError(f"{method} {path}: {_message(answer)}", status=status)
         return json.loads(answer)

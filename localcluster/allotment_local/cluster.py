@@ -52,7 +52,8 @@ if TYPE_CHECKING:  # see allotment_local.nodes
 GUARDIAN = "guardian"
 """The process that takes a cluster down when the program that started it has gone; not a component."""
 
-_API_TIMEOUT = 60.0
+_API_TIMEOUT = 300.0
+"""Seconds; for what never comes. What ends meanwhile is noticed at once, so a slow machine has its time."""
 _PORT_ATTEMPTS = 3
 _GRACE = 10.0
 _APISERVER_GRACE = 20.0
@@ -353,7 +354,7 @@ class LocalCluster:
             self._progress.step("Waiting for nodes", ready, total)
             return ready == total == known
 
-        self._wait(spec, "Waiting for nodes", 60.0 + total / 10, all_usable, pause=0.2 + total / 500)
+        self._wait(spec, "Waiting for nodes", _API_TIMEOUT + total / 10, all_usable, pause=0.2 + total / 500)
 
     def _wait(
         self,
@@ -370,7 +371,7 @@ class LocalCluster:
         end = time.monotonic() + seconds
         with Connection(spec.kubeconfig, timeout=timeout) as connection:
             self._check_alive(spec)
-            while not condition(connection):
+            while not connection.holds(condition):
                 self._check_alive(spec)
                 if time.monotonic() > end:
                     lines = "".join(f"\n  {line}" for line in tail(spec.log("kube-apiserver")))

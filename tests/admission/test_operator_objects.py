@@ -125,7 +125,7 @@ def test_a_tenants_namespace_goes_when_it_is_deleted(new_namespace: Callable[...
     expect(admin, quota(name, "counts", **MANAGED))
     assert admin.delete(namespace_object(name)).accepted
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while admin.get(namespace_object(name)).accepted and time.monotonic() < deadline:
         time.sleep(0.2)
 

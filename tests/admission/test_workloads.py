@@ -95,7 +95,7 @@ def test_the_pods_of_a_workload_wait_for_our_scheduler(make: Make, unbounded: st
     manifest["spec"]["template"].setdefault("metadata", {}).setdefault("labels", {})["test"] = make.__name__
     assert developer.create(manifest).accepted
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 180
     while not (found := developer.request("GET", pods).body["items"]) and time.monotonic() < deadline:
         time.sleep(0.1)
 

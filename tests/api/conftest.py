@@ -112,7 +112,7 @@ def api(cluster: TestCluster) -> Iterator[Api]:
     """The API server with our definitions installed."""
     cluster.apply("---\n".join((ROOT / "crds" / crd_file(kind)).read_text() for kind in KINDS.values()))
     names = [f"crd/{definition_name(kind)}" for kind in KINDS.values()]
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=180s", *names)
     server, pool = _client(cluster.kubeconfig)
     out = Api(server, pool, f"api-{uuid4().hex[:8]}")
     body = {"metadata": {"name": out.namespace}}

@@ -7,11 +7,12 @@ build/bench.json; of a workload that is not run, the rows stay as they are. Ever
 build/bench-live-detail.json. A quick run is of another size and writes to files of its own.
 
 Each run creates the pods first (but for `stream`), starts one contender, and watches until all are bound. The
-contenders take turns, so that a disturbance of the machine meets them all; medians count. The rate is measured from the
-first pod seen bound to the last, by a watch of the benchmark's own. Latency is from a pod's creation, or the
-contender's start where that is later, to seeing it bound. CPU seconds are told twice: in all, the program's start
-included, and from the first binding to the last, divided by the pods. The ceiling is a bare loop: list, watch with
-decode, bind over as many connections, no decisions; it is run on simple pods only.
+contenders take turns, each turn in another order, so that a disturbance of the machine meets them all; the medians of
+the ratios within a turn count. The rate is measured from the first pod seen bound to the last, by a watch of the
+benchmark's own. Latency is from a pod's creation, or the contender's start where that is later, to seeing it bound.
+CPU seconds are told twice: in all, the program's start included, and from the first binding to the last, divided by
+the pods. The ceiling is a bare loop: list, watch with decode, bind over as many connections, no decisions; it is run
+on simple pods only.
 
 While pods are bound, the controller manager and kwok stand still (SIGSTOP): they would do the same work for every
 contender and blur its share of the machine. Our programs run from byte code, as they do in the image.
@@ -74,6 +75,7 @@ from builders.live_contenders import (
 )
 from builders.live_figures import Run, figures, ratios, summary
 from builders.live_workloads import WORKLOADS, Workload, node, running_pod
+from builders.machine_clock import MachineClock
 
 TENANTS: Final = Resource.custom("allotment.dev/v1alpha1", "Tenant", "tenants", namespaced=False)
 POD_GROUPS: Final = Resource.custom("allotment.dev/v1alpha1", "PodGroup", "podgroups")
@@ -149,7 +151,7 @@ class Bench:
                     return
                 await asyncio.sleep(0.5)
 
-    async def run(self, name: str, workload: Workload, contender: str, pods: int) -> Run:
+    async def run(self, name: str, workload: Workload, contender: str, *, turn: int, pods: int) -> Run:
         """Let one contender bind the workload's pods, then take everything away again."""
         seen = Seen(pods)
         scheduler = SCHEDULER_NAMES[contender]
@@ -159,13 +161,14 @@ class Bench:
         writes = await self._writes()
         process = self.contenders.start(contender)
         began = time.monotonic()
-        before = self._server_cpu()
+        before, clock = self._server_cpu(), MachineClock.read()
         watching = asyncio.create_task(self._watch(seen, process.pid))
         feeding = asyncio.create_task(self._feed(seen, workload, pods, scheduler))
         try:
             await self._until(seen.done, contender, process)
             cpu, memory = usage(process.pid)
             server = self._server_cpu() - (seen.cpu[1] or before)
+            stolen = clock.stolen_since()
         finally:
             for task in (watching, feeding):
                 task.cancel()
@@ -179,6 +182,7 @@ class Bench:
         found = Run(
             workload=name,
             contender=contender,
+            turn=turn,
             pods=pods,
             pods_per_second=(pods - 1) / (times[-1] - times[0]),
             seconds_to_first=times[0] - began,
@@ -189,6 +193,7 @@ class Bench:
             server_cpu_milliseconds_per_pod=1000 * server / pods,
             writes_per_pod=writes / pods,
             memory_megabytes=memory / 1e6,
+            stolen=stolen,
         )
         self.runs.append(found)
         return found
@@ -370,11 +375,13 @@ async def measure(cluster: LocalCluster, options: argparse.Namespace, folder: Pa
             for name in names:
                 await bench.populate(options.nodes, options.standing_pods if WORKLOADS[name].full else 0)
                 turns = [each for each in options.contenders if each != "ceiling" or name == "simple"]
-                for number in range(options.runs):
-                    for contender in turns:
-                        found = await second_try(bench, name, contender, options.pods or WORKLOADS[name].pods)
+                pods = options.pods or WORKLOADS[name].pods
+                for turn in range(options.runs):
+                    first = turn % len(turns)
+                    for contender in turns[first:] + turns[:first]:
+                        found = await second_try(bench, name, contender, turn=turn, pods=pods)
                         written(options.output, bench.runs, restart)
-                        print(f"{name} {number + 1}: {contender:15} {told(asdict(found))}", flush=True)
+                        print(f"{name} {turn + 1}: {contender:15} {told(asdict(found))}", flush=True)
             if "restart" in options.workload:
                 more = range(options.nodes if names else options.restart_nodes, options.restart_nodes)
                 await gather(client.create(NODES.untyped, node(number)) for number in more)
@@ -383,21 +390,20 @@ async def measure(cluster: LocalCluster, options: argparse.Namespace, folder: Pa
     return bench, restart
 
 
-async def second_try(bench: Bench, name: str, contender: str, pods: int) -> Run:
+async def second_try(bench: Bench, name: str, contender: str, *, turn: int, pods: int) -> Run:
     """A run, and another one if its contender ended."""
     workload = WORKLOADS[name]
     try:
-        return await bench.run(name, workload, contender, pods)
+        return await bench.run(name, workload, contender, turn=turn, pods=pods)
     except ContenderError as error:
         print(f"{name}: {contender} is tried again, because {error}", flush=True)
         await bench.clear(workload.tenants)
-        return await bench.run(name, workload, contender, pods)
+        return await bench.run(name, workload, contender, turn=turn, pods=pods)
 
 
 def written(output: Path, runs: list[Run], restart: dict[str, float]) -> list[Figure]:
     """Write down what has been measured so far: the targets, and beside them everything."""
-    medians = summary(runs)
-    compared = ratios(medians)
+    medians, compared = summary(runs), ratios(runs)
     found = figures(compared, restart)
     keep(output, found)
     everything = {"medians": medians, "ratios": compared, "restart": restart, "runs": [asdict(run) for run in runs]}
@@ -450,8 +456,7 @@ def main() -> None:
                 bench, restart = runner.run(measure(cluster, options, folder))
         finally:
             cluster.down()
-    medians = summary(bench.runs)
-    compared = ratios(medians)
+    medians, compared = summary(bench.runs), ratios(bench.runs)
     for workload, contenders in medians.items():
         for contender, found in contenders.items():
             print(f"{workload:14} {contender:15} {told(found)}")

@@ -21,6 +21,7 @@ from allotment_local import build
 from allotment_local.layout import Layout
 from allotment_local.progress import reporter
 from builders.api_server import Answer, ApiServer
+from builders.patience import LateError
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "allotment"
 RELEASE = "allotment"
@@ -124,7 +125,7 @@ class Release:
         self.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
 
 
-def _await_enforcement(api: ApiServer, *, enforced: bool, timeout: float = 60) -> None:
+def _await_enforcement(api: ApiServer, *, enforced: bool, timeout: float = 240) -> None:
     """Wait until every policy answers as it should, or none does.
 
     The API server learns of new policies, and of the kind of their parameters, by watches of its own; there is nothing
@@ -143,7 +144,7 @@ def _await_enforcement(api: ApiServer, *, enforced: bool, timeout: float = 60) -
     try:
         while problems := list(_unexpected(api, name, enforced=enforced)):
             if time.monotonic() > deadline:
-                raise AssertionError(f"after {timeout:.0f} s the policies still do not answer: {problems}")
+                raise LateError(f"after {timeout:.0f} s the policies still do not answer: {problems}")
             time.sleep(0.1)
     finally:
         admin.delete(namespace)

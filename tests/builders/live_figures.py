@@ -1,15 +1,18 @@
-"""What the runs of the live benchmark come to: medians, ratios between contenders, and the targets they are held to."""
+"""What the runs of the live benchmark come to: medians, ratios between contenders, and the targets they are held to.
+
+A virtual machine changes its speed within minutes, by half and more. So contenders are compared turn by turn, with
+those that ran just before and after them, and the median of these ratios counts; it is not that of two medians.
+"""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
 from builders.figures import Figure
 from builders.live_contenders import CONTENDERS
 
-Medians = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""By workload, contender and quantity."""
+_OURS, _PEER, _CEILING = CONTENDERS
 TIMES_THE_RATE: Final = {"simple": 2.5, "spread": 6.0, "affinity": 6.0, "anti-affinity": 6.0}
 """What our rate is to be of kube-scheduler's, by workload."""
 
@@ -20,6 +23,7 @@ class Run:
 
     workload: str
     contender: str
+    turn: int
     pods: int
     pods_per_second: float
     seconds_to_first: float
@@ -30,10 +34,12 @@ class Run:
     server_cpu_milliseconds_per_pod: float
     writes_per_pod: float
     memory_megabytes: float
+    stolen: float
+    """Part of the machine's time that its host gave to others meanwhile."""
 
 
 def summary(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
-    """Medians by workload and contender, and of the rate the slowest and the fastest run."""
+    """Medians by workload, contender and quantity, and of the rate the slowest and the fastest run."""
     out: dict[str, dict[str, dict[str, float]]] = {}
     for workload, contender in dict.fromkeys((run.workload, run.contender) for run in runs):
         mine = [asdict(run) for run in runs if (run.workload, run.contender) == (workload, contender)]
@@ -45,23 +51,43 @@ def summary(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
     return out
 
 
-def ratios(medians: Medians) -> dict[str, dict[str, float]]:
-    """What counts: ours by each of the others, per workload."""
+def ratios(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
+    """What counts: ours by each of the others, per workload; medians over the turns that both took part in."""
     out: dict[str, dict[str, float]] = {}
-    for workload, found in medians.items():
-        ours, peer, ceiling = (found.get(name) for name in CONTENDERS)
+    for workload in dict.fromkeys(run.workload for run in runs):
+        turns = _turns(runs, workload)
         of = out.setdefault(workload, {})
-        if ours and peer:
-            of["timesTheRateOfKubeScheduler"] = ours["pods_per_second"] / peer["pods_per_second"]
-            of["partOfItsCpuPerPod"] = ours["cpu_milliseconds_per_pod"] / peer["cpu_milliseconds_per_pod"]
-            of["partOfItsCpuInAll"] = ours["cpu_seconds"] / peer["cpu_seconds"]
-        if ours and ceiling:
-            of["partOfTheCeiling"] = ours["pods_per_second"] / ceiling["pods_per_second"]
-        empty = medians.get("stream", {}).get("allotment")
-        if ours and empty and workload == "stream-full":
-            of["timesTheP50WithoutRunningPods"] = ours["latency_p50"] / empty["latency_p50"]
-            of["timesTheP99WithoutRunningPods"] = ours["latency_p99"] / empty["latency_p99"]
+        peers = [(found[_OURS], found[_PEER]) for found in turns if {_OURS, _PEER} <= found.keys()]
+        if peers:
+            of["timesTheRateOfKubeScheduler"] = _median(
+                ours.pods_per_second / its.pods_per_second for ours, its in peers
+            )
+            of["partOfItsCpuPerPod"] = _median(
+                ours.cpu_milliseconds_per_pod / its.cpu_milliseconds_per_pod for ours, its in peers
+            )
+            of["partOfItsCpuInAll"] = _median(ours.cpu_seconds / its.cpu_seconds for ours, its in peers)
+        loops = [(found[_OURS], found[_CEILING]) for found in turns if {_OURS, _CEILING} <= found.keys()]
+        if loops:
+            of["partOfTheCeiling"] = _median(ours.pods_per_second / its.pods_per_second for ours, its in loops)
+    medians = summary(runs)
+    empty, full = (medians.get(name, {}).get(_OURS) for name in ("stream", "stream-full"))
+    if empty and full:
+        out["stream-full"]["timesTheP50WithoutRunningPods"] = full["latency_p50"] / empty["latency_p50"]
+        out["stream-full"]["timesTheP99WithoutRunningPods"] = full["latency_p99"] / empty["latency_p99"]
     return out
+
+
+def _turns(runs: Sequence[Run], workload: str) -> list[dict[str, Run]]:
+    """Return a workload's runs by contender, turn by turn."""
+    turns: dict[int, dict[str, Run]] = {}
+    for run in runs:
+        if run.workload == workload:
+            turns.setdefault(run.turn, {})[run.contender] = run
+    return list(turns.values())
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(statistics.median(values))
 
 
 def figures(compared: Mapping[str, Mapping[str, float]], restart: Mapping[str, float]) -> list[Figure]:

@@ -108,7 +108,7 @@ def test_after_uninstalling_nothing_is_refused_any_more(cluster: ClusterLike, re
         release.install()
         release.uninstall()
         free = pod(name, spec={"schedulerName": "another", "tolerations": [{"operator": "Exists"}]})
-        deadline = time.monotonic() + 10  # the API server's own watch of its policies
+        deadline = time.monotonic() + 180  # the API server's own watch of its policies
         while not (answer := api.admin().create(free, dry_run=True)).accepted and time.monotonic() < deadline:
             time.sleep(0.1)
 

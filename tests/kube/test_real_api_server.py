@@ -49,14 +49,14 @@ def pod(name: str, **spec: Any) -> Object:
 
 async def create_pod(live: Live, name: str, **spec: Any) -> Object:
     """Create a pod once the controller has made the namespace's service account."""
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(180.0):
         while not await live.client.find(SERVICE_ACCOUNTS, "default", namespace=live.namespace):  # noqa: ASYNC110
             await asyncio.sleep(0.1)  # the controller manager says nothing when it is done
     return await live.client.create(PODS.untyped, pod(name, **spec), namespace=live.namespace)
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(180.0):
         while not condition():  # noqa: ASYNC110 - the condition is another program's
             await asyncio.sleep(0.02)
 
@@ -327,7 +327,7 @@ async def test_a_watch_from_an_ancient_version_is_gone(live: Live, widgets: Reso
     settings = ReflectorSettings(backoff=Backoff(first=0.1, limit=0.2))
     reflector = Reflector(live.client, widgets, settings=settings)
     running = asyncio.create_task(reflector.run())
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(180.0):
         await reflector.synced()
     undecodable: list[UndecodableObject] = []
     ancient = watch(live.client.transport, widgets, "1", rng=random.Random(0), on_undecodable=undecodable.append)
@@ -341,7 +341,7 @@ async def test_a_watch_from_an_ancient_version_is_gone(live: Live, widgets: Reso
 
 
 async def test_a_lease_is_handed_over(live: Live) -> None:
-    settings = LeaseSettings(duration=5.0, renew_deadline=3.0, retry_period=0.3, request_timeout=1.5)
+    settings = LeaseSettings(duration=30.0, renew_deadline=20.0, retry_period=0.3, request_timeout=10.0)
     await live.client.create(LEASES.untyped, {"metadata": {"name": "l"}}, namespace=live.namespace)
     reigns: list[str] = []
 
@@ -355,7 +355,7 @@ async def test_a_lease_is_handed_over(live: Live) -> None:
         lease = Lease(live.client, "l", namespace=live.namespace, identity=name, settings=settings)
         await lease.run(lead)
 
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(180.0):
         await asyncio.gather(reign("one"), reign("two"))
     record = await live.client.get(LEASES, "l", namespace=live.namespace)
 

@@ -226,7 +226,7 @@ def test_an_interrupted_start_is_taken_down_again(cluster_state: Path) -> None:
         eventually(lambda: "kube-apiserver" in records(unfinished))
         before = records(unfinished)
         parent.send_signal(signal.SIGINT)
-        parent.communicate(timeout=30)
+        parent.communicate(timeout=180)
 
     assert not any(record.is_running() for record in before.values())
     assert not unfinished.folder.exists()

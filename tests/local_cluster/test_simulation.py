@@ -19,7 +19,7 @@ pytestmark = pytest.mark.cluster
 def namespace(with_nodes: LocalCluster) -> str:
     """One for all tests of this file, with the service account without which pods are refused."""
     with_nodes.kubectl("create", "namespace", "simulation")
-    with_nodes.kubectl("-n", "simulation", "wait", "--for=create", "serviceaccount/default", "--timeout=20s")
+    with_nodes.kubectl("-n", "simulation", "wait", "--for=create", "serviceaccount/default", "--timeout=180s")
     return "simulation"
 
 
@@ -44,7 +44,7 @@ def create(cluster: LocalCluster, namespace: str, manifest: str) -> None:
 
 
 def wait(cluster: LocalCluster, namespace: str, what: str, until: str) -> None:
-    cluster.kubectl("-n", namespace, "wait", what, f"--for={until}", "--timeout=20s")
+    cluster.kubectl("-n", namespace, "wait", what, f"--for={until}", "--timeout=180s")
 
 
 def get(cluster: LocalCluster, namespace: str, *what: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_a_settled_case_is_answered_as_recorded(path: Path) -> None:
 
 @pytest.mark.cluster
 @pytest.mark.soak  # the records are its answers: asked anew where Kubernetes moves on
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 async def test_kube_scheduler_answers_every_settled_case_as_recorded(peer: Peer) -> None:
     different = {}
     async with refereeing(peer) as referee:
@@ -90,7 +90,7 @@ async def test_kube_scheduler_answers_every_settled_case_as_recorded(peer: Peer)
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_random_pods_may_start_on_the_same_nodes(peer: Peer) -> None:
     await _compare_random_clusters(peer, seed=os.environ.get("ALLOTMENT_PARITY_SEED", "short13"), seconds=SHORT_SECONDS)
 

@@ -225,7 +225,7 @@ def reckon(replicas: Replicas, bustle: Bustle, history: PodHistory) -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(1800)
 def test_a_short_spell_of_chaos_leaves_a_sound_history(
     credentials: Path, admin: Actor, cluster: ClusterLike, tmp_path: Path
 ) -> None:

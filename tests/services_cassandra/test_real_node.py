@@ -16,7 +16,7 @@ from builders.cassandra_node import CLIENT_HOST, CLUSTER, NAMESPACE, Node, clust
 from builders.java_services import free_ports
 from builders.services import World
 
-pytestmark = pytest.mark.timeout(450)  # a cold start of the JVM on a busy machine
+pytestmark = pytest.mark.timeout(1800)  # a cold start of the JVM on a busy machine
 
 
 class NearAdmin(CqlAdmin):
@@ -82,7 +82,7 @@ async def still_let_in(login: CqlLogin) -> None:
 
 
 async def test_data_can_be_written_and_read_over_tls(secured: World, node: Node) -> None:
-    async with connected(login_of(secured, node), timeout=20) as session:
+    async with connected(login_of(secured, node), timeout=60) as session:
         await session.query(
             "CREATE KEYSPACE IF NOT EXISTS bank WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}"
         )
@@ -96,12 +96,12 @@ async def test_the_ring_is_as_the_spec_names_it(secured: World, node: Node) -> N
     ring = await CqlAdmin().ring(login_of(secured, node))
 
     assert [(each.datacenter, each.rack, each.release) for each in ring.nodes] == [("dc1", "r1", "5.0.5")]
-    async with connected(login_of(secured, node), timeout=10) as session:
+    async with connected(login_of(secured, node), timeout=60) as session:
         assert await session.query("SELECT cluster_name FROM system.local") == [("ledger",)]
 
 
 async def test_a_wrong_statement_is_refused_in_cassandras_words(secured: World, node: Node) -> None:
-    async with connected(login_of(secured, node), timeout=10) as session:
+    async with connected(login_of(secured, node), timeout=60) as session:
         with pytest.raises(ServiceRefusedError, match="no viable alternative"):
             await session.query("SELEKT 1")
 

@@ -26,7 +26,7 @@ from builders.java_services import free_ports
 from builders.kafka_broker import BOOTSTRAP, CLUSTER, Broker, cluster_kind, secret_text
 from builders.services import HOME, World, custom
 
-pytestmark = pytest.mark.timeout(450)  # a cold start of the JVM on a busy machine
+pytestmark = pytest.mark.timeout(1800)  # a cold start of the JVM on a busy machine
 T = TypeVar("T")
 
 
@@ -110,10 +110,10 @@ def librdkafka(broker: Broker, binding: Mapping[str, str]) -> dict[str, Any]:
 def produce(config: Mapping[str, Any], topic: str, *values: str) -> KafkaError | None:
     """Send records with acks=all; the first error that came back."""
     errors: list[KafkaError] = []
-    producer = Producer({**config, "acks": "all", "message.timeout.ms": 15000, "error_cb": errors.append})
+    producer = Producer({**config, "acks": "all", "message.timeout.ms": 90000, "error_cb": errors.append})
     for value in values:
         producer.produce(topic, value, on_delivery=lambda error, _: errors.append(error) if error else None)
-    producer.flush(20)
+    producer.flush(100)
     return errors[0] if errors else None
 
 
@@ -123,7 +123,7 @@ def consume(config: Mapping[str, Any], topic: str, group: str, count: int) -> li
     try:
         consumer.subscribe([topic])
         read: list[str] = []
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while len(read) < count and time.monotonic() < deadline:
             for message in consumer.consume(count - len(read), timeout=1):
                 if message.error():

@@ -19,7 +19,7 @@ def separate(controllers: int) -> dict[str, Any]:
     return {"pools": [control, data], "replication": {"factor": 1, "minInSync": 1}}
 
 
-@pytest.mark.timeout(900)  # four cold starts of the JVM on a busy machine
+@pytest.mark.timeout(1800)  # four cold starts of the JVM on a busy machine
 async def test_controllers_added_later_join_the_quorum_by_themselves(tmp_path: Path) -> None:
     world = true_world(**separate(1))
     machine = Machine(world, tmp_path, [("control", 0), ("data", 0), ("control", 1), ("control", 2)])

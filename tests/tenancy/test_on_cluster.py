@@ -15,7 +15,7 @@ from builders.api_server import Actor, Answer
 from builders.program_process import START_SECONDS, OperatorProcess, eventually
 from builders.tenant_objects import await_default_service_account, group, namespace_object, pod, role_binding
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 API = f"/apis/{API_VERSION}"
 NETWORK = "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies"

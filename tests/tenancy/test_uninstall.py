@@ -18,7 +18,7 @@ from builders.helm_chart import Release
 from builders.program_process import OperatorProcess, eventually, kubeconfig_of_account, lease
 from builders.tenant_objects import deployment, expect, namespace_object, tenant
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/allotment-system/leases"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

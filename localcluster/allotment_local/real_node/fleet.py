@@ -39,7 +39,7 @@ API_PORT = 6443
 SIMULATED_TAINT = Taint(key="allotment.dev/simulated", value="true", effect="NoSchedule")
 """On simulated nodes beside real ones: nothing lands there that does not ask for it."""
 
-_READY_TIMEOUT = 90.0
+_READY_TIMEOUT = 300.0
 _POLL = 0.1
 
 
@@ -251,7 +251,7 @@ class Fleet:
         self._progress.step(what)
         end = time.monotonic() + _READY_TIMEOUT
         with Connection(spec.kubeconfig) as connection:
-            while not condition(connection):
+            while not connection.holds(condition):
                 for node in self.nodes:
                     if node.running() is None:
                         raise LocalClusterError(f"The node {node.name} ended:\n{node.last_words()}")
