@@ -128,16 +128,16 @@ class World:
         self.events.append(ev.GroupSeen(GroupSpec(tenant, name, minimum, **given)))
         return self
 
-    def state(self) -> ClusterState:
-        """The cluster as a state."""
-        state = ClusterState()
+    def state(self, policy: str = "drf") -> ClusterState:
+        """The cluster as a state, under a share policy."""
+        state = ClusterState(share_policy=policy)
         state.apply_all(self.events)
         state.settle()
         return state
 
-    def run(self) -> "Result":
+    def run(self, policy: str = "drf") -> "Result":
         """Simulate to the fixpoint and check every invariant."""
-        state = self.state()
+        state = self.state(policy)
         engine = Engine(state)
         outcome = run_to_fixpoint(engine, self.clock)
         check(state)

@@ -17,9 +17,9 @@ SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[Healt
 
 
 @SETTINGS
-@given(worlds(rich=True))
-def test_a_simulation_keeps_every_promise_and_ends(world: World) -> None:
-    state = world.state()
+@given(worlds(rich=True), st.sampled_from(["drf", "hdrf"]))
+def test_a_simulation_keeps_every_promise_and_ends(world: World, policy: str) -> None:
+    state = world.state(policy)
     engine = Engine(state)
     first = Promises.before(state)
 
@@ -39,9 +39,9 @@ def test_a_simulation_keeps_every_promise_and_ends(world: World) -> None:
 
 
 @settings(SETTINGS, max_examples=25)
-@given(worlds(rich=True))
-def test_with_time_and_no_change_of_demand_evictions_reach_zero(world: World) -> None:
-    engine = Engine(world.state(), Settings(least_runtime=0.0, backoff=1.0))
+@given(worlds(rich=True), st.sampled_from(["drf", "hdrf"]))
+def test_with_time_and_no_change_of_demand_evictions_reach_zero(world: World, policy: str) -> None:
+    engine = Engine(world.state(policy), Settings(least_runtime=0.0, backoff=1.0))
 
     evictions = [len(engine.cycle(world.clock + 3600.0 * hour).evictions) for hour in range(30)]
 

@@ -6,23 +6,11 @@ from typing import Literal
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
-from allotment_scheduler.core.simulate import run_to_fixpoint
-from allotment_scheduler.core.state.cluster import ClusterState
-from allotment_scheduler.core.state.invariants import check
-from builders.scheduling import Result, World
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.settings import Settings
+from builders.scheduling import World
 
 Policy = Literal["drf", "hdrf"]
-
-
-def played(world: World, policy: Policy) -> Result:
-    """The world under a share policy, at its fixpoint."""
-    state = ClusterState(share_policy=policy)
-    state.apply_all(world.events)
-    state.settle()
-    engine = Engine(state)
-    outcome = run_to_fixpoint(engine, world.clock)
-    check(state)
-    return Result(engine, outcome)
 
 
 def entitled(world: World, tenant: str, resource: str) -> Fraction:
@@ -98,7 +86,7 @@ def test_a_child_whose_resource_is_idle_is_not_starved_by_its_sibling(policy: Po
     world = World().node("n", cpu=10, gpu=10).inner("n1").tenant("n11", "n1").tenant("n12", "n1").tenant("n2")
     world.pods("n11", 10, cpu=1).pods("n12", 10, gpu=1).pods("n2", 10, cpu=1)
 
-    done = played(world, policy)
+    done = world.run(policy)
 
     assert [len(done.running(name)) for name in ("n11", "n12", "n2")] == [5, 10, 5]
 
@@ -111,7 +99,7 @@ def test_every_group_gets_its_half_whatever_its_children_ask_for(policy: Policy)
         world.tenant(f"{group}c", group).tenant(f"{group}g", group)
         world.pods(f"{group}c", 24, cpu=1).pods(f"{group}g", 24, gpu=1)
 
-    done = played(world, policy)
+    done = world.run(policy)
 
     assert [len(done.running(name)) for name in ("n1c", "n1g", "n2c", "n2g")] == [12, 12, 12, 12]
 
@@ -124,9 +112,39 @@ def test_use_behind_a_small_child_counts_in_full_unless_children_are_rescaled(po
     world.pods("large", 60, on="n", cpu=1).pod("small", "s0", on="n", cpu=1).pods("honest", 10, "h", on="n", cpu=1)
     world.pod("small", "next", cpu=1).pod("honest", "next", cpu=1)
 
-    done = played(world, policy)
+    done = world.run(policy)
 
     assert done.outcome.rounds[0].starts[0].pod == (served, "next")
+
+
+@pytest.mark.parametrize(("policy", "group", "honest"), [("drf", 61, 11), ("hdrf", 62, 10)])
+def test_nobody_takes_by_fairness_what_serving_has_given(policy: Policy, group: int, honest: int) -> None:
+    """Entitlement is by plain sums. That alone would give `honest` an eleventh CPU back from the group that rescaling
+    puts before it: under `hdrf` he may take only from whom he is served before."""
+    world = World().node("n", cpu=72).inner("group").tenant("large", "group").tenant("small", "group").tenant("honest")
+    world.pods("large", 60, on="n", cpu=1).pod("small", "s0", on="n", cpu=1).pods("honest", 10, "h", on="n", cpu=1)
+    world.pod("small", "next", cpu=1).pod("honest", "next", cpu=1)
+
+    done = world.run(policy)
+
+    assert len(done.running("large")) + len(done.running("small")) == group
+    assert len(done.running("honest")) == honest
+
+
+@pytest.mark.parametrize("policy", ["drf", "hdrf"])
+def test_serving_and_reclaiming_do_not_work_against_each_other(policy: Policy) -> None:
+    """Pods of `honest` end one by one, while both sides wait for more: nobody is evicted for the room they leave."""
+    world = World().node("n", cpu=8).inner("group").tenant("large", "group").tenant("small", "group").tenant("honest")
+    world.pods("large", 3, on="n", cpu=1).pod("small", "s0", on="n", cpu=1).pods("honest", 4, "h", on="n", cpu=1)
+    world.pods("large", 8, "next", cpu=1).pods("honest", 8, "next", cpu=1)
+    engine = Engine(world.state(policy), Settings())
+
+    for turn in range(4):
+        engine.state.apply(ev.PodGone(("honest", f"h{turn}")))
+        done = engine.cycle(world.clock + 1000 + turn)
+
+        assert done.starts
+        assert not done.evictions
 
 
 # --- Wang et al., "DRFH: Dominant Resource Fairness in Heterogeneous Environments", 2014 ---

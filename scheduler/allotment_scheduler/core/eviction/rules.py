@@ -12,6 +12,9 @@ what the claimant requests. u counts the evictions planned so far.
 With several pools, R2 (and R1 for guarantees per pool) compare on the pools where the claimant may run, and R2 takes
 nobody who stands in none of them: that Y is above e there is not lessened by his going. What a victim
 uses within its side's guarantee for the pool where it stands is not above the guarantee.
+
+Entitlement is by plain sums under either share policy. So where serving compares rescaled shares (`hdrf`), R2 asks for
+one thing more: that serving puts X before Y. Else Y would be given, at every pod's end, what X then takes.
 """
 
 from collections.abc import Callable, Collection
@@ -67,6 +70,8 @@ class Claim:
     """It was evicted before and demand has not changed: no R1, no R2."""
     smallest: Callable[[Tenant, Column], int] | None = None
     """With hysteresis: the smallest unit of a side, by which its use may fall below its entitlement."""
+    is_before: Callable[[Tenant, Tenant], bool] | None = None
+    """Where shares are rescaled: whether the first tenant is served before the second, guarantees aside."""
     seated: dict[Column, int] = field(default_factory=dict)
     """What of the request is part of u already, while a plan seats the claimant's pods one by one."""
 
@@ -156,5 +161,7 @@ def rule(claim: Claim, victim: Held) -> str | None:
     if by_guarantee:
         return R1
     if (claim.several_pools and not claim.compares(victim.pools)) or not claim.above_entitlement(theirs, victim.held):
+        return None
+    if claim.is_before is not None and not claim.is_before(mine, theirs):
         return None
     return R2 if claim.gentle(theirs, victim.asks) else None

@@ -130,6 +130,12 @@ def serving_key(
     return (key[0], key[1], measure.rescaled_points(tenant) * tenant.multiplier, key[3], key[4])
 
 
+def is_before(state: ClusterState, one: Tenant, other: Tenant) -> bool:
+    """Whether one of two siblings is served before the other, their guarantees aside."""
+    first, second = (serving_key(state, tenant, state.measure.columns, None, lambda _: ()) for tenant in (one, other))
+    return first < second
+
+
 def listing(
     state: ClusterState, propose: Callable[[Tenant], Unit | None], where: Callable[[Unit], Where]
 ) -> list[Tenant]:
