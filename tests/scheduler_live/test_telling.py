@@ -441,6 +441,22 @@ async def test_no_node_is_bought_for_a_tenant_above_its_share() -> None:
         assert await reasons(world, third="a", huge="a") == {"third": "Unschedulable", "huge": "Unschedulable"}
 
 
+async def test_on_a_full_cluster_nodes_are_bought_for_what_a_guarantee_covers_and_for_nothing_else() -> None:
+    world = World(FaultPlan())
+    world.node("n", cpu="2")
+    world.tenant("a", guaranteed={"cpu": "3"})
+    async with world.running():
+        for name in ("runs-0", "runs-1"):
+            world.pod("a", name)
+        await until(lambda: len(world.bound()) == 2)
+        world.pod("a", "covered")
+        world.pod("a", "beyond", cpu="2")
+        world.pod("b", "without")
+        assert await reasons(world, covered="a", beyond="a", without="b") == {
+            "covered": "Unschedulable", "beyond": "BehindFairShare", "without": "BehindFairShare",
+        }  # fmt: skip
+
+
 async def test_nodes_are_bought_for_resources_that_the_cluster_does_not_have_yet() -> None:
     world = World(FaultPlan())
     world.node("n")

@@ -2,7 +2,8 @@
 
 The code leads the message and is the condition's reason, except that a pod which its tenant's share admits and no node
 fits says `Unschedulable`: that is what a cluster autoscaler buys nodes for, and it must buy none for those that merely
-wait their turn, nor for a tenant that uses more than it is entitled to already.
+wait their turn, nor for a tenant that uses more than it is entitled to already. On a full cluster nodes are bought for
+what a guarantee covers: nobody is left who would have to make room for it.
 
 A condition is rewritten when its code changes, and at most once a minute when only its numbers or its reason do. What a
 pod says already is learnt from the watch, so that a new leader does not write everything again. One pass explains a
@@ -202,7 +203,7 @@ class Reporter:
         """The condition's reason."""
         if why.code in ROOMLESS and isinstance(pod.unit, Unit):
             return UNSCHEDULABLE if self._scheduler.engine.demand.uses_no_more(pod.unit) else why.code
-        return why.code
+        return UNSCHEDULABLE if why.owed else why.code
 
     def _is_due(self, due: Due, settings: Settings, now: float) -> bool:
         told = self._last_told(due.pod.key, due.pod.spec.uid)

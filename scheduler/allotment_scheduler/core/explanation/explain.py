@@ -20,6 +20,7 @@ from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explanation.counterfactuals import slots, smaller_request, would_start
 from allotment_scheduler.core.explanation.rivals import Rival, ahead_of, weighted_share
 from allotment_scheduler.core.fairness.limits import exceeded_in
+from allotment_scheduler.core.fairness.shares import is_guaranteed
 from allotment_scheduler.core.filters.nodes import node_filters
 from allotment_scheduler.core.filters.topology import DEVICES_LACKING
 from allotment_scheduler.core.filters.volumes import binding_filters
@@ -35,12 +36,16 @@ from allotment_scheduler.core.placement.reservations import OVERDUE
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """A reason code with its sentence. `change`: what would start it now; `never`: no change of load would."""
+    """A reason code with its sentence. `change`: what would start it now; `never`: no change of load would.
+
+    `owed`: its tenants' guarantees cover it, and yet the cluster has no room for it, nor anybody who has to make some.
+    """
 
     code: str
     message: str
     change: str | None = None
     never: bool = False
+    owed: bool = False
 
 
 class Explainer:
@@ -257,7 +262,7 @@ class Explainer:
             int(np.maximum(nodes.free[column][anywhere], 0).sum()) >= amount for column, amount in unit.shape.amounts
         )
         if not enough:
-            return Why("BehindFairShare", self._behind(unit, short), change)
+            return Why("BehindFairShare", self._behind(unit, short), change, owed=self._owed(unit))
         if lacking is not None:
             text = f"enough is free in all, but no node has it together: {self._by_filter(short)}"
         else:
@@ -266,6 +271,13 @@ class Explainer:
             text += f"{seats} of them fit" if seats is not None else "each of them fits by itself"
             text += self._in_one_domain(unit)
         return Why("Fragmented", text, change)
+
+    def _owed(self, unit: Unit) -> bool:
+        """Whether a unit has its guarantees' room to ask for, and may ask; who was evicted just now asks later."""
+        engine, state = self.engine, self.state
+        if any(map(state.is_spent, unit.pods)) or not engine.brakes.may_claim(unit, state.now):
+            return False
+        return is_guaranteed(unit.leaf, unit.asks, engine.demand.scope(unit))
 
     def _seats(self, unit: Unit, row: Row, free: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> int | None:
         """How many pods of a gang of equal pods fit at once, within one domain if they must; None for all others."""

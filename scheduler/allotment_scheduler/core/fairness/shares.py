@@ -151,6 +151,12 @@ def within_guarantee(tenant: Tenant, asks: Amounts, where: Where) -> bool:
     return all(pool in inside and within(inside[pool], tenant.used_at(pool), part) for pool, part in where.items())
 
 
+def is_guaranteed(leaf: Tenant, asks: Amounts, pools: tuple[str, ...]) -> bool:
+    """Whether a guarantee covers a leaf's request in these pools, at every level that has one, and any level has."""
+    guarded = [tenant for tenant in leaf.path if tenant.has_guarantee]
+    return bool(guarded) and all(within_guarantee(tenant, asks, pools) for tenant in guarded)
+
+
 def within_together(tenant: Tenant, asks: Iterable[tuple[Column, int]], pools: Collection[str]) -> bool:
     """Whether use in some pools plus a request stays within the sum of the guarantees for these pools."""
     tables = [caps for pool, caps in tenant.guaranteed_in.items() if pool in pools]
