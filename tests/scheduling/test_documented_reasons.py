@@ -10,6 +10,7 @@ from allotment_cli.main import app
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.explanation import explain
 from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.reservations import OVERDUE
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.shell.reporter import STARTING
@@ -42,6 +43,25 @@ def test_the_changes_are_those_of_the_guide() -> None:
     for name in ("gang-incomplete", "above-limit", "no-node-fits", "fragmented", "behind-fair-share", "gated"):
         shown = CliRunner().invoke(app, ["why", name, "-f", str(EXAMPLE), "-o", "json"])
         assert (json.loads(shown.stdout)[0]["change"] or "") == told[name][2]
+
+
+def test_whatever_is_being_deleted_is_told_so() -> None:
+    shown = CliRunner().invoke(app, ["why", "deleted", "-f", str(EXAMPLE), "-o", "json"])
+
+    [why] = json.loads(shown.stdout)
+    assert (why["reason"], why["message"]) == ("Deleted", rows()["deleted"][1])
+
+
+def test_whoever_cannot_be_decided_about_is_told_until_when() -> None:
+    engine = Engine(World().node("n", cpu=4).tenant("t").pod("t", "p", cpu=3).state(), Settings())
+    unit = engine.state.pods["t", "p"].unit
+    assert isinstance(unit, Unit)
+
+    engine.quarantine.isolate(unit, ValueError("the fault"))
+
+    told = Explainer(engine).why(engine.state.pods["t", "p"]).message
+    assert told == "deciding about it has failed 1 time(s), next try in 60 s: ValueError: the fault"
+    assert f'"{told.removesuffix(": ValueError: the fault")}", and the fault' in " ".join(GUIDE.split())
 
 
 def test_every_code_is_explained() -> None:
