@@ -271,7 +271,7 @@ def many_tenants() -> Figure:
 def entitlement() -> tuple[Figure, Figure]:
     """Everybody's exact entitlement; the best of five, each from cold: from its demand, and with finding that first."""
     engine = build(tree())
-    engine.cycle(1e9, most_starts=1)
+    engine.cycle(1e9, most_decisions=1)
     state, portions = engine.state, engine.demand.portions()
     filled = cheapest(lambda: fill(state.forest.root, portions, state.measure))
     found = cheapest(lambda: Demand(state, engine.placer).entitlement())

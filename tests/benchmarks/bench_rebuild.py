@@ -113,7 +113,7 @@ def main() -> None:
         took += time.process_time() - begin
     begin = time.process_time()
     state.settle()
-    started = len(Engine(state).cycle(1e9, most_starts=1, claims=False).starts)
+    started = len(Engine(state).cycle(1e9, most_decisions=1, claims=False).starts)
     took += time.process_time() - begin
     if started != 1:
         raise AssertionError("the state that was built cannot decide")

@@ -12,7 +12,7 @@ from typing import Any
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.nodes import NodeSpec, PoolSpec
-from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects.pods import PodKey, PodSpec, SchedulingSpec
 from allotment_scheduler.core.objects.tenants import Bounds, TenantSpec
 from allotment_scheduler.core.objects.units import GroupSpec
 from allotment_scheduler.core.simulate import Outcome, run_to_fixpoint
@@ -182,6 +182,16 @@ class Result:
     def started(self) -> list[str]:
         """Names of started pods in order."""
         return [start.pod[1] for done in self.outcome.rounds for start in done.starts]
+
+
+def start_as_decided(state: ClusterState, nodes: dict[PodKey, str]) -> None:
+    """Let waiting pods stand on nodes, as if a cycle had just decided so."""
+    state.settle()
+    for key, node in nodes.items():
+        pod = state.pods[key]
+        state.occupy(pod, node)
+        pod.started, pod.unit = state.now, None
+    state.lineup.requeue_all()
 
 
 def names(prefix: str, numbers: Iterable[int]) -> set[str]:

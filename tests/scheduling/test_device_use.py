@@ -26,6 +26,7 @@ from allotment_scheduler.core.objects.units import GroupSpec
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
+from builders.scheduling import start_as_decided
 
 DRIVER = "gpu.example.com"
 GPU = device_resource("gpu")
@@ -249,7 +250,7 @@ def test_the_devices_of_a_pod_that_waits_are_nobody_elses(after: str) -> None:
         with state.trial() as trial:
             trial.start(state.pods["a", "p"], 0)
     elif after == "a start that came to nothing":
-        state.apply(ev.PodStarted(("a", "p"), "n"))
+        start_as_decided(state, {("a", "p"): "n"})
         state.apply(ev.StartForgotten(("a", "p")))
     else:
         state.apply(ev.PodSeen(structs.replace(waits, node="n")))

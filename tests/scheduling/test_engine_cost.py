@@ -64,7 +64,7 @@ def engine(nodes: int, running: int, waiting: int, *, tenants: int = 1, shapes: 
 def decisions(**size: int) -> float:
     """Turns of the loop that one decision costs."""
     made = engine(200, waiting=4000, running=500, **size)
-    return ratio(lambda: made.cycle(1e9, most_starts=100, claims=False), 100, 36)
+    return ratio(lambda: made.cycle(1e9, most_decisions=100, claims=False), 100, 36)
 
 
 def entitlement() -> float:
@@ -78,7 +78,7 @@ def entitlement() -> float:
 def many_tenants() -> float:
     """Turns of the loop that one decision costs in a tree of 1,000 tenants."""
     made = build(tree(shapes=20, per_leaf=2))
-    return ratio(lambda: made.cycle(1e9, most_starts=50, claims=False), 50, 16)
+    return ratio(lambda: made.cycle(1e9, most_decisions=50, claims=False), 50, 16)
 
 
 def build(events: Iterator[ev.Event]) -> Engine:
@@ -92,7 +92,7 @@ def build(events: Iterator[ev.Event]) -> Engine:
 def starts(events: Iterator[ev.Event], at_once: int = 50) -> float:
     """Turns of the loop that one start costs."""
     made = build(events)
-    return ratio(lambda: made.cycle(1e9, most_starts=at_once, claims=False), at_once, 20)
+    return ratio(lambda: made.cycle(1e9, most_decisions=at_once, claims=False), at_once, 20)
 
 
 def waiting_unit(made: Engine) -> Unit:
@@ -202,7 +202,7 @@ def calls(made: Engine, starts: int) -> float:
     before = sys.getprofile()
     sys.setprofile(seen)
     try:
-        done = made.cycle(1e9, most_starts=starts, claims=False)
+        done = made.cycle(1e9, most_decisions=starts, claims=False)
     finally:
         sys.setprofile(before)
     assert len(done.starts) == starts

@@ -186,7 +186,7 @@ class Cluster(RuleBasedStateMachine):
         """One cycle, with everything that has to hold of it."""
         state = self.engine.state
         promises = Promises.before(state)
-        done = self.engine.cycle(self.now, most_starts=most)
+        done = self.engine.cycle(self.now, most_decisions=most)
         check(state)
         check_holds(self.engine.holds)
         promises.hold(done, state)

@@ -237,6 +237,23 @@ def test_a_pod_beyond_what_its_gang_needs_waits_for_the_others() -> None:
     )  # fmt: skip
 
 
+def test_who_waited_before_a_tenant_was_suspended_is_told_why_afterwards() -> None:
+    world = World().node("n", cpu=1).tenant("a").gang("a", "g", 2).pods("a", 2, "p", group="g", cpu=1)
+    tenant = next(event.spec for event in world.events if isinstance(event, TenantSeen))
+    state = world.state()
+    state.apply(TenantSeen(replace(tenant, suspended=True)))
+    check(state)
+    known = len(world.events)
+    state.apply_all(world.pods("a", 2, "first", group="g", priority=1, cpu=2).events[known:])
+    state.apply(TenantSeen(tenant))
+    check(state)
+    explainer = Explainer(Engine(state))
+
+    told = {pod.spec.name: explainer.why(pod).code for pod in state.waiting()}
+
+    assert told == dict.fromkeys(("p0", "p1"), "GangIncomplete") | dict.fromkeys(("first0", "first1"), "NoNodeFits")
+
+
 def with_a_seat() -> World:
     """A node of one core, which a pod of a StatefulSet leaves for its successor."""
     owner = {"owner": "set", "owner_kind": "StatefulSet"}

@@ -7,7 +7,7 @@ from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
-from builders.scheduling import World
+from builders.scheduling import World, start_as_decided
 
 
 def test_shapes_and_rows_of_what_is_gone_are_forgotten() -> None:
@@ -34,15 +34,13 @@ def test_many_shapes_at_once_are_decided_as_from_scratch() -> None:
         for number in range(300):
             world.pod("ab"[number % 2], f"p{wave}-{number}", cpu=1, memory=1 + wave * 300 + number)
         engine.state.apply_all(world.events[-300:])
-        engine.cycle(1.0, most_starts=40)
+        engine.cycle(1.0, most_decisions=40)
     engine.cycle(1.0)
 
     fresh = ClusterState()
     fresh.apply_all(event for event in world.events if not isinstance(event, ev.PodSeen))
-    for pod in engine.state.pods.values():
-        fresh.apply(ev.PodSeen(pod.spec))
-        if pod.node is not None:
-            fresh.apply(ev.PodStarted(pod.key, pod.node))
+    fresh.apply_all(ev.PodSeen(pod.spec) for pod in engine.state.pods.values())
+    start_as_decided(fresh, {key: pod.node for key, pod in engine.state.pods.items() if pod.node is not None})
     check(fresh)
     again = Engine(fresh)
     for round_ in range(3):

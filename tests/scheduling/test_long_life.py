@@ -23,7 +23,7 @@ from allotment_scheduler.core.objects.selectors import LabelSelector, Requiremen
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
-from builders.scheduling import World
+from builders.scheduling import World, start_as_decided
 
 ZONE = "topology.kubernetes.io/zone"
 
@@ -220,10 +220,8 @@ def test_after_any_history_what_is_interned_is_what_pods_need(steps: list[tuple[
 
     again = ClusterState()
     again.apply_all(life.around)
-    for pod in pods:
-        again.apply(ev.PodSeen(pod.spec))
-        if pod.node is not None and pod.spec.node is None:
-            again.apply(ev.PodStarted(pod.key, pod.node))
+    again.apply_all(ev.PodSeen(pod.spec) for pod in pods)
+    start_as_decided(again, {pod.key: pod.node for pod in pods if pod.node is not None and pod.spec.node is None})
     fresh = Engine(again, life.engine.settings)
     for engine in (life.engine, fresh):
         life.job("a", "newcomer", natures("job-0")[1])

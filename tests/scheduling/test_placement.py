@@ -86,7 +86,7 @@ def test_what_is_kept_equals_what_is_found_anew(idle: int, monkeypatch: pytest.M
         state = world.state()
         engine = Engine(state)
         for now in range(4):
-            engine.cycle(world.clock + now, most_starts=random.choice([1, 3, None]), claims=False)
+            engine.cycle(world.clock + now, most_decisions=random.choice([1, 3, None]), claims=False)
             assert_as_from_scratch(engine.placer, state)
             for key in random.sample(sorted(state.pods), k=len(state.pods) // 3):
                 state.apply(ev.PodGone(key))

@@ -139,7 +139,7 @@ def test_a_gang_finds_room_by_evictions_where_a_limit_leaves_pools_open() -> Non
 def in_turn(world: World, count: int, most: int = 12) -> list[str]:
     """Which tenant each of the first starts is for."""
     engine = Engine(world.state())
-    return [start.pod[0] for start in engine.cycle(world.clock, most_starts=most, claims=False).starts][:count]
+    return [start.pod[0] for start in engine.cycle(world.clock, most_decisions=most, claims=False).starts][:count]
 
 
 def test_who_starts_elsewhere_is_not_within_the_guarantee_of_a_pool() -> None:

@@ -3,25 +3,14 @@
 Read `Engine.cycle` from top to bottom: it is the algorithm. The engine decides, and records its decisions in the state
 as it goes; carrying them out is the caller's business.
 
-Words that recur. A *unit* is what starts together: a pod, or what a gang is missing. Every leaf tenant *proposes* its
-first unit that could start; it is *asked* again only when its own queue has changed (`state.dirty_leaves`), or when
-another unit's start may have changed the answer (`eligibility.leaves_to_ask`). Equal units wait in one *lane*; a lane
-whose first unit cannot start is *parked* until what it lacks may have come. A *row* is the list of scores of one class
-of pods, by node. A unit that fits nowhere may *claim* the room of others; *brakes* keep evictions from coming too
-often; a *pass* goes once through all claimants, over as many cycles as it takes.
+These words recur. A *unit* is what starts together: a pod, or what a gang is missing. Every leaf tenant *proposes* its
+first unit that could start. A unit that fits nowhere may *claim* the room of others. A *seat* is room on a node that is
+held for one pod that is to come; a *reservation* is nodes and a time, for a unit that fits nowhere now. Such room is
+*closed* during a cycle: taken off its nodes, and lent to whom it is kept for.
 
 *Serving order* goes down the tenant tree: at each level first the child that stays within its guarantee, then the one
 with the smallest weighted dominant share, then fewer pods, then by name (`fairness/serving.py`). Who may be evicted for
-whom, by the rules P, R1 and R2, is in `eviction/rules.py`; which victims, in `eviction/plans.py`. What is *fixed* may
-not be preempted, and starts only within guarantees. A *live* unit still waits; *spared* are those who started in this
-cycle.
-
-A *seat* is room on a node that is held for one pod that is to come: an announced member of a gang (until then a
-*phantom* stands there), or the successor of a pod that left (a *hold*). A *reservation* is nodes and a time, for a unit
-that fits nowhere now. Such room is *closed* during a cycle: taken off its nodes, and *opened* for whom it is kept.
-
-Seats and reserved units start before anybody else, for that room is theirs already. Backfill comes last, in serving
-order among those who end in time.
+whom, by the rules P, R1 and R2, is in `eviction/rules.py`; which victims, in `eviction/plans.py`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -84,36 +73,39 @@ class Engine:
         )
         self.serving = Serving(state, self.eligibility.propose, self.eligibility.where)
 
-    def cycle(self, now: float, *, most_starts: int | None = None, claims: bool = True) -> Round:
-        """Decide until nothing more can be decided, or about `most_starts` decisions were made."""
+    def cycle(self, now: float, *, most_decisions: int | None = None, claims: bool = True) -> Round:
+        """Decide until nothing more can be decided, or about `most_decisions` decisions were made."""
         state, done = self.state, Round()
         # 1. Settle: end what was to last until now, rebuild what is stale, forget brakes that are over.
         self._settle(now)
         try:
-            # 2. Seats first: announced members, successors of pods that left, units whose reservation has come true.
+            # 2. Seats first, for that room is theirs already: announced members, successors of pods that left, units
+            #    whose reservation has come true.
             self._seat_members(done)
             self._seat_successors(done, now)
             #    From here on nobody starts in a seat that is held for somebody else.
             self.holds.close(self.holds.seats())
             self._seat_reserved(done, now)
             # 3. Close the nodes that are reserved.
-            reserved = self.holds.close(self.reservations.rooms(now))
+            self.holds.close(self.reservations.rooms(now))
             # 4. Serve: while any unit is eligible, the one next in serving order starts.
             self._open_serving()
-            self._serve(done, most_starts)
+            self._serve(done, most_decisions)
             # 5. Claim: the first unit in serving order that has a plan evicts and starts; then serving goes on. It ends
             #    when nobody has a plan, or when the search has cost `claim_effort`. `done.cut_short` asks for another
             #    cycle: after the latter, which goes on where this one stopped, and after a pass in whose course
             #    something has changed. Callers that must not evict leave it out.
-            while claims and not _enough(done, most_starts) and (found := self._next_plan(done)) is not None:
+            while claims and not _enough(done, most_decisions) and (found := self._next_plan(done)) is not None:
                 plan = self._without_new_starts(found, done)
                 if plan is not None:
                     self._carry_out(plan, done)
+                #    What a plan has freed on reserved nodes is kept as well.
                 self.holds.close(self.reservations.rooms(now))
                 self._open_serving()
-                self._serve(done, most_starts)
-            # 6. Backfill: on reserved nodes start what ends in time, in serving order.
-            self.holds.open(reserved)
+                self._serve(done, most_decisions)
+            # 6. Backfill: with only the seats closed, start on reserved nodes what ends in time, in serving order.
+            self.holds.open()
+            self.holds.close(self.holds.seats())
             self._backfill(done, now)
             # 7. Reserve: the oldest units that fit nowhere get nodes and a time.
             self.reservations.renew(now)
@@ -141,7 +133,7 @@ class Engine:
         self.planner.spared.clear()
 
     def _thin_out_rows(self) -> None:
-        """Forget the rows of scores that nobody waits for, now and then."""
+        """Forget the rows of scores (one for each class of pods, by node) that nobody waits for, now and then."""
         if len(self.placer.rows) > self._most_rows:
             self.placer.forget(self.state.lineup.row_keys())
             self._most_rows = max(FEW_ROWS, 2 * len(self.placer.rows))
@@ -149,7 +141,10 @@ class Engine:
     # --- 2. seats -------------------------------------------------------------------------------------------------
 
     def _seat_members(self, done: Round) -> None:
-        """Members of a gang that were announced and have come take the room that is held for them."""
+        """Members of a gang that were announced and have come take the room that is held for them.
+
+        Until then a *phantom* stands there, a pod that does not exist.
+        """
         for gang in [gang for gang in self.state.gangs.values() if gang.phantoms]:
             if gang.spec is None or gang.spec.paused:
                 continue
@@ -176,9 +171,7 @@ class Engine:
                 return False
             trial.start(pod, index)
             trial.commit()
-        gang.phantoms.remove(room)
-        self.state.own_version += 1
-        self.state.lineup.seated(pod)
+        self.state.lineup.seated(pod, room, gang)
         done.decisions.append(Start(pod.key, node, pod.key))
         return True
 
@@ -211,9 +204,9 @@ class Engine:
         self.serving.refresh_all(self._leaves())
         self.state.dirty_leaves.clear()
 
-    def _serve(self, done: Round, most_starts: int | None) -> None:
+    def _serve(self, done: Round, most_decisions: int | None) -> None:
         """Start units in serving order until none is eligible, or enough has been decided."""
-        most = maxsize if most_starts is None else most_starts
+        most = maxsize if most_decisions is None else most_decisions
         serving, decisions = self.serving, done.decisions
         while (decided := len(decisions)) < most and (unit := serving.next()) is not None:
             try:
@@ -224,7 +217,11 @@ class Engine:
             self._ask_again(self.eligibility.leaves_to_ask())
 
     def _ask_again(self, leaves: Iterable[Tenant]) -> None:
-        """Let these leaves, and those whose queues have changed, propose anew."""
+        """Let these leaves, and those whose queues have changed, propose anew.
+
+        Equal units of a leaf wait in one lane. One whose first unit cannot start is parked until what it lacks may have
+        come; then its leaf is asked again.
+        """
         dirty = self.state.dirty_leaves
         dirty.update(leaves)
         if len(dirty) == 1:
@@ -445,5 +442,5 @@ class Engine:
         return listing(self.state, eligibility.propose, eligibility.where)
 
 
-def _enough(done: Round, most_starts: int | None) -> bool:
-    return most_starts is not None and len(done.decisions) >= most_starts
+def _enough(done: Round, most_decisions: int | None) -> bool:
+    return most_decisions is not None and len(done.decisions) >= most_decisions

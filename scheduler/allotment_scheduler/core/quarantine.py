@@ -46,10 +46,10 @@ class Quarantine:
         unit.live = False
         self.state.lineup.note(unit.first)
         for pod in unit.pods:
-            if pod.node is not None:
-                self.state.vacate(pod)
             if unit.gang is not None and pod in unit.gang.phantoms:
-                unit.gang.phantoms.remove(pod)
+                self.state.population.give_up_room(pod)
+            elif pod.node is not None:
+                self.state.vacate(pod)
 
     def take(self) -> list[tuple[PodKey, str]]:
         """The errors since the last call."""

@@ -225,7 +225,7 @@ class Scheduler:
     def _decide(self) -> core.Round:
         most = self._settings().starts_per_cycle
         began = time.perf_counter()
-        done = self.engine.cycle(self._clock(), most_starts=most)
+        done = self.engine.cycle(self._clock(), most_decisions=most)
         seconds = time.perf_counter() - began
         self.progress.cycles += 1
         self.progress.last_cycle_seconds = seconds

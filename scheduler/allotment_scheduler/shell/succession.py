@@ -165,9 +165,7 @@ def hold_rooms(state: ClusterState, key: PodKey, rooms: Iterable[tuple[str, str]
             continue
         labels = state.interning.labelset(spec.namespace, spec.labels)
         room = Pod(spec, klass, labels, leaf, (0, spec.created, number), gang=gang, phantom=True)
-        state.occupy(room, name)
-        gang.phantoms.append(room)
-        gang.held_since = since
+        state.population.hold_room(room, gang, name, since)
     state.lineup.regang(gang)
 
 

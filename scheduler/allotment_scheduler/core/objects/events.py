@@ -1,8 +1,8 @@
 """What can happen to the state: the only values `ClusterState.apply` accepts.
 
 Events from outside say what the API server holds now; each is the whole object, so applying one twice changes nothing.
-Events of our own (`PodStarted`, `PodEvicted`, `PodLeaving`, `StartForgotten`, `PodSetAside`, `RoundEnded`) record
-decisions and what became of them; they do not change demand. Nor does `TimePassed`, but where it gives room back.
+Events of our own (`PodEvicted`, `PodLeaving`, `PodStays`, `StartForgotten`, `PodSetAside`, `RoundEnded`) record
+evictions and what became of decisions; they do not change demand. Nor does `TimePassed`, but where it gives room back.
 """
 
 from collections.abc import Mapping
@@ -146,14 +146,6 @@ class StorageGone:
 
 
 @dataclass(frozen=True, slots=True)
-class PodStarted:
-    """We start a pod on a node (or hold the room for an expected member)."""
-
-    key: PodKey
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
 class PodEvicted:
     """We evict a pod; it waits again, behind its peers, from the next round on."""
 
@@ -220,7 +212,6 @@ Event = (
     | BudgetGone
     | StorageSeen
     | StorageGone
-    | PodStarted
     | PodEvicted
     | PodLeaving
     | PodStays

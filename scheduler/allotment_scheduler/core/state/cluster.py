@@ -1,8 +1,14 @@
-"""The state of the cluster: one object, one door for changes.
+"""The state of the cluster: one object, one door for what happens.
 
-`ClusterState.apply(event)` is the only way in. Events may come in any order; what does not fit together yet (a pod
-before its namespace, a node before its pool) is put right as soon as the rest is known. Changes of structure (nodes,
-tenants, pools) only mark what is stale; `settle()` rebuilds it once, before the next decision.
+`ClusterState.apply(event)` is the only way in for whatever happens outside, and for what becomes of our decisions.
+Events may come in any order; what does not fit together yet (a pod before its namespace, a node before its pool) is put
+right as soon as the rest is known. Changes of structure (nodes, tenants, pools) only mark what is stale; `settle()`
+rebuilds it once, before the next decision.
+
+Starts are no events, because they are tried before they are made: `occupy` and `vacate` move pods, in a trial mostly,
+and what has started is told to the `lineup` (`unit_started`, `seated`). Rooms of announced members are held and given
+up by the `population`. Beside these, a cycle only writes when it last looked at a cut gang, and counts `own_version` up
+where its seats alter demand; a state that is rebuilt is given what only the one before it knew (shell/recovery.py).
 
 Invariants, checked by `invariants.check`:
 
@@ -11,7 +17,7 @@ Invariants, checked by `invariants.check`:
 - `demand_version` moves with every change from outside that could let someone start, never with our own decisions;
   `own_version` moves where these, or what follows from them, alter what counts as demand.
 
-Parts, each with one concern, all changed through the one door: `Population` (pods), `Surroundings` (everything else),
+Parts, each with one concern: `Population` (pods), `Surroundings` (everything else),
 `Lineup` (who waits), `Interning` (equivalence classes), the layout (sums from scratch).
 
 It must never decide anything.
@@ -96,7 +102,7 @@ class ClusterState:
             ev.BudgetSeen: around.budget_seen, ev.BudgetGone: around.budget_gone,
             ev.StorageSeen: around.storage_seen, ev.StorageGone: around.storage_gone,
             ev.PodSeen: pods.pod_seen, ev.PodGone: pods.pod_gone,
-            ev.PodStarted: pods.pod_started, ev.PodEvicted: pods.pod_evicted, ev.RoundEnded: pods.round_ended,
+            ev.PodEvicted: pods.pod_evicted, ev.RoundEnded: pods.round_ended,
             ev.PodLeaving: pods.pod_leaving, ev.PodStays: pods.pod_stays,
             ev.StartForgotten: pods.start_forgotten,
             ev.PodSetAside: pods.pod_set_aside, ev.TimePassed: Timers(self).time_passed,

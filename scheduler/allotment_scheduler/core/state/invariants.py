@@ -1,4 +1,4 @@
-"""What must always hold in a state, whatever happened before: checked in tests and behind `--debug-invariants`.
+"""What must always hold in a state, whatever happened before: tests check it after whatever they do.
 
 Everything is recomputed from the pods alone and compared with what the state keeps incrementally.
 """
@@ -83,8 +83,10 @@ def _use_by_pool(state: ClusterState) -> tuple[Use, Use]:
 
 
 def _check_queues(state: ClusterState) -> None:
+    queued: set[int] = set()
     for queue in state.queues.values():
         for unit in queue.waiting():
+            queued.add(id(unit))
             for pod in unit.pods:
                 if pod.node is not None:
                     raise InvariantError(f"{pod} runs and waits at once")
@@ -96,6 +98,8 @@ def _check_queues(state: ClusterState) -> None:
         waits = isinstance(pod.unit, Unit) and pod.unit.live
         if ready and pod.gang is None and not waits:
             raise InvariantError(f"{pod} could start, but waits nowhere")
+        if waits and id(pod.unit) not in queued:
+            raise InvariantError(f"{pod} waits in a unit that is in no queue")
 
 
 def _check_gangs(state: ClusterState) -> None:

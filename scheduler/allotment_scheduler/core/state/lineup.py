@@ -83,6 +83,9 @@ class Lineup:
         """Form every waiting unit anew."""
         for shape in self._shapes.values():
             shape.lanes.clear()  # or what waited would live in cycles until these are collected
+        for queue in self.queues.values():
+            for unit in queue.waiting():
+                unit.live = False  # not all of them are formed again
         self.queues.clear()
         self.parked_by = None
         self._shapes.clear()
@@ -102,12 +105,13 @@ class Lineup:
         if self.waits(pod):
             self._push((pod,), None)
 
-    def seated(self, pod: Pod) -> None:
-        """A pod of a gang has started on its own: the rest is formed anew."""
+    def seated(self, pod: Pod, room: Pod, gang: Gang) -> None:
+        """A member of a gang has started in the room that was held for its like: the rest is formed anew."""
+        gang.phantoms.remove(room)
+        self.state.own_version += 1
         pod.started = self.state.now
         pod.unit = None
-        if pod.gang is not None:
-            self.regang(pod.gang)
+        self.regang(gang)
 
     def reconsider(self, pod: Pod) -> None:
         """Whether a pod may wait has changed."""

@@ -166,9 +166,21 @@ class Population:
         if pod.gang is not None:
             for phantom in pod.gang.phantoms:
                 if phantom.klass.amounts == pod.klass.amounts and phantom.node == pod.node:
-                    self.leave_place(phantom)
-                    pod.gang.phantoms.remove(phantom)
+                    self.give_up_room(phantom)
                     break
+
+    def hold_room(self, phantom: Pod, gang: Gang, node: str, since: float) -> None:
+        """Hold room on a node for a gang's announced member."""
+        self.state.occupy(phantom, node)
+        gang.phantoms.append(phantom)
+        gang.held_since = since
+
+    def give_up_room(self, phantom: Pod) -> None:
+        """Hold the room of an announced member no longer."""
+        if phantom.node is not None:
+            self.leave_place(phantom)
+        if phantom.gang is not None:
+            phantom.gang.phantoms.remove(phantom)
 
     def pod_gone(self, event: ev.PodGone) -> None:
         """A pod has finished or exists no longer."""
@@ -229,16 +241,6 @@ class Population:
         pod.unit = None
         if pod in self.state.evicted:
             self.state.evicted.remove(pod)
-
-    def pod_started(self, event: ev.PodStarted) -> None:
-        """We start a pod."""
-        pod = self.pods[event.key]
-        pod.started = self.state.now
-        self.state.occupy(pod, event.node)
-        if isinstance(pod.unit, Unit):
-            pod.unit.live = False
-            self.lineup.note(pod)
-        pod.unit = None
 
     def pod_evicted(self, event: ev.PodEvicted) -> None:
         """We evict a pod."""

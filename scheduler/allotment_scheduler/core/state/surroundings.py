@@ -37,8 +37,7 @@ class Surroundings:
         """A node exists no longer, nor does the room that was held on it."""
         for gang in self.state.gangs.values():
             for phantom in [phantom for phantom in gang.phantoms if phantom.node == event.name]:
-                gang.phantoms.remove(phantom)
-                self.state.population.leave_place(phantom)
+                self.state.population.give_up_room(phantom)
         self.state.nodes.remove(event.name)
         self.state.demand_version += 1
 
