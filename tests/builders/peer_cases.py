@@ -87,6 +87,29 @@ def schedule_events(case: Case) -> tuple[list[ev.Event], dict[str, tuple[str, st
     return out, owner
 
 
+def order_events(case: Case) -> tuple[list[ev.Event], dict[str, str]]:
+    """The case as events, and its paths by names of leaves; whoever has children uses by a leaf of his own."""
+    paths = {client["path"]: client for client in case["clients"]}
+    every = {"/".join(path.split("/")[: depth + 1]) for path in paths for depth in range(path.count("/") + 1)}
+    inner = {path.rpartition("/")[0] for path in every} - {""}
+    events, leaves = [node("all", case["totals"])], {}
+    for path in sorted(every):
+        active = paths.get(path, {}).get("active", True)
+        leaf = path not in inner
+        name, parent = path.replace("/", "-"), path.rpartition("/")[0].replace("/", "-")
+        events.append(tenant(name, parent, case["weights"].get(path, 1), leaf, suspended=leaf and not active))
+        if path in paths and not leaf:
+            events.append(tenant(f"{name}.own", name, 1, leaf=True, suspended=not active))
+            name = f"{name}.own"
+        leaves[path] = name
+    for path, client in paths.items():
+        holds = any(client["allocation"].values())
+        for number in range(max(client.get("allocation_count", 1), int(holds))):
+            spec = requests(client["allocation"] if number == 0 else {})
+            events.append(ev.PodSeen(PodSpec(f"ns-{leaves[path]}", f"{leaves[path]}-{number}", spec, node="all")))
+    return events, {name: path for path, name in leaves.items()}
+
+
 def engine_over(events: list[ev.Event]) -> Engine:
     state = ClusterState()
     state.apply_all(events)
@@ -104,10 +127,15 @@ class Labels:
         self.back = {label: name for name, label in self.of.items()}
 
 
+def tenant_labels(events: list[ev.Event]) -> Labels:
+    """The tenants' names as a cluster would hold them."""
+    return Labels("t", {event.spec.name for event in events if isinstance(event, ev.TenantSeen)})
+
+
 def manifests(events: list[ev.Event]) -> tuple[list[Manifest], Labels]:
     """The events of a case as what a cluster would hold, and the pods' names there."""
     nodes = Labels("n", {event.spec.name for event in events if isinstance(event, ev.NodeSeen)})
-    tenants = Labels("t", {event.spec.name for event in events if isinstance(event, ev.TenantSeen)})
+    tenants = tenant_labels(events)
     pods = Labels("p", {event.spec.name for event in events if isinstance(event, ev.PodSeen)})
     groups = Labels("g", {event.spec.name for event in events if isinstance(event, ev.GroupSeen)})
     out: list[Manifest] = []
