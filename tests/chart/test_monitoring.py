@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from allotment_operator.metrics import Metrics as OperatorMetrics
-from allotment_scheduler.shell.metrics import Metrics
+from allotment_scheduler.shell.metrics import PREFIX, Metrics
 from builders.helm_chart import CHART, named, of_kind, render
 
 DASHBOARDS = CHART / "dashboards"
@@ -37,6 +37,21 @@ def test_every_metric_in_dashboard_and_alerts_exists() -> None:
 
     assert {where: sorted(names - known) for where, names in queried.items() if names - known} == {}
     assert [where for where, names in queried.items() if not names] == []
+
+
+def test_every_metric_of_the_scheduler_is_written_about() -> None:
+    page = (CHART.parents[1] / "docs" / "operations.md").read_text()
+    table = page.partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    written = {PREFIX + name for name in re.findall(r"`([a-z_]+)(?:\{[^}`]*\})?`", table)}
+
+    assert Metrics().names() - written == set()
+
+
+def test_whatever_stands_for_a_defect_has_a_panel() -> None:
+    shown = " ".join(expressions().values())
+
+    for name in ("faults_total", "starts_forgotten_total", "watch_undecodable"):
+        assert any(PREFIX + name in query for where, query in expressions().items() if " " in where), shown
 
 
 GRAFANA = {"$__rate_interval": "5m", "${resource}": "cpu", "$resource": "cpu"}

@@ -31,8 +31,9 @@ def test_a_tenants_series_go_with_it() -> None:
     metrics.tenants([tenant("red"), tenant("blue", weightedShare=None)])
     assert value(metrics, "tenant_dominant_share", tenant="red") == 0.5
     assert value(metrics, "tenant_weighted_share", tenant="blue") is None
-    assert value(metrics, "tenant_entitlement", tenant="red", resource="cpu") == 4000
-    assert value(metrics, "tenant_usage", tenant="red", resource="cpu") == 2000
+    assert value(metrics, "tenant_entitlement", tenant="red", resource="cpu", unit="core") == 4
+    assert value(metrics, "tenant_usage", tenant="red", resource="cpu", unit="core") == 2
+    assert value(metrics, "tenant_entitlement", tenant="red", resource="memory", unit="byte") == 100
     metrics.tenants([tenant("blue")])
 
     left = {sample.labels.get("tenant") for family in metrics.registry.collect() for sample in family.samples}
@@ -74,6 +75,20 @@ def test_the_first_fault_of_every_kind_is_an_increase() -> None:
     assert counted == set(FAULTS)
 
 
+def test_what_only_grows_is_a_counter() -> None:
+    metrics = Metrics()
+    grown = {"events_dropped_total": 3.0, "starts_confirmed_total": 4.0}
+    metrics.gauges(**{name: count.__float__ for name, count in grown.items()})
+    metrics.watch("pods", events=7, relists=2, silence=0.5, undecodable=1)
+
+    text = metrics.text().decode()
+
+    assert {name: value(metrics, name) for name in grown} == grown
+    assert value(metrics, "watch_events_total", kind="pods") == 7
+    assert value(metrics, "watch_relists_total", kind="pods") == 2
+    assert "# TYPE allotment_scheduler_watch_events_total counter" in text
+
+
 def test_no_label_carries_the_name_of_a_pod() -> None:
     """Labels are closed sets, kinds of the API, and tenants."""
     named = {
@@ -83,7 +98,7 @@ def test_no_label_carries_the_name_of_a_pod() -> None:
     }
 
     assert named <= {
-        "kind", "outcome", "reason", "rule", "where", "method", "resource", "code", "path", "tenant", "le",
+        "kind", "outcome", "reason", "rule", "where", "method", "resource", "code", "path", "tenant", "unit", "le",
     }  # fmt: skip
 
 
@@ -103,7 +118,7 @@ async def test_what_is_decided_and_done_is_counted() -> None:
     assert (value(metrics, "decisions_total", kind="start") or 0) >= 1
     assert (value(metrics, "binding_seconds_count", outcome="bound") or 0) >= 1
     assert (value(metrics, "cycle_seconds_count") or 0) >= 2
-    assert value(metrics, "tenant_usage", tenant="b", resource="cpu") in {None, 0}
+    assert value(metrics, "tenant_usage", tenant="b", resource="cpu", unit="core") in {None, 0}
 
 
 @pytest.mark.looptime

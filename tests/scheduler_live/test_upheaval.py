@@ -169,6 +169,7 @@ def test_the_standby_takes_over_and_the_woken_leader_sends_nothing(
     eventually(lambda: between.requests["bind"], because=alone.tail)
     other.start(wait=False)
     eventually(lambda: other.get("/readyz") == "ok\n", because=other.tail)
+    assert other.get("/healthz") == "ok\n"
     assert eventually(other.status, because=other.tail)["leading"] is False
     alone.signal(signal.SIGSTOP)
     for number in range(8):

@@ -171,8 +171,8 @@ class Program:
             quarantined_pods=lambda: scheduler.ledger.in_quarantine,
             pods=lambda: len(scheduler.state.pods),
             nodes=lambda: len(scheduler.state.nodes.by_name),
-            events_dropped=lambda: self._announcer.dropped,
-            bound_pods=lambda: scheduler.ledger.bound,
+            events_dropped_total=lambda: self._announcer.dropped,
+            starts_confirmed_total=lambda: scheduler.ledger.bound,
         )
 
     def _api_of(self, settings: Settings) -> Api:

@@ -4,10 +4,12 @@ Labels are bounded: rules, outcomes and reasons from closed sets, names of API r
 which a cluster has as many as its administrators made. Never a pod's name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 PREFIX: Final = "allotment_scheduler_"
 _CYCLE: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
@@ -19,12 +21,35 @@ ASKED: Final = {
     "quarantined_pods": "Pods set aside.",
     "pods": "Pods known, finished ones aside.",
     "nodes": "Nodes known.",
-    "events_dropped": "Events on evictions that went over their namespace's budget.",
-    "bound_pods": "Starts of ours that the watch has confirmed.",
 }
 """Figures that are read where they are kept, at each scrape."""
+COUNTED: Final = {
+    "events_dropped_total": "Events on evictions that went over their namespace's budget.",
+    "starts_confirmed_total": "Starts of ours that the watch has confirmed.",
+}
+"""The like of figures that only grow."""
+WATCHED: Final = {"watch_events_total": "Events received, by kind.", "watch_relists_total": "Lists after the first."}
 FAULTS: Final = ("cycle", "picture", "status", "takeover", "task", "unit")
 """Where the scheduler may fail and go on. Each stands at 0 from the start: only so is the first one an increase."""
+
+
+class Elsewhere(Collector):
+    """Counters that are kept elsewhere: what they have come to is read at each scrape."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Callable[[], float]] = {}
+        self.watches: dict[str, dict[str, float]] = {name: {} for name in WATCHED}
+        """By name and kind."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Every counter as it stands now; those that nobody keeps yet at 0."""
+        for name, what in COUNTED.items():
+            yield CounterMetricFamily(PREFIX + name, what, value=self.sources.get(name, float)())
+        for name, what in WATCHED.items():
+            family = CounterMetricFamily(PREFIX + name, what, labels=["kind"])
+            for kind, count in self.watches[name].items():
+                family.add_metric([kind], count)
+            yield family
 
 
 class Metrics:
@@ -97,7 +122,7 @@ class Metrics:
             PREFIX + "tenant_weighted_share", "Largest share by weight.", ["tenant"], registry=registry
         )
         self._entitled = Gauge(
-            PREFIX + "tenant_entitlement", "Entitlement, in units.", ["tenant", "resource"], registry=registry
+            PREFIX + "tenant_entitlement", "Entitlement.", ["tenant", "resource", "unit"], registry=registry
         )
         self._regret = Gauge(
             PREFIX + "tenant_regret",
@@ -105,9 +130,7 @@ class Metrics:
             ["tenant"],
             registry=registry,
         )
-        self._used = Gauge(PREFIX + "tenant_usage", "Use, in units.", ["tenant", "resource"], registry=registry)
-        self._events = Gauge(PREFIX + "watch_events", "Events received, by kind.", ["kind"], registry=registry)
-        self._relists = Gauge(PREFIX + "watch_relists", "Lists after the first one.", ["kind"], registry=registry)
+        self._used = Gauge(PREFIX + "tenant_usage", "Use.", ["tenant", "resource", "unit"], registry=registry)
         self._silence = Gauge(
             PREFIX + "watch_silence_seconds",
             "Seconds since the watch was last heard, or since the start where it never was.",
@@ -120,6 +143,8 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self._elsewhere = Elsewhere()
+        registry.register(self._elsewhere)
         self._asked = {name: Gauge(PREFIX + name, what, registry=registry) for name, what in ASKED.items()}
         # Looking a child up by its labels costs more than counting: those of every request are kept.
         self._counted: dict[tuple[str, str, int], Counter] = {}
@@ -133,9 +158,12 @@ class Metrics:
         self.settings_good.set(1)
 
     def gauges(self, **read: Callable[[], float]) -> None:
-        """Give the sources of figures that are asked at each scrape, by the names in `ASKED`."""
+        """Give the sources of figures that are asked at each scrape, by the names in `ASKED` and `COUNTED`."""
         for name, source in read.items():
-            self._asked[name].set_function(source)
+            if name in COUNTED:
+                self._elsewhere.sources[name] = source
+            else:
+                self._asked[name].set_function(source)
 
     def names(self) -> set[str]:
         """Every metric by its name in queries, but for the endings of histograms."""
@@ -208,20 +236,30 @@ class Metrics:
                 self._weighted.labels(name).set(report["weightedShare"])
             self._regret.labels(name).set(regret(report))
             for resource, amount in report["used"].items():
-                self._used.labels(name, resource).set(amount)
+                unit, whole = unit_of(resource)
+                self._used.labels(name, resource, unit).set(amount / whole)
             for resource, amount in report["entitlement"].items():
-                self._entitled.labels(name, resource).set(amount)
+                unit, whole = unit_of(resource)
+                self._entitled.labels(name, resource, unit).set(amount / whole)
 
     def watch(self, kind: str, *, events: int, relists: int, silence: float, undecodable: int) -> None:
         """Publish one watch's statistics."""
         self._undecodable.labels(kind).set(undecodable)
-        self._events.labels(kind).set(events)
-        self._relists.labels(kind).set(relists)
+        self._elsewhere.watches["watch_events_total"][kind] = events
+        self._elsewhere.watches["watch_relists_total"][kind] = relists
         self._silence.labels(kind).set(silence)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def unit_of(resource: str) -> tuple[str, int]:
+    """The unit that a resource is published in, as kube-state-metrics names it, and how many of ours it is."""
+    if resource == "cpu":
+        return "core", 1000
+    binary = resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-")
+    return ("byte" if binary else "integer"), 1
 
 
 def regret(report: Mapping[str, Any]) -> float:
