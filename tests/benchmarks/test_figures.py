@@ -9,7 +9,7 @@ from builders.figures import Figure, keep
 from builders.live_figures import Run, figures, ratios
 
 
-def run(workload: str, contender: str, rate: float, cpu: float, *, turn: int = 0) -> Run:
+def run(workload: str, contender: str, rate: float, cpu: float, *, turn: int = 0, p99: float = 0.2) -> Run:
     return Run(
         workload,
         contender,
@@ -18,7 +18,7 @@ def run(workload: str, contender: str, rate: float, cpu: float, *, turn: int = 0
         pods_per_second=rate,
         seconds_to_first=1.0,
         latency_p50=0.1,
-        latency_p99=0.2,
+        latency_p99=p99,
         cpu_seconds=cpu,
         cpu_milliseconds_per_pod=cpu,
         server_cpu_milliseconds_per_pod=1.0,
@@ -70,6 +70,19 @@ def test_live_targets_are_medians_of_the_ratios_within_a_turn() -> None:
         "restart/secondsToFirstBinding": (21.0, False),
         "restart/bytesPerRunningPod": (2000.0, True),
     }
+
+
+def test_latency_beside_running_pods_is_held_to_that_without_them() -> None:
+    runs = [run("stream", "allotment", 100.0, 1.0, turn=turn, p99=0.02) for turn in range(3)]
+    runs += [
+        run("stream-full", "allotment", 100.0, 1.0, turn=turn, p99=p99) for turn, p99 in enumerate((0.9, 0.03, 0.02))
+    ]
+
+    [figure] = figures(ratios(runs), {})
+
+    assert figure.name == "stream-full/timesTheP99WithoutRunningPods"
+    assert figure.value == pytest.approx(1.5)
+    assert not figure.ok
 
 
 def test_nothing_is_said_of_what_was_not_measured() -> None:

@@ -16,6 +16,9 @@ _OURS, _PEER, _CEILING = CONTENDERS
 TIMES_THE_RATE: Final = {"simple": 2.5, "spread": 6.0, "affinity": 6.0, "anti-affinity": 6.0}
 """What our rate is to be of kube-scheduler's, by workload."""
 
+FLAT: Final = 1.25
+"""What latency beside 50,000 running pods is to be at most of latency without them."""
+
 
 @dataclass
 class Run:
@@ -104,6 +107,8 @@ def figures(compared: Mapping[str, Mapping[str, float]], restart: Mapping[str, f
             out.append(Figure(f"{workload}/partOfItsCpuPerPod", part, "part", 0.25, higher=False))
         if "partOfTheCeiling" in found:
             out.append(Figure(f"{workload}/partOfTheCeiling", found["partOfTheCeiling"], "part", 0.85, higher=True))
+        if (name := "timesTheP99WithoutRunningPods") in found:
+            out.append(Figure(f"{workload}/{name}", found[name], "times", FLAT, higher=False))
     if restart:
         first, memory = restart["secondsToFirstBinding"], restart["bytesPerRunningPod"]
         out.append(Figure("restart/secondsToFirstBinding", first, "s", 20, higher=False))

@@ -1,7 +1,7 @@
 """What users of other schedulers complain of most, each played once: it must not happen here.
 
-That one bad queue stops everybody is played where bad objects are: in test_tenant_versions.py and test_isolation.py, and
-for what the API server sends in scheduler_live/test_picture.py.
+That one bad queue stops everybody is played where bad objects are: in test_tenant_versions.py and test_isolation.py,
+and for what the API server sends in scheduler_live/test_picture.py.
 """
 
 from collections.abc import Callable
