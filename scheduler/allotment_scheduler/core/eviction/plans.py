@@ -31,7 +31,7 @@ from allotment_scheduler.core.eviction.node_by_node import NodeByNode
 from allotment_scheduler.core.eviction.rules import R1, R2, Claim, P, rule
 from allotment_scheduler.core.eviction.surplus import Surplus
 from allotment_scheduler.core.eviction.victims import Cost, Offers, Step, Victim, pods_of, victim_of
-from allotment_scheduler.core.fairness.serving import is_before
+from allotment_scheduler.core.fairness.serving import Turns
 from allotment_scheduler.core.objects.nodes import BoolVector, IntVector, Node
 from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.objects.tenants import Tenant
@@ -162,7 +162,7 @@ class Planner:
         return Claim(
             unit.leaf, unit.asks, unit.priority, scope, several, self.demand.entitlement, only_p,
             SmallestUnits(self.state).of if self.brakes.settings.hysteresis else None,
-            partial(is_before, self.state) if self.state.share_policy == "hdrf" else None,
+            Turns(self.state).is_before if self.state.share_policy == "hdrf" else None,
         )  # fmt: skip
 
     def _rights(self, claim: Claim) -> dict[Tenant, str]:

@@ -130,10 +130,26 @@ def serving_key(
     return (key[0], key[1], measure.rescaled_points(tenant) * tenant.multiplier, key[3], key[4])
 
 
-def is_before(state: ClusterState, one: Tenant, other: Tenant) -> bool:
-    """Whether one of two siblings is served before the other, their guarantees aside."""
-    first, second = (serving_key(state, tenant, state.measure.columns, None, lambda _: ()) for tenant in (one, other))
-    return first < second
+@dataclass(slots=True)
+class Turns:
+    """Which of two siblings is served first, their guarantees aside: remembered until anybody starts or goes."""
+
+    state: ClusterState
+    _keys: dict[Tenant, ServingKey] = field(default_factory=dict)
+    _moves: int = -1
+
+    def is_before(self, one: Tenant, other: Tenant) -> bool:
+        """Whether the first is served before the second."""
+        return self._key(one) < self._key(other)
+
+    def _key(self, tenant: Tenant) -> ServingKey:
+        if self._moves != self.state.running.moves:
+            self._keys, self._moves = {}, self.state.running.moves
+        found = self._keys.get(tenant)
+        if found is None:
+            found = serving_key(self.state, tenant, self.state.measure.columns, None, lambda _: ())
+            self._keys[tenant] = found
+        return found
 
 
 def listing(

@@ -99,22 +99,26 @@ class Measure:
                 best, dominant = points, column
         return Fraction(best, self.denominator), dominant
 
-    def rescaled(self, tenant: Tenant) -> dict[Column, Fraction]:
-        """Use as H-DRF counts it (SoCC'12, section 4.2): children scaled down to the least share among them."""
-        if tenant.is_leaf:
-            scale, denominator = self.scale, self.denominator
-            return {c: Fraction(self.weighed(tenant, c) * scale[c], denominator) for c in self.columns}
-        vectors = [(child, self.rescaled(child)) for child in tenant.children]
-        shares = [
-            (max(vector.values()) / (child.spec.weight or 1), vector)
-            for child, vector in vectors if any(vector.values())
-        ]  # fmt: skip
-        least = min((share for share, _ in shares), default=Fraction(0))
-        return {c: sum((vector[c] * least / share for share, vector in shares), Fraction(0)) for c in self.columns}
+    def rescaled(self, tenant: Tenant) -> dict[Column, int | Fraction]:
+        """Use in points, as H-DRF counts it (SoCC'12, section 4.2): children scaled down to the least share among them.
 
-    def rescaled_points(self, tenant: Tenant) -> Fraction:
+        Shares times the denominator; what nobody uses is left out.
+        """
+        if tenant.is_leaf:
+            scale = self.scale
+            return {c: used * scale[c] for c in self.columns if (used := self.weighed(tenant, c))}
+        vectors = [(child, vector) for child in tenant.children if (vector := self.rescaled(child))]
+        shares = [max(vector.values()) / Fraction(child.spec.weight or 1) for child, vector in vectors]
+        least, total = min(shares, default=Fraction(0)), dict[Column, int | Fraction]()
+        for share, (_, vector) in zip(shares, vectors, strict=True):
+            part = 1 if share == least else least / share
+            for column, points in vector.items():
+                total[column] = total.get(column, 0) + points * part
+        return total
+
+    def rescaled_points(self, tenant: Tenant) -> int | Fraction:
         """The dominant share of an inner tenant under H-DRF, times the denominator."""
-        return max(self.rescaled(tenant).values(), default=Fraction(0)) * self.denominator
+        return max(self.rescaled(tenant).values(), default=0)
 
     def used_or_asked(self, leaf: Tenant, asked: frozenset[Column]) -> tuple[Column, ...]:
         """D of an inner tenant: what its own best leaf uses, and what that leaf's candidate requests."""

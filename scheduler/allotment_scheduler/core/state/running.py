@@ -24,6 +24,8 @@ class RunningTable:
         self.vacant: list[int] = []
         self.fresh: list[tuple[int, int]] = []
         """Rows, with their node, that are not in the arrays yet."""
+        self.moves = 0
+        """How often anybody has come or gone."""
         self.used: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
         self.node: npt.NDArray[np.int32] = np.zeros(_FIRST, dtype=np.int32)
         self.leaf: npt.NDArray[np.int32] = np.zeros(_FIRST, dtype=np.int32)
@@ -57,6 +59,7 @@ class RunningTable:
             if row == len(self.used):
                 self._grow()
         self.fresh.append((row, node))
+        self.moves += 1
         return row
 
     def flush(self) -> "RunningTable":
@@ -105,6 +108,7 @@ class RunningTable:
         self.pods[row] = None
         self.used[row] = False
         self.vacant.append(row)
+        self.moves += 1
 
     def relabel(self, node_index: dict[str, int]) -> None:
         """Write the indexes of nodes and tenants anew, and what follows from a tenant's bound on priorities."""
