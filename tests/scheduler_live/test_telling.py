@@ -484,6 +484,23 @@ async def test_a_pod_whose_request_cannot_be_counted_waits_and_says_so() -> None
         assert teller.value("pending_pods", reason="InvalidRequest") == 1
 
 
+async def test_a_pod_that_names_more_resources_than_anybody_means_waits_alone_and_says_so() -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    async with world.running() as scheduler:
+        width = scheduler.state.resources.width
+        asks = {"cpu": "1", **{f"x.example/r{number}": "1" for number in range(20_000)}}
+        world.pod("a", "hostile", containers=[{"name": "main", "resources": {"requests": asks}}])
+        world.pod("a", "plain")
+        await until(lambda: world.bound() == {"plain": "n"})
+        teller = Teller(world)
+        await teller.reporter._write_all(teller.client, teller.reporter.pass_over())
+
+        said = condition(world.server.get(PODS, "hostile", "a"), "PodScheduled")
+        assert said["message"] == "InvalidRequest: it asks for 20001 different resources: ask for at most 64"
+        assert scheduler.state.resources.width == width
+
+
 async def test_a_pod_whose_room_is_being_made_says_so_and_no_other_tenants_pod() -> None:
     world = World(FaultPlan(), graceful=True)
     world.node("n", cpu="2")
