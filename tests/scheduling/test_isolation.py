@@ -216,7 +216,8 @@ def test_a_pools_members_are_the_nodes_that_were_laid_out_to_it() -> None:
 def test_resources_that_nobody_offers_cost_the_others_nothing() -> None:
     world = World().node("n", cpu=4).tenant("t").pod("t", "plain", cpu=1)
     for number in range(100):
-        world.pod("t", f"p{number}", cpu=1, **{f"x.example/r{number}-{each}": 1 for each in range(8)})
+        asks: dict[str, Any] = {f"x.example/r{number}-{each}": 1 for each in range(8)}
+        world.pod("t", f"p{number}", cpu=1, **asks)
 
     done = world.run()
 
