@@ -147,3 +147,24 @@ async def test_what_the_pods_of_an_inner_tenant_have_suffered_is_told_to_a_succe
         assert said["a"]["evictions"]["used"] == 1
         assert [each["workload"] for each in said["a"]["evictions"]["backoff"]] == [victim]
     check(scheduler.state)
+
+
+async def test_a_pod_that_stays_has_run_since_it_began_not_since_it_was_created(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or it would have lost its minimum runtime, and be expected to end long before it does."""
+    Refusing(monkeypatch, 1000)
+    world = World(FaultPlan())
+    async with world.running() as scheduler:
+        pods = scheduler.state.pods
+        world.pod("a", "victim", cpu="2")
+        await asyncio.sleep(1000)
+        world.node("n", cpu="2")
+        await until(lambda: world.bound() == {"victim": "n"})
+        began = pods["a", "victim"].started
+        world.pod("a", "claimant", cpu="2", priority=9)
+        await until(scheduler.ledger.spared.next_over)
+        assert pods["a", "victim"].started == began > pods["a", "victim"].spec.created + 900
+        await asyncio.sleep(60)
+        assert pods["a", "victim"].started == began
+    check(scheduler.state)

@@ -101,7 +101,7 @@ class Outcomes:
             return
         if pod.spec.node is not None and pod.node == start.node and not pod.spec.deleting:
             # It was shown to the core as if the API server said so.
-            known.state.apply(ev.PodSeen(replace(pod.spec, node=None, gated=True)))
+            known.state.apply(ev.PodSeen(replace(pod.spec, node=None, started=None, gated=True)))
             known.picture.reconsider(start.key)
         else:
             known.state.apply(ev.StartForgotten(start.key))
