@@ -70,6 +70,10 @@ class Undertaking:
         """Whether any of its starts has not been issued yet."""
         return any(start.phase is Phase.WAITING for start in self.starts)
 
+    def waiting(self) -> list[Start]:
+        """Its starts that have not been issued yet."""
+        return [start for start in self.starts if start.phase is Phase.WAITING]
+
 
 @dataclass(slots=True, eq=False)
 class Departure:
