@@ -23,7 +23,7 @@ ASKED: Final = {
     "bound_pods": "Starts of ours that the watch has confirmed.",
 }
 """Figures that are read where they are kept, at each scrape."""
-FAULTS: Final = ("cycle", "picture", "status", "takeover", "task", "unit")
+FAULTS: Final = ("cycle", "picture", "report", "status", "takeover", "task", "unit")
 """Where the scheduler may fail and go on. Each stands at 0 from the start: only so is the first one an increase."""
 
 
