@@ -8,8 +8,10 @@ Devices and volumes are asked for when the room is there, and not before: a clai
 node, whatever becomes of the room. Devices come first, because they can be taken back.
 """
 
+import logging
 from typing import Protocol
 
+from allotment_kube.program import logs
 from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.shell import claims, volumes
 from allotment_scheduler.shell.binder import Binder
@@ -21,6 +23,8 @@ from allotment_scheduler.shell.outcomes import Outcomes
 from allotment_scheduler.shell.permission import fits_still, is_open, minds_others, wait_for_leavers
 from allotment_scheduler.translation.allocations import Chosen
 from allotment_scheduler.translation.devices import DeviceError
+
+_logger = logging.getLogger(__name__)
 
 
 class ClaimClient(volumes.ClaimClient, claims.ClaimClient, Protocol):
@@ -133,6 +137,11 @@ class Issuing:
 
     def _forget(self, waiting: list[Start], reason: str) -> None:
         self._known.metrics.forgotten(reason, len(waiting))
+        (namespace, name), node = waiting[0].key, waiting[0].node
+        logs.event(
+            _logger, "a start is forgotten",
+            namespace=namespace, name=name, node=node, pods=len(waiting), reason=reason,
+        )  # fmt: skip
         for start in waiting:
             self._outcomes.forget(start)
 

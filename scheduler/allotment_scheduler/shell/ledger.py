@@ -212,7 +212,7 @@ class Ledger:
         if self.undertakings.get(undertaking.unit) is undertaking:
             del self.undertakings[undertaking.unit]
         if undertaking.starts:  # on their way: they end as starts without a plan
-            self.undertakings[undertaking.unit] = Undertaking(undertaking.unit, undertaking.starts)
+            self.undertakings[undertaking.unit] = Undertaking(undertaking.unit, [*undertaking.starts])
 
     def waiting(self) -> Iterable[Undertaking]:
         """Undertakings that wait for room."""

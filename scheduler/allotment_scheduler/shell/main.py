@@ -256,6 +256,7 @@ class Program:
     def scrape(self) -> bytes:
         """All metrics."""
         now = asyncio.get_running_loop().time()
+        self._metrics.forget_watches()
         for kind, found in self._watches.statistics():
             self._metrics.watch(
                 kind,

@@ -212,6 +212,11 @@ class Metrics:
             for resource, amount in report["entitlement"].items():
                 self._entitled.labels(name, resource).set(amount)
 
+    def forget_watches(self) -> None:
+        """What is published of watches is about to be said anew: kinds that are not served any more are left out."""
+        for gauge in (self._undecodable, self._events, self._relists, self._silence):
+            gauge.clear()
+
     def watch(self, kind: str, *, events: int, relists: int, silence: float, undecodable: int) -> None:
         """Publish one watch's statistics."""
         self._undecodable.labels(kind).set(undecodable)

@@ -194,7 +194,8 @@ class Outcomes:
     def _spare(self, departure: Departure, message: str) -> None:
         """A pod cannot be evicted: it is left out of plans for a while."""
         known, first = self._known, self._known.settings().quarantine_seconds
-        if departure.key in known.picture.seats:
+        pod = known.state.pods.get(departure.key)
+        if departure.key in known.picture.seats and pod is not None and pod.spec.uid == departure.uid:
             known.ledger.spared.refused(departure.key, departure.uid, message, now=known.clock(), first=first)
             known.picture.spare(departure.key, spared=True)
 
