@@ -15,6 +15,7 @@ from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
 from allotment_scheduler.core.objects.resources import LARGEST
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.objects.units import ExpectedMember, Unit
+from allotment_scheduler.core.report import tenants_report
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
@@ -253,3 +254,11 @@ def test_a_limit_counts_what_no_node_offers_from_the_moment_that_it_is_set() -> 
 
     assert done.state.forest.by_name["t"].used[done.state.resources.columns["fpga"]] == 2
     assert Explainer(done.engine).why(done.state.pods["t", "waits"]).code == "AboveLimit"
+
+
+def test_what_runs_and_nobody_offers_is_in_no_report() -> None:
+    """A node's device plug-in may have gone while its pods run on: there is no name that all of it goes by."""
+    done = World().node("n", cpu=8).tenant("t").pod("t", "runs", on="n", cpu=1, fpga=2).run()
+
+    [told] = tenants_report(done.engine)
+    assert told["used"] == {"cpu": 1000, "pods": 1}

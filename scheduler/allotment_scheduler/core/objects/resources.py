@@ -66,6 +66,11 @@ class Resources:
         """A named vector as a mapping of columns; zeros are kept, for a limit of zero means something."""
         return {self.column(name): amount for name, amount in amounts.items()}
 
+    def by_name(self, amounts: Iterable[int]) -> dict[str, int]:
+        """A dense vector by the names of resources, without zeros and without what has no name of its own."""
+        pairs = zip(self.names, amounts, strict=False)
+        return {name: amount for name, amount in pairs if amount and name != NOWHERE}
+
     def called(self, column: Column, asked: Iterable[tuple[str, int]]) -> str:
         """The name of a column where a pod's request is spoken of: what nobody offers has the pod's own names."""
         if self.names[column] != NOWHERE:
