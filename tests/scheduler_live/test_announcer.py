@@ -41,6 +41,7 @@ def test_a_flood_of_evictions_is_few_events_of_each_namespace_and_little_memory(
         announcer.evicted(eviction(number, f"tenant-{number}"))
         now[0] += 1
     assert len(announcer._budgets) < 1300
+    assert len(announcer._untold) < 1300
 
 
 async def test_a_claimant_is_named_in_its_own_namespace_only() -> None:

@@ -18,7 +18,13 @@ pytestmark = pytest.mark.looptime
 
 def views_of(world: World) -> Views:
     clock = asyncio.get_running_loop().time
-    reporter = Reporter(world.scheduler, lambda: world.settings, now=lambda: EPOCH + clock(), publish=lambda _: None)
+    reporter = Reporter(
+        world.scheduler,
+        lambda: world.settings,
+        now=lambda: EPOCH + clock(),
+        publish=lambda _: None,
+        failed=lambda: None,
+    )
     return Views(world.scheduler, reporter, clock=clock, pace=Pace(clock))
 
 

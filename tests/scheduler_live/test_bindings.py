@@ -93,7 +93,11 @@ async def test_a_pod_costs_one_binding_and_at_most_one_status_write_and_a_cycle_
     world, loop = World(FaultPlan()), asyncio.get_running_loop()
     world.node("n", cpu="60")
     reporter = Reporter(
-        world.scheduler, lambda: world.settings, now=lambda: EPOCH + loop.time(), publish=Metrics().waiting
+        world.scheduler,
+        lambda: world.settings,
+        now=lambda: EPOCH + loop.time(),
+        publish=Metrics().waiting,
+        failed=lambda: None,
     )
     client = Client(InProcessTransport(world.server, world.plan), rng=random.Random(1))
     async with world.standing_by(world.scheduler) as standby:

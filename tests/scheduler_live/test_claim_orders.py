@@ -1,5 +1,6 @@
 """What is written to claims before their pod is bound, and what is not written twice."""
 
+from math import inf
 from typing import Any
 
 import msgspec
@@ -58,7 +59,15 @@ def claims(*known: kube.ResourceClaim, pods: tuple[str, ...] = ("me",), count: i
         )
         for name in pods
     }
-    return Claims(devices, listed, **{"clock": lambda: 0.0, **given})
+    idle: dict[str, Any] = {
+        "clock": lambda: 0.0,
+        "woken": lambda: None,
+        "chosen": lambda _: {},
+        "decided": lambda _: None,
+        "patience": lambda: inf,
+        "told": lambda *_: None,
+    }
+    return Claims(devices, listed, **{**idle, **given})
 
 
 START = Start(("t", "me"), "me", "n", ("t", "me"), 0.0)
@@ -189,6 +198,8 @@ async def test_what_was_refused_is_not_said_of_another_claim_of_the_name() -> No
     another = msgspec.structs.replace(claim("me"), metadata=named("me", "9", uid="another"))
     found.devices.claim(("t", "me"), another)
     assert len(found.orders(START)) == 1
+    look(found)
+    assert not found._refused, "nobody will ever be told"
 
 
 class Unlisted(dict[tuple[str, str], Any]):

@@ -2,7 +2,10 @@
 holds more than it has, gangs start whole, and in the end everybody runs who can."""
 
 import asyncio
+import gc
+import logging
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +25,7 @@ from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.evictor import Evictor
+from allotment_scheduler.shell.loop import tame_collector
 from allotment_scheduler.shell.recovery import rebuilt
 from allotment_scheduler.shell.settings import Settings
 from builders.live_world import EPOCH, World, until
@@ -542,3 +546,35 @@ async def test_a_new_state_numbers_resources_as_the_old_one_did() -> None:
         scheduler._known.rebuild()
 
         assert old.items() <= scheduler.state.resources.columns.items()
+
+
+@pytest.mark.parametrize("faults", [[], ["one"]], ids=["in doubt", "a cycle fails"])
+async def test_a_state_that_was_replaced_is_let_go_of_though_it_was_frozen(
+    faults: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is hundreds of megabytes in a large cluster, and the new one is not for the collector to look at either."""
+    cycle, left = Engine.cycle, [*faults]
+
+    def fails_once(engine: Engine, *given: Any, **named: Any) -> Any:
+        if left:
+            raise RuntimeError(left.pop())
+        return cycle(engine, *given, **named)
+
+    monkeypatch.setattr(logging.getLogger("allotment_scheduler.shell.loop"), "disabled", True)  # records are kept here
+    world = World(FaultPlan())
+    world.node("n")
+    try:
+        async with world.running() as scheduler:
+            world.pod("a", "p")
+            await until(lambda: world.bound() == {"p": "n"})
+            tame_collector()
+            old = weakref.ref(scheduler.state)
+            monkeypatch.setattr(Engine, "cycle", fails_once)
+            if not faults:
+                scheduler._known.doubt()
+            world.pod("a", "q")
+            await until(lambda: old() is None)
+            assert not left
+            assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()

@@ -175,6 +175,27 @@ async def gang_starts(world: World, scheduler: Scheduler, lingering: list[str]) 
     check(scheduler.state)
 
 
+async def test_who_was_promised_room_by_a_predecessor_runs_from_now_on() -> None:
+    """Not since it was created: its minimum runtime would be over before it has begun."""
+    world = World(FaultPlan(), graceful=True)
+    async with world.running():
+        world.pod("a", "claimant", cpu="2", priority=9, schedulingGates=[{"name": "later"}])
+        await asyncio.sleep(1000)
+        world.node("n", cpu="2")
+        world.pod("a", "victim", cpu="2")
+        await until(lambda: world.bound() == {"victim": "n"})
+        claimant = world.server.get(PODS, "claimant", "a") or {}
+        world.server.put(PODS, {**claimant, "spec": {**claimant["spec"], "schedulingGates": []}})
+        await world.being_evicted()
+    world.scheduler = world.new_scheduler()
+    async with world.running() as successor:
+        await until(lambda: ("a", "claimant") in successor.ledger.starts)
+        pod = successor.state.pods["a", "claimant"]
+        assert pod.started > pod.spec.created + 900
+        await asyncio.sleep(5)
+        assert pod.started > pod.spec.created + 900
+
+
 async def test_a_plan_that_was_cut_short_costs_nobody_but_its_own_victims(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its leader died when one of two victims of a node had been asked to go."""
     evict, refusing, asked = Client.evict, True, list[str]()

@@ -89,6 +89,16 @@ def test_what_only_grows_is_a_counter() -> None:
     assert "# TYPE allotment_scheduler_watch_events_total counter" in text
 
 
+def test_of_a_kind_that_is_served_no_more_nothing_stands_for_ever() -> None:
+    metrics = Metrics()
+    metrics.watch("Claim", events=1, relists=0, silence=2.0, undecodable=3)
+    metrics.forget_watches()
+    metrics.watch("Pod", events=1, relists=0, silence=2.0, undecodable=0)
+
+    assert value(metrics, "watch_undecodable", kind="Claim") is None
+    assert value(metrics, "watch_undecodable", kind="Pod") == 0
+
+
 def test_no_label_carries_the_name_of_a_pod() -> None:
     """Labels are closed sets, kinds of the API, and tenants."""
     named = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from allotment_kube import Client
-from allotment_kube.errors import ForbiddenError, ThrottledError
-from allotment_kube.resources import POD_DISRUPTION_BUDGETS, PODS
+from allotment_kube.errors import ForbiddenError, ThrottledError, UnavailableError
+from allotment_kube.resources import NODES, POD_DISRUPTION_BUDGETS, PODS
 from allotment_scheduler.core.state.invariants import check
 from allotment_scheduler.shell.settings import Settings
 from allotment_scheduler.shell.statuses import Statuses
@@ -86,10 +86,22 @@ def delete(world: World) -> None:
     world.server.put(PODS, {**pod, "metadata": {**pod["metadata"], **gone}})
 
 
+def cordon(world: World) -> None:
+    """Somebody drains node n."""
+    node = world.server.get(NODES, "n") or {}
+    world.server.put(NODES, {**node, "spec": {**node.get("spec", {}), "unschedulable": True}})
+
+
 @pytest.mark.parametrize(
     "change",
-    [delete, lambda world: world.tenant("a", suspended=True), lambda world: world.group("a", "gang", 1, paused=True)],
-    ids=["it is deleted", "its tenant is suspended", "its gang is paused"],
+    [
+        delete,
+        cordon,
+        lambda world: world.tenant("a", suspended=True),
+        lambda world: world.group("a", "gang", 1, paused=True),
+        lambda world: world.group("a", "gang", 2),
+    ],
+    ids=["it is deleted", "its node is cordoned", "its tenant is suspended", "its gang is paused", "its gang grows"],
 )
 async def test_nobody_goes_any_more_for_who_may_not_start_any_more(change: Callable[[World], None]) -> None:
     world = World(FaultPlan())
@@ -146,4 +158,57 @@ async def test_what_the_pods_of_an_inner_tenant_have_suffered_is_told_to_a_succe
         said = {key[1]: status for _, key, status in statuses.due() if "evictions" in status}
         assert said["a"]["evictions"]["used"] == 1
         assert [each["workload"] for each in said["a"]["evictions"]["backoff"]] == [victim]
+    check(scheduler.state)
+
+
+async def test_a_pod_that_stays_has_run_since_it_began_not_since_it_was_created(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or it would have lost its minimum runtime, and be expected to end long before it does."""
+    Refusing(monkeypatch, 1000)
+    world = World(FaultPlan())
+    async with world.running() as scheduler:
+        pods = scheduler.state.pods
+        world.pod("a", "victim", cpu="2")
+        await asyncio.sleep(1000)
+        world.node("n", cpu="2")
+        await until(lambda: world.bound() == {"victim": "n"})
+        began = pods["a", "victim"].started
+        world.pod("a", "claimant", cpu="2", priority=9)
+        await until(scheduler.ledger.spared.next_over)
+        assert pods["a", "victim"].started == began > pods["a", "victim"].spec.created + 900
+        await asyncio.sleep(60)
+        assert pods["a", "victim"].started == began
+    check(scheduler.state)
+
+
+async def test_a_plan_whose_claimant_may_not_start_any_more_keeps_nobody_waiting_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of its victims has been asked and takes its time; the other one need not go."""
+    evict, asked = Client.evict, list[str]()
+
+    async def one_only(client: Client, namespace: str, pod: str, **given: Any) -> None:
+        asked.append(pod)
+        if pod != asked[0]:
+            raise UnavailableError("not now", code=503)
+        await evict(client, namespace, pod, **given)
+
+    monkeypatch.setattr(Client, "evict", one_only)
+    world = World(FaultPlan(), graceful=True)
+    world.node("n", cpu="2")
+    async with world.running() as scheduler:
+        for name in ("one", "two"):
+            world.pod("a", name, owner=("ReplicaSet", name), terminationGracePeriodSeconds=60)
+        await until(lambda: len(world.bound()) == 2)
+        world.pod("a", "claimant", cpu="2", priority=9)
+        await until(lambda: len(set(asked)) == 2)
+        cordon(world)
+        await until(lambda: not scheduler.ledger.starts, seconds=10)
+        world.node("m", cpu="2")
+        await until(lambda: world.bound().get("claimant") == "m", seconds=10)
+        await asyncio.sleep(60)
+        assert set(world.bound()) == {"one", "two", "claimant"}
+        stays = next(name for name in ("one", "two") if name != asked[0])
+        assert "deletionTimestamp" not in (world.server.get(PODS, stays, "a") or {})["metadata"]
     check(scheduler.state)

@@ -31,7 +31,9 @@ def code(world: World, namespace: str, name: str) -> str:
     """The code by which a pod would be told why it waits."""
     scheduler = world.scheduler
     loop = asyncio.get_running_loop()
-    reporter = Reporter(scheduler, lambda: world.settings, now=lambda: EPOCH + loop.time(), publish=lambda _: None)
+    reporter = Reporter(
+        scheduler, lambda: world.settings, now=lambda: EPOCH + loop.time(), publish=lambda _: None, failed=lambda: None
+    )
     why = reporter.explain((namespace, name))
     return why.code if why is not None else ""
 

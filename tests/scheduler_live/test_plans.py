@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from allotment_scheduler.core.decisions import Evict, Round
 from allotment_scheduler.shell.errands import Errands
-from allotment_scheduler.shell.evictor import Evictor
+from allotment_scheduler.shell.evictor import Evictor, Fate
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Departure, Start
 from allotment_scheduler.shell.metrics import Metrics
@@ -51,3 +51,18 @@ async def test_the_end_of_a_plan_that_was_given_up_leaves_the_claimants_next_pla
 
         evictor.may_end[1].set()
     assert plans.under_way == {}
+
+
+def test_a_pods_namesake_is_not_spared_for_it() -> None:
+    """The eviction of a StatefulSet's pod is refused when the next one stands in its place already."""
+    settings = Settings()
+    known = Knowledge(lambda: settings, Metrics(), clock=lambda: 0.0)
+    for event in World().node("n", cpu=2).tenant("t").pod("t", "db-0", on="n", cpu=1, more={"uid": "next"}).events:
+        known.state.apply(event)
+    known.picture.seats["t", "db-0"] = "n"
+    before, present = (Departure(("t", "db-0"), uid, "n", ("t", "claimant"), "P", 0.0) for uid in ("before", "next"))
+
+    Outcomes(known).evicted(before, Fate.REFUSED, "no")
+    assert not known.state.pods["t", "db-0"].spec.spared
+    Outcomes(known).evicted(present, Fate.REFUSED, "no")
+    assert known.state.pods["t", "db-0"].spec.spared

@@ -67,9 +67,9 @@ async def test_whose_plan_was_refused_starts_in_free_room_before_those_of_lower_
     async with world.running() as scheduler:
         await world.claimed()
         await until(lambda: (scheduler.ledger.barred.why(("a", "claimant")) or ("", 0, 0.0))[1] >= 4)
-        why = Reporter(scheduler, lambda: world.settings, now=loop.time, publish=lambda _: None).explain(
-            ("a", "claimant")
-        )
+        why = Reporter(
+            scheduler, lambda: world.settings, now=loop.time, publish=lambda _: None, failed=lambda: None
+        ).explain(("a", "claimant"))
         assert why is not None
         assert why.code != "Quarantined"
         assert "the eviction of a/victim is refused: admission says no" in why.message
@@ -94,7 +94,9 @@ async def test_a_claimant_is_told_of_a_refusal_and_not_of_the_pod_of_another_ten
         await until(lambda: world.bound() == {"secret-deal": "n"})
         world.pod("b", "claimant", cpu="2")
         await until(lambda: scheduler.ledger.barred.why(("b", "claimant")))
-        reporter = Reporter(scheduler, lambda: world.settings, now=loop.time, publish=lambda _: None)
+        reporter = Reporter(
+            scheduler, lambda: world.settings, now=loop.time, publish=lambda _: None, failed=lambda: None
+        )
         why = reporter.explain(("b", "claimant"))
         assert why is not None
         assert "the eviction of a pod in another namespace is refused" in why.message

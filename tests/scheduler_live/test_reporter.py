@@ -39,6 +39,7 @@ async def test_a_pod_is_told_why_it_waits_unless_it_waits_no_more(node: str, sta
         Settings,
         now=lambda: 0.0,
         publish=lambda _: None,
+        failed=lambda: None,
     )
 
     await reporter._write(client, ("a", "p"), live["metadata"]["uid"], Why("AboveLimit", "8 of 8 cpu"), "AboveLimit")

@@ -10,6 +10,8 @@ from allotment_kube import Client
 from allotment_kube.models import Object
 from allotment_kube.resources import NODES, PODS, Resource
 from allotment_scheduler.core.eviction.brakes import Backoff
+from allotment_scheduler.core.explanation.explain import Explainer, Why
+from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.placement.reservations import OVERDUE
 from allotment_scheduler.shell.metrics import Metrics
 from allotment_scheduler.shell.reporter import LONGEST_SILENCE, NOT_SEEN, STARTING, Reporter
@@ -40,7 +42,13 @@ class Teller:
             publish=self.metrics.tenants,
             failed=lambda: self.metrics.fault("status"),
         )
-        self.reporter = Reporter(world.scheduler, lambda: world.settings, now=now, publish=self.metrics.waiting)
+        self.reporter = Reporter(
+            world.scheduler,
+            lambda: world.settings,
+            now=now,
+            publish=self.metrics.waiting,
+            failed=lambda: self.metrics.fault("report"),
+        )
         self.client = Client(InProcessTransport(world.server, FaultPlan()), rng=random.Random(1))
 
     def due(self) -> dict[tuple[str, str], Object]:
@@ -500,6 +508,23 @@ async def test_a_pod_whose_request_cannot_be_counted_waits_and_says_so() -> None
         assert teller.value("pending_pods", reason="InvalidRequest") == 1
 
 
+async def test_a_pod_that_names_more_resources_than_anybody_means_waits_alone_and_says_so() -> None:
+    world = World(FaultPlan())
+    world.node("n")
+    async with world.running() as scheduler:
+        width = scheduler.state.resources.width
+        asks = {"cpu": "1", **{f"x.example/r{number}": "1" for number in range(20_000)}}
+        world.pod("a", "hostile", containers=[{"name": "main", "resources": {"requests": asks}}])
+        world.pod("a", "plain")
+        await until(lambda: world.bound() == {"plain": "n"})
+        teller = Teller(world)
+        await teller.reporter._write_all(teller.client, teller.reporter.pass_over())
+
+        said = condition(world.server.get(PODS, "hostile", "a"), "PodScheduled")
+        assert said["message"] == "InvalidRequest: it asks for 20001 different resources: ask for at most 64"
+        assert scheduler.state.resources.width == width
+
+
 async def test_a_pod_whose_room_is_being_made_says_so_and_no_other_tenants_pod() -> None:
     world = World(FaultPlan(), graceful=True)
     world.node("n", cpu="2")
@@ -527,3 +552,34 @@ async def test_a_pod_whose_room_is_being_made_says_so_and_no_other_tenants_pod()
             assert condition(world.server.get(PODS, "claimant", "a"), "PodScheduled")["status"] == "True"
         finally:
             telling.cancel()
+
+
+async def test_a_fault_over_one_pods_explanation_keeps_nobody_else_from_being_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    explained = Explainer.why
+
+    def fails(explainer: Explainer, pod: Pod) -> Why:
+        if pod.spec.name == "poison":
+            raise KeyError("of ours")
+        return explained(explainer, pod)
+
+    monkeypatch.setattr(Explainer, "why", fails)
+    world = World(FaultPlan())
+    world.node("n")
+    async with world.running() as scheduler:
+        for name in ("poison", "huge"):
+            world.pod("a", name, cpu="99")
+        await until(lambda: len(scheduler.state.pods) == 2)
+        teller = Teller(world)
+        for _ in range(2):
+            await teller.reporter._write_all(teller.client, teller.reporter.pass_over())
+
+        assert condition(world.server.get(PODS, "huge", "a"), "PodScheduled")["reason"] == "Unschedulable"
+        said = condition(world.server.get(PODS, "poison", "a"), "PodScheduled")
+        assert said["message"] == "Unexplained: why it waits cannot be told, for a fault of the scheduler: KeyError"
+        assert teller.value("pending_pods", reason="Unexplained") == 1
+        assert teller.value("faults_total", where="report") == 2
+        why = teller.reporter.explain(("a", "poison"))
+        assert why is not None
+        assert why.code == "Unexplained"

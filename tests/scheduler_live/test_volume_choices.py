@@ -65,6 +65,19 @@ async def test_a_claim_made_anew_under_the_same_name_is_not_told_the_old_ones_ch
 
 
 @pytest.mark.looptime
+async def test_what_was_refused_is_not_said_of_a_claim_made_anew_under_the_same_name() -> None:
+    known = World(FaultPlan()).scheduler._known
+    known.picture.ground.claim(CLAIM, claim("1"))
+    choices = Choices(known)
+    choices._failed(CLAIM, "first", ForbiddenError("not you", code=403))
+    choices.look()
+    known.picture.ground.claim(CLAIM, claim("2", uid="second"))
+    choices.look()
+
+    assert choices.trouble([CLAIM]) is None
+
+
+@pytest.mark.looptime
 async def test_a_claim_is_not_told_what_a_start_chose_that_has_come_to_nothing() -> None:
     known, client = World(FaultPlan()).scheduler._known, Recorder()
 

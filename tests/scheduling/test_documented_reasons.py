@@ -13,7 +13,7 @@ from allotment_scheduler.core.explanation.explain import Explainer
 from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.reservations import OVERDUE
 from allotment_scheduler.core.settings import Settings
-from allotment_scheduler.shell.reporter import STARTING
+from allotment_scheduler.shell.reporter import STARTING, UNEXPLAINED
 from builders.scheduling import World
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def test_whoever_cannot_be_decided_about_is_told_until_when() -> None:
 def test_every_code_is_explained() -> None:
     codes = set(re.findall(r'Why\(\s*"(\w+)"', Path(explain.__file__).read_text()))
 
-    assert codes | {"OwnerGone", STARTING} <= rows().keys()
+    assert codes | {"OwnerGone", STARTING, UNEXPLAINED} <= rows().keys()
 
 
 def test_a_reservation_is_told_with_its_time() -> None:

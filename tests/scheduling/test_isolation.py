@@ -15,6 +15,7 @@ from allotment_scheduler.core.objects.pods import PodSpec, SchedulingSpec
 from allotment_scheduler.core.objects.resources import LARGEST
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.objects.units import ExpectedMember, Unit
+from allotment_scheduler.core.report import tenants_report
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import check
 from builders.scheduling import World
@@ -211,3 +212,53 @@ def test_a_pools_members_are_the_nodes_that_were_laid_out_to_it() -> None:
     found = {name: [node.spec.name for node in state.nodes.members(name)] for name in ("fast", "none", "default", "x")}
 
     assert found == {"fast": ["a", "c"], "none": [], "default": ["b"], "x": []}
+
+
+def test_resources_that_nobody_offers_cost_the_others_nothing() -> None:
+    world = World().node("n", cpu=4).tenant("t").pod("t", "plain", cpu=1)
+    for number in range(100):
+        asks: dict[str, Any] = {f"x.example/r{number}-{each}": 1 for each in range(8)}
+        world.pod("t", f"p{number}", cpu=1, **asks)
+
+    done = world.run()
+
+    assert done.running("t") == {"plain"}
+    assert done.state.resources.width == 8
+    why = Explainer(done.engine).why(done.state.pods["t", "p7"])
+    assert why.code == "NoNodeFits"
+    assert "1 lack x.example/r7-0 and x.example/r7-1 and" in why.message
+
+
+def test_a_node_may_come_with_what_pods_have_been_asking_for() -> None:
+    world = World().node("n", cpu=8).tenant("t").pod("t", "waits", cpu=1, gpu=1).pod("t", "asks", cpu=1, fpga=1)
+    world.pod("t", "runs", on="n", cpu=1, gpu=2).gang("t", "g", 2).pods("t", 2, "g", group="g", gpu=1)
+    done = world.run()
+    assert done.running("t") == {"runs"}
+
+    done.state.apply_all(World().node("m", cpu=4, gpu=4).events)
+    done.engine.cycle(100.0)
+    check(done.state)
+
+    assert done.running("t") == {"runs", "waits", "g0", "g1"}
+    column = done.state.resources.columns["nvidia.com/gpu"]
+    assert done.state.forest.by_name["t"].used[column] == 5
+
+
+def test_a_limit_counts_what_no_node_offers_from_the_moment_that_it_is_set() -> None:
+    world = World().node("n", cpu=8).tenant("t").pod("t", "runs", on="n", cpu=1, fpga=2).pod("t", "waits", fpga=1)
+    done = world.run()
+
+    done.state.apply_all(World().tenant("t", limits={"fpga": 2}).events)
+    done.state.settle()
+    check(done.state)
+
+    assert done.state.forest.by_name["t"].used[done.state.resources.columns["fpga"]] == 2
+    assert Explainer(done.engine).why(done.state.pods["t", "waits"]).code == "AboveLimit"
+
+
+def test_what_runs_and_nobody_offers_is_in_no_report() -> None:
+    """A node's device plug-in may have gone while its pods run on: there is no name that all of it goes by."""
+    done = World().node("n", cpu=8).tenant("t").pod("t", "runs", on="n", cpu=1, fpga=2).run()
+
+    [told] = tenants_report(done.engine)
+    assert told["used"] == {"cpu": 1000, "pods": 1}

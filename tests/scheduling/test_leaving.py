@@ -13,6 +13,7 @@ from allotment_scheduler.core.decisions import Round
 from allotment_scheduler.core.eviction.fruitless import Looked
 from allotment_scheduler.core.eviction.plans import Plan
 from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.selectors import LabelSelector
 from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.placement.seat_invariants import check_holds
 from allotment_scheduler.core.settings import Settings
@@ -404,3 +405,23 @@ def test_a_reservation_stands_while_others_of_the_same_tenant_leave() -> None:
         live.delete("y", f"y{number}", ends=live.now + 60)
     live.cycle()
     assert ("x", "large") in live.engine.reservations.by_unit
+
+
+def test_a_budgets_word_does_not_include_evictions_that_have_not_been_sent() -> None:
+    """Its status is written for others' reasons too, while ours wait for their turn to be sent."""
+    world = World().node("n", cpu=4).tenant("a").tenant("b", guaranteed={"cpu": 4})
+    for number in range(4):
+        world.pod("a", f"p{number}", on="n", cpu=1)
+    budget = ev.BudgetSeen(ev.BudgetSpec("a", "pdb", LabelSelector(), allowed=2))
+    world.events.append(budget)
+    live = Live(world.pod("b", "first", cpu=2))
+    assert len(live.cycle().evictions) == 2
+
+    world.events.append(budget)
+    world.pod("b", "second", cpu=2)
+    assert not live.cycle().evictions
+
+    for namespace, name in live.leaving:
+        live.delete(namespace, name)
+    world.events.append(budget)
+    assert len(live.cycle().evictions) == 2, "those were sent, and are in its figure"

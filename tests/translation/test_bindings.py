@@ -65,3 +65,9 @@ def test_the_short_way_ends_where_the_long_one_does(
 def test_who_is_not_bound_goes_the_long_way() -> None:
     waiting = pod(metadata={}, status={})
     assert bound_spec(pod_spec(waiting), waiting) is None
+
+
+def test_a_pod_that_counted_for_nothing_while_it_waited_is_translated_anew_once_it_is_bound() -> None:
+    known = replace(pod_spec(pod(metadata={}, status={})), invalid="it asks for too much")
+
+    assert bound_spec(known, pod(metadata={}, status={}, nodeName="n")) is None

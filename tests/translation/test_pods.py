@@ -115,3 +115,51 @@ def test_a_pod_names_its_group_by_our_label_or_by_its_scheduling_group() -> None
     assert pod_spec(named, gang="job/j").group == "scheduling.k8s.io/g"
     assert pod_spec(labelled).group == "ours"
     assert pod_spec(pod(schedulingGroup={}), gang="job/j").group == "job/j"
+
+
+def terms(count: int, *values: str) -> list[dict[str, Any]]:
+    operator = "NotIn" if values else "DoesNotExist"
+    return [{"key": f"k{number}", "operator": operator, "values": list(values)} for number in range(count)]
+
+
+def on_nodes(expressions: list[dict[str, Any]]) -> dict[str, Any]:
+    required = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+
+
+def apart_from(count: int, expressions: list[dict[str, Any]]) -> dict[str, Any]:
+    term = {"topologyKey": "zone", "labelSelector": {"matchExpressions": expressions}}
+    return {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term] * count}}}
+
+
+def asking_for(resources: int) -> list[dict[str, Any]]:
+    return [{"name": "c", "resources": {"requests": {f"x/r{number}": "1" for number in range(resources)}}}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "want"),
+    [
+        ({"containers": asking_for(65)}, "65 different resources"),
+        ({"containers": asking_for(64)}, ""),
+        (on_nodes(terms(257)), "257 conditions"),
+        (on_nodes(terms(256)), ""),
+        (on_nodes(terms(1, *(f"n{it}" for it in range(4097)))), "4097 values"),
+        (on_nodes(terms(1, *(f"n{it}" for it in range(4096)))), ""),
+        ({"nodeSelector": {f"k{it}": "v" for it in range(300)}}, "conditions"),
+        ({"tolerations": [{"key": f"k{it}", "operator": "Exists"} for it in range(300)]}, "300 conditions"),
+        (apart_from(100, terms(2)), "300 conditions"),
+        (apart_from(2, terms(2)), ""),
+    ],
+)
+def test_a_waiting_pod_that_names_too_much_counts_for_nothing_and_says_why(spec: dict[str, Any], want: str) -> None:
+    found = pod_spec(pod(**spec))
+
+    assert want in found.invalid
+    assert bool(found.invalid) is bool(want)
+    assert (found.scheduling.requests == ()) is bool(want)
+
+
+def test_a_bound_pod_costs_what_it_costs_whatever_it_names() -> None:
+    found = pod_spec(pod(containers=asking_for(65), nodeName="n"))
+
+    assert (found.invalid, len(found.scheduling.requests)) == ("", 65)

@@ -76,7 +76,7 @@ def tenant_report(engine: Engine, tenant: Tenant, pending: int) -> Data:
         "dominantShare": float(share),
         "dominantResource": state.resources.names[dominant] if dominant is not None else None,
         "weightedShare": float(share / weight) if weight else None,
-        "used": {name: amount for name, amount in zip(state.resources.names, tenant.used, strict=False) if amount},
+        "used": state.resources.by_name(tenant.used),
         "guaranteed": dict(tenant.spec.guaranteed.total),
         "limits": dict(tenant.spec.limits.total),
         "entitlement": {name: _number(entitled[Column(c)]) for c, name in _columns(state) if entitled.get(Column(c))},

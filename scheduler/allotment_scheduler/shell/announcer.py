@@ -99,6 +99,7 @@ class Announcer:
         if len(self._budgets) > _MOST_NAMESPACES:
             whole = now - BUDGET * REFILL_SECONDS
             self._budgets = {name: found for name, found in self._budgets.items() if found[1] > whole}
+            self._untold = {name: count for name, count in self._untold.items() if name in self._budgets}
         left, at = self._budgets.get(namespace, (float(BUDGET), now))
         left = min(float(BUDGET), left + max(0.0, now - at) / REFILL_SECONDS)
         allowed = left >= 1

@@ -104,11 +104,11 @@ class Claims:
     devices: Devices
     pods: dict[Key, kube.Pod]
     clock: Callable[[], float]
-    woken: Callable[[], None] = lambda: None
-    chosen: Callable[[str], Chosen] = lambda _: {}
-    decided: Callable[[Key], Pod | None] = lambda _: None
-    patience: Callable[[], float] = lambda: inf
-    told: Callable[[Key, ResourceClaim], None] = lambda _, __: None
+    woken: Callable[[], None]
+    chosen: Callable[[str], Chosen]
+    decided: Callable[[Key], Pod | None]
+    patience: Callable[[], float]
+    told: Callable[[Key, ResourceClaim], None]
     _under_way: set[Key] = field(default_factory=set)
     _being_given: set[DeviceId] = field(default_factory=set)
     _refused: dict[str, str] = field(default_factory=dict)
@@ -124,6 +124,9 @@ class Claims:
         now = self.clock()
         self._delayed.over(now)
         self._delayed.forget_where(self._is_past)
+        if self._refused:
+            there = {claim.metadata.uid for claim in self.devices.claims.values()}
+            self._refused = {uid: said for uid, said in self._refused.items() if uid in there}
         if 0 <= now - self._looked < self.patience():
             return
         self._looked, before = now, self._unneeded

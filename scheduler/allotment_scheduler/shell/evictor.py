@@ -90,7 +90,7 @@ class Evictor:
         report: Callable[[Departure, Fate, str], None],
         abandon: Callable[[Start, str], None],
         prospect: Callable[[Departure], "Fate | Prospect"],
-        grace: Callable[[Departure], int | None] = lambda _: None,
+        grace: Callable[[Departure], int | None],
     ) -> None:
         self._client = client
         self._grace = grace

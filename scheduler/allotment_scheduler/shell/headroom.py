@@ -15,7 +15,6 @@ for those after it.
 
 from collections.abc import Container, Iterable, Iterator
 
-from allotment_scheduler.core.filters.nodes import takes_new
 from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.objects.resources import Column
 from allotment_scheduler.core.objects.tenants import Tenant
@@ -41,11 +40,11 @@ class Headroom:
         return None if None in verdicts else all(verdicts)
 
     def _tight(self) -> set[str] | None:
-        """Nodes that have no room for all who count there; None where one of its nodes takes nobody."""
+        """Nodes that have no room for all who count there; None where one of its nodes is gone."""
         state, tight = self._state, set[str]()
         for start in self._unit:
             node, pod = state.nodes.by_name.get(start.node), state.pods.get(start.key)
-            if node is None or pod is None or not takes_new(node, pod.klass.spec):
+            if node is None or pod is None:
                 return None
             free, index = state.nodes.free, node.index
             if state.stale or index < 0 or any(free[column, index] < 0 for column, _ in pod.klass.room):

@@ -14,7 +14,7 @@ from allotment_scheduler.shell.confirmation import Confirmation, ReadingClient
 from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.headroom import Headroom
 from allotment_scheduler.shell.knowledge import Knowledge
-from allotment_scheduler.shell.ledger import Phase, Undertaking
+from allotment_scheduler.shell.ledger import Undertaking
 from allotment_scheduler.shell.outcomes import Outcomes
 
 PERIOD: Final = 1.0
@@ -60,7 +60,7 @@ class Housekeeping:
             if undertaking.deadline > now or not undertaking.waits:
                 continue
             if undertaking.attaching:
-                waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
+                waiting = undertaking.waiting()
                 self._outcomes.unattachable(undertaking, waiting, "its volumes or devices did not come in time")
                 continue
             undertaking.deadline = min(self._end_of_grace(undertaking, now), now) + settings.eviction_seconds
@@ -73,7 +73,7 @@ class Housekeeping:
         departures = [known.ledger.departures[key] for key in undertaking.departures]
         if not all(departure.accepted for departure in departures):
             return 0.0
-        waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
+        waiting = undertaking.waiting()
         known.state.settle()
         leaving = {departure.key for departure in departures} | undertaking.neighbours
         leaving |= Headroom(known.state, known.ledger, waiting).awaited()

@@ -8,8 +8,10 @@ Devices and volumes are asked for when the room is there, and not before: a clai
 node, whatever becomes of the room. Devices come first, because they can be taken back.
 """
 
+import logging
 from typing import Protocol
 
+from allotment_kube.program import logs
 from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.shell import claims, volumes
 from allotment_scheduler.shell.binder import Binder
@@ -18,9 +20,11 @@ from allotment_scheduler.shell.headroom import Headroom
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Phase, Start, Undertaking
 from allotment_scheduler.shell.outcomes import Outcomes
-from allotment_scheduler.shell.permission import may_still_start, minds_others, wait_for_leavers
+from allotment_scheduler.shell.permission import fits_still, is_open, minds_others, wait_for_leavers
 from allotment_scheduler.translation.allocations import Chosen
 from allotment_scheduler.translation.devices import DeviceError
+
+_logger = logging.getLogger(__name__)
 
 
 class ClaimClient(volumes.ClaimClient, claims.ClaimClient, Protocol):
@@ -59,17 +63,15 @@ class Issuing:
         blocked: list[tuple[Undertaking, list[Start]]] = []
         for undertaking in self._known.ledger.waiting():
             has_waited, undertaking.has_waited = undertaking.has_waited, True
-            waiting = [start for start in undertaking.starts if start.phase is Phase.WAITING]
+            waiting = undertaking.waiting()
             if undertaking.departures or self._known.state.stale:
                 continue  # the next cycle lays out what has changed; then we look again
             room, reason = self._room(waiting)
             attached = bool(room) and self._is_attached(waiting)
-            in_doubt = has_waited or (anyone_leaves and self._minds_others(waiting))
-            if room and in_doubt and (attached or not undertaking.attaching):
-                room, reason = may_still_start(self._known.state, self._known.engine.placer, waiting), "NotAllowed"
-                if room is False:
-                    blocked.append((undertaking, waiting))
-                    continue
+            in_doubt = room and (has_waited or (anyone_leaves and self._minds_others(waiting)))
+            if in_doubt and (attached or not undertaking.attaching) and not self._fits_still(waiting):
+                blocked.append((undertaking, waiting))
+                continue
             if room is None:
                 self._forget(waiting, reason)
             elif not room:
@@ -84,15 +86,20 @@ class Issuing:
             self._await_neighbours(blocked)
 
     def _room(self, waiting: list[Start]) -> tuple[bool | None, str]:
-        """Whether room, limits and devices are there now: yes, not yet, or (None) not at all, with the reason."""
+        """Whether all may start, room, limits and devices are there: yes, not yet, or (None) no, with the reason."""
+        if not is_open(self._known.state, waiting):
+            return None, "NotAllowed"
         headroom = Headroom(self._known.state, self._known.ledger, waiting)
-        room = None if self._cut_short(waiting) else headroom.on_nodes()
+        room = headroom.on_nodes()
         limits = headroom.within_limits() if room else True
         if not limits:
             return limits, "LimitTaken"
         if room and any(self._claims.awaits_leavers(start) for start in waiting):
             return False, ""
         return room, "RoomTaken"
+
+    def _fits_still(self, waiting: list[Start]) -> bool:
+        return fits_still(self._known.state, self._known.engine.placer, waiting)
 
     def _minds_others(self, waiting: list[Start]) -> bool:
         return minds_others(self._known.state, self._known.engine.placer, waiting)
@@ -130,6 +137,11 @@ class Issuing:
 
     def _forget(self, waiting: list[Start], reason: str) -> None:
         self._known.metrics.forgotten(reason, len(waiting))
+        (namespace, name), node = waiting[0].key, waiting[0].node
+        logs.event(
+            _logger, "a start is forgotten",
+            namespace=namespace, name=name, node=node, pods=len(waiting), reason=reason,
+        )  # fmt: skip
         for start in waiting:
             self._outcomes.forget(start)
 
@@ -169,9 +181,3 @@ class Issuing:
                 self._claims.begin(order)
                 errands.send(self._claims.carry_out(client, order), "devices", order.key)
         return missing
-
-    def _cut_short(self, waiting: list[Start]) -> bool:
-        """Whether a gang has lost members since it was decided: then none of the rest is bound."""
-        pod = self._known.state.pods.get(waiting[0].key)
-        gang = pod.gang if pod is not None else None
-        return gang is not None and gang.running + len(gang.phantoms) < gang.min_member

@@ -70,6 +70,10 @@ class Undertaking:
         """Whether any of its starts has not been issued yet."""
         return any(start.phase is Phase.WAITING for start in self.starts)
 
+    def waiting(self) -> list[Start]:
+        """Its starts that have not been issued yet."""
+        return [start for start in self.starts if start.phase is Phase.WAITING]
+
 
 @dataclass(slots=True, eq=False)
 class Departure:
@@ -208,7 +212,7 @@ class Ledger:
         if self.undertakings.get(undertaking.unit) is undertaking:
             del self.undertakings[undertaking.unit]
         if undertaking.starts:  # on their way: they end as starts without a plan
-            self.undertakings[undertaking.unit] = Undertaking(undertaking.unit, undertaking.starts)
+            self.undertakings[undertaking.unit] = Undertaking(undertaking.unit, [*undertaking.starts])
 
     def waiting(self) -> Iterable[Undertaking]:
         """Undertakings that wait for room."""

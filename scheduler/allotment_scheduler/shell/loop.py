@@ -94,6 +94,8 @@ class Scheduler:
         self._housekeeping = Housekeeping(self._known, self._outcomes)
         self.progress = Progress(evictions=self._outcomes.evictions)
         self._faults = recovery.Faults()
+        self._rebuilt = False
+        """Whether the state was built anew since all went well."""
 
     @property
     def state(self) -> ClusterState:
@@ -139,7 +141,7 @@ class Scheduler:
                     self._mend(error)
                     await asyncio.sleep(self._faults.pause)
                 else:
-                    self._faults.over()
+                    self._went_well()
                 self.state.departed.clear()  # who leads holds their room
 
     # --- leading ------------------------------------------------------------------------------------------------
@@ -194,7 +196,7 @@ class Scheduler:
                 self._mend(error)
                 await asyncio.sleep(self._faults.pause)
                 continue
-            self._faults.over()
+            self._went_well()
             # A slow cycle leaves as much time to others as it took.
             rested = clock() + max(self._settings().coalesce_seconds, min(self.progress.last_cycle_seconds, 1.0))
             # Deciding is faster than binding: what is not decided yet can still be decided better.
@@ -277,10 +279,20 @@ class Scheduler:
     def _rebuild(self) -> None:
         self._known.rebuild()
         self._plans.abandon_strays()
+        self._rebuilt = True
+
+    def _went_well(self) -> None:
+        """A turn is over without a fault: what earlier ones have left behind is let go of."""
+        self._faults.over()
+        if self._rebuilt:
+            self._rebuilt = False
+            if gc.get_freeze_count():  # the state that was replaced is frozen, the new one is not
+                gc.unfreeze()
+                tame_collector()
 
 
 def tame_collector() -> None:
-    """Call after the first lists: what is there now stays, and need not be looked at by the collector again."""
+    """Call when the state is whole: what is there now stays, and need not be looked at by the collector again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -159,7 +159,9 @@ class Program:
         self._identity = identity
         self._began = asyncio.get_running_loop().time()
         self._watches = Watches(client, scheduler.picture, self.readiness)
-        self._reporter = Reporter(scheduler, live, now=time.time, publish=metrics.waiting)
+        self._reporter = Reporter(
+            scheduler, live, now=time.time, publish=metrics.waiting, failed=lambda: metrics.fault("report")
+        )
         self._statuses = Statuses(
             scheduler, live, now=time.time, publish=metrics.tenants, failed=lambda: metrics.fault("status")
         )
@@ -254,6 +256,7 @@ class Program:
     def scrape(self) -> bytes:
         """All metrics."""
         now = asyncio.get_running_loop().time()
+        self._metrics.forget_watches()
         for kind, found in self._watches.statistics():
             self._metrics.watch(
                 kind,

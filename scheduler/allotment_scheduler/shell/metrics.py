@@ -29,7 +29,7 @@ COUNTED: Final = {
 }
 """The like of figures that only grow."""
 WATCHED: Final = {"watch_events_total": "Events received, by kind.", "watch_relists_total": "Lists after the first."}
-FAULTS: Final = ("cycle", "picture", "status", "takeover", "task", "unit")
+FAULTS: Final = ("cycle", "picture", "report", "status", "takeover", "task", "unit")
 """Where the scheduler may fail and go on. Each stands at 0 from the start: only so is the first one an increase."""
 
 
@@ -241,6 +241,13 @@ class Metrics:
             for resource, amount in report["entitlement"].items():
                 unit, whole = unit_of(resource)
                 self._entitled.labels(name, resource, unit).set(amount / whole)
+
+    def forget_watches(self) -> None:
+        """What is published of watches is about to be said anew: kinds that are not served any more are left out."""
+        for gauge in (self._undecodable, self._silence):
+            gauge.clear()
+        for counts in self._elsewhere.watches.values():
+            counts.clear()
 
     def watch(self, kind: str, *, events: int, relists: int, silence: float, undecodable: int) -> None:
         """Publish one watch's statistics."""

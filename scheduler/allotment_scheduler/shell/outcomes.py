@@ -28,7 +28,7 @@ from allotment_scheduler.shell.errands import Errands
 from allotment_scheduler.shell.evictor import Fate, Prospect
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Departure, Phase, Start, Undertaking
-from allotment_scheduler.shell.permission import is_admitted
+from allotment_scheduler.shell.permission import is_open
 from allotment_scheduler.shell.succession import PatchingClient
 
 _logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Outcomes:
             return
         if pod.spec.node is not None and pod.node == start.node and not pod.spec.deleting:
             # It was shown to the core as if the API server said so.
-            known.state.apply(ev.PodSeen(replace(pod.spec, node=None, gated=True)))
+            known.state.apply(ev.PodSeen(replace(pod.spec, node=None, started=None, gated=True)))
             known.picture.reconsider(start.key)
         else:
             known.state.apply(ev.StartForgotten(start.key))
@@ -112,7 +112,7 @@ class Outcomes:
     def prospect(self, departure: Departure) -> Fate | Prospect:
         """What there is to do about an eviction now."""
         known = self._known
-        if not known.ledger.is_wanted(departure) or not self._claimant_may_start(departure):
+        if not known.ledger.is_wanted(departure) or not is_open(known.state, self._claimants(departure)):
             return Fate.NEEDLESS
         if known.ledger.node_of(departure.key, departure.uid) is not None:
             return Prospect.LATER
@@ -123,13 +123,9 @@ class Outcomes:
         longest, own = self._known.settings().longest_grace_seconds, self._known.picture.graces.get(departure.key, 0)
         return longest if own > longest else None
 
-    def _claimant_may_start(self, departure: Departure) -> bool:
-        """Whether who waits for the room may still have it: nobody goes for pods that are deleted or held back."""
-        for start in self._known.ledger.undertakings[departure.claimant].starts:
-            pod = self._known.state.pods.get(start.key)
-            if start.phase is Phase.WAITING and (pod is None or not is_admitted(pod) or pod.node != start.node):
-                return False
-        return True
+    def _claimants(self, departure: Departure) -> list[Start]:
+        """Who waits for the room that an eviction is to free."""
+        return self._known.ledger.undertakings[departure.claimant].waiting()
 
     def evicted(self, departure: Departure, fate: Fate, message: str) -> None:
         """An eviction has been answered, or given up."""
@@ -151,20 +147,25 @@ class Outcomes:
         elif fate is Fate.GONE:
             departure.accepted = True  # by somebody else's doing; until the watch shows it, it is on its way out
         elif fate is Fate.NEEDLESS:
+            undertaking = self._wanting(departure)
             self.keep(departure)
+            if undertaking is not None:
+                self.give_up(undertaking, "its claimant may not start there any more")
         elif fate is Fate.ABSENT:
             self._absent(departure)
         elif fate is Fate.REFUSED:
-            wanted = self._known.ledger.is_wanted(
-                departure
-            )  # otherwise its plan was given up, and there may be another
+            undertaking = self._wanting(departure)
             self.keep(departure)
             self._spare(departure, message)
-            undertaking = self._known.ledger.undertakings.get(departure.claimant)
-            if wanted and undertaking is not None:
+            if undertaking is not None:
                 own = departure.claimant[0] == namespace  # whoever reads it need not know what others run
                 whose = f"{namespace}/{name} is refused: {message}" if own else "a pod in another namespace is refused"
                 self._fall_back(undertaking, f"the eviction of {whose}")
+
+    def _wanting(self, departure: Departure) -> Undertaking | None:
+        """The plan that an eviction is of; None where that was given up, though its claimant may have another."""
+        ledger = self._known.ledger
+        return ledger.undertakings.get(departure.claimant) if ledger.is_wanted(departure) else None
 
     def keep(self, departure: Departure) -> None:
         """A pod that we wanted to evict stays."""
@@ -193,7 +194,8 @@ class Outcomes:
     def _spare(self, departure: Departure, message: str) -> None:
         """A pod cannot be evicted: it is left out of plans for a while."""
         known, first = self._known, self._known.settings().quarantine_seconds
-        if departure.key in known.picture.seats:
+        pod = known.state.pods.get(departure.key)
+        if departure.key in known.picture.seats and pod is not None and pod.spec.uid == departure.uid:
             known.ledger.spared.refused(departure.key, departure.uid, message, now=known.clock(), first=first)
             known.picture.spare(departure.key, spared=True)
 
@@ -215,9 +217,8 @@ class Outcomes:
     def give_up(self, undertaking: Undertaking, why: str) -> None:
         """A plan fails: its claimant waits again; victims that were not asked yet stay."""
         logs.event(_logger, "a plan is given up", claimant="/".join(undertaking.unit), reason=why)
-        for start in [*undertaking.starts]:
-            if start.phase is Phase.WAITING:
-                self.forget(start)
+        for start in undertaking.waiting():
+            self.forget(start)
         ledger = self._known.ledger
         ledger.dissolve(undertaking)
         for key in undertaking.departures:
@@ -243,7 +244,7 @@ class Outcomes:
     def _fall_back(self, undertaking: Undertaking, message: str) -> None:
         """A plan is refused: its claimant makes another only after a while, which doubles."""
         known, first = self._known, min(self._known.settings().quarantine_seconds, 1.0)
-        starts = [start for start in undertaking.starts if start.phase is Phase.WAITING]
+        starts = undertaking.waiting()
         self.give_up(undertaking, message)
         for start in starts:
             pod = known.state.pods.get(start.key)

@@ -11,6 +11,7 @@ who leave.
 Room and limits are `headroom`'s. Devices are not looked at here: claims say by themselves where theirs can be used.
 """
 
+from allotment_scheduler.core.filters.nodes import takes_new
 from allotment_scheduler.core.filters.topology import DEVICES_LACKING
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.placement.eligibility import is_covered
@@ -20,19 +21,40 @@ from allotment_scheduler.core.state.trial import Trial
 from allotment_scheduler.shell.ledger import Start
 
 
+def is_open(state: ClusterState, unit: list[Start]) -> bool:
+    """Whether a unit may start at all, whatever room there is: its pods, tenant, gang and nodes let it.
+
+    It is asked for before anybody is asked to go for it, and before its Bindings are sent.
+    """
+    return all(_is_open(state, start) for start in unit) and not (unit and _is_cut_short(state, unit[0]))
+
+
+def _is_open(state: ClusterState, start: Start) -> bool:
+    """Whether one pod is there and to stay, its tenant and its gang let it start, and its node takes new pods."""
+    pod, node = state.pods.get(start.key), state.nodes.by_name.get(start.node)
+    if pod is None or pod.node != start.node or pod.spec.deleting or pod.leaf is None or pod.leaf.suspended:
+        return False
+    if pod.gang is not None and (pod.gang.spec is None or pod.gang.spec.paused):
+        return False
+    return node is not None and takes_new(node, pod.klass.spec)
+
+
+def _is_cut_short(state: ClusterState, first: Start) -> bool:
+    """Whether a gang has lost members since it was decided: then none of the rest starts."""
+    gang = state.pods[first.key].gang
+    return gang is not None and gang.running + len(gang.phantoms) < gang.min_member
+
+
 def minds_others(state: ClusterState, placer: Placer, unit: list[Start]) -> bool:
     """Whether who stands where decides where some of a unit's pods may start."""
     return any(placer.row(state.lineup.row_key(state.pods[start.key])).blocks for start in unit)
 
 
-def may_still_start(state: ClusterState, placer: Placer, unit: list[Start]) -> bool | None:
-    """Whether guarantees cover it and every filter still passes: yes, not as things stand, or (None) no.
+def fits_still(state: ClusterState, placer: Placer, unit: list[Start]) -> bool:
+    """Whether guarantees cover a unit that is open, and every filter still passes as things stand.
 
     The unit's pods are put on their nodes one after the other. The state must be settled.
     """
-    pods = [state.pods[start.key] for start in unit]
-    if not all(is_admitted(pod) and pod.node == start.node for start, pod in zip(unit, pods, strict=True)):
-        return None
     with state.trial() as trial:
         return _fit(placer, unit, trial)
 
@@ -54,14 +76,6 @@ def wait_for_leavers(state: ClusterState, placer: Placer, units: list[list[Start
             found.append(_fit(placer, unit, trial))
             trial.rollback(mark)
     return found
-
-
-def is_admitted(pod: Pod) -> bool:
-    """Whether its tenant and its gang let a pod start at all, and it is to stay."""
-    if pod.leaf is None or pod.leaf.suspended or pod.spec.deleting:
-        return False
-    gang = pod.gang
-    return gang is None or (gang.spec is not None and not gang.spec.paused)
 
 
 def _fit(placer: Placer, unit: list[Start], trial: Trial) -> bool:

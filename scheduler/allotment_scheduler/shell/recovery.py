@@ -44,7 +44,6 @@ class Faults:
     """Counts cycles that failed in a row."""
 
     in_a_row: int = 0
-    total: int = 0
 
     def happened(self, error: Exception) -> None:
         """Count one.
@@ -53,7 +52,6 @@ class Faults:
             Exception: `error` itself, if it was one too many.
         """
         self.in_a_row += 1
-        self.total += 1
         if self.in_a_row >= MOST_FAULTS:
             raise error
 

@@ -44,6 +44,8 @@ NOT_SEEN: Final = "NotSeenYet"
 """The code of pods that have not been explained yet."""
 STARTING: Final = "Starting"
 """The code of pods that have a node, and wait for what must be there or gone before they are bound."""
+UNEXPLAINED: Final = "Unexplained"
+"""The code of pods over which explaining fails: it says nothing of what is decided about them."""
 _AT_ONCE: Final = 8
 _LONGEST: Final = 1024
 
@@ -81,6 +83,7 @@ class Reporter:
         settings: asked each time, because they change.
         now: seconds since the epoch.
         publish: told how many pods wait for which reason.
+        failed: told of each pod whose explanation fails.
     """
 
     def __init__(
@@ -90,11 +93,13 @@ class Reporter:
         *,
         now: Callable[[], float],
         publish: Callable[[dict[str, int]], None],
+        failed: Callable[[], None],
     ) -> None:
         self._scheduler = scheduler
         self._settings = settings
         self._now = now
         self._publish = publish
+        self._failed = failed
         self._told: dict[PodKey, Told] = {}
         self._codes: dict[PodKey, str] = {}
         self._turn = 0
@@ -127,9 +132,8 @@ class Reporter:
         old = [pod for pod in waiting.values() if not least_age or now - pod.spec.created >= least_age]
         due: list[Due] = []
         for pod in self._next(old, settings.explained_per_pass):
-            why = self._why(pod)
-            self._codes[pod.key] = why.code
-            told = Due(pod, why, self._reason(pod, why))
+            told = self._explained(pod)
+            self._codes[pod.key] = told.why.code
             if self._is_due(told, settings, now):
                 due.append(told)
         counts = Counter(self._codes.values())
@@ -142,7 +146,7 @@ class Reporter:
         pod = self._scheduler.state.pods.get(key)
         if pod is None or not pod.spec.ours or (pod.node is not None and key not in self._scheduler.ledger.starts):
             return None
-        return self._why(pod)
+        return self._explained(pod).why
 
     def code(self, key: PodKey) -> str:
         """Why a pod waits as last explained, in one word."""
@@ -177,6 +181,18 @@ class Reporter:
             return Why(STARTING, f"room is being made for it on node {start.node}: {left}")
         lacking = "its volumes or devices are ready" if undertaking.attaching else "what is leaving there has ended"
         return Why(STARTING, f"it starts on node {start.node} as soon as {lacking}")
+
+    def _explained(self, pod: Pod) -> Due:
+        """Why a pod waits, and the condition's reason; a fault of ours over one pod is told to that one."""
+        try:
+            why = self._why(pod)
+            return Due(pod, why, self._reason(pod, why))
+        except Exception as error:
+            self._failed()
+            if self._codes.get(pod.key) != UNEXPLAINED:
+                _logger.exception("why %s/%s waits cannot be told", *pod.key)
+            said = f"why it waits cannot be told, for a fault of the scheduler: {type(error).__name__}"
+            return Due(pod, Why(UNEXPLAINED, said), UNEXPLAINED)
 
     def _why(self, pod: Pod) -> Why:
         start = self._scheduler.ledger.starts.get(pod.key)

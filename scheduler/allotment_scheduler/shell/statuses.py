@@ -283,11 +283,9 @@ class Statuses:
         state, key = self._scheduler.state, ("", name)
         members = state.nodes.members(name)
         usable = [node.index for node in members if node.usable]
-        allocatable = state.nodes.allocatable[:, usable].sum(axis=1) if usable else []
-        free = state.nodes.free[:, usable].sum(axis=1) if usable else []
-        names = state.resources.names
-        amounts = {it: int(offered) for it, offered in zip(names, allocatable, strict=False) if offered}
-        usage = {it: amounts.get(it, 0) - int(left) for it, left in zip(names, free, strict=False)}
+        allocatable = state.nodes.allocatable[:, usable].sum(axis=1)
+        taken = allocatable - state.nodes.free[:, usable].sum(axis=1)
+        amounts, usage = (state.resources.by_name(each.tolist()) for each in (allocatable, taken))
         ready = "no node of the pool is ready" if not usable else ""
         shared = f"it shares nodes with {', '.join(sorted(both))}: the first by name has them" if both else ""
         overlap = "SharedNodes" if both else "AsExpected"

@@ -73,5 +73,5 @@ def _assume(known: Knowledge, pod: Pod, node: str, *, unit: PodKey) -> Start:
     """Show a pod to the core on a node where nobody but us has put it yet."""
     start = Start(pod.key, pod.spec.uid, node, unit, known.clock())
     known.ledger.open(start)
-    known.state.apply(ev.PodSeen(replace(pod.spec, node=node)))
+    known.state.apply(ev.PodSeen(replace(pod.spec, node=node, started=start.since)))
     return start

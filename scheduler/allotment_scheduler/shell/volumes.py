@@ -67,8 +67,8 @@ class Choices:
         """Claims that could not be written."""
         self._barred = Backoffs[tuple[Key, str]]()
         """Claims with a node for which no volume could be made."""
-        self._refused: dict[Key, str] = {}
-        """What the API server had against the last write of a claim, until somebody has been told."""
+        self._refused: dict[Key, tuple[str, str]] = {}
+        """Claims whose last write the API server refused: their uid, and what it said, until somebody has been told."""
 
     def look(self) -> None:
         """Once a turn: let nodes be tried again whose time is over, and forget claims that are gone or bound."""
@@ -82,13 +82,14 @@ class Choices:
             return claim is None or claim.uid != uid or claim.volume is not None
 
         self._told = {key: (uid, node) for key, (uid, node) in self._told.items() if not over(key, uid)}
+        self._refused = {key: (uid, said) for key, (uid, said) in self._refused.items() if not over(key, uid)}
         self._delayed.forget_where(over)
         self._barred.forget_where(lambda key, uid: over(key[0], uid))
 
     def trouble(self, claims: list[Key]) -> str | None:
         """What the API server has against a claim being written, told once; or why its volume is awaited in vain."""
         storage = self._known.state.attachments
-        found = [self._refused.pop(key) for key in claims if key in self._refused]
+        found = [self._refused.pop(key)[1] for key in claims if key in self._refused]
         known = [storage.claims[key] for key in claims if key in storage.claims]
         found += [said for claim in known if (said := asks_in_vain(claim, storage)) is not None]
         return found[0] if found else None
@@ -177,7 +178,7 @@ class Choices:
         seconds = self._delayed.refused(key, uid, error.message, now=self._known.clock(), first=_AGAIN)
         _logger.warning("claim %s/%s cannot be told its volume, for %.0f s: %s", *key, seconds, error)
         if isinstance(error, RejectedError | DeniedError):
-            self._refused[key] = f"claim {key[1]} cannot be told its volume: {error.message:.300s}"
+            self._refused[key] = uid, f"claim {key[1]} cannot be told its volume: {error.message:.300s}"
 
 
 def _key(claim: Claim) -> Key:

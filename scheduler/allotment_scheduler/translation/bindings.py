@@ -32,6 +32,8 @@ def bound_spec(known: PodSpec, pod: kube.Pod) -> PodSpec | None:
         pod: as the API server has it now.
     """
     metadata, status = pod.metadata, pod.status
+    if known.invalid:
+        return None  # while it waited it counted for nothing
     if metadata.deletion_timestamp is not None or not pod.spec.node_name or pod.spec.resource_claims:
         return None
     if status.container_statuses or status.init_container_statuses or status.resources is not None:

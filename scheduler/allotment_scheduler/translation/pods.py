@@ -21,12 +21,14 @@ from allotment_kube import pods as kube
 from allotment_scheduler.core.objects.events import PodGone
 from allotment_scheduler.core.objects.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
 from allotment_scheduler.core.objects.selectors import Toleration
+from allotment_scheduler.translation.bounds import excess
 from allotment_scheduler.translation.devices import DeviceNeeds, Devices
 from allotment_scheduler.translation.requests import requests_of
 from allotment_scheduler.translation.scalars import positive, seconds
 from allotment_scheduler.translation.selectors import label_selector, node_term, node_terms, toleration
 
 _NO_DEVICES = DeviceNeeds()
+_NOTHING = SchedulingSpec(requests=())
 _NO_AFFINITY, _NO_NODE_AFFINITY, _NO_POD_AFFINITY = kube.Affinity(), kube.NodeAffinity(), kube.PodAffinity()
 FINISHED = frozenset({"Succeeded", "Failed"})
 """Phases in which a pod holds nothing any more."""
@@ -81,11 +83,14 @@ def pod_spec(
     checkpointed = metadata.annotations.get(CHECKPOINTED_AT_ANNOTATION)
     declared = positive(metadata.annotations.get(MAX_RUNTIME_ANNOTATION))
     deadline = spec.active_deadline_seconds
+    scheduling, problem = scheduling_spec(pod, needs), needs.problem
+    if not spec.node_name and (too_much := excess(scheduling)):
+        scheduling, problem = _NOTHING, too_much
     return PodSpec(
         # What many pods have in common is kept once: tens of thousands of them are kept for as long as they run.
         namespace=intern(metadata.namespace or "default"),
         name=metadata.name,
-        scheduling=_shared_spec(scheduling_spec(pod, needs)),
+        scheduling=_shared_spec(scheduling),
         uid=metadata.uid,
         labels=shared_labels(metadata.labels),
         priority=spec.priority or 0,
@@ -108,7 +113,7 @@ def pod_spec(
         else None,
         checkpointed=_time(checkpointed),
         ours=spec.scheduler_name == SCHEDULER_NAME,
-        invalid=needs.problem,
+        invalid=problem,
     )
 
 

@@ -141,7 +141,7 @@ class Explainer:
             never = not any(above.has_guarantee for above in unit.leaf.path)
             change = self._preemptible(unit, "guarantee the tenant what it requests")
             return Why("BeyondGuarantee", text, change, never=never)
-        name = self.state.resources.names[column]
+        name = self.state.resources.called(column, unit.first.klass.spec.requests)
         cap = (tenant.guaranteed or {}).get(column, 0)
         asked = dict(unit.shape.fixed_asks)[column]
         taken = tenant.fixed[column] + tenant.held_fixed.get(("", column), 0)
@@ -160,7 +160,7 @@ class Explainer:
 
     def _pool_by_pool(self, unit: Unit, tenant: Tenant) -> str:
         """What of a request a tenant's guarantee falls short of in each pool where it has one."""
-        names, out = self.state.resources.names, list[str]()
+        resources, out = self.state.resources, list[str]()
         where = self.engine.demand.scope(unit)
         for pool, caps in sorted(tenant.guaranteed_in.items()):
             if pool not in unit.shape.pools:
@@ -171,7 +171,7 @@ class Explainer:
                 continue
             fixed = [used + tenant.held_fixed.get((pool, Column(c)), 0) for c, used in enumerate(tenant.fixed_at(pool))]
             column, asked = max(unit.shape.fixed_asks, key=lambda it: fixed[it[0]] + it[1] - caps.get(it[0], 0))
-            name = names[column]
+            name = resources.called(column, unit.first.klass.spec.requests)
             out.append(
                 f"in pool {pool} {format_units(name, caps.get(column, 0))} {name} are guaranteed, "
                 f"{format_units(name, fixed[column])} are in use by such pods, and this asks for "
@@ -323,7 +323,7 @@ class Explainer:
         if row.klass.spec.devices:
             refuse("do not have the devices that it asks for", self.state.counters.devices.possible(row.klass))
         for column, amount in row.klass.room:
-            what = self.state.resources.names[column]
+            what = self.state.resources.called(column, row.klass.spec.requests)
             refuse(f"lack {what}" if column != PODS else "are full of pods", nodes.free[column] >= amount)
         for name, passing in row.neighbours.filters():
             refuse(name, passing)

@@ -109,6 +109,8 @@ class Nodes:
         """Nodes with taints, by index."""
         self._stale = True
         self._label_codes: dict[str, tuple[npt.NDArray[np.int32], dict[str, int]]] = {}
+        self._label_keys: set[str] | None = None
+        """Every key of a label of some node; None until somebody asks."""
 
     def upsert(self, spec: NodeSpec) -> Node:
         """Add a node or replace what is known of it."""
@@ -160,6 +162,7 @@ class Nodes:
         order = {name: i for i, name in enumerate(self.pool_names)}
         self.pool_index = np.array([order[node.pool] for node in self.ordered], dtype=np.int32)
         self._label_codes.clear()
+        self._label_keys = None
         self.ready = np.array([node.spec.ready for node in self.ordered], dtype=np.bool_)
         self.schedulable = np.array([not node.spec.unschedulable for node in self.ordered], dtype=np.bool_)
         self.resumed = np.array([not node.paused for node in self.ordered], dtype=np.bool_)
@@ -205,7 +208,14 @@ class Nodes:
         return self.only([self.by_name[name].index for name in names if name in self.by_name])
 
     def label_codes(self, key: str) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
-        """The values of one label over all nodes as codes (-1: absent), and the code of each value."""
+        """The values of one label over all nodes as codes (-1: absent), and the code of each value.
+
+        Pods may name any keys, and many: nothing is kept of one that no node has, and no node is looked at for it.
+        """
+        if self._label_keys is None:
+            self._label_keys = set().union(*(node.spec.labels for node in self.ordered))
+        if key not in self._label_keys:
+            return np.full(len(self.ordered), -1, dtype=np.int32), {}
         found = self._label_codes.get(key)
         if found is None:
             values: dict[str, int] = {}

@@ -5,7 +5,9 @@ a tuple of (column, amount) pairs in column order; what a tenant uses is dense, 
 nodes hold is a matrix [resource x node].
 
 Columns 0, 1 and 2 are fixed. ``pods`` counts pods: it is a resource of nodes and of limits, never of shares. The other
-columns are given out in order of first sight, and never taken back.
+columns are given out in order of first sight, and never taken back: each is a row of every matrix, and a place in every
+dense vector. So only who offers, prices or bounds a resource gives it a column: nodes, pools and tenants. What pods ask
+for beside these is one column for all, `NOWHERE`: anybody may name a thousand resources, and no node has any of them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,6 +24,8 @@ PODS: Final = Column(2)
 
 LARGEST: Final = 2**60
 """The largest amount of anything: sums of a few of them still fit into 64 bits."""
+NOWHERE: Final = "(offered nowhere)"
+"""The column of everything that pods ask for and nobody else has named."""
 _GROWTH: Final = 8
 
 
@@ -46,18 +50,32 @@ class Resources:
             self.columns[name] = found
         return found
 
-    def sparse(self, amounts: Mapping[str, int] | Iterable[tuple[str, int]]) -> Amounts:
-        """A named vector as (column, amount) pairs; zeros are left out."""
-        pairs = amounts.items() if isinstance(amounts, Mapping) else amounts
-        return tuple(sorted((self.column(name), amount) for name, amount in pairs if amount > 0))
+    def sparse(self, amounts: Iterable[tuple[str, int]]) -> Amounts:
+        """What a pod asks for as (column, amount) pairs, zeros left out; of what nobody offers, the largest amount."""
+        found: dict[Column, int] = {}
+        for name, amount in amounts:
+            if amount > 0:
+                column = self.columns.get(name)
+                if column is None:
+                    column = self.column(NOWHERE)
+                    amount = max(amount, found.get(column, 0))  # noqa: PLW2901 - a sum might not fit into 64 bits
+                found[column] = amount
+        return tuple(sorted(found.items()))
 
     def by_column(self, amounts: Mapping[str, int]) -> dict[Column, int]:
         """A named vector as a mapping of columns; zeros are kept, for a limit of zero means something."""
         return {self.column(name): amount for name, amount in amounts.items()}
 
-    def named(self, amounts: Amounts) -> dict[str, int]:
-        """A sparse vector with its names."""
-        return {self.names[column]: amount for column, amount in amounts}
+    def by_name(self, amounts: Iterable[int]) -> dict[str, int]:
+        """A dense vector by the names of resources, without zeros and without what has no name of its own."""
+        pairs = zip(self.names, amounts, strict=False)
+        return {name: amount for name, amount in pairs if amount and name != NOWHERE}
+
+    def called(self, column: Column, asked: Iterable[tuple[str, int]]) -> str:
+        """The name of a column where a pod's request is spoken of: what nobody offers has the pod's own names."""
+        if self.names[column] != NOWHERE:
+            return self.names[column]
+        return " and ".join(name for name, amount in asked if amount > 0 and name not in self.columns)
 
 
 def add(left: Amounts, right: Amounts) -> Amounts:

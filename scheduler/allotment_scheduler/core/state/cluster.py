@@ -73,7 +73,7 @@ class ClusterState:
         self.gangs: dict[tuple[str, str], Gang] = {}
         self.budgets: dict[tuple[str, str], ev.BudgetSpec] = {}
         self.disruptions: dict[tuple[str, str], int] = {}
-        """Evictions of ours under each budget since its controller last spoke."""
+        """Evictions of ours under each budget that its figure does not include yet."""
         self.measure = Measure.of({}, {}, self.resources.width)
         self.multi_pool = False
         """Whether use is also kept per pool: there are several, or what is used in one has another price."""

@@ -8,7 +8,8 @@ never a second time, so an id that somebody still remembers means nothing else l
 id would grow for ever.
 
 What one class asks for is met in every array over all classes: it is bounded just above `LARGEST`, where a request is
-refused.
+refused. What nobody offers is one column for all (`resources.NOWHERE`) until somebody does: then the layout is stale,
+and before anything is counted anew the classes learn of it.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from allotment_scheduler.core.objects.attachments import DEVICES
 from allotment_scheduler.core.objects.nodes import IntVector
 from allotment_scheduler.core.objects.pods import ClassId, LabelSet, PodClass, SchedulingSpec
-from allotment_scheduler.core.objects.resources import LARGEST, Column, Resources, without_pods
+from allotment_scheduler.core.objects.resources import LARGEST, NOWHERE, Amounts, Column, Resources, without_pods
 
 
 class Interning:
@@ -34,24 +35,42 @@ class Interning:
         self.labelsets: WeakValueDictionary[int, LabelSet] = WeakValueDictionary()
         self._labelsets: WeakValueDictionary[tuple[str, tuple[tuple[str, str], ...]], LabelSet] = WeakValueDictionary()
         self._class_ids, self._labelset_ids = count(), count()
+        self._known = 0
+        """So many resources had columns when `learn` was last of use."""
 
     def klass(self, spec: SchedulingSpec, namespace: str) -> PodClass:
         """The class of a scheduling spec. The namespace is part of it only where the spec refers to its own."""
         local = namespace if spec.minds_other_pods or spec.claims else ""
         found = self._classes.get((spec, local))
         if found is None:
-            requests = ((name, min(amount, LARGEST + 1)) for name, amount in spec.requests)
-            amounts = self.resources.sparse((*requests, ("pods", 1)))
+            amounts, room = self._request(spec)
             minds = spec.minds_other_pods
             holds = bool(spec.terms or spec.host_ports)
             by_labels = any(term.match_label_keys or term.mismatch_label_keys for term in spec.terms)
-            names = self.resources.names
-            room = tuple(it for it in amounts if not names[it[0]].endswith(DEVICES)) if spec.devices else amounts
             number = ClassId(next(self._class_ids))
             found = PodClass(number, spec, local, amounts, without_pods(amounts), room, minds, holds, by_labels)
             self.classes[number] = found
             self._classes[spec, local] = found
         return found
+
+    def _request(self, spec: SchedulingSpec) -> tuple[Amounts, Amounts]:
+        """What a class asks for, and what of it must be free on a node."""
+        asked = [*((name, min(amount, LARGEST + 1)) for name, amount in spec.requests), ("pods", 1)]
+        amounts = self.resources.sparse(asked)
+        if not spec.devices:
+            return amounts, amounts
+        return amounts, self.resources.sparse(each for each in asked if not each[0].endswith(DEVICES))
+
+    def learn(self) -> None:
+        """Resources may have got columns that nobody offered before: classes that ask for them are told."""
+        nowhere = self.resources.columns.get(NOWHERE)
+        if nowhere is None or self._known == len(self.resources.names):
+            return
+        self._known = len(self.resources.names)
+        for klass in list(self.classes.values()):
+            if any(column == nowhere for column, _ in klass.amounts):
+                klass.amounts, klass.room = self._request(klass.spec)
+                klass.asks = without_pods(klass.amounts)
 
     def amounts_of(self, klass: npt.NDArray[np.int32]) -> Callable[[Column], IntVector]:
         """What pods of some classes, given by id, hold of a resource."""

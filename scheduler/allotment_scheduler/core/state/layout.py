@@ -17,6 +17,7 @@ def lay_out(state: "ClusterState") -> None:
         node.devices = offered.get(name, {})
         for resource in node.devices:
             state.resources.column(resource)
+    state.interning.learn()
     state.nodes.lay_out((pod.node, pod.klass.amounts) for pod in state.running.pods if pod is not None and pod.node)
     for node in state.nodes.ordered:
         node.pods.clear()

@@ -67,7 +67,7 @@ class Population:
             if known.spec == spec or self._only_confirms(known, spec):
                 return
             self._forget(known)
-        pod = self._record(spec, known)
+        pod = self._record(spec, known, stood=stood)
         self.pods[spec.key] = pod
         if self._is_our_doing(spec, known.spec) if known is not None else self._replaces_evicted(pod):
             self.state.own_version += 1  # it may ask for something else than the one before it
@@ -127,7 +127,7 @@ class Population:
         self.running.flush().labels[pod.slot] = labels.id
         return True
 
-    def _record(self, spec: PodSpec, known: Pod | None) -> Pod:
+    def _record(self, spec: PodSpec, known: Pod | None, *, stood: bool) -> Pod:
         klass = self.interning.klass(spec.scheduling, spec.namespace)
         labels = self.interning.labelset(spec.namespace, spec.labels)
         self.turns.seen += 1
@@ -138,6 +138,8 @@ class Population:
         if any(amount > LARGEST for _, amount in klass.amounts):
             pod.invalid = f"it asks for more than {LARGEST} of a resource: ask for less"
         if known is not None:
+            if stood and spec.node is not None and spec.started is None:
+                pod.started = known.started  # what is known of its beginning; we may have taken that off its spec
             pod.leaving, pod.spent_at = known.leaving and spec.deleting, known.spent_at
             if spec.scheduling == known.spec.scheduling:
                 pod.set_aside, pod.times_set_aside = known.set_aside, known.times_set_aside
@@ -253,7 +255,7 @@ class Population:
         """Count an eviction under the budgets that cover a pod, or take it back."""
         counts = self.state.disruptions
         for key, budget in self.state.budgets.items():
-            if budget.namespace == pod.spec.namespace and budget.selector.matches(pod.labels.labels):
+            if budget.covers(pod.labels):
                 counts[key] = max(counts.get(key, 0) + sign, 0)
 
     def pod_stays(self, event: ev.PodStays) -> None:

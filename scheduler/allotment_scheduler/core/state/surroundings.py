@@ -130,10 +130,16 @@ class Surroundings:
         self.state.demand_version += 1
 
     def budget_seen(self, event: ev.BudgetSeen) -> None:
-        """A disruption budget exists; what we evicted is in its figure from now on."""
-        key = (event.spec.namespace, event.spec.name)
-        self.state.budgets[key] = event.spec
-        self.state.disruptions.pop(key, None)
+        """A disruption budget exists; evictions of ours that pods are known to have suffered are in its figure now.
+
+        Its status is written for many reasons, also while ours have been decided and wait to be sent.
+        """
+        budget = event.spec
+        key = (budget.namespace, budget.name)
+        self.state.budgets[key] = budget
+        self.state.disruptions[key] = sum(
+            pod.leaving and pod.spec.ends is None and budget.covers(pod.labels) for pod in self.state.running.leaving()
+        )
 
     def budget_gone(self, event: ev.BudgetGone) -> None:
         """A disruption budget exists no longer."""
