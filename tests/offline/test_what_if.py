@@ -316,3 +316,12 @@ def test_a_service_of_another_group_is_not_taken_for_one_that_starts_nothing(tmp
 
     assert code == 3
     assert "is not known" in stderr
+
+
+def test_a_claim_that_exists_and_is_not_bound_waits_for_its_controller(tmp_path: Path) -> None:
+    claim = thing("PersistentVolumeClaim", "data", metadata={"uid": "u"}, spec=claim_spec(storageClassName="fast"))
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    pod = thing("Pod", "p", spec={"containers": containers(cpu="1"), "volumes": volumes})
+
+    assert ask(tmp_path, [node(), storage_class(mode="Immediate"), claim], add=[pod])[0] == 2
+    assert ask(tmp_path, [node(), storage_class(), claim], add=[pod])[0] == 0

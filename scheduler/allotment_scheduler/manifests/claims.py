@@ -4,7 +4,8 @@ Live, a claim without a class gets the default one, a generic ephemeral volume g
 does not wait for a pod is bound at once. Offline nobody does that: so ephemeral claims are made here, every class binds
 with the pod that asks, and a claim that names a volume has it where the two suit.
 
-It must never touch a claim that is bound.
+It must never help what exists already, by its uid: such a claim is bound or waits for the controllers, and so do its
+pods here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,9 +31,13 @@ class VolumeControllers:
 
     volumes: dict[str, Volume] = field(default_factory=dict)
     default: storage.StorageClass | None = None
+    at_once: set[str] = field(default_factory=set)
+    """Classes that do not wait for a pod."""
 
     def note_class(self, found: storage.StorageClass) -> None:
         """Know a class: of several default ones the youngest counts, then the first by name, as for admission."""
+        if found.volume_binding_mode != "WaitForFirstConsumer":
+            self.at_once.add(found.metadata.name)
         if not any(found.metadata.annotations.get(each) == "true" for each in _DEFAULT_ANNOTATIONS):
             return
         known = self.default
@@ -46,6 +51,9 @@ class VolumeControllers:
         claim = translation.claim(found)
         if claim.volume is not None:
             return claim
+        if claim.uid:
+            on_its_way = claim.awaits is None and claim.storage_class in self.at_once
+            return replace(claim, awaits="") if on_its_way else claim  # of whichever name
         if claim.storage_class is None and self.default is not None:
             claim = replace(claim, storage_class=self.default.metadata.name)
         elif claim.storage_class == "":
@@ -62,7 +70,7 @@ def binding_with_pods(found: storage.StorageClass) -> StorageClass:
 
 def ephemeral_claims(pod: Document) -> Iterator[Document]:
     """The claims that a controller makes for a pod's generic ephemeral volumes."""
-    listed = pod.spec.get("volumes")
+    listed = pod.spec.get("volumes") if not pod.metadata.get("uid") else None
     owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.metadata.get("uid") or "",
              "controller": True}  # fmt: skip
     for volume in listed if isinstance(listed, list | tuple) else ():
