@@ -12,11 +12,12 @@ import typer
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
     from allotment_scheduler.core.objects.events import Event
-    from allotment_scheduler.core.objects.pods import Pod
+    from allotment_scheduler.core.objects.pods import Pod, PodKey
     from allotment_scheduler.manifests import Manifests
 
 USAGE = 2
 """Exit code of wrong usage and wrong files, but for commands that say otherwise."""
+GONE_FOR_GOOD = "no controller makes it again: it is gone for good"
 _MOST_WARNINGS = 20
 _STDIN = Path("-")
 
@@ -108,6 +109,14 @@ def pods_named(manifests: "Manifests", engine: "Engine", name: str) -> "list[Pod
     pods = [pod for pod in engine.state.pods.values() if namespace in ("", pod.spec.namespace)]
     exact = [pod for pod in pods if pod.spec.name == plain]
     return exact or [pod for pod in pods if plain in _workloads_of(manifests, pod)]
+
+
+def finished_named(manifests: "Manifests", name: str) -> "list[PodKey]":
+    """The same among the pods that have ended."""
+    namespace, _, plain = name.rpartition("/")
+    ended = [key for key in manifests.finished if namespace in ("", key[0])]
+    exact = [key for key in ended if key[1] == plain]
+    return exact or [key for key in ended if plain in manifests.workloads.get(key, ())]
 
 
 def _workloads_of(manifests: "Manifests", pod: "Pod") -> set[str]:

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from allotment_cli.estate import Config, Files, end, engine_over, events_of, read, share_policy
+from allotment_cli.estate import GONE_FOR_GOOD, Config, Files, end, engine_over, events_of, read, share_policy
 from allotment_cli.offline import Output, show
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
     from allotment_scheduler.core.objects.events import Event
+    from allotment_scheduler.core.objects.pods import PodKey
+    from allotment_scheduler.manifests import Manifests
 
 WAITS, NEVER, WRONG = 1, 2, 3
 _STDIN = Path("-")
-_FOR_GOOD = "no controller makes it again: it is gone for good"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -52,9 +53,9 @@ def what_if(
         end("say what would change: --add FILE, --change FILE or --drain NODE", WRONG)
     policy = share_policy(config, failure=WRONG)
     before, after = _events(files, add or [], change or [])
-    base = _outcome(before, policy)
-    engine = _outcome([*after, *_drained(after, drain or [])], policy)
-    report, never = _differences(base, engine)
+    base, there = _outcome(before, policy)
+    engine, _ = _outcome([*after, *_drained(after, drain or [])], policy)
+    report, never = _differences(base, engine, there)
     show(report, output)
     raise typer.Exit(NEVER if never else WAITS if report["waits"] or report["displaced"] else 0)
 
@@ -66,7 +67,8 @@ def _events(files: list[Path], add: list[Path], change: list[Path]) -> "tuple[li
 
     if sum(path == _STDIN for path in (*files, *add, *change)) > 1:
         end("standard input can be read only once: give all but one of the manifests as files", WRONG)
-    base, added, edited = (read(paths, failure=WRONG) for paths in (files, add, change))
+    base = read(files, failure=WRONG)
+    added, edited = _objects("--add", add), _objects("--change", change)
     before = events_of(base, failure=WRONG)
     if not (added.documents or edited.documents):
         return before, before
@@ -84,15 +86,32 @@ def _events(files: list[Path], add: list[Path], change: list[Path]) -> "tuple[li
     return before, [*(event for event in before if isinstance(event, TenantSeen)), *after]
 
 
-def _outcome(events: "list[Event]", policy: str) -> "Engine":
+def _objects(option: str, paths: list[Path]) -> "Manifests":
+    """What an option's files hold; one that holds nothing is a mistake, of a pipe that failed for example."""
+    from allotment_scheduler.manifests import Manifests  # noqa: PLC0415 - keeps `allot --help` quick
+
+    documents = []
+    for path in paths:
+        found = read([path], failure=WRONG).documents
+        if not found:
+            end(f"{option} {path}: holds no object: check what should have written it", WRONG)
+        documents += found
+    return Manifests(documents)
+
+
+def _outcome(events: "list[Event]", policy: str) -> "tuple[Engine, frozenset[PodKey]]":
+    """How it ends, and the pods that there were at the beginning."""
     from allotment_scheduler.core.simulate import run_to_fixpoint  # noqa: PLC0415 - keeps `allot --help` quick
 
     engine, now = engine_over(events, policy)
+    there = frozenset(engine.state.pods)
     run_to_fixpoint(engine, now)
-    return engine
+    return engine, there
 
 
-def _differences(base: "Engine", engine: "Engine") -> "tuple[dict[str, list[dict[str, Any]]], bool]":
+def _differences(
+    base: "Engine", engine: "Engine", there: "frozenset[PodKey]"
+) -> "tuple[dict[str, list[dict[str, Any]]], bool]":
     """What starts, moves, is displaced and waits; and whether anything new can never run."""
     from allotment_scheduler.core.explanation.explain import Explainer  # noqa: PLC0415 - keeps `allot --help` quick
 
@@ -101,6 +120,8 @@ def _differences(base: "Engine", engine: "Engine") -> "tuple[dict[str, list[dict
     report: dict[str, list[dict[str, Any]]] = {"starts": [], "moves": [], "displaced": [], "waits": []}
     never = False
     for pod in engine.state.pods.values():
+        if pod.key in there and pod.key not in old:
+            continue  # without the change it would be gone
         row: dict[str, Any] = {"namespace": pod.spec.namespace, "pod": pod.spec.name}
         was = old.get(pod.key)
         if pod.node is not None:
@@ -116,7 +137,13 @@ def _differences(base: "Engine", engine: "Engine") -> "tuple[dict[str, list[dict
         kind = "displaced" if was is not None else "waits"
         report[kind].append({**row, "reason": reason.code, "message": reason.message, "change": reason.change})
     report["displaced"] += [
-        {"namespace": pod.spec.namespace, "pod": pod.spec.name, "reason": "Gone", "message": _FOR_GOOD, "change": None}
+        {
+            "namespace": pod.spec.namespace,
+            "pod": pod.spec.name,
+            "reason": "Gone",
+            "message": GONE_FOR_GOOD,
+            "change": None,
+        }
         for pod in base.state.pods.values()
         if pod.key not in engine.state.pods and pod.node is not None and pod.spec.ours and not pod.spec.recreated
     ]
@@ -127,7 +154,7 @@ def _drained(events: "list[Event]", names: list[str]) -> "list[Event]":
     """The events of draining nodes: no new starts there, and what ran there waits.
 
     As `kubectl drain` does it: pods of a DaemonSet and of the node itself stay, others' pods are for others to place.
-    Successors arrive behind everybody; a pod without a controller has none.
+    Successors arrive behind everybody; a pod without a controller has none, and that of a pod on its way out is there.
     """
     from dataclasses import replace  # noqa: PLC0415 - keeps `allot --help` quick
 
@@ -149,6 +176,6 @@ def _drained(events: "list[Event]", names: list[str]) -> "list[Event]":
             if event.spec.owner_kind in ("DaemonSet", "Node"):
                 continue
             out.append(PodGone(event.spec.key))
-            if event.spec.ours and event.spec.recreated:
+            if event.spec.ours and event.spec.recreated and not event.spec.deleting:
                 out.append(PodSeen(structs.replace(event.spec, node=None, started=None, created=latest)))
     return out

@@ -1,13 +1,27 @@
 """`allot why`: why a pod or the pods of a job wait, and what would end it."""
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from allotment_cli.estate import USAGE, Config, end, engine_over, events_of, pods_named, read, share_policy
+from allotment_cli.estate import (
+    GONE_FOR_GOOD,
+    USAGE,
+    Config,
+    end,
+    engine_over,
+    events_of,
+    finished_named,
+    pods_named,
+    read,
+    share_policy,
+)
 from allotment_cli.live import SYSTEM, ApiUrl, Kubeconfig, System, Where, own_namespace, read_waits
 from allotment_cli.offline import Output, show
+
+if TYPE_CHECKING:
+    from allotment_scheduler.manifests import Manifests
 
 
 def why(
@@ -47,10 +61,12 @@ def _from_files(name: str, files: list[Path], config: Path | None) -> list[dict[
     policy = share_policy(config)
     manifests = read(files)
     engine, now = engine_over(events_of(manifests), policy)
-    outcome = run_to_fixpoint(engine, now)
     found = pods_named(manifests, engine, name)
+    if not found and not (ended := _ended(manifests, name)):
+        end(f"no pod or workload {name} in the files", USAGE)
     if not found:
-        end(f"no pod or workload {name} in the files, or none that still has to run", USAGE)
+        return ended
+    outcome = run_to_fixpoint(engine, now)
     explainer = Explainer(engine)
     started = {start.pod for done in outcome.rounds for start in done.starts}
     rows: list[dict[str, Any]] = []
@@ -59,11 +75,23 @@ def _from_files(name: str, files: list[Path], config: Path | None) -> list[dict[
         if pod.node is not None:
             code = "StartsNow" if pod.key in started else "Running"
             row |= {"reason": code, "message": f"on node {pod.node}", "change": None}
+        elif pod.key not in engine.state.pods:
+            row |= {"reason": "Gone", "message": f"it is evicted, and {GONE_FOR_GOOD}", "change": None}
         else:
             reason = explainer.why(pod)
             row |= {"reason": reason.code, "message": reason.message, "change": reason.change}
         rows.append(row)
     return rows
+
+
+def _ended(manifests: "Manifests", name: str) -> list[dict[str, Any]]:
+    """Pods that have ended, as a live cluster tells them."""
+    return [
+        {"namespace": key[0], "pod": key[1], "reason": phase, "change": None,
+         "message": f"on node {node}" if node else "it never had a node"}
+        for key in finished_named(manifests, name)
+        for phase, node in (manifests.finished[key],)
+    ]  # fmt: skip
 
 
 def _live(name: str, output: Output, where: Where) -> NoReturn:

@@ -29,6 +29,7 @@ POOL_LABEL: Final = f"{GROUP}/pool"
 
 MAX_RUNTIME_ANNOTATION: Final = f"{GROUP}/max-runtime"
 CHECKPOINTED_AT_ANNOTATION: Final = f"{GROUP}/checkpointed-at"
+IGNORE_DISRUPTION_ANNOTATION: Final = f"{GROUP}/ignore-disruption"
 
 FINALIZER: Final = f"{GROUP}/operator"
 
@@ -126,7 +127,7 @@ NAMES: Final[tuple[Name, ...]] = (
     Name("label", f"{GROUP}/local-pool", "Node", "allot local", "Pool of the local cluster's file that it came from."),
     Name(
         "annotation",
-        f"{GROUP}/ignore-disruption",
+        IGNORE_DISRUPTION_ANNOTATION,
         "Job",
         "you",
         'With the value "false" the Job is left without the policy that keeps evictions from counting as failures. Its '

@@ -9,8 +9,9 @@ no cycle, and may be used by whoever asks is for the operator and the admission 
 """
 
 import ipaddress
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -18,6 +19,10 @@ from allotment_api.conditions import Conditions
 from allotment_api.model import Bool, Count, Int, KeyedBy, Model, Ratio, Rule, Seconds, Timestamp, Unique, Weight
 from allotment_api.names import DnsLabel, Image, Message, ResourceList, is_label, within
 from allotment_api.resource import AGE, LABEL_NAME, Column, Definition, Resource, ready_column, reason_column
+
+DEFAULT_REQUESTS: Final[Mapping[str, str]] = {"cpu": "100m", "memory": "128Mi"}
+"""What a container of a tenant's namespace requests that names nothing: without it, it would ride free of the tenant's
+share. No default limits: a default below a container's own request would refuse the pod."""
 
 HIGHEST_USER_PRIORITY = 1_000_000_000
 """The highest priority value Kubernetes lets a user-defined PriorityClass have; system classes lie above."""

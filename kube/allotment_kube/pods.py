@@ -152,7 +152,7 @@ class ClaimVolume(Model, frozen=True):
 
 
 class EphemeralVolume(Model, frozen=True):
-    """A generic ephemeral volume; its claim is named `<pod>-<volume>`."""
+    """A generic ephemeral volume; its claim, which a controller makes of the template, is named `<pod>-<volume>`."""
 
 
 class Volume(Model, frozen=True):

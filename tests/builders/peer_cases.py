@@ -214,5 +214,5 @@ def _pod(spec: PodSpec, label: str, nodes: Labels, tenants: Labels, groups: Labe
         about["nodeName"] = nodes.of[spec.node]
         status = {"phase": "Running", "startTime": created}
     namespace = _namespace(spec.namespace, tenants)
-    metadata = {"name": label, "namespace": namespace, "labels": labels, "creationTimestamp": created}
+    metadata = {"name": label, "uid": label, "namespace": namespace, "labels": labels, "creationTimestamp": created}
     return _object("v1", "Pod", metadata, spec=about, status=status)

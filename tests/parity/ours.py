@@ -78,9 +78,16 @@ def live(objects: Iterable[Object]) -> Feasible:
 def offline(objects: Iterable[Object]) -> Feasible:
     """As the offline commands see it: manifests read by `allotment_scheduler.manifests`."""
     state = ClusterState()
-    documents = [Document(f"object {number}", each) for number, each in enumerate(objects, start=1)]
+    documents = [Document(f"object {number}", _existing(each)) for number, each in enumerate(objects, start=1)]
     state.apply_all(Manifests(documents).events())
     return _feasible(state)
+
+
+def _existing(found: Object) -> Object:
+    """A claim as the API server has it: no controller is imitated for what exists."""
+    if found["kind"] != "PersistentVolumeClaim":
+        return found
+    return {**found, "metadata": {"uid": f"uid-{found['metadata']['name']}", **found["metadata"]}}
 
 
 def _feasible(state: ClusterState) -> Feasible:

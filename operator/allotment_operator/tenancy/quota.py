@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from allotment_api.labels import GROUP
-from allotment_api.tenant import Tenant
+from allotment_api.tenant import DEFAULT_REQUESTS, Tenant
 from allotment_operator.tenancy import grants
 from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate, ServiceFacts
 
@@ -46,9 +46,6 @@ OBJECT_COUNTS: Final[Mapping[str, int]] = {
 """Far above sensible use of one namespace, far below what would hurt the API server: every kind that a member may
 create (tested), but for RoleBindings: the operator could not seat the members before the quota is counted."""
 
-DEFAULT_REQUESTS: Final[Mapping[str, str]] = {"cpu": "100m", "memory": "128Mi"}
-"""What a container requests that names nothing: without it, it would ride free of the tenant's share. No default
-limits: a default below a container's own request would refuse the pod."""
 LEAST_REQUESTS: Final[Mapping[str, str]] = {"cpu": "1m", "memory": "1Mi"}
 """What a container requests at least: a request of nothing would ride free as well."""
 

@@ -19,6 +19,7 @@ import msgspec
 from allotment_api.errors import Fault, InvalidManifestError
 from allotment_api.labels import (
     API_VERSION,
+    IGNORE_DISRUPTION_ANNOTATION,
     INSTANCE_LABEL,
     MAX_RUNTIME_ANNOTATION,
     PREEMPTIBLE_LABEL,
@@ -32,7 +33,8 @@ from allotment_kube import devices as kube_devices
 from allotment_kube import nodes, pods, storage, workloads
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.pods import PodKey, PodSpec
-from allotment_scheduler.manifests import checks
+from allotment_scheduler.manifests import admission, checks
+from allotment_scheduler.manifests.claims import CLASSLESS, VolumeControllers, binding_with_pods, ephemeral_claims
 from allotment_scheduler.manifests.documents import Document, read_documents
 from allotment_scheduler.manifests.faults import ManifestError, of_model, typed_fault, value_fault
 from allotment_scheduler.manifests.stored import Rewriting
@@ -45,6 +47,7 @@ from allotment_scheduler.manifests.workloads import (
     Workload,
     WorkloadError,
     controller,
+    outstanding,
     pods_to_come,
 )
 from allotment_scheduler.translation import cluster
@@ -71,6 +74,12 @@ BUILT_IN: Final = {
     "allotment-low": -1000, "allotment-high": 1000, "allotment-service": 10_000,
 }  # fmt: skip
 """Priority classes that every cluster has, and those of our chart; files may hold others of these names."""
+_FIXED: Final[Mapping[str, tuple[str, ...]]] = {
+    "Pod": ("nodeName",), "PersistentVolumeClaim": ("volumeName",), "PersistentVolume": ("claimRef",),
+}  # fmt: skip
+"""Fields of the spec that others than the author write."""
+_INERT_ELSEWHERE: Final = frozenset({("serving.knative.dev", "Service")})
+"""Kinds of other groups that share a name with those below, and make pods."""
 _INERT: Final = frozenset(
     {
         "ConfigMap", "Secret", "Service", "ServiceAccount", "Endpoints", "EndpointSlice", "Event", "Ingress",
@@ -93,6 +102,8 @@ class Manifests:
     """What probably is a mistake, known once the events are."""
     workloads: dict[PodKey, set[str]] = field(default_factory=dict)
     """Names of the workloads that each pod belongs to, known once the events are."""
+    finished: dict[PodKey, tuple[str, str]] = field(default_factory=dict)
+    """Phase and node of each pod that has ended, known once the events are."""
     before: frozenset[PodKey] | None = None
     """The pods that there were before a change: every other one arrives with it. None where nothing is changed."""
 
@@ -141,10 +152,22 @@ def _identity(document: Document) -> tuple[str, str, str, str]:
 
 
 def _edited(old: Document, new: Document) -> Document:
-    """An object after an edit: who it is, and since when, it keeps from the API server."""
+    """An object after an edit: what others wrote on it stays, as `kubectl apply` leaves it; null takes a label away."""
+    if new is old:
+        return old
     kept = {name: old.metadata[name] for name in ("uid", "creationTimestamp") if old.metadata.get(name)}
     said = {name: value for name, value in new.metadata.items() if value is not None}
-    return replace(new, content={**new.content, "metadata": {**kept, **said}})
+    for name in ("labels", "annotations"):
+        before, now = old.metadata.get(name), new.metadata.get(name) or {}
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            said[name] = {key: value for key, value in {**before, **now}.items() if value is not None}
+    content = {**new.content, "metadata": {**kept, **said}}
+    if (status := old.content.get("status")) and not content.get("status"):
+        content["status"] = status
+    fixed = {name: old.spec[name] for name in _FIXED.get(old.kind, ()) if old.spec.get(name)}
+    if fixed and isinstance(new.content.get("spec"), Mapping):
+        content["spec"] = {**fixed, **new.spec}
+    return replace(new, content=content, edited=True)
 
 
 def _is_read(document: Document) -> bool:
@@ -159,7 +182,8 @@ def _start_something(document: Document) -> None:
     Raises:
         ManifestError: it makes pods in a way that is not imitated, or nobody knows what it is.
     """
-    if _is_read(document) or document.kind in _INERT:
+    inert = document.kind in _INERT and (document.group, document.kind) not in _INERT_ELSEWHERE
+    if _is_read(document) or inert:
         return
     how = MAKERS.get((_identity(document)[0] or _OURS, document.kind))
     if how is not None:
@@ -167,6 +191,13 @@ def _start_something(document: Document) -> None:
     version = document.content.get("apiVersion")
     of = f"{document.kind} of {version}" if version else document.kind
     raise ManifestError(f"{document.prefix}: the kind {of} is not known: check its spelling, or leave it out")
+
+
+def _same(first: Document, second: Document) -> bool:
+    try:
+        return first.content == second.content
+    except RecursionError as error:
+        raise ManifestError(f"{second.prefix}: it is nested too deeply: no object of Kubernetes is") from error
 
 
 class _Conversion:
@@ -181,6 +212,9 @@ class _Conversion:
         self.tenant_namespaces: set[str] = set()
         self.csi: dict[str, storage.CSINode] = {}
         self.devices = Devices()
+        self.storage = VolumeControllers()
+        self.offered: set[str] = set()
+        """Resources that nodes name."""
         self.made = 0
         self.latest = 0.0
         """The latest time of a pod that exists: what is added arrives then."""
@@ -192,7 +226,8 @@ class _Conversion:
         self.preparers: dict[str, Callable[[Document], None]] = {
             "PriorityClass": self._priority_class, "CSINode": self._csi_node, "ResourceSlice": self._slice,
             "DeviceClass": self._device_class, "ResourceClaim": self._resource_claim,
-            "ResourceClaimTemplate": self._claim_template,
+            "ResourceClaimTemplate": self._claim_template, "PersistentVolume": self._known_volume,
+            "StorageClass": self._known_storage_class,
         }  # fmt: skip
 
     def events(self) -> list[ev.Event]:
@@ -223,6 +258,9 @@ class _Conversion:
         present = Present.of(documents)
         there = {_identity(document) for document in documents if document.kind == "PersistentVolumeClaim"}
         for document in documents:
+            if document.kind == "Pod":
+                out += self._ephemeral(document, there)
+        for document in documents:
             if document.kind not in TEMPLATED:
                 continue
             parent = present.parents.get((document.namespace, document.name))
@@ -233,7 +271,14 @@ class _Conversion:
                     out += [] if _identity(each) in there else self._checked(each, self._claim)
                 else:
                     out += [self._arriving(each, event) for event in self._checked(each, self._pod)]
+                    out += self._ephemeral(each, there)
         return out
+
+    def _ephemeral(self, pod: Document, there: set[tuple[str, str, str, str]]) -> Iterator[ev.Event]:
+        """A pod's own claims that are not there."""
+        for claim in ephemeral_claims(pod):
+            if _identity(claim) not in there:
+                yield from self._checked(claim, self._claim)
 
     def _to_come(self, document: Document, present: Present) -> Iterator[Document]:
         workload = self._typed(document, Workload)
@@ -244,6 +289,9 @@ class _Conversion:
             for pod in made:
                 self.manifests.workloads.setdefault((pod.namespace, pod.name), set()).add(document.name)
         try:
+            missing = outstanding(document, workload, made)
+            if missing < 0 and document.edited:
+                self._warn(document, f"{-missing} pods more than it asks for are there: they stay here")
             for each in pods_to_come(document, workload, present, made):
                 self.made += 1
                 if self.made > MOST_PODS:
@@ -272,7 +320,7 @@ class _Conversion:
             first = seen.setdefault(_identity(document), document)
             if first is document:
                 out.append(document)
-            elif first.content != document.content:
+            elif not _same(first, document):
                 raise ManifestError(f"{document.prefix}: stands in {first.origin} already: remove one of them")
         return out
 
@@ -373,11 +421,18 @@ class _Conversion:
         template = self._typed(document, kube_devices.ResourceClaimTemplate)
         self.devices.templates[document.namespace, document.name] = template.spec.spec
 
+    def _known_volume(self, document: Document) -> None:
+        self.storage.volumes[document.name] = volumes.volume(self._typed(document, storage.PersistentVolume))
+
+    def _known_storage_class(self, document: Document) -> None:
+        self.storage.note_class(self._typed(document, storage.StorageClass))
+
     # --- everything else ----------------------------------------------------------------------------------------
 
     def _node(self, document: Document) -> Iterable[ev.Event]:
         node = self._typed(document, nodes.Node)
         self._refuse(document, checks.node_faults(node))
+        self.offered.update(node.status.allocatable or node.status.capacity)
         yield ev.NodeSeen(cluster.node_spec(node, self.csi.get(node.metadata.name)))
 
     def _pool(self, document: Document) -> Iterable[ev.Event]:
@@ -419,7 +474,9 @@ class _Conversion:
         """Whether admission will let the Job outlive evictions: it is new, and says nothing of failures itself."""
         spec = self._typed(document, Workload).spec
         never = (spec.template.spec or {}).get("restartPolicy") == "Never"
-        return never and spec.pod_failure_policy is None and not document.metadata.get("uid")
+        said = document.metadata.get("annotations")
+        opted_out = isinstance(said, Mapping) and said.get(IGNORE_DISRUPTION_ANNOTATION) == "false"
+        return never and spec.pod_failure_policy is None and not document.metadata.get("uid") and not opted_out
 
     def _pod(self, document: Document) -> Iterable[ev.Event]:
         pod = self._typed(document, pods.Pod)
@@ -428,12 +485,15 @@ class _Conversion:
         key = (document.namespace, document.name)
         self._note_workloads(key, owner, pod)
         if has_finished(pod):
+            self.manifests.finished[key] = (pod.status.phase, pod.spec.node_name)
             yield pod_gone(pod)
             return
         gang, fragile = None, False
         if owner is not None and owner[0] == "Job":
             of = (document.namespace, owner[1])
             gang, fragile = self.gangs.get(of), of in self.fragile
+        if document.namespace in self.tenant_namespaces and not (pod.metadata.uid or pod.spec.node_name):
+            pod = admission.with_default_requests(pod, self.offered)
         spec = pod_spec(pod, gang=gang, fragile=fragile, devices=self.devices)
         self._warn_of_words(document, pod)
         yield ev.PodSeen(self._admitted(document, pod, spec))
@@ -488,10 +548,13 @@ class _Conversion:
         yield ev.BudgetSeen(cluster.budget_spec(budget))
 
     def _claim(self, document: Document) -> Iterable[ev.Event]:
-        yield ev.StorageSeen(volumes.claim(self._typed(document, storage.PersistentVolumeClaim)))
+        yield ev.StorageSeen(self.storage.claim(self._typed(document, storage.PersistentVolumeClaim)))
 
     def _volume(self, document: Document) -> Iterable[ev.Event]:
-        yield ev.StorageSeen(volumes.volume(self._typed(document, storage.PersistentVolume)))
+        volume = self.storage.volumes[document.name]
+        if volume.storage_class is None:
+            yield ev.StorageSeen(CLASSLESS)
+        yield ev.StorageSeen(volume)
 
     def _storage_class(self, document: Document) -> Iterable[ev.Event]:
-        yield ev.StorageSeen(volumes.storage_class(self._typed(document, storage.StorageClass)))
+        yield ev.StorageSeen(binding_with_pods(self._typed(document, storage.StorageClass)))

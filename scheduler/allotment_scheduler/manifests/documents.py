@@ -27,6 +27,8 @@ _BRACKET: Final = re.compile(r"[\[\]{}]")
 _INDENT: Final = re.compile(r"^[ ?-]+", re.MULTILINE)
 _DEEPEST: Final = 2 * DEEPEST
 _TOO_DEEP: Final = f"it is more than {_DEEPEST} levels deep: no object of Kubernetes is"
+_MOST_BY_ALIASES: Final = 100_000
+"""Values of a document that stand there by aliases alone."""
 _MOST_LISTS: Final = 8
 """Lists within Lists."""
 _UNTAGGED: Final = ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value")
@@ -41,12 +43,14 @@ class Document:
         content: the object.
         maker: the workload whose template it was made of, as messages name it; its fields stand under spec.template.
         added: it does not exist yet: it arrives now, behind everybody.
+        edited: it is there, and stands here as it would be after a change.
     """
 
     origin: str
     content: Manifest
     maker: str = ""
     added: bool = False
+    edited: bool = False
 
     @property
     def kind(self) -> str:
@@ -120,9 +124,12 @@ def _files_of(path: Path) -> list[Path] | None:
     try:
         if not path.is_dir():
             return None
-        return sorted(it for it in path.iterdir() if it.suffix in SUFFIXES and it.is_file())
+        found = sorted(it for it in path.iterdir() if it.suffix in SUFFIXES and it.is_file())
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
+    if not found:
+        raise ManifestError(f"{path}: holds no file that ends in {', '.join(SUFFIXES)}: name the files themselves")
+    return found
 
 
 def _text(name: str, path: Path) -> str:
@@ -146,20 +153,20 @@ def _parse(name: str, text: str) -> Iterable[Any]:
     import yaml  # noqa: PLC0415 - JSON is read without it
 
     try:
-        _bound_depth(name, text)
+        _bound_depth(text)
         return list(yaml.load_all(text, Loader=_loader()))
     except yaml.YAMLError as error:
         what = " ".join(str(error).split()).replace('in "<unicode string>", line', "at line")
         raise ManifestError(f"{name}: is no YAML: {what}") from error
-    except ManifestError:
-        raise
+    except ManifestError as error:
+        raise ManifestError(f"{name}: {error}") from error
     except RecursionError as error:
         raise ManifestError(f"{name}: {_TOO_DEEP}") from error
     except Exception as error:  # the reader's constructors end in all kinds of errors
         raise ManifestError(f"{name}: is no YAML: a value does not fit its tag: {error}") from error
 
 
-def _bound_depth(name: str, text: str) -> None:
+def _bound_depth(text: str) -> None:
     """Refuse what is nested so deeply that the C reader, which calls itself for each level, would crash.
 
     Brackets and indentation bound the depth; only where they are many is it counted.
@@ -180,7 +187,43 @@ def _bound_depth(name: str, text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _DEEPEST:
-            raise ManifestError(f"{name}: {_TOO_DEEP}")
+            raise ManifestError(_TOO_DEEP)
+
+
+def _bound_aliases(root: Any) -> None:  # noqa: ANN401 - PyYAML's nodes are untyped
+    """Refuse a document that its aliases make huge, too deep or endless: a kilobyte can stand for all memory.
+
+    Raises:
+        ManifestError: it stands for more than it may.
+    """
+    sizes: dict[int, tuple[int, int]] = {}
+    """Of each node: values as often as they stand there, and levels; (0, 0) while its parts are counted."""
+    stack = [root]
+    while stack:
+        node = stack[-1]
+        parts = node.value if isinstance(node.value, list) else ()
+        inner = [each for part in parts for each in (part if isinstance(part, tuple) else (part,))]
+        if id(node) not in sizes:
+            sizes[id(node)] = (0, 0)
+            for each in inner:
+                known = sizes.get(id(each))
+                if known == (0, 0):
+                    raise ManifestError(f"an alias stands for what it stands in ({_place(node)}): write it out")
+                if known is None:
+                    stack.append(each)
+            continue
+        stack.pop()
+        found = [sizes[id(each)] for each in inner]
+        size, depth = 1 + sum(each[0] for each in found), 1 + max((each[1] for each in found), default=0)
+        sizes[id(node)] = (size, depth)
+        if depth > _DEEPEST:
+            raise ManifestError(_TOO_DEEP)
+        if size - len(sizes) > _MOST_BY_ALIASES:
+            raise ManifestError(f"aliases stand for more than {_MOST_BY_ALIASES:,} values ({_place(node)}): write less")
+
+
+def _place(node: Any) -> str:  # noqa: ANN401 - as above
+    return f"line {node.start_mark.line + 1}"
 
 
 def _several(text: str) -> list[Any] | None:
@@ -214,6 +257,10 @@ def _loader() -> Any:  # noqa: ANN401 - a class of one of two bases
             if tag is None or tag.rpartition(":")[2] in _UNTAGGED
         }  # fmt: skip
 
+        def construct_document(self, node: Any) -> Any:  # noqa: ANN401 - PyYAML's own
+            _bound_aliases(node)
+            return super().construct_document(node)
+
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - PyYAML's own
             seen: set[str] = set()
             for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
@@ -235,8 +282,10 @@ def _unfold(origin: str, content: object, lists: int) -> Iterator[Document]:
     kind, version = content["kind"], content.get("apiVersion")
     if not isinstance(kind, str) or not kind:
         raise ManifestError(f"{origin}: kind: must be text, such as Pod")
+    _printable(f"{origin}: kind", kind)
     if version is not None and not isinstance(version, str):
         raise ManifestError(f"{origin}: {kind}: apiVersion: must be text, such as v1")
+    _printable(f"{origin}: {kind}: apiVersion", version)
     if kind.endswith("List") and ("items" in content or kind == "List"):
         yield from _items(origin, kind, content, lists)
         return
@@ -247,9 +296,17 @@ def _unfold(origin: str, content: object, lists: int) -> Iterator[Document]:
         value = (metadata or {}).get(field)
         if value is not None and not isinstance(value, str):
             raise ManifestError(f"{origin}: {kind}: metadata.{field}: must be text: put it in quotes")
+        _printable(f"{origin}: {kind}: metadata.{field}", value)
     if not (metadata or {}).get("name"):
-        raise ManifestError(f"{origin}: {kind}: metadata.name: is required: add it")
+        why = "the API server makes one of generateName" if (metadata or {}).get("generateName") else "is required"
+        raise ManifestError(f"{origin}: {kind}: metadata.name: {why}: add it")
     yield Document(origin, content)
+
+
+def _printable(field: str, text: str | None) -> None:
+    """Refuse what a terminal would obey: names are printed, and others may have written them."""
+    if text and not text.isprintable():
+        raise ManifestError(f"{field}: {text!r} has letters that cannot be printed: remove them")
 
 
 def _items(origin: str, kind: str, content: Manifest, lists: int) -> Iterator[Document]:

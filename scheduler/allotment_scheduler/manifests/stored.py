@@ -3,18 +3,14 @@
 `kubectl` accepts numbers where quantities stand, and null for whatever is absent; typed objects do not. So what does
 not convert is rewritten and tried once more, which costs those that need it and nobody else.
 
-YAML's aliases let a small file stand for a huge object, or for one that contains itself: the rewriting ends after as
-many values as the file has letters, and at a depth that no object of Kubernetes has.
+The reader of files bounds what aliases stand for; the rewriting ends at a depth that no object of Kubernetes has.
 """
 
 import math
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any
 
 from allotment_scheduler.manifests.faults import DEEPEST, QUANTITIES, ManifestError
-
-MOST_VALUES: Final = 2_000_000
-"""Values in one object: etcd keeps none of more than a few megabytes."""
 
 
 class Rewriting:
@@ -22,19 +18,15 @@ class Rewriting:
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
-        self.left = MOST_VALUES
 
     def value(self, value: Any, depth: int = 0, *, quantities: bool = False) -> Any:  # noqa: ANN401 - any manifest
         """A value without nulls, with quantities as text.
 
         Raises:
-            ManifestError: it is too deep, or too large.
+            ManifestError: it is too deep.
         """
-        self.left -= 1
         if depth > DEEPEST:
             raise ManifestError(f"{self.prefix}: it is more than {DEEPEST} levels deep: no object of Kubernetes is")
-        if self.left < 0:
-            raise ManifestError(f"{self.prefix}: it has more than {MOST_VALUES:,} values: no object of Kubernetes has")
         if isinstance(value, dict):
             return {
                 key if isinstance(key, str) else _text(key): self.value(

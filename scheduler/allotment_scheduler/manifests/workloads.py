@@ -180,23 +180,14 @@ def pods_to_come(
     Raises:
         WorkloadError: it has no template, or asks for more pods than any cluster has.
     """
-    alive, done = [], 0
-    for pod in made:
-        state = phase(pod)
-        done += state == "Succeeded"
-        if state not in FINISHED:
-            alive.append(pod)
-    wanted = _wanted(document, workload, done)
-    if wanted > MOST_PODS:
-        size = "spec.parallelism" if document.kind == "Job" else "spec.replicas"
-        raise WorkloadError(Fault(size, f"{wanted} pods are too many: write {MOST_PODS} or less"))
-    missing = wanted - len(alive)
+    missing = outstanding(document, workload, made)
     if missing <= 0:
         return
     if workload.spec.template.spec is None:
         raise WorkloadError(Fault("spec.template.spec", "is required: add it, or the pods themselves"))
     if document.kind == "StatefulSet":
         start = workload.spec.ordinals.start
+        wanted = 1 if workload.spec.replicas is None else workload.spec.replicas
         names = (f"{document.name}-{number}" for number in range(start, start + wanted))
         for name in names:
             if (document.namespace, name) not in present.names:
@@ -207,6 +198,28 @@ def pods_to_come(
     for _ in range(missing):
         name = next(name for name in names if (document.namespace, name) not in present.names)
         yield _pod(document, workload, name, later=bool(made))
+
+
+def outstanding(document: Document, workload: Workload, made: Sequence[Document]) -> int:
+    """How many pods a workload has still to get; below zero, how many are there that it does not ask for.
+
+    Raises:
+        WorkloadError: it asks for more pods than any cluster has, for less than none, or its status cannot be read.
+    """
+    phases = [phase(pod) for pod in made]
+    for name in ("replicas", "parallelism", "completions"):
+        number = getattr(workload.spec, name) or 0
+        if number < 0:
+            raise WorkloadError(Fault(f"spec.{name}", f"{number} is no number of pods: write 0 or more"))
+    try:
+        wanted = _wanted(document, workload, phases.count("Succeeded"))
+    except ValueError as error:
+        text = f"{workload.status.failed_indexes!r} is no list of indexes: write one such as 1,3-5"
+        raise WorkloadError(Fault("status.failedIndexes", text)) from error
+    if wanted > MOST_PODS:
+        size = "spec.parallelism" if document.kind == "Job" else "spec.replicas"
+        raise WorkloadError(Fault(size, f"{wanted} pods are too many: write {MOST_PODS} or less"))
+    return wanted - sum(each not in FINISHED for each in phases)
 
 
 def _wanted(document: Document, workload: Workload, done: int) -> int:
