@@ -150,11 +150,25 @@ class Lease:
         self._rng = rng or client.rng
         self._record: Object | None = None
         self._sighting: _Sighting | None = None
+        self._free_at = ""
+        self._unheld = False
         self._renewed_at: float | None = None
         self._may_act_at = 0.0
         self._quiet_at = 0.0
 
     # What others ask
+
+    async def look(self) -> None:
+        """Note whether the lease is free now: see `unheld`. Fails in silence, for it only saves time."""
+        with contextlib.suppress(ApiError):
+            record = await self._client.find(_LEASES, self._name, namespace=self._namespace)
+            if record is not None and not (record.get("spec") or {}).get("holderIdentity"):
+                self._free_at = record["metadata"]["resourceVersion"]
+
+    @property
+    def unheld(self) -> bool:
+        """Whether nobody has held it between `look` and us: what was read after that, no predecessor has changed."""
+        return self._unheld
 
     @property
     def is_leader(self) -> bool:
@@ -277,6 +291,8 @@ class Lease:
             self._record = None
             return False
         self._renewed_at = sent_at
+        if taking_over:
+            self._unheld = record["metadata"]["resourceVersion"] == self._free_at
         return True
 
     def _spec(self, previous: Object, *, taking_over: bool) -> Object:

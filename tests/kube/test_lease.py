@@ -88,6 +88,31 @@ async def test_a_free_lease_is_taken_at_once(fake: Fake) -> None:
         assert (holder(fake), one.lease.is_leader, one.led_from is not None) == ("one", True, True)
 
 
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "unheld"),
+    [
+        (FREE, [], True),
+        (FREE, ["somebody", ""], False),
+        ({**FREE, "spec": {"holderIdentity": "somebody"}}, [""], False),
+        (None, [""], False),
+    ],
+    ids=["nobody has", "it was taken and released", "it was held", "there was none"],
+)
+async def test_who_takes_a_lease_knows_whether_anybody_has_held_it_since_he_looked(
+    fake: Fake, before: Object | None, meanwhile: list[str], unheld: bool
+) -> None:
+    if before is not None:
+        fake.server.put(LEASES, before)
+    one = Process(fake, "one")
+    await one.lease.look()
+    for identity in meanwhile:
+        fake.server.put(LEASES, {**FREE, "spec": {"holderIdentity": identity}})
+    async with running(one):
+        await asyncio.sleep(1.0)
+
+        assert (one.lease.is_leader, one.lease.unheld) == (True, unheld)
+
+
 async def test_a_missing_lease_may_have_been_deleted_under_its_holder(fake: Fake) -> None:
     one = Process(fake, "one")
     async with running(one):

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from allotment_scheduler.core.report import tenants_report
 from allotment_scheduler.shell import metrics as metrics_module
+from allotment_scheduler.shell.issuing import Issuing
 from allotment_scheduler.shell.metrics import FAULTS, Metrics, regret
 from builders.live_world import World, until
 from fakes.faults import FaultPlan
@@ -141,3 +143,21 @@ async def test_a_changed_setting_reaches_what_decides_without_a_restart() -> Non
         engine = scheduler.engine
         for part in (engine, engine.brakes, engine.holds, engine.reservations, engine.quarantine):
             assert (part.settings.evictions_per_hour, part.settings.least_runtime) == (7, 99)
+
+
+@pytest.mark.looptime
+async def test_a_cycle_counts_with_what_follows_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To see who may be sent can take longer than to decide, and nobody else has a turn meanwhile."""
+    issue = Issuing.issue
+
+    def slowly(issuing: Issuing, *given: Any) -> None:
+        time.sleep(0.2)
+        issue(issuing, *given)
+
+    monkeypatch.setattr(Issuing, "issue", slowly)
+    world = World(FaultPlan())
+    async with world.running() as scheduler:
+        await until(lambda: scheduler.progress.complete)
+
+    assert scheduler.progress.last_cycle_seconds >= 0.2
+    assert (value(scheduler._metrics, "cycle_seconds_sum") or 0) >= 0.2

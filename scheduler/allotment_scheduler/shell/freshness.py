@@ -11,6 +11,9 @@ stands at: that one ends with a bookmark, and nothing before the bookmark means 
 probes stay open, a watch that has missed something does not tell it soon, or it stands at a version that the API server
 does not keep any more, everything is listed anew.
 
+None of this is needed where the Lease was free before the first lists began, and nobody has held it since: then there
+is no predecessor whose last writes these could lack (`Lease.unheld`).
+
 It must never take silence for peace: where this cannot be found out, it waits, says so, and tries again.
 """
 

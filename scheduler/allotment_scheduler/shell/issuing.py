@@ -117,12 +117,14 @@ class Issuing:
 
     def _await_neighbours(self, blocked: list[tuple[Undertaking, list[Start]]]) -> None:
         """Units that others are in the way of wait where these are leaving, and are forgotten where they stay."""
-        units = [waiting for _, waiting in blocked]
-        leaving = frozenset(pod.key for pod in self._known.state.running.leaving()) if blocked else frozenset()
-        verdicts = wait_for_leavers(self._known.state, self._known.engine.placer, units)
+        if not blocked:
+            return
+        leaving, units = self._known.state.running.leaving(), [waiting for _, waiting in blocked]
+        neighbours = frozenset(pod.key for pod in leaving)
+        verdicts = wait_for_leavers(self._known.state, self._known.engine.placer, units, leaving)
         for (undertaking, waiting), comes in zip(blocked, verdicts, strict=True):
             if comes:
-                undertaking.neighbours = undertaking.neighbours or leaving
+                undertaking.neighbours = undertaking.neighbours or neighbours
                 self._await_room(undertaking)
             else:
                 self._forget(waiting, "NotAllowed")

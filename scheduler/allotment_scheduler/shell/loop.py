@@ -59,6 +59,7 @@ class Progress:
     complete: int = 0
     """Cycles after which nothing more could be decided."""
     last_cycle_seconds: float = 0.0
+    """How long nobody else had a turn: the cycle, and what it led to."""
     evictions: dict[str, int] = field(default_factory=dict)
 
 
@@ -190,7 +191,6 @@ class Scheduler:
             await asyncio.sleep(max(0.0, rested - clock()))
             woken.clear()
             try:
-                self._housekeeping.look(reign.client, reign.errands)
                 self._turn(reign)
             except Exception as error:  # noqa: BLE001 - counted, told, and raised again if it does not end
                 self._mend(error)
@@ -204,7 +204,9 @@ class Scheduler:
             await asyncio.sleep(0)
 
     def _turn(self, reign: _Reign) -> None:
-        """One cycle, and everything that follows from it."""
+        """One cycle, with everything that comes before it and follows from it."""
+        began = time.perf_counter()
+        self._housekeeping.look(reign.client, reign.errands)
         if self._known.doubtful:
             self._rebuild()
         self.picture.hardware.offer()
@@ -223,15 +225,13 @@ class Scheduler:
             self._plans.take_down(done, reign.evictor, reign.errands)
         self._issuing.issue(reign.client, reign.binder, reign.errands)
         self._outcomes.unmark(reign.client, reign.errands)
+        self.progress.last_cycle_seconds = seconds = time.perf_counter() - began
+        self._metrics.cycle(seconds, starts=len(done.starts), evictions=len(done.evictions))
 
     def _decide(self) -> core.Round:
         most = self._settings().starts_per_cycle
-        began = time.perf_counter()
         done = self.engine.cycle(self._clock(), most_decisions=most)
-        seconds = time.perf_counter() - began
         self.progress.cycles += 1
-        self.progress.last_cycle_seconds = seconds
-        self._metrics.cycle(seconds, starts=len(done.starts), evictions=len(done.evictions))
         if len(done.decisions) >= most or done.cut_short:
             self._known.wake()
         else:

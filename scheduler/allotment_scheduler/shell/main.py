@@ -197,7 +197,7 @@ class Program:
 
     async def run(self, stop: asyncio.Event, lease: Lease) -> None:
         """Work until told to stop, or until a part fails."""
-        always = asyncio.create_task(self._always(), name="picture")
+        always = asyncio.create_task(self._always(lease), name="picture")
         reigning = asyncio.create_task(self._reign(stop, lease), name="reign")
         try:
             await asyncio.wait({always, reigning}, return_when=asyncio.FIRST_COMPLETED)
@@ -209,7 +209,8 @@ class Program:
             if not task.cancelled():
                 task.result()
 
-    async def _always(self) -> None:
+    async def _always(self, lease: Lease) -> None:
+        await lease.look()  # before anything is listed
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watches.run(), name="watches")
             group.create_task(self._live.run(), name="settings")
@@ -232,7 +233,8 @@ class Program:
         client = self._client.guarded(lease)
 
         async def lead() -> None:
-            await self._watches.caught_up()
+            if not lease.unheld:
+                await self._watches.caught_up()
             self._metrics.leader.set(1)
             logs.event(_logger, "leading", identity=self._identity)
             try:

@@ -58,7 +58,10 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self._cycle = Histogram(
-            PREFIX + "cycle_seconds", "Time to decide, per cycle.", buckets=_CYCLE, registry=registry
+            PREFIX + "cycle_seconds",
+            "Time of a cycle: to decide, and to see what of it can be sent.",
+            buckets=_CYCLE,
+            registry=registry,
         )
         self._decisions = Counter(
             PREFIX + "decisions_total", "Decisions, by kind: start or evict.", ["kind"], registry=registry

@@ -59,12 +59,11 @@ def fits_still(state: ClusterState, placer: Placer, unit: list[Start]) -> bool:
         return _fit(placer, unit, trial)
 
 
-def wait_for_leavers(state: ClusterState, placer: Placer, units: list[list[Start]]) -> list[bool]:
+def wait_for_leavers(state: ClusterState, placer: Placer, units: list[list[Start]], leaving: list[Pod]) -> list[bool]:
     """For each of some units that may not start as things stand, whether it may once those who are leaving have gone.
 
     The state must be settled.
     """
-    leaving = state.running.leaving() if units else []
     if not leaving:
         return [False] * len(units)
     found = []
