@@ -85,15 +85,19 @@ class Headroom:
         tight = self._tight()
         if tight is None:
             return set()
+        state, excesses = self._state, self._excesses()
         lacking = {name: self._lacking(name) for name in tight}
-        searching = {start.node for start in self._unit if self._state.pods[start.key].klass.spec.devices}
-        excesses = self._excesses()
+        searching = {start.node for start in self._unit if state.pods[start.key].klass.spec.devices}
         return {
             pod.key
-            for pod in self._state.running.leaving()
-            if _holds(pod, lacking.get(pod.node or "", ()))
-            or (pod.klass.spec.devices and pod.node in searching)
-            or any(self._counts(pod, tenant, pool) and _holds(pod, over) for tenant, pool, over in excesses)
+            for name in lacking.keys() | searching
+            for pod in state.nodes.by_name[name].pods.values()
+            if pod.spec.deleting
+            and (_holds(pod, lacking.get(name, ())) or (pod.klass.spec.devices and name in searching))
+        } | {
+            pod.key
+            for pod in (state.running.leaving() if excesses else ())
+            if any(self._counts(pod, tenant, pool) and _holds(pod, over) for tenant, pool, over in excesses)
         }
 
     def _excesses(self) -> list[_Excess]:
