@@ -39,7 +39,7 @@ API_PORT = 6443
 SIMULATED_TAINT = Taint(key="allotment.dev/simulated", value="true", effect="NoSchedule")
 """On simulated nodes beside real ones: nothing lands there that does not ask for it."""
 
-_READY_TIMEOUT = 90.0
+_READY_TIMEOUT = 300.0
 _POLL = 0.1
 
 
