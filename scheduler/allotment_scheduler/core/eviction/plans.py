@@ -292,7 +292,7 @@ class Attempt:
         """Distinct victims among some pods that the brakes let go: a gang counts once, the claimant's own never."""
         seen: set[int] = set()
         for pod in pods:
-            if not pod.stays or (pod.gang is not None and pod.gang is self.unit.gang):
+            if not (pod.stays or pod.phantom) or (pod.gang is not None and pod.gang is self.unit.gang):
                 continue
             if pod.gang is not None and pod.gang.running <= pod.gang.min_member:
                 if id(pod.gang) in seen:
@@ -308,7 +308,7 @@ class Attempt:
 
     def take(self, step: Step, trial: Trial, budgets: Budgets) -> None:
         """Evict in a trial."""
-        for pod in step.victim.pods:
+        for pod in step.victim.places:
             trial.evict(pod)
         budgets.spend(step.victim.pods, step.rule)
 
@@ -326,7 +326,7 @@ class Attempt:
         if spared and not spared.isdisjoint(pod.key for pod in victim.pods):
             return False
         brakes, by, now = self.planner.brakes, self.rights[victim.leaf], self.state.now
-        return len(victim.pods) == 1 or all(brakes.may_go(pod, by, now) for pod in victim.pods)
+        return len(victim.places) == 1 or all(brakes.may_go(pod, by, now) for pod in victim.pods)
 
     # --- one node ------------------------------------------------------------------------------------------------
 
@@ -410,6 +410,8 @@ class Attempt:
                 steps, fits = self._evict(victims, only, size=size)
         if sets and not fits and order_matters and 0 < len(steps) < len(pods) <= SETS_TRIED:
             steps, fits = self._backtrack(pods, only)
+        if any(len(step.victim.places) > 1 for step in steps):
+            only = None  # a gang makes room on other nodes, too: with that some victims here may be needless
         return self._finish(steps, only) if fits else None
 
     def _are_equal(self, victims: list[Victim]) -> bool:
@@ -494,8 +496,8 @@ class Attempt:
                 return False
             allowance.spend(step.victim.pods, by)
             step.rule = by
-            step.nodes = [pod.node or "" for pod in step.victim.pods]
-            for pod in step.victim.pods:
+            step.nodes = [pod.node or "" for pod in step.victim.places]
+            for pod in step.victim.places:
                 trial.evict(pod)
             gang = step.victim.gang
             if gang is not None and 0 < gang.running < gang.min_member:

@@ -112,6 +112,15 @@ class Gang:
             return self.spec.min_member
         return max(1, self.spec.min_member - len(self.finished))
 
+    @property
+    def goes_whole(self) -> bool:
+        """Whether all of it that runs is evicted if any of it is, and the rooms with it."""
+        return 0 < self.running <= self.min_member
+
+    def places(self) -> list[Pod]:
+        """What goes with it: members that run and are not being deleted, and rooms."""
+        return [*self.standing(), *self.phantoms]
+
     def standing(self) -> list[Pod]:
         """Members that run and are not being deleted."""
         return [pod for pod in self.members.values() if pod.node is not None and pod.stays]

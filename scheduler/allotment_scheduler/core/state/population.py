@@ -7,6 +7,7 @@ What of ours nobody recreates, or not in good time, is demand no longer: our own
 While the layout is stale, pods are only noted on their nodes: the layout counts everything anew.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -166,9 +167,16 @@ class Population:
         if pod.gang is not None:
             for phantom in pod.gang.phantoms:
                 if phantom.klass.amounts == pod.klass.amounts and phantom.node == pod.node:
-                    self.leave_place(phantom)
-                    pod.gang.phantoms.remove(phantom)
+                    self.give_back(pod.gang, [phantom])
                     break
+
+    def give_back(self, gang: Gang, rooms: Iterable[Pod]) -> None:
+        """Hold some of the rooms for a gang's expected members no longer."""
+        gone = dict.fromkeys(rooms)
+        for room in gone:
+            self.leave_place(room)
+        gang.phantoms = [room for room in gang.phantoms if room not in gone]
+        self.state.own_version += bool(gone)
 
     def pod_gone(self, event: ev.PodGone) -> None:
         """A pod has finished or exists no longer."""
@@ -244,6 +252,8 @@ class Population:
         """We evict a pod."""
         pod = self.pods[event.key]
         self.state.vacate(pod)
+        if pod.gang is not None and not pod.gang.running:
+            self.give_back(pod.gang, pod.gang.phantoms)
         self._disrupt(pod, 1)
         self.evicted_now(pod)
 

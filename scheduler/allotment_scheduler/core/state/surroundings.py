@@ -36,9 +36,7 @@ class Surroundings:
     def node_gone(self, event: ev.NodeGone) -> None:
         """A node exists no longer, nor does the room that was held on it."""
         for gang in self.state.gangs.values():
-            for phantom in [phantom for phantom in gang.phantoms if phantom.node == event.name]:
-                gang.phantoms.remove(phantom)
-                self.state.population.leave_place(phantom)
+            self.state.population.give_back(gang, [room for room in gang.phantoms if room.node == event.name])
         self.state.nodes.remove(event.name)
         self.state.demand_version += 1
 
@@ -122,9 +120,7 @@ class Surroundings:
         gang.spec, gang.whole, gang.cut_since = None, False, None
         self.state.running.reprioritise(gang.members.values())
         gang.finished.clear()
-        for phantom in gang.phantoms:
-            self.state.population.leave_place(phantom)
-        gang.phantoms.clear()
+        self.state.population.give_back(gang, gang.phantoms)
         self.state.lineup.regang(gang)
         if not gang.members:
             del self.state.gangs[event.key]
