@@ -81,6 +81,9 @@ class Lineup:
 
     def requeue_all(self) -> None:
         """Form every waiting unit anew."""
+        for queue in self.queues.values():
+            for unit in queue.waiting():
+                unit.live = False  # its pods may wait no longer, and would still be taken for it
         for shape in self._shapes.values():
             shape.lanes.clear()  # or what waited would live in cycles until these are collected
         self.queues.clear()
