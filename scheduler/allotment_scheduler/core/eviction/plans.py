@@ -141,8 +141,8 @@ class Planner:
         if not rights:
             return None
         attempt = Attempt(self, unit, claim, rights, looked)
-        if self.room_comes and not claim.only_p and (without_victims := attempt.in_room_that_comes()) is not None:
-            return without_victims
+        if self.room_comes and (without_victims := attempt.in_room_that_comes()) is not None:
+            return None if claim.only_p else without_victims  # who may claim by priority alone waits until it is idle
         if not attempt.mask().any():
             return None
         reserved = attempt.usable & self.state.nodes.named(self.kept_from(unit))
