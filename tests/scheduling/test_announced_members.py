@@ -65,6 +65,57 @@ def test_members_that_may_not_be_preempted_take_rooms_within_the_guarantee_only(
     check(state)
 
 
+# --- rooms follow what is announced --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expected", "left"),
+    [
+        ((announced(2),), 2), ((announced(1),), 1), ((), 0), ((announced(3),), 2), ((announced(2, cpu=2),), 0),
+        ((announced(2, "y"),), 0), ((announced(1), announced(1, "y", cpu=2)), 1),
+    ],
+    ids=["as before", "fewer", "nobody", "more", "larger", "others", "others among them"],
+)  # fmt: skip
+def test_rooms_are_held_for_those_alone_who_are_announced_now(expected: tuple[ExpectedMember, ...], left: int) -> None:
+    world = World().node("n", cpu=3).tenant("t")
+    engine = holding(world, 2)
+
+    told(engine, world.gang("t", "g", 1 + sum(it.count for it in expected), expected=expected, max_runtime=5.0))
+
+    assert len(rooms(engine)) == left
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_has_come_and_runs_needs_no_room_any_more(count: int) -> None:
+    world = World().node("n", cpu=4).tenant("t")
+    engine = holding(world, 2)
+    told(engine, world.pod("t", "x0", group="g", cpu=1))
+    assert [it.pod[1] for it in engine.cycle(1001.0).starts] == ["x0"]
+
+    told(engine, world.gang("t", "g", 1 + count, expected=(announced(count),), max_runtime=5.0))
+
+    assert len(rooms(engine)) == count - 1
+
+
+def test_who_has_come_and_waits_still_needs_its_room() -> None:
+    world = World().node("n", cpu=3).tenant("t")
+    engine = holding(world, 2)
+    world.pod("t", "x0", group="g", cpu=1)
+    told(engine, world.gang("t", "g", 3, expected=(announced(1), announced(1, "y")), max_runtime=5.0))
+
+    assert len(rooms(engine)) == 1
+
+
+def test_who_has_come_counts_for_one_of_several_that_request_the_same() -> None:
+    world = World().node("n", cpu=3).tenant("t").gang("t", "g", 3, expected=(announced(1), announced(1, "y")))
+    engine = Engine(world.pods("t", 2, "m", group="g", cpu=1).state(), TIMED)
+
+    starts = {it.pod[1] for it in engine.cycle(1000.0).starts}
+
+    assert starts == {"m0", "m1", "y-expected-0"}
+    assert rooms(engine) == ["n"]
+
+
 # --- a gang that goes takes its rooms along ------------------------------------------------------------------------
 
 

@@ -27,6 +27,8 @@ RowKey = tuple[int, tuple[int, ...], tuple[str, ...]]
 A number below those of counters and labels among the second stands for the home of its gang (`Lineup.home`)."""
 Order = tuple[int, tuple[int, float, int]]
 """(-priority, arrival): the smaller is served first within a leaf."""
+EXPECTED: Final = "-expected-"
+"""Between the name of an announced member and its number, in the name of a room that is held for it."""
 _LONG_PASSED: Final = 64
 """So many dead units may stand in a lane before they are dropped, and as many as live ones."""
 
@@ -128,6 +130,11 @@ class Gang:
     def waiting(self) -> list[Pod]:
         """Members that do not run, in serving order."""
         return sorted((pod for pod in self.members.values() if pod.node is None), key=order_of)
+
+
+def member_of(room: Pod) -> str:
+    """Which of a gang's announced members a room is held for."""
+    return room.spec.name.rpartition(EXPECTED)[0]
 
 
 def order_of(pod: Pod) -> Order:

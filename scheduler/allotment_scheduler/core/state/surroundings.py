@@ -103,8 +103,10 @@ class Surroundings:
         """A gang is described."""
         gang = self.state.gang((event.spec.namespace, event.spec.name))
         if gang.spec != event.spec:
-            needed = gang.min_member
+            needed, announced = gang.min_member, gang.spec.expected if gang.spec is not None else ()
             gang.spec = event.spec
+            if announced != event.spec.expected:
+                self.state.population.give_back(gang, self.state.lineup.undescribed(gang))
             if gang.min_member > max(needed, gang.running):  # more are wanted than ever ran: it has lost nobody
                 gang.whole, gang.cut_since = False, None
             self.state.running.reprioritise([*gang.members.values(), *gang.phantoms])
