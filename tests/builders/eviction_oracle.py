@@ -6,17 +6,20 @@ search that is proven here, not the rules. No brakes, no disruption budgets, no 
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eviction.plans import Attempt
 from allotment_scheduler.core.eviction.rules import rule
 from allotment_scheduler.core.eviction.victims import Victim, victim_of
 from allotment_scheduler.core.fairness.limits import open_pools
-from allotment_scheduler.core.objects.pods import PodKey, SchedulingSpec
-from allotment_scheduler.core.objects.units import Unit
+from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.pods import PodKey, PodSpec, SchedulingSpec
+from allotment_scheduler.core.objects.units import ExpectedMember, Unit
 from allotment_scheduler.core.placement.eligibility import beyond_guarantee, limits_met
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.trial import Trial
+from allotment_scheduler.shell.succession import hold_rooms
 from builders.scheduling import World
 
 Cost = tuple[int, int]
@@ -68,6 +71,19 @@ def _workload(
             spec=SchedulingSpec((), node_selector=there),
             more={"preemptible": rng.random() < 0.9, "recreated": rng.random() < 0.8},
         )
+
+
+def state_of(seed: int, *, rooms: bool) -> ClusterState:
+    """A tiny world as a state; with `rooms`, some of its running gangs announce members and hold room for them."""
+    state, rng = tiny(seed).state(), random.Random(seed)
+    for gang in [gang for gang in state.gangs.values() if rooms and gang.running]:
+        assert gang.spec is not None
+        needs = SchedulingSpec((("cpu", 1000 * rng.randint(1, 2)),))
+        member = ExpectedMember("x", 2, PodSpec(gang.key[0], "x", needs, group=gang.key[1]))
+        minimum = gang.running + rng.choice([0, 0, 2])
+        state.apply(ev.GroupSeen(replace(gang.spec, min_member=minimum, expected=(member,))))
+        hold_rooms(state, gang.key, [("x", rng.choice(state.nodes.ordered).spec.name) for _ in range(2)], since=0.0)
+    return state
 
 
 def waiting(engine: Engine) -> list[Unit]:
@@ -138,7 +154,7 @@ class Search:
         for victim in self._victims():
             if rule(self.claim, victim) is not None:
                 mark = trial.mark()
-                for pod in victim.pods:
+                for pod in victim.places:
                     trial.evict(pod)
                 last = sum(pod.spec.last_choice for pod in victim.pods)
                 keys = gone | {pod.key for pod in victim.pods}
@@ -156,9 +172,9 @@ class Search:
 
     def _helps(self, victim: Victim) -> bool:
         """It is below the limit in the way, or stands where the claimant could run."""
-        if self.on is not None and all(pod.node != self.on for pod in victim.pods):
+        if self.on is not None and all(pod.node != self.on for pod in victim.places):
             return False
         nodes = self.engine.state.nodes.by_name
         return (self.blocked is not None and self.blocked in victim.leaf.path) or any(
-            self.usable[nodes[pod.node or ""].index] for pod in victim.pods
+            self.usable[nodes[pod.node or ""].index] for pod in victim.places
         )

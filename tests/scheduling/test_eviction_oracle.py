@@ -9,30 +9,37 @@ from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.eviction.plans import Plan
 from allotment_scheduler.core.eviction.rules import rule
 from allotment_scheduler.core.simulate import run_to_fixpoint
+from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.invariants import check
-from builders.eviction_oracle import Search, fits, tiny, waiting
+from builders.eviction_oracle import Search, fits, state_of, waiting
 from builders.scheduling import World
 
 FEW = [
     pytest.param(range(25), id="few"),
     pytest.param((1175,), id="a victim too many of the wrong size ends the right"),
+    pytest.param((311, 395, 2797), id="a gang that goes makes room on other nodes, too"),
     pytest.param(range(5000), id="many", marks=pytest.mark.soak),
 ]
 
 
-def at_rest(world: World) -> Engine:
+ROOMS = pytest.mark.parametrize("rooms", [False, True], ids=["", "with rooms for announced members"])
+NOW = 1000.0
+
+
+def at_rest(state: ClusterState) -> Engine:
     """The engine when nothing more is decided."""
-    engine = Engine(world.state())
-    outcome = run_to_fixpoint(engine, world.clock)
+    engine = Engine(state)
+    outcome = run_to_fixpoint(engine, NOW)
     check(engine.state)
     assert not any(done.troubles for done in outcome.rounds)
     return engine
 
 
+@ROOMS
 @pytest.mark.parametrize("seeds", FEW)
-def test_at_rest_nobody_fits_and_nobody_could_make_room(seeds: Sequence[int]) -> None:
+def test_at_rest_nobody_fits_and_nobody_could_make_room(seeds: Sequence[int], rooms: bool) -> None:
     for seed in seeds:
-        engine = at_rest(tiny(seed))
+        engine = at_rest(state_of(seed, rooms=rooms))
         for unit in waiting(engine):
             with engine.state.trial() as trial:
                 assert not fits(engine, unit, trial), f"world {seed}: {unit.first} fits and does not start"
@@ -48,7 +55,7 @@ def needless(engine: Engine, plan: Plan) -> list[str]:
             for step in plan.steps:
                 if step is not spared and lawful:
                     lawful = rule(claim, step.victim) is not None
-                    for pod in step.victim.pods:
+                    for pod in step.victim.places:
                         trial.evict(pod)
             gangs = {pod.gang for step in plan.steps for pod in step.victim.pods if pod.gang is not None}
             cut = any(0 < gang.running < gang.min_member for gang in gangs)
@@ -57,12 +64,12 @@ def needless(engine: Engine, plan: Plan) -> list[str]:
     return out
 
 
+@ROOMS
 @pytest.mark.parametrize("seeds", FEW)
-def test_no_victim_of_a_plan_could_be_spared(seeds: Sequence[int]) -> None:
+def test_no_victim_of_a_plan_could_be_spared(seeds: Sequence[int], rooms: bool) -> None:
     for seed in seeds:
-        world = tiny(seed)
-        engine = Engine(world.state())
-        engine.cycle(world.clock, claims=False)
+        engine = Engine(state_of(seed, rooms=rooms))
+        engine.cycle(NOW, claims=False)
         for unit in waiting(engine):
             plan = engine.planner.plan(unit)
             if plan is not None:

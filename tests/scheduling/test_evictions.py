@@ -107,6 +107,15 @@ def test_pods_beyond_the_minimum_go_first() -> None:
     assert sorted(world.run().evicted) == ["a2", "a3"]
 
 
+@pytest.mark.parametrize(("claims", "go"), [(2, ["a1", "a2"]), (3, [])])
+def test_a_gang_with_a_member_that_may_not_go_loses_those_beyond_its_minimum_alone(claims: int, go: list[str]) -> None:
+    world = World().node("n", cpu=4).tenant("a", guaranteed={"cpu": 1}).tenant("b").gang("a", "g", 2)
+    world.pod("a", "stays", on="n", group="g", cpu=1, more={"preemptible": False})
+    world.pods("a", 3, "a", on="n", group="g", cpu=1).pod("b", "claims", cpu=claims)
+
+    assert sorted(world.run().evicted) == go
+
+
 def test_a_plan_takes_a_gang_down_to_its_minimum_and_no_further() -> None:
     world = World().node("n", cpu=4).node("m", cpu=1).tenant("t").gang("t", "g", 3)
     world.pods("t", 4, "g", on="n", cpu=1, group="g").pod("t", "urgent", cpu=2, priority=9)

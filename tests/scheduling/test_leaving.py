@@ -325,6 +325,21 @@ def test_a_claimant_whose_plan_came_to_nothing_takes_the_room_that_its_victims_l
     assert [it.node for it in again.starts] == [it.node for it in first.starts]
 
 
+def test_a_claimant_by_priority_alone_whose_plan_came_to_nothing_evicts_nobody_else() -> None:
+    world = World().nodes(2, cpu=1).tenant("t").pod("t", "low0", on="n00", cpu=1).pod("t", "low1", on="n01", cpu=1)
+    live = Live(world)
+    world.pod("t", "high", cpu=1, priority=5)
+    live.state.apply_all(world.events[live.told :])
+    live.told = len(world.events)
+    live.state.pods["t", "high"].spent_at = live.state.demand_version
+    assert [it.pod[1] for it in live.cycle().evictions] == ["low1"]
+    live.state.apply(ev.StartForgotten(("t", "high")))
+
+    assert not live.cycle()
+    live.gone()
+    assert [(it.pod[1], it.node) for it in live.cycle().starts] == [("high", "n01")]
+
+
 # --- demand --------------------------------------------------------------------------------------------------------
 
 

@@ -207,18 +207,20 @@ def test_what_stays_of_a_gang_that_was_evicted_in_part_is_let_go() -> None:
     check(engine.state)
 
 
-def test_room_for_members_that_were_announced_is_kept_while_others_may_still_stay() -> None:
+def test_room_for_members_that_were_announced_goes_with_the_last_whom_we_evict() -> None:
     template = ExpectedMember("x", 1, PodSpec("t", "g/x", CORE, group="g"))
     world = World().node("n", cpu=3).tenant("t").gang("t", "g", 3, expected=(template,))
     engine = engine_of(world.pods("t", 2, "m", group="g", cpu=1))
     engine.cycle(1000)
-    assert len(engine.state.gangs["t", "g"].phantoms) == 1
+    held = []
     for number in range(2):
+        held.append(len(engine.state.gangs["t", "g"].phantoms))
         spec = engine.state.pods["t", f"m{number}"].spec
         engine.state.apply(ev.PodSeen(replace(spec, node="n", started=1000.0)))
         engine.state.apply(ev.PodEvicted(("t", f"m{number}")))
         engine.state.apply(ev.PodLeaving(("t", f"m{number}"), "n"))
+    assert held == [1, 1]
+    assert not engine.state.gangs["t", "g"].phantoms
     engine.state.apply(ev.RoundEnded())
     engine.cycle(1001)
-    assert len(engine.state.gangs["t", "g"].phantoms) == 1
     check(engine.state)

@@ -204,3 +204,23 @@ def test_a_cycle_that_fails_gives_the_rooms_of_seats_back(monkeypatch: pytest.Mo
 
 def fail(*_given: object) -> None:
     raise ZeroDivisionError("a fault of ours")
+
+
+@pytest.mark.parametrize(
+    ("change", "begin"),
+    [({"suspended": True}, {}), ({"limits": {"cpu": 0}}, {}), ({"limits": {"cpu": 1}}, {"db-0": "n"})],
+    ids=["suspended", "limited", "within its limit"],
+)
+def test_a_successor_starts_in_its_seat_only_as_its_tenant_may_now(
+    change: dict[str, Any], begin: dict[str, str]
+) -> None:
+    """Also where the tenant has changed since its successor came."""
+    world = World().node("n", cpu=1).tenant("a").pod("a", "db-0", on="n", cpu=1, more=STATEFUL)
+    engine = timed(world)
+    successor = leave(engine, "db-0")
+    assert started(engine, 10) == {}
+
+    engine.state.apply_all(successor)
+    engine.state.apply(world.tenant("a", **change).events[-1])
+
+    assert started(engine, 20) == begin

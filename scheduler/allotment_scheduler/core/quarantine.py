@@ -47,7 +47,7 @@ class Quarantine:
         self.state.lineup.note(unit.first)
         for pod in unit.pods:
             if unit.gang is not None and pod in unit.gang.phantoms:
-                self.state.population.give_up_room(pod)
+                self.state.population.give_back(unit.gang, [pod])
             elif pod.node is not None:
                 self.state.vacate(pod)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.units import member_of
 from allotment_scheduler.core.placement.holds import Hold
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.shell import recovery, succession
@@ -68,7 +69,7 @@ class Knowledge:
         self.picture.state = self.state
         self.state.settle()
         for key, gang in broken.gangs.items():
-            rooms = [(succession.member_of(room), room.node or "") for room in gang.phantoms]
+            rooms = [(member_of(room), room.node or "") for room in gang.phantoms]
             succession.hold_rooms(self.state, key, rooms, since=gang.held_since)
 
     def _keep_seats(self, old: Engine, broken: ClusterState) -> None:

@@ -24,13 +24,12 @@ from allotment_kube.resources import Resource
 from allotment_scheduler.core.eviction.brakes import HOUR, workload
 from allotment_scheduler.core.objects.nodes import Nodes
 from allotment_scheduler.core.objects.tenants import OWN, Forest, Tenant
-from allotment_scheduler.core.objects.units import Gang
+from allotment_scheduler.core.objects.units import Gang, member_of
 from allotment_scheduler.core.placement.reservations import OVERDUE
 from allotment_scheduler.core.report import tenant_report
 from allotment_scheduler.shell.ledger import Phase
 from allotment_scheduler.shell.loop import Scheduler
 from allotment_scheduler.shell.settings import Settings
-from allotment_scheduler.shell.succession import member_of
 from allotment_scheduler.shell.teller import Key
 from allotment_scheduler.shell.watches import NODE_POOLS, POD_GROUPS, TENANTS
 

@@ -27,13 +27,11 @@ from allotment_scheduler.core.fairness.limits import open_pools
 from allotment_scheduler.core.filters.nodes import takes_new
 from allotment_scheduler.core.objects.nodes import BoolVector
 from allotment_scheduler.core.objects.pods import Pod, PodKey
-from allotment_scheduler.core.objects.units import Unit, total
+from allotment_scheduler.core.objects.units import EXPECTED, Unit, total
 from allotment_scheduler.core.placement.eligibility import beyond_guarantee, limits_met
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.trial import Trial
 
-_EXPECTED: Final = "-expected-"
-"""Between an announced member's name and a number, in the names of rooms."""
 _UNSEEN: Final = "/"
 """Before the numbers of members whose names nobody knows: no pod's name has it."""
 _logger = logging.getLogger(__name__)
@@ -155,7 +153,7 @@ def hold_rooms(state: ClusterState, key: PodKey, rooms: Iterable[tuple[str, str]
         node = state.nodes.by_name.get(name)
         if member not in templates or node is None or node.index < 0:
             continue
-        spec = replace(templates[member], name=f"{member}{_EXPECTED}{number}", group=key[1])
+        spec = replace(templates[member], name=f"{member}{EXPECTED}{number}", group=key[1])
         klass = state.interning.klass(spec.scheduling, spec.namespace)
         if not takes_new(node, klass.spec):
             continue
@@ -167,11 +165,6 @@ def hold_rooms(state: ClusterState, key: PodKey, rooms: Iterable[tuple[str, str]
         room = Pod(spec, klass, labels, leaf, (0, spec.created, number), gang=gang, phantom=True)
         state.population.hold_room(room, gang, name, since)
     state.lineup.regang(gang)
-
-
-def member_of(room: Pod) -> str:
-    """Which of a gang's announced members a room is held for."""
-    return room.spec.name.rpartition(_EXPECTED)[0]
 
 
 async def unmark(client: PatchingClient, key: PodKey, uid: str) -> bool:

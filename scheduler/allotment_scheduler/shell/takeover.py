@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from allotment_kube.program import logs
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.pods import Pod, PodKey
+from allotment_scheduler.core.objects.units import member_of
 from allotment_scheduler.shell import succession
 from allotment_scheduler.shell.knowledge import Knowledge
 from allotment_scheduler.shell.ledger import Start
@@ -55,7 +56,7 @@ def _keep_promises(known: Knowledge) -> None:
             if not pod.phantom:
                 _assume(known, pod, node, unit=unit).nominated = True
                 logs.event(_logger, "room is held as before", namespace=pod.key[0], name=pod.key[1], node=node)
-        rooms = [(succession.member_of(pod), node) for pod, node in places if pod.phantom]
+        rooms = [(member_of(pod), node) for pod, node in places if pod.phantom]
         gang = places[0][0].gang
         if rooms and gang is not None:
             succession.hold_rooms(known.state, gang.key, rooms, since=known.clock())

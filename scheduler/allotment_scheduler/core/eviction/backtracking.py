@@ -57,7 +57,7 @@ class Backtracking:
         return by if by is None or self.budgets.allowance.allows(victim.pods, by) else None
 
     def _take(self, step: Step) -> None:
-        for pod in step.victim.pods:
+        for pod in step.victim.places:
             self.trial.evict(pod)
         self.budgets.spend(step.victim.pods, step.rule)
         self.steps.append(step)

@@ -90,11 +90,11 @@ class NodeBounds:
         return ranks
 
     def _gang_nodes(self) -> BoolVector:
-        """Nodes where a gang stands several of whose pods may leave at once: their bound is one step."""
+        """Nodes where a gang stands, or rooms are held for it, that goes at once: their bound is one step."""
         mask = np.zeros(len(self.usable), dtype=np.bool_)
         for gang in self.state.gangs.values():
-            if 1 < gang.running <= gang.min_member and gang is not self.own:
-                for pod in gang.standing():
+            if gang.goes_whole and gang.running + len(gang.phantoms) > 1 and gang is not self.own:
+                for pod in gang.places():
                     node = self.state.nodes.by_name.get(pod.node or "")
                     if node is not None:  # it may be gone, and the pod not yet
                         mask[node.index] = True

@@ -1,6 +1,7 @@
 """Hysteresis: how far below its entitlement a side may fall by R2, so that nobody swings to and fro.
 
-By its own smallest unit, a pod or a gang that would go as a whole, as things stand before the plan.
+By its own smallest unit, a pod or a gang that would go as a whole with the rooms that are held for it, as things stand
+before the plan.
 """
 
 import numpy as np
@@ -33,11 +34,11 @@ class SmallestUnits:
         single = running.used[:size] & (running.leaf[:size] >= 0) & ~running.deleting[:size]
         smallest = np.full(len(self.state.forest.by_name) + 1, _NOTHING, dtype=np.int64)
         for gang in self.state.gangs.values():
-            if 1 < gang.running <= gang.min_member:
-                members = gang.standing()
-                single[[pod.slot for pod in members]] = False
-                held = sum(dict(pod.klass.amounts).get(column, 0) for pod in members)
-                if held and members and (leaf := members[0].leaf) is not None:
+            if gang.goes_whole and gang.running + len(gang.phantoms) > 1:
+                places = gang.places()
+                single[[pod.slot for pod in places]] = False
+                held = sum(dict(pod.klass.amounts).get(column, 0) for pod in places)
+                if held and (leaf := places[0].leaf) is not None:
                     smallest[leaf.rank] = min(int(smallest[leaf.rank]), held)
         rows = np.flatnonzero(single)
         held_by_row = self.state.interning.amounts_of(running.klass[rows])(column)

@@ -142,8 +142,8 @@ class Planner:
         if not rights:
             return None
         attempt = Attempt(self, unit, claim, rights, looked)
-        if self.room_comes and not claim.only_p and (without_victims := attempt.in_room_that_comes()) is not None:
-            return without_victims
+        if self.room_comes and (without_victims := attempt.in_room_that_comes()) is not None:
+            return None if claim.only_p else without_victims  # who may claim by priority alone waits until it is idle
         if not attempt.mask().any():
             return None
         reserved = attempt.usable & self.state.nodes.named(self.kept_from(unit))
@@ -294,7 +294,7 @@ class Attempt:
         """Distinct victims among some pods that the brakes let go: a gang counts once, the claimant's own never."""
         seen: set[int] = set()
         for pod in pods:
-            if not pod.stays or (pod.gang is not None and pod.gang is self.unit.gang):
+            if not (pod.stays or pod.phantom) or (pod.gang is not None and pod.gang is self.unit.gang):
                 continue
             if pod.gang is not None and pod.gang.running <= pod.gang.min_member:
                 if id(pod.gang) in seen:
@@ -310,7 +310,7 @@ class Attempt:
 
     def take(self, step: Step, trial: Trial, budgets: Budgets) -> None:
         """Evict in a trial."""
-        for pod in step.victim.pods:
+        for pod in step.victim.places:
             trial.evict(pod)
         budgets.spend(step.victim.pods, step.rule)
 
@@ -328,7 +328,7 @@ class Attempt:
         if spared and not spared.isdisjoint(pod.key for pod in victim.pods):
             return False
         brakes, by, now = self.planner.brakes, self.rights[victim.leaf], self.state.now
-        return len(victim.pods) == 1 or all(brakes.may_go(pod, by, now) for pod in victim.pods)
+        return len(victim.places) == 1 or all(brakes.may_go(pod, by, now) for pod in victim.pods)
 
     # --- one node ------------------------------------------------------------------------------------------------
 
@@ -412,6 +412,8 @@ class Attempt:
                 steps, fits = self._evict(victims, only, size=size)
         if sets and not fits and order_matters and 0 < len(steps) < len(pods) <= SETS_TRIED:
             steps, fits = self._backtrack(pods, only)
+        if any(len(step.victim.places) > 1 for step in steps):
+            only = None  # a gang makes room on other nodes, too: with that some victims here may be needless
         return self._finish(steps, only) if fits else None
 
     def _are_equal(self, victims: list[Victim]) -> bool:
@@ -496,8 +498,8 @@ class Attempt:
                 return False
             allowance.spend(step.victim.pods, by)
             step.rule = by
-            step.nodes = [pod.node or "" for pod in step.victim.pods]
-            for pod in step.victim.pods:
+            step.nodes = [pod.node or "" for pod in step.victim.places]
+            for pod in step.victim.places:
                 trial.evict(pod)
             gang = step.victim.gang
             if gang is not None and 0 < gang.running < gang.min_member:

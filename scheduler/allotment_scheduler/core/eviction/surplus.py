@@ -48,7 +48,7 @@ class Surplus:
         if not self.slack:
             return True
         back: dict[Column, int] = {}
-        for pod in step.victim.pods:
+        for pod in step.victim.places:
             for column, amount in pod.klass.amounts:
                 back[column] = back.get(column, 0) + amount
         return all(
@@ -58,7 +58,7 @@ class Surplus:
 
     def _has_room(self, step: Step) -> bool:
         back: dict[int, dict[Column, int]] = {}
-        for pod, name in zip(step.victim.pods, step.nodes, strict=True):
+        for pod, name in zip(step.victim.places, step.nodes, strict=True):
             node = self.state.nodes.by_name.get(name)
             if node is None:
                 continue  # it is gone, and its pods with it soon: they hold no room

@@ -1,10 +1,11 @@
 """Victims: what may be evicted as one step, and which of them goes next.
 
 A victim is one preemptible pod, or, where its gang would fall below `min_member`, the whole gang (only if all of it is
-preemptible): once a plan has taken a gang down to its minimum, what is left of it is offered as one victim. Every leaf
-offers one: those that somebody recreates first, then the lowest priority, then the one that takes its side Y least
-below e(Y), then the youngest. Among the offers those that somebody recreates go first, then those that leave Y at or
-above e(Y); then the tree is descended by the highest weighted share, ties in the reverse of serving order.
+preemptible), with the rooms that are held for its announced members: once a plan has taken a gang down to its minimum,
+what is left of it is offered as one victim. Every leaf offers one: those that somebody recreates first, then the lowest
+priority, then the one that takes its side Y least below e(Y), then the youngest. Among the offers those that somebody
+recreates go first, then those that leave Y at or above e(Y); then the tree is descended by the highest weighted share,
+ties in the reverse of serving order.
 """
 
 from bisect import insort
@@ -42,6 +43,13 @@ class Victim:
     pools: frozenset[str]
     last_choice: bool
     work: float
+    rooms: list[Pod] = field(default_factory=list)
+    """Those held for announced members of a gang that goes as a whole: they make room, and cost nobody anything."""
+
+    @property
+    def places(self) -> list[Pod]:
+        """What makes room by its going."""
+        return self.pods + self.rooms if self.rooms else self.pods
 
     @property
     def lane(self) -> LaneKey:
@@ -66,7 +74,7 @@ class Step:
     victim: Victim
     rule: str
     nodes: list[str] = field(default_factory=list)
-    """Where the victim's pods stood."""
+    """Where the victim's pods, and its rooms, were."""
 
 
 def pods_of(steps: Iterable[Step]) -> Cost:
@@ -76,26 +84,30 @@ def pods_of(steps: Iterable[Step]) -> Cost:
 
 
 def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
-    """The victim a running pod would be, None if it may not be one."""
+    """The victim a running pod would be, or a held room with its gang; None if it may not be one."""
     leaf, gang = pod.leaf, pod.gang
-    if leaf is None or pod.node is None or not _evictable(pod):
+    if leaf is None or pod.node is None or not (pod.phantom or _evictable(pod)):
         return None
     if gang is None or gang.running > gang.min_member:
+        if pod.phantom:
+            return None
         node, asks = state.nodes.by_name.get(pod.node), pod.klass.asks
         return Victim(
             [pod], leaf, pod.priority, pod.started, asks, frozenset(column for column, _ in asks),
             frozenset() if node is None else frozenset((node.pool,)), pod.spec.last_choice, work_of(pod, state),
         )  # fmt: skip
     pods = sorted(gang.standing(), key=by_key)
-    if not all(_evictable(member) for member in pods):
+    if not pods or not all(_evictable(member) for member in pods):
         return None
-    asks = pod.klass.asks if len(pods) == 1 else without_pods(total(pods))
+    places = pods + gang.phantoms
+    asks = pod.klass.asks if len(places) == 1 else without_pods(total(places))
     return Victim(
         pods, leaf, max(member.priority for member in pods), max(member.started for member in pods), asks,
         frozenset(column for column, _ in asks),
-        frozenset(node.pool for member in pods if (node := state.nodes.by_name.get(member.node or "")) is not None),
+        frozenset(node.pool for place in places if (node := state.nodes.by_name.get(place.node or "")) is not None),
         any(member.spec.last_choice for member in pods),
         sum(work_of(member, state) for member in pods),
+        list(gang.phantoms),
     )  # fmt: skip
 
 
@@ -181,7 +193,7 @@ class Offers:
         """The largest share of a resource asked for that a victim holds, on some nodes; comparable, in no unit."""
         asked, scale = dict(self.claim.asks), self.state.measure.scale
         held: dict[Column, int] = {}
-        for pod in victim.pods:
+        for pod in victim.places:
             node = self.state.nodes.by_name.get(pod.node or "")
             if only is None or (node is not None and only[node.index]):
                 for column, amount in pod.klass.asks:

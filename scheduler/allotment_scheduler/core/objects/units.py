@@ -27,6 +27,8 @@ RowKey = tuple[int, tuple[int, ...], tuple[str, ...]]
 A number below those of counters and labels among the second stands for the home of its gang (`Lineup.home`)."""
 Order = tuple[int, tuple[int, float, int]]
 """(-priority, arrival): the smaller is served first within a leaf."""
+EXPECTED: Final = "-expected-"
+"""Between the name of an announced member and its number, in the name of a room that is held for it."""
 _LONG_PASSED: Final = 64
 """So many dead units may stand in a lane before they are dropped, and as many as live ones."""
 
@@ -112,6 +114,15 @@ class Gang:
             return self.spec.min_member
         return max(1, self.spec.min_member - len(self.finished))
 
+    @property
+    def goes_whole(self) -> bool:
+        """Whether all of it that runs is evicted if any of it is, and the rooms with it."""
+        return 0 < self.running <= self.min_member
+
+    def places(self) -> list[Pod]:
+        """What goes with it: members that run and are not being deleted, and rooms."""
+        return [*self.standing(), *self.phantoms]
+
     def standing(self) -> list[Pod]:
         """Members that run and are not being deleted."""
         return [pod for pod in self.members.values() if pod.node is not None and pod.stays]
@@ -119,6 +130,11 @@ class Gang:
     def waiting(self) -> list[Pod]:
         """Members that do not run, in serving order."""
         return sorted((pod for pod in self.members.values() if pod.node is None), key=order_of)
+
+
+def member_of(room: Pod) -> str:
+    """Which of a gang's announced members a room is held for."""
+    return room.spec.name.rpartition(EXPECTED)[0]
 
 
 def order_of(pod: Pod) -> Order:

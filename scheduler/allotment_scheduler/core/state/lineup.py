@@ -5,6 +5,7 @@ beyond its minimum is one. The line-up is formed anew, wholly or gang by gang, w
 is never the home of a fact: pods, gangs and tenants are.
 """
 
+from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ from allotment_scheduler.core.objects.pods import LabelSet, Pod, PodClass
 from allotment_scheduler.core.objects.resources import Amounts, without_pods
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import (
+    EXPECTED,
     ExpectedMember,
     Gang,
     GroupSpec,
@@ -23,6 +25,7 @@ from allotment_scheduler.core.objects.units import (
     RowKey,
     Shape,
     Unit,
+    member_of,
     order_of,
     total,
 )
@@ -81,6 +84,9 @@ class Lineup:
 
     def requeue_all(self) -> None:
         """Form every waiting unit anew."""
+        for queue in self.queues.values():
+            for unit in queue.waiting():
+                unit.live = False  # its pods may wait no longer, and would still be taken for it
         for shape in self._shapes.values():
             shape.lanes.clear()  # or what waited would live in cycles until these are collected
         for queue in self.queues.values():
@@ -192,17 +198,38 @@ class Lineup:
         """Phantoms for expected members that neither exist nor have their room held."""
         assert gang.spec is not None, "only described gangs expect anyone"  # noqa: S101 - for the type checker
         out = []
-        come = self._come(gang, gang.spec.expected)
+        come = Counter(pod.klass.amounts for pod in self._come(gang, gang.spec.expected))
+        held = Counter(member_of(phantom) for phantom in gang.phantoms)
         for member in gang.spec.expected:
             template = member.template
             klass = self.interning.klass(template.scheduling, template.namespace)
-            there = sum(1 for pod in come if pod.klass.amounts == klass.amounts)
-            there += sum(1 for phantom in gang.phantoms if phantom.spec.name.startswith(f"{member.name}-expected-"))
-            for number in range(there, member.count):
-                spec = replace(template, name=f"{member.name}-expected-{number}", group=gang.key[1])
+            there = held[member.name]
+            here = min(come[klass.amounts], max(member.count - there, 0))
+            come[klass.amounts] -= here  # each counts once, among entries that request the same
+            for number in range(there + here, member.count):
+                spec = replace(template, name=f"{member.name}{EXPECTED}{number}", group=gang.key[1])
                 labels = self.interning.labelset(spec.namespace, spec.labels)
                 phantom = Pod(spec, klass, labels, waiting[0].leaf, waiting[0].arrival, gang=gang, phantom=True)
                 out.append(phantom)
+        return out
+
+    def undescribed(self, gang: Gang) -> list[Pod]:
+        """Rooms that are held for members whom the gang's description does not expect, or not so many of."""
+        expected = gang.spec.expected if gang.spec is not None else ()
+        wanted, left = Counter[tuple[str, PodClass]](), Counter[Amounts]()
+        for member in expected:
+            klass = self.interning.klass(member.template.scheduling, member.template.namespace)
+            wanted[member.name, klass] += member.count
+            left[klass.amounts] += member.count
+        left.subtract(pod.klass.amounts for pod in self._come(gang, expected) if pod.node is not None)
+        out = []
+        for room in gang.phantoms:
+            entry, amounts = (member_of(room), room.klass), room.klass.amounts
+            if wanted[entry] > 0 and left[amounts] > 0:
+                wanted[entry] -= 1
+                left[amounts] -= 1
+            else:
+                out.append(room)
         return out
 
     def _come(self, gang: Gang, expected: tuple[ExpectedMember, ...]) -> list[Pod]:

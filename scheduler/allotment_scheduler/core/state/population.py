@@ -7,6 +7,7 @@ What of ours nobody recreates, or not in good time, is demand no longer: our own
 While the layout is stale, pods are only noted on their nodes: the layout counts everything anew.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -168,7 +169,7 @@ class Population:
         if pod.gang is not None:
             for phantom in pod.gang.phantoms:
                 if phantom.klass.amounts == pod.klass.amounts and phantom.node == pod.node:
-                    self.give_up_room(phantom)
+                    self.give_back(pod.gang, [phantom])
                     break
 
     def hold_room(self, phantom: Pod, gang: Gang, node: str, since: float) -> None:
@@ -177,12 +178,14 @@ class Population:
         gang.phantoms.append(phantom)
         gang.held_since = since
 
-    def give_up_room(self, phantom: Pod) -> None:
-        """Hold the room of an announced member no longer."""
-        if phantom.node is not None:
-            self.leave_place(phantom)
-        if phantom.gang is not None:
-            phantom.gang.phantoms.remove(phantom)
+    def give_back(self, gang: Gang, rooms: Iterable[Pod]) -> None:
+        """Hold some of the rooms for a gang's expected members no longer."""
+        gone = dict.fromkeys(rooms)
+        for room in gone:
+            if room.node is not None:  # a start that failed may have taken it already
+                self.leave_place(room)
+        gang.phantoms = [room for room in gang.phantoms if room not in gone]
+        self.state.own_version += bool(gone)
 
     def pod_gone(self, event: ev.PodGone) -> None:
         """A pod has finished or exists no longer."""
@@ -248,6 +251,8 @@ class Population:
         """We evict a pod."""
         pod = self.pods[event.key]
         self.state.vacate(pod)
+        if pod.gang is not None and not pod.gang.running:
+            self.give_back(pod.gang, pod.gang.phantoms)
         self._disrupt(pod, 1)
         self.evicted_now(pod)
 

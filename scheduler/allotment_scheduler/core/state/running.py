@@ -37,6 +37,7 @@ class RunningTable:
         self.sight: npt.NDArray[np.int64] = np.zeros(_FIRST, dtype=np.int64)
         """Order of first sight, which breaks ties of creation."""
         self.evictable: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
+        """Who may go for others, by itself or with its gang; rooms of announced members only with it."""
         self.last_choice: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
         self.deleting: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
 
@@ -87,8 +88,7 @@ class RunningTable:
         self.last_choice[rows] = [spec.last_choice for spec in specs]
         self.deleting[rows] = [spec.deleting for spec in specs]
         self.evictable[rows] = [
-            spec.preemptible and spec.ours and not spec.deleting and not spec.spared and not pod.phantom
-            for pod, spec in zip(pods, specs, strict=True)
+            spec.preemptible and spec.ours and not spec.deleting and not spec.spared for spec in specs
         ]
 
     def leaving(self) -> list[Pod]:

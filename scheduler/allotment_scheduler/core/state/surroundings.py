@@ -36,8 +36,7 @@ class Surroundings:
     def node_gone(self, event: ev.NodeGone) -> None:
         """A node exists no longer, nor does the room that was held on it."""
         for gang in self.state.gangs.values():
-            for phantom in [phantom for phantom in gang.phantoms if phantom.node == event.name]:
-                self.state.population.give_up_room(phantom)
+            self.state.population.give_back(gang, [room for room in gang.phantoms if room.node == event.name])
         self.state.nodes.remove(event.name)
         self.state.demand_version += 1
 
@@ -104,8 +103,10 @@ class Surroundings:
         """A gang is described."""
         gang = self.state.gang((event.spec.namespace, event.spec.name))
         if gang.spec != event.spec:
-            needed = gang.min_member
+            needed, announced = gang.min_member, gang.spec.expected if gang.spec is not None else ()
             gang.spec = event.spec
+            if announced != event.spec.expected:
+                self.state.population.give_back(gang, self.state.lineup.undescribed(gang))
             if gang.min_member > max(needed, gang.running):  # more are wanted than ever ran: it has lost nobody
                 gang.whole, gang.cut_since = False, None
             self.state.running.reprioritise([*gang.members.values(), *gang.phantoms])
@@ -121,9 +122,7 @@ class Surroundings:
         gang.spec, gang.whole, gang.cut_since = None, False, None
         self.state.running.reprioritise(gang.members.values())
         gang.finished.clear()
-        for phantom in gang.phantoms:
-            self.state.population.leave_place(phantom)
-        gang.phantoms.clear()
+        self.state.population.give_back(gang, gang.phantoms)
         self.state.lineup.regang(gang)
         if not gang.members:
             del self.state.gangs[event.key]

@@ -1,7 +1,7 @@
 """Timers: what is over because time has passed.
 
-- Room held for expected members that have not come within the gang's timeout, or of whose gang nothing runs any more
-  or may yet stay, is given back. Whoever comes later waits for admission with the rest, as at first.
+- Room held for expected members that have not come within the gang's timeout, or of whose gang nothing runs any more,
+  is given back. Whoever comes later waits for admission with the rest, as at first.
 - A pod in quarantine waits again.
 - What we evicted, and what was not recreated since, is awaited no longer.
 - A gang that was whole and has lost members from outside is noted, with the time: `Engine` lets it go as a whole if it
@@ -61,9 +61,7 @@ class Timers:
                 pod.set_aside = replace(aside, until=now + (aside.until - aside.since), since=now)
 
     def _give_back(self, gang: Gang) -> None:
-        for phantom in gang.phantoms:
-            self.state.vacate(phantom)
-        gang.phantoms.clear()
+        self.state.population.give_back(gang, gang.phantoms)
         self.state.demand_version += 1
         self.state.lineup.regang(gang)
 
@@ -81,7 +79,7 @@ class Timers:
 
 def _is_awaited_in_vain(gang: Gang, now: float) -> bool:
     """Whether announced members have not come in time, or nobody is left to make them."""
-    return not _may_go_on(gang) or (gang.spec is not None and now - gang.held_since >= gang.spec.expected_timeout)
+    return not gang.running or (gang.spec is not None and now - gang.held_since >= gang.spec.expected_timeout)
 
 
 def _watch(gang: Gang, now: float) -> None:
@@ -104,7 +102,7 @@ def _watch(gang: Gang, now: float) -> None:
 
 def _may_go_on(gang: Gang) -> bool:
     """Whether some of a gang runs, or stands there still and may yet stay: its eviction may come to nothing."""
-    if gang.running or not (gang.whole or gang.phantoms):
+    if gang.running or not gang.whole:
         return gang.running > 0
     return any(pod.leaving and pod.node is not None for pod in gang.members.values())
 
