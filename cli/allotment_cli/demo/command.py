@@ -4,6 +4,7 @@ Exit codes: 0 every act happened; 1 one did not, or a part failed; 2 wrong usage
 Everything heavy is imported inside the function, so that `allot --help` stays quick.
 """
 
+import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -14,12 +15,27 @@ import typer
 _INTERRUPTED = 130
 
 
+def _writable(file: Path | None) -> Path | None:
+    """Refuse a file that could not be written when the run is over."""
+    if file is not None and not file.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {file.parent}; make it first")
+    if file is not None and not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise typer.BadParameter(f"{file} may not be written; name another file")
+    return file
+
+
 def demo(  # noqa: PLR0917 - the options of a command line
     name: Annotated[str, typer.Option("--name", help="Name of the demo's own cluster.")] = "demo",
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
     down: Annotated[bool, typer.Option("--down", help="Take a kept demo away, and do nothing else.")] = False,
-    svg: Annotated[Path | None, typer.Option("--svg", help="Write a picture of the run to this file.")] = None,
-    report: Annotated[Path | None, typer.Option("--report", help="Write the summary as JSON to this file.")] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option("--svg", callback=_writable, dir_okay=False, help="Write a picture of the run to this file."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", callback=_writable, dir_okay=False, help="Write the summary as JSON to this file."),
+    ] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="Without colours.")] = False,
 ) -> None:
     """A bank on one cluster: eight tenants, their services and jobs, on a real API server with 40 simulated nodes.

@@ -2,6 +2,9 @@
 
 Building is a sequence, each step told to the viewer. Whatever the sequence has begun, `down` ends: processes by their
 records, then the cluster with its folder. It may be called at any time, more than once, and on what another run left.
+
+A cluster is a demo's where the demo's folder lies in it. Whoever makes that folder has the stage; a cluster that was
+there before, another demo's or the user's own, is never touched.
 """
 
 import json
@@ -100,6 +103,7 @@ class Stage:
         self.checkout = checkout
         self.keep = keep
         self._say = say
+        self._ours = False
         self._lifeline: int | None = None
 
     @property
@@ -113,27 +117,34 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.keep or error is not None:
+        if self._ours and (not self.keep or error is not None):
             self.down()
 
     def up(self) -> Address:
         """Build everything; returns where the stand-in controller is.
 
         Raises:
+            InvalidInputError: there is a cluster of that name.
             LocalClusterError: a step failed; what was built is taken down by the context.
         """
         if self.cluster.folder.exists():
-            raise InvalidInputError(
-                f"A cluster {self.cluster.name!r} exists already.",
-                hint=f"`allot demo --down --name {self.cluster.name}` takes it away; or choose another --name.",
-            )
+            raise self._taken()
         self._say("Starting a Kubernetes control plane with 40 simulated nodes")
         self.cluster.up(pools=read_pools(self.checkout.pools), tied_to_us=not self.keep)
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self.folder.mkdir(mode=0o700)
+        except FileExistsError:  # another demo was faster, and its cluster is the one that is up
+            raise self._taken() from None
+        self._ours = True
         self._say("Installing the chart")
         self._install()
         self._say("Starting the operator and the scheduler, each with its own account's token")
         return self._start_backstage()
+
+    def _taken(self) -> InvalidInputError:
+        name = self.cluster.name
+        away = f"`allot demo --down --name {name}` takes it away; or choose" if self.folder.exists() else "Choose"
+        return InvalidInputError(f"A cluster {name!r} exists already.", hint=f"{away} another --name.")
 
     def _install(self) -> None:
         values = self.folder / "values.yaml"
@@ -185,7 +196,16 @@ class Stage:
         return Address(**json.loads(ready.read_text(encoding="utf-8")))
 
     def down(self) -> bool:
-        """End every process and remove the cluster; returns whether there was anything."""
+        """End every process and remove the cluster; returns whether there was anything.
+
+        Raises:
+            InvalidInputError: the cluster is no demo's.
+        """
+        if self.cluster.folder.exists() and not self.folder.exists():
+            name = self.cluster.name
+            raise InvalidInputError(
+                f"The cluster {name!r} is not a demo's.", hint=f"`allot local down --name {name}` takes it away."
+            )
         for name in (BACKSTAGE, *(each.name for each in programs.both(self.folder))):
             record = ProcessRecord.load(self.folder / f"{name}.json")
             if record is not None:
