@@ -34,6 +34,7 @@ from allotment_kube import (
     NotFoundError,
     load_configuration,
 )
+from allotment_kube.configuration import Configuration
 from allotment_kube.resources import CUSTOM_RESOURCE_DEFINITIONS, LEASES, NAMESPACES, SECRETS, Resource
 from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER
 from allotment_operator.tenancy.estate import SERVICE_KINDS
@@ -56,6 +57,8 @@ CHART_KINDS: Final = (
     ("policy/v1", "PodDisruptionBudget"),
     ("v1", "Service"),
     ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
     ("v1", "ResourceQuota"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
@@ -105,6 +108,9 @@ class Inventory:
     programs: list[Item] = field(default_factory=list)
     definitions: list[Item] = field(default_factory=list)
     operator_at_work: bool = False
+    namespace: str = "allotment-system"
+    elsewhere: str = ""
+    """How to name the release, where the one on the cluster is another than the one that was named."""
 
     def steps(self) -> list[tuple[str, list[Item]]]:
         """Return the steps in order, each with its objects."""
@@ -118,6 +124,8 @@ class Inventory:
 
     def refusal(self, *, cascade: bool, force: bool) -> str:
         """Say why nothing should be done; empty if all is well."""
+        if self.elsewhere:
+            return f"the release on this cluster is another one: say {self.elsewhere}"
         if self.services and not cascade:
             return (
                 f"{len(self.services)} services are running: {_few(self.services)}. Delete them first, or use "
@@ -126,7 +134,7 @@ class Inventory:
         if (self.services or self.tenants) and not self.operator_at_work and not force:
             return (
                 "the operator is not at work, and only it takes down what belongs to services and tenants. Start it "
-                "(kubectl -n allotment-system rollout status deployment/allotment-operator), or use --force to let "
+                f"(kubectl -n {self.namespace} rollout status deployment/allotment-operator), or use --force to let "
                 "go of them without it: what they made is then left to Kubernetes' garbage collector."
             )
         return ""
@@ -175,6 +183,8 @@ class Uninstaller:
             ],
             definitions=definitions,
             operator_at_work=await self._operator_at_work(),
+            namespace=self._namespace,
+            elsewhere=await self._elsewhere(),
         )
 
     async def carry_out(self, found: Inventory, *, force: bool) -> None:
@@ -299,6 +309,24 @@ class Uninstaller:
         found = await self._client.list(NAMESPACES.untyped, label_selector=TENANT_LABEL)
         return [each["metadata"]["name"] for each in found]
 
+    async def _elsewhere(self) -> str:
+        """Name the release that is there, unless it is the one that we were told.
+
+        The binding of the operator's rights knows both: it is the cluster's, so no tenant can make one, and there is
+        one release per cluster, so its name is fixed.
+        """
+        resource = await self._client.discover("rbac.authorization.k8s.io/v1", "ClusterRoleBinding")
+        binding = await self._client.find(resource, LEASE)
+        labels = binding["metadata"].get("labels") or {} if binding else {}
+        if binding is None or labels.get("app.kubernetes.io/name") != "allotment":
+            return ""
+        release = labels.get("app.kubernetes.io/instance", self._release)
+        namespace = next(
+            (each["namespace"] for each in binding.get("subjects") or () if "namespace" in each), self._namespace
+        )
+        there = (release, namespace) == (self._release, self._namespace)
+        return "" if there else f"--release {release} --namespace {namespace}"
+
     async def _operator_at_work(self) -> bool:
         """Say whether somebody renews the operator's Lease."""
         record = await self._client.find(LEASES.untyped, LEASE, namespace=self._namespace)
@@ -388,7 +416,7 @@ def uninstall(
         configuration = load_configuration(kubeconfig, context=context)
         asyncio.run(
             _run(
-                lambda: Client.connect(configuration, user_agent="allot"),
+                configuration,
                 _Wishes(cascade or force, force, dry_run, yes, namespace, release, timeout, output),
             )
         )
@@ -409,8 +437,8 @@ class _Wishes:
     output: str
 
 
-async def _run(connect: Callable[[], Client], wishes: _Wishes) -> None:
-    async with connect() as client:
+async def _run(configuration: Configuration, wishes: _Wishes) -> None:
+    async with Client.connect(configuration, user_agent="allot") as client:
         uninstaller = Uninstaller(
             client,
             namespace=wishes.namespace,
@@ -430,10 +458,17 @@ async def _run(connect: Callable[[], Client], wishes: _Wishes) -> None:
         if not total:
             typer.echo("There is nothing of Allotment on this cluster.", err=True)
             return
-        if not wishes.yes and not typer.confirm(f"Remove {total} objects?", err=True):
-            raise RefusedError("not confirmed")
+        if not wishes.yes:
+            typer.echo(_summary(found), err=True)
+            if not typer.confirm(f"Remove these {total} objects from {configuration.server}?", err=True):
+                raise RefusedError("not confirmed")
         await uninstaller.carry_out(found, force=wishes.force)
         typer.echo(f"Allotment is gone. The namespace {wishes.namespace} stays; delete it if it is empty.", err=True)
+
+
+def _summary(found: Inventory) -> str:
+    """One line per step; --dry-run lists every object."""
+    return "\n".join(f"{step}: {_few(items)}" for step, items in found.steps() if items)
 
 
 def _listing(found: Inventory, refusal: str, output: str) -> str:

@@ -11,6 +11,7 @@ import yaml
 from pydantic.alias_generators import to_camel
 
 from allotment_api import __version__
+from allotment_cli.uninstall import CHART_KINDS, POLICY_KINDS
 from allotment_scheduler.shell.settings import FIXED, Settings
 from builders.helm_chart import CHART, NAMESPACE, helm, named, of_kind, refusal, render
 
@@ -301,3 +302,15 @@ def test_every_group_of_values_has_its_comment() -> None:
 
     # These share the comment of the key above them.
     assert [key for key in uncommented if key not in COMMENTED_TOGETHER] == []
+
+
+def test_uninstalling_knows_every_kind_of_the_chart() -> None:
+    leases = ("coordination.k8s.io/v1", "Lease")  # by name, when nobody makes them anew
+    written = {
+        pair
+        for path in (CHART / "templates").rglob("*.yaml")
+        for pair in re.findall(r"^apiVersion: (\S+)\nkind: (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    rendered = {(it["apiVersion"], it["kind"]) for values in SETTINGS.values() for it in render(values)}
+
+    assert written | rendered == {*POLICY_KINDS, *CHART_KINDS, leases}

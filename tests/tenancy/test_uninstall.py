@@ -1,6 +1,7 @@
 """`allot uninstall` on a control plane of its own: it takes away what the other tests stand on."""
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,7 @@ class Installation:
     def check_gone(self) -> None:
         """Nothing of Allotment is left, and nothing is stuck or blocked."""
         assert all(not step["objects"] for step in self.listed()["steps"])
+        assert not [each["metadata"]["name"] for each in self._items("/api/v1/namespaces/allotment-system/secrets")]
         groups = [each["spec"]["group"] for each in self._items(DEFINITIONS)]
         assert "allotment.dev" not in groups
         assert not [each for each in self._items(POLICIES) if each["metadata"]["name"].startswith("allotment")]
@@ -139,6 +141,15 @@ def test_it_refuses_while_services_exist_then_takes_everything_away_in_order(ins
     refused = installation.uninstall("--yes")
     assert refused.exit_code == 1
     assert "KafkaTopic new/orders" in refused.stderr
+    elsewhere = installation.uninstall("--yes", "--force", "--release", "platform", "--namespace", "platform")
+    assert elsewhere.exit_code == 1
+    assert "--release allotment --namespace allotment-system" in elsewhere.stderr
+    asked = CliRunner().invoke(
+        app, ["uninstall", "--kubeconfig", str(installation.kubeconfig), "--cascade"], input="n\n"
+    )
+    assert asked.exit_code == 1
+    assert "services: KafkaTopic new/orders\n" in asked.stderr
+    assert re.search(r"Remove these \d+ objects from https://127\.0\.0\.1:\d+\?", asked.stderr)
     assert installation.listed() == listed
 
     done = installation.uninstall("--yes", "--cascade", "--timeout", "200")

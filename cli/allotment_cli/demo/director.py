@@ -113,8 +113,8 @@ class Director:
                 try:
                     await self._step(step, session)
                     break
-                except (ApiError, aiohttp.ClientError, _NotRefusedError) as error:
-                    self._trouble = str(error)
+                except (ApiError, aiohttp.ClientError, TimeoutError, _NotRefusedError) as error:
+                    self._trouble = str(error) or "no answer in time"
                     await asyncio.sleep(0.5)
         self._trouble = ""
         self._witness.changed.set()
