@@ -56,9 +56,8 @@ class Budgets:
         found = self.known.get(pod.labels.id)
         if found is None:
             found = self.known[pod.labels.id] = tuple(
-                key for key, budget in self.state.budgets.items()
-                if budget.namespace == pod.labels.namespace and budget.selector.matches(pod.labels.labels)
-            )  # fmt: skip
+                key for key, budget in self.state.budgets.items() if budget.covers(pod.labels)
+            )
         return found
 
     def _left(self, key: BudgetKey) -> int:
@@ -70,10 +69,7 @@ class Budgets:
     def _allowed(self, budget: BudgetSpec) -> int:
         if budget.allowed is not None:
             return budget.allowed - self.state.disruptions.get((budget.namespace, budget.name), 0)
-        pods = [
-            pod for pod in self.state.pods.values()
-            if pod.spec.namespace == budget.namespace and budget.selector.matches(pod.labels.labels)
-        ]  # fmt: skip
+        pods = [pod for pod in self.state.pods.values() if budget.covers(pod.labels)]
         running = sum(pod.node is not None and not pod.spec.deleting for pod in pods)
         if budget.max_unavailable is not None:
             return running - (len(pods) - _scaled(budget.max_unavailable, len(pods)))

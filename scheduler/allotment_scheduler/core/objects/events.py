@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from allotment_scheduler.core.objects.attachments import Claim, Slice, StorageClass, Volume
 from allotment_scheduler.core.objects.devices import Holding
 from allotment_scheduler.core.objects.nodes import NodeSpec, PoolSpec
-from allotment_scheduler.core.objects.pods import PodKey, PodSpec
+from allotment_scheduler.core.objects.pods import LabelSet, PodKey, PodSpec
 from allotment_scheduler.core.objects.selectors import LabelSelector
 from allotment_scheduler.core.objects.tenants import TenantSpec
 from allotment_scheduler.core.objects.units import GroupSpec
@@ -115,6 +115,10 @@ class BudgetSpec:
     allowed: int | None = None
     min_available: int | str | None = None
     max_unavailable: int | str | None = None
+
+    def covers(self, labels: LabelSet) -> bool:
+        """Whether it is about pods with these labels."""
+        return self.namespace == labels.namespace and self.selector.matches(labels.labels)
 
 
 @dataclass(frozen=True, slots=True)

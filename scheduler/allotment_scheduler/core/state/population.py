@@ -261,7 +261,7 @@ class Population:
         """Count an eviction under the budgets that cover a pod, or take it back."""
         counts = self.state.disruptions
         for key, budget in self.state.budgets.items():
-            if budget.namespace == pod.spec.namespace and budget.selector.matches(pod.labels.labels):
+            if budget.covers(pod.labels):
                 counts[key] = max(counts.get(key, 0) + sign, 0)
 
     def pod_stays(self, event: ev.PodStays) -> None:
