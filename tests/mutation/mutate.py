@@ -161,7 +161,7 @@ def noticed(mutant: Mutant, tests: list[str]) -> bool:
         sys.meta_path.insert(0, Source(mutant))
         code = 1
         with contextlib.suppress(BaseException):
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+            code = int(pytest.main(["-x", "-q", "-m", "not soak", "-p", "no:cacheprovider", *tests]))
         os._exit(code)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:

@@ -60,11 +60,12 @@ class Engine:
         self.gangs = GangPlacer(state, self.placer)
         self.demand = Demand(state, self.placer)
         self.brakes = Brakes(self.settings)
-        self.planner = Planner(state, self.placer, self.gangs, self.demand, self.brakes)
         self.leaving = Leaving(state, self.settings)
         self.holds = Holds(state, self.placer, self.settings)
         self.reservations = Reservations(state, Foresight(state, self.placer, self.gangs), self.demand, self.settings)
-        self.planner.kept_from = lambda unit: self.reservations.kept_from(unit, state.now)
+        self.planner = Planner(
+            state, self.placer, self.gangs, self.demand, self.brakes, kept_from=self.reservations.kept_from
+        )
         self.quarantine = Quarantine(state, self.settings)
         self.claim_pass = Pass()
         self._most_rows = FEW_ROWS
@@ -295,7 +296,7 @@ class Engine:
     @contextmanager
     def _once_they_have_gone(self) -> Iterator[None]:
         """Show the state without those who are on their way out: what they leave need not be made once more."""
-        pods = self.leaving.pods()
+        pods = self.state.running.leaving()
         if not pods or not any(lane.head() for queue in self.state.queues.values() for lane in queue.lanes.values()):
             yield
             return
@@ -367,7 +368,7 @@ class Engine:
     def _devices_left_to(self, plan: Plan) -> Iterator[None]:
         """Devices are given to who starts, so that they are given once: also those that somebody is about to leave."""
         asks = any(pod.klass.spec.devices for pod, _ in plan.starts)
-        pods = self.leaving.pods() if asks else []
+        pods = self.state.running.leaving() if asks else []
         if not pods:
             yield
             return

@@ -56,9 +56,8 @@ class Budgets:
         found = self.known.get(pod.labels.id)
         if found is None:
             found = self.known[pod.labels.id] = tuple(
-                key for key, budget in self.state.budgets.items()
-                if budget.covers(pod.labels)
-            )  # fmt: skip
+                key for key, budget in self.state.budgets.items() if budget.covers(pod.labels)
+            )
         return found
 
     def _left(self, key: BudgetKey) -> int:

@@ -29,17 +29,13 @@ STAY_PUT: Final[frozenset[str]] = frozenset({"DaemonSet", "Node"})
 
 
 class Leaving:
-    """Everybody who is on his way out, whenever it is asked."""
+    """Shows the state without those who are on their way out, whenever it is asked."""
 
     def __init__(self, state: ClusterState, settings: Settings) -> None:
         self.state = state
         self.settings = settings
         self._kept: set[Pod] = set()
         """While the state is shown without those who leave: whose room is held all the same."""
-
-    def pods(self) -> list[Pod]:
-        """Who occupies a node and is being deleted; cheap where nobody is."""
-        return self.state.running.leaving()
 
     @contextmanager
     def gone(self, pods: list[Pod]) -> Iterator[None]:

@@ -108,20 +108,23 @@ def cheapest(plans: Iterable[Plan]) -> Plan | None:
 class Planner:
     """Makes plans for claimants."""
 
-    def __init__(self, state: ClusterState, placer: Placer, gangs: GangPlacer, demand: Demand, brakes: Brakes) -> None:
+    def __init__(
+        self, state: ClusterState, placer: Placer, gangs: GangPlacer, demand: Demand, brakes: Brakes, *,
+        kept_from: Callable[[Unit, float], tuple[str, ...]],
+    ) -> None:  # fmt: skip
         self.state = state
         self.placer = placer
         self.gangs = gangs
         self.demand = demand
         self.brakes = brakes
+        self.kept_from = kept_from
+        """Nodes that are reserved for others now: they are used where no others will do."""
         self.effort = 0
         """Victims looked at since the cycle began: what searching for plans costs goes by them."""
         self.spared: set[PodKey] = set()
         """Who started in this cycle and is no victim in it."""
         self.unfinished = False
         """Whether the last search came to no end."""
-        self.kept_from: Callable[[Unit], tuple[str, ...]] = lambda _: ()
-        """Nodes that are reserved for others: they are used where no others will do."""
         self.room_comes = False
         """Whether the state is shown without pods that are on their way out (leaving.py)."""
 
@@ -146,7 +149,7 @@ class Planner:
             return None if claim.only_p else without_victims  # who may claim by priority alone waits until it is idle
         if not attempt.mask().any():
             return None
-        reserved = attempt.usable & self.state.nodes.named(self.kept_from(unit))
+        reserved = attempt.usable & self.state.nodes.named(self.kept_from(unit, self.state.now))
         if reserved.any():
             found = Attempt(self, unit, claim, rights, looked, without=reserved).best()
             if found is not None or self.unfinished:
@@ -376,11 +379,7 @@ class Attempt:
 
     def _candidate(self, pod: Pod) -> bool:
         leaf = pod.leaf
-        if (
-            leaf not in self.since
-            or pod.started > self.since[leaf]
-            or (self.planner.spared and pod.key in self.planner.spared)
-        ):
+        if leaf not in self.since or pod.started > self.since[leaf] or pod.key in self.planner.spared:
             return False
         return leaf is not self.unit.leaf or pod.priority < self.claim.priority
 

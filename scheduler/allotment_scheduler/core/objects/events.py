@@ -1,8 +1,8 @@
 """What can happen to the state: the only values `ClusterState.apply` accepts.
 
 Events from outside say what the API server holds now; each is the whole object, so applying one twice changes nothing.
-Events of our own (`PodEvicted`, `PodLeaving`, `PodStays`, `StartForgotten`, `PodSetAside`, `RoundEnded`) record
-evictions and what became of decisions; they do not change demand. Nor does `TimePassed`, but where it gives room back.
+Events of our own (`PodStarted`, `PodEvicted`, `PodLeaving`, `StartForgotten`, `PodSetAside`, `RoundEnded`) record
+decisions and what became of them; they do not change demand. Nor does `TimePassed`, but where it gives room back.
 """
 
 from collections.abc import Mapping
@@ -117,8 +117,8 @@ class BudgetSpec:
     max_unavailable: int | str | None = None
 
     def covers(self, labels: LabelSet) -> bool:
-        """Whether pods with these labels, in their namespace, are under it."""
-        return labels.namespace == self.namespace and self.selector.matches(labels.labels)
+        """Whether it is about pods with these labels."""
+        return self.namespace == labels.namespace and self.selector.matches(labels.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,14 @@ class StorageGone:
     """Something pods attach to exists no longer; the value is what was seen last."""
 
     item: Claim | Volume | StorageClass | Slice | Holding
+
+
+@dataclass(frozen=True, slots=True)
+class PodStarted:
+    """We start a pod on a node (or hold the room for an expected member)."""
+
+    key: PodKey
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +224,7 @@ Event = (
     | BudgetGone
     | StorageSeen
     | StorageGone
+    | PodStarted
     | PodEvicted
     | PodLeaving
     | PodStays
