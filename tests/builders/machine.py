@@ -62,7 +62,7 @@ class Machine:
         return {kind: lines for kind, lines in news.items() if lines}
 
     @classmethod
-    def left_since(cls, before: "Machine", *, seconds: float = 120.0) -> dict[str, list[str]]:
+    def left_since(cls, before: "Machine", *, seconds: float = 240.0) -> dict[str, list[str]]:
         """What stays new. A machine's own services come and go, with namespaces of their own: those are waited for."""
         end = time.monotonic() + seconds
         while (news := cls.look().new_since(before)) and time.monotonic() < end:

@@ -50,7 +50,7 @@ import json, sys, time
 from pathlib import Path
 from confluent_kafka import Consumer, KafkaError, Producer
 
-SECONDS = 90
+SECONDS = 240
 refused = []
 binding = {file.name: file.read_text() for file in Path("/binding").iterdir() if file.is_file()}
 settings = {
@@ -77,7 +77,7 @@ def produce(topic, values):
 def consume(topic, group, prefix, count):
     options = {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
     consumer = Consumer({**settings, **options})
-    seen, errors, end = [], set(), time.monotonic() + SECONDS
+    seen, errors, end = set(), set(), time.monotonic() + SECONDS
     try:
         consumer.subscribe([topic])
         while len(seen) < count and not errors and time.monotonic() < end:
@@ -85,7 +85,7 @@ def consume(topic, group, prefix, count):
                 if message.error():
                     errors.add(message.error().name())
                 elif message.value().decode().startswith(prefix):
-                    seen.append(message.value().decode())
+                    seen.add(message.value().decode())
     finally:
         consumer.close()
     return {"seen": sorted(seen), "errors": sorted(errors)}
@@ -110,23 +110,32 @@ def kafka(call: str) -> str:
 def cassandra(*statements: str) -> str:
     """A program that logs in to Cassandra over TLS and runs statements; it prints the last one's rows."""
     return f"""
-import json, ssl
+import json, ssl, time
 from pathlib import Path
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import Cluster
 
 binding = {{file.name: file.read_text() for file in Path("/binding").iterdir() if file.is_file()}}
 context = ssl.create_default_context(cadata=binding["certificates"])
-cluster = Cluster(
-    [binding["host"]],
+settings = dict(
     port=int(binding["port"]),
     auth_provider=PlainTextAuthProvider(binding["username"], binding["password"]),
     ssl_context=context,
     ssl_options={{"server_hostname": binding["host"]}},
     connect_timeout=60,
+    control_connection_timeout=60,
 )
-session = cluster.connect()
-session.default_timeout = 60
+end = time.monotonic() + 240
+while True:  # names, policies and a Service's addresses reach a node a moment after its pods are ready
+    try:
+        cluster = Cluster([binding["host"]], **settings)
+        session = cluster.connect()
+        break
+    except Exception as error:
+        if "AuthenticationFailed" in str(error) or time.monotonic() > end:
+            raise
+        time.sleep(1)
+session.default_timeout = 120
 rows = []
 for statement in {statements!r}:
     rows = [list(row) for row in session.execute(statement)]
@@ -140,7 +149,7 @@ def door(host: str, port: int, *, wanted: str) -> str:
     return f"""
 import json, socket, time
 
-end, answer = time.monotonic() + 90, None
+end, answer = time.monotonic() + 240, None
 while answer != {wanted!r} and time.monotonic() < end:
     if answer:
         time.sleep(0.5)

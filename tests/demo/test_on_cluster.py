@@ -70,7 +70,7 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """Wait for the end; what it says happened."""
-        assert self.process.wait(timeout=120) == 0, "\n".join(self.lines[-60:])
+        assert self.process.wait(timeout=300) == 0, "\n".join(self.lines[-60:])
         found: dict[str, Any] = json.loads(self.report.read_text())
         return found
 
@@ -78,7 +78,7 @@ class Run:
         """Interrupt it if it still runs, and let it clean up."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        self.process.communicate(timeout=120)
+        self.process.communicate(timeout=300)
 
 
 @pytest.fixture
@@ -126,5 +126,5 @@ def test_an_interrupted_demo_leaves_nothing(run: Run) -> None:
         if run.act_of(line) == 1:
             run.process.send_signal(signal.SIGINT)
 
-    assert run.process.wait(timeout=120) == 130
+    assert run.process.wait(timeout=300) == 130, "\n".join(run.lines[-60:])
     assert not list(run.state.glob("clusters/*"))

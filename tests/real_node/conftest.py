@@ -21,7 +21,7 @@ from builders.real_cluster import RealCluster
 
 NODES = 3
 
-_TIMEOUT = 1200
+_TIMEOUT = 2400
 """Seconds for a test and its fixtures: the first one makes the images where that was not done before."""
 
 
@@ -55,7 +55,7 @@ def platform(real_cluster: RealCluster) -> RealCluster:
 def namespace(real_cluster: RealCluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own."""
     name = request.node.name.removeprefix("test_").replace("_", "-")[:50].strip("-")
-    real_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    real_cluster.make_namespace(name)
     yield name
     real_cluster.kubectl("delete", "namespace", name, "--wait=false")
 

@@ -31,11 +31,17 @@ sys.stdin.read()
 """
 
 
-def await_that(condition: Callable[[], bool], what: str, *, seconds: float = 180.0) -> None:
+def await_that(condition: Callable[[], bool], what: str, *, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{what}: not so after {seconds:.0f} s"
         time.sleep(0.2)
+
+
+def _is_a_nodes_own(news: dict[str, list[str]]) -> bool:
+    """Whether what is new on the machine is what a node needs there. The machine's own services come and go besides."""
+    needed = {"namespaces", "links", "routes", "cgroups"}
+    return needed <= news.keys() and news.keys().isdisjoint({"mounts", "firewall", "sysctls", "folders"})
 
 
 def test_down_leaves_nothing_even_when_the_cluster_is_half_dead(cluster_state: Path) -> None:
@@ -47,7 +53,7 @@ def test_down_leaves_nothing_even_when_the_cluster_is_half_dead(cluster_state: P
         running = RealCluster(fleet)
         running.apply(pod("default", "web", *SERVE), service("default", "web", type="NodePort"))
         running.wait("pod/web", "--for=condition=Ready")
-        during = Machine.look()
+        running.until(_is_a_nodes_own, lambda: Machine.look().new_since(before))
         for component in ("kube-apiserver", "etcd"):
             record = ProcessRecord.load(cluster.specification.record(component))
             assert record is not None
@@ -55,8 +61,6 @@ def test_down_leaves_nothing_even_when_the_cluster_is_half_dead(cluster_state: P
     finally:
         cluster.down()
 
-    assert set(during.new_since(before)) >= {"namespaces", "links", "routes", "cgroups"}
-    assert during.new_since(before).keys().isdisjoint({"mounts", "firewall", "sysctls", "folders"})
     assert Machine.left_since(before) == {}
 
 

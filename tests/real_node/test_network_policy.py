@@ -12,10 +12,10 @@ pytestmark = pytest.mark.real_node
 
 _CONNECT = """
 import socket, sys, time
-host, wanted, end = sys.argv[1], sys.argv[2], time.monotonic() + 90
+host, wanted, end = sys.argv[1], sys.argv[2], time.monotonic() + 240
 while True:
     try:
-        socket.create_connection((host, 8080), timeout=1).close()
+        socket.create_connection((host, 8080), timeout=5).close()
         seen = "open"
     except ConnectionRefusedError:
         seen = "refused"
@@ -73,8 +73,8 @@ def tenants(real_cluster: RealCluster) -> Iterator[RealCluster]:
     names = ("red", "blue")
     nodes = ({"kubernetes.io/hostname": "real-1"}, {"kubernetes.io/hostname": "real-2"})
     for name in names:
+        real_cluster.make_namespace(name)
         real_cluster.apply(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
             pod(name, "server", *SERVE, nodeSelector=nodes[0]),
             pod(name, "client", *IDLE, nodeSelector=nodes[1]),
             service(name, "server"),

@@ -2,6 +2,7 @@
 
 import re
 import select
+import signal
 import subprocess
 import urllib.request
 
@@ -40,9 +41,9 @@ def test_port_forward_reaches_a_pods_port(real_cluster: RealCluster, namespace: 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forwarding:
         try:
             assert forwarding.stdout is not None
-            assert select.select([forwarding.stdout], [], [], 90)[0], "kubectl port-forward says nothing"
+            assert select.select([forwarding.stdout], [], [], 240)[0], "kubectl port-forward says nothing"
             port = int(forwarding.stdout.readline().split("127.0.0.1:")[1].split()[0])
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=240) as response:
                 assert response.status == 200
         finally:
             forwarding.terminate()
@@ -56,7 +57,9 @@ def test_memory_limits_are_enforced(real_cluster: RealCluster, namespace: str) -
     real_cluster.wait("-n", namespace, "pod/greedy", "--for=jsonpath={.status.phase}=Failed")
 
     state = real_cluster.get("-n", namespace, "pod", "greedy")["status"]["containerStatuses"][0]["state"]
-    assert state["terminated"]["reason"] == "OOMKilled"
+    # The runtime says OOMKilled only if it hears of the reason before it hears of the end. By whom it ended it always
+    # says, and nothing but the kernel kills this program.
+    assert state["terminated"]["exitCode"] == 128 + signal.SIGKILL, state
 
 
 def test_pods_keep_off_simulated_nodes(real_cluster: RealCluster, namespace: str) -> None:

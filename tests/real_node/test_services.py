@@ -12,11 +12,15 @@ from builders.real_pods import IDLE, SERVE, pod, service
 pytestmark = pytest.mark.real_node
 
 _FETCH = """
-import sys, time, urllib.request
-url, end = sys.argv[1], time.monotonic() + 90
+import ssl, sys, time, urllib.request
+from pathlib import Path
+account = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+trusted = ssl.create_default_context(cafile=str(account / "ca.crt"))
+url, end = sys.argv[1], time.monotonic() + 240
 while True:
     try:
-        print(urllib.request.urlopen(url, timeout=30).status)
+        asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {(account / 'token').read_text()}"})
+        print(urllib.request.urlopen(asked, context=trusted, timeout=30).status)
         break
     except OSError as error:
         if time.monotonic() > end:
@@ -30,8 +34,8 @@ while True:
 def web(real_cluster: RealCluster) -> Iterator[str]:
     """A namespace with a web server on one node and a client on the other."""
     namespace = "services"
+    real_cluster.make_namespace(namespace)
     real_cluster.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         pod(namespace, "web", *SERVE, nodeSelector={"kubernetes.io/hostname": "real-1"}),
         pod(namespace, "client", *IDLE, nodeSelector={"kubernetes.io/hostname": "real-2"}),
         service(namespace, "web", type="NodePort"),
@@ -53,13 +57,8 @@ def test_a_pod_reaches_itself_through_its_own_service(real_cluster: RealCluster,
 
 
 def test_a_pod_reaches_the_api_server_with_its_service_account(real_cluster: RealCluster, web: str) -> None:
-    ask = (
-        "import ssl,urllib.request as u; f='/var/run/secrets/kubernetes.io/serviceaccount/';"
-        "h={'Authorization': 'Bearer '+open(f+'token').read()};"
-        "r=u.Request('https://kubernetes.default.svc/version', headers=h);"
-        "print(u.urlopen(r, context=ssl.create_default_context(cafile=f+'ca.crt'), timeout=30).status)"
-    )
-    assert real_cluster.execute(web, "client", "python3", "-c", ask) == "200\n"
+    asked = "https://kubernetes.default.svc/version"
+    assert real_cluster.execute(web, "client", "python3", "-c", _FETCH, asked) == "200\n"
 
 
 def test_the_machine_reaches_pods_services_and_node_ports(real_cluster: RealCluster, web: str) -> None:
@@ -69,15 +68,15 @@ def test_the_machine_reaches_pods_services_and_node_ports(real_cluster: RealClus
     hosts += [f"{node.description.address}:{port}" for node in real_cluster.fleet.nodes]
 
     for host in hosts:
-        real_cluster.until(functools.partial(_is_served, f"http://{host}/"))
+        real_cluster.comes_to("200", functools.partial(_served, f"http://{host}/"))
 
 
-def _is_served(url: str) -> bool:
+def _served(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
-            return bool(response.status == 200)
-    except OSError:  # each node's kube-proxy hears of the Service's pods when it does
-        return False
+            return str(response.status)
+    except OSError as error:  # each node's kube-proxy hears of the Service's pods when it does
+        return f"{url}: {error}"
 
 
 def test_names_outside_the_cluster_do_not_resolve(real_cluster: RealCluster, web: str) -> None:

@@ -34,10 +34,10 @@ def test_a_word_count_runs_to_its_end_and_gives_everything_back(platform: RealCl
         status = platform.get("-n", _NAMESPACE, name).get("status", {})
         return str(status.get("applicationState", {}).get("state"))
 
-    platform.until(lambda: state() in {"COMPLETED", "FAILED"}, timeout=_PATIENCE)
-    log = platform.kubectl("-n", _NAMESPACE, "logs", "words-driver-1").stdout
-    assert state() == "COMPLETED", log[-4000:]
+    ended = platform.until({"COMPLETED", "FAILED"}.__contains__, state, timeout=_PATIENCE)
+    log = platform.kubectl("-n", _NAMESPACE, "logs", "words-driver-1", check=False).stdout
+    assert ended == "COMPLETED", log[-4000:]
     assert re.search(r"^spark: \d+$", log, re.MULTILINE), log[-4000:]
-    executors = ("-n", _NAMESPACE, "pods", "-l", "spark-role=executor")
-    platform.until(lambda: platform.get(*executors)["items"] == [], timeout=_PATIENCE)
+    executors = ("get", "-n", _NAMESPACE, "pods", "-l", "spark-role=executor", "-o", "name")
+    platform.comes_to("", lambda: platform.kubectl(*executors).stdout, timeout=_PATIENCE)
     platform.kubectl("-n", _NAMESPACE, "delete", name, "--wait=false")

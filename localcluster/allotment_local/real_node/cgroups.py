@@ -18,7 +18,7 @@ _CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 _WEIGHT = 8
 """How many processes outside of groups a node's containers together weigh as much as, when all want the processors.
 By default the kernel takes a whole group for one process: on a busy machine containers would hardly start."""
-_REMOVAL_PATIENCE = 10.0
+_REMOVAL_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ MOUNTS = Path("/run/allotment/volumes")
 
 _SUFFIX = ".xfs"
 _MOUNT_OPTIONS = "loop,nosuid,nodev,noatime,discard"
-_BUSY_PATIENCE = 10.0
+_BUSY_PATIENCE = 60.0
 _PAUSE = 0.1
 
 

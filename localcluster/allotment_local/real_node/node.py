@@ -23,7 +23,7 @@ from allotment_local.real_node.paths import NodeFolder
 from allotment_local.real_node.requirements import program
 from allotment_local.real_node.tools import run
 
-_NAMESPACE_PATIENCE = 10.0
+_NAMESPACE_PATIENCE = 60.0
 _INIT = "allotment_local.real_node.init"
 
 
