@@ -28,7 +28,7 @@ _QUICK = (
 
 def cluster_kind(admin: Any = None) -> CassandraClusterKind:
     """The kind under test; simulated are the nodes whose name begins with kwok."""
-    probe = ClusterProbe(admin=admin, simulated=lambda node: node.startswith("kwok"))
+    probe = ClusterProbe(admin=admin, simulated=lambda node: node.startswith("kwok"), operator_namespace=HOME)
     return CassandraClusterKind(operator_namespace=HOME, probe=probe)
 
 

@@ -1,5 +1,6 @@
 """What a CassandraCluster becomes: by default, in its variations, and when it changes."""
 
+import base64
 import copy
 import functools
 from collections.abc import Callable
@@ -273,6 +274,38 @@ async def test_a_ring_that_knows_another_password_says_so_instead_of_failing_its
     assert isinstance(attempt, Invoke)
     with pytest.raises(ServiceRefusedError, match="put the password of their time into ledger-cassandra-binding"):
         await world.kind.perform(world.resource, world.observed, attempt)
+
+
+class Whole:
+    """A ring that serves, and remembers how it was asked."""
+
+    def __init__(self) -> None:
+        self.logins: list[CqlLogin] = []
+
+    async def ring(self, login: CqlLogin) -> RingState:
+        self.logins.append(login)
+        return RingState((), default_superuser=False)
+
+
+async def test_whose_word_the_operator_takes_for_a_node_is_not_the_tenants_to_say() -> None:
+    nodes = Whole()
+    world = World(cluster_kind(nodes), custom("CassandraCluster", "ledger"))
+    for _ in range(5):
+        await world.meet()
+        world.run_pods()
+    authority = nodes.logins[-1].authority
+    for name in ("ledger-tls", "ledger-cassandra-binding"):
+        secret = world.of_kind("Secret")[name]
+        secret["data"] |= dict.fromkeys(("ca.crt", "certificates"), base64.b64encode(b"another authority").decode())
+
+    await world.meet()
+    asked = nodes.logins[-1]
+    await world.meet()
+
+    assert (asked.host, asked.authority) == ("ledger-client.payments.svc", authority)
+    told = {name: each["data"] for name, each in world.of_kind("Secret").items()}
+    assert base64.b64decode(told["ledger-tls"]["ca.crt"]).decode() == authority, "put back for the nodes"
+    assert base64.b64decode(told["ledger-cassandra-binding"]["certificates"]).decode() == authority, "and for clients"
 
 
 def test_a_changed_setting_restarts_one_node_after_the_other() -> None:

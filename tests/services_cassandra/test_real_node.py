@@ -14,7 +14,7 @@ from allotment_operator.services.cassandra.health import superuser_login
 from allotment_operator.services.cassandra.names import Names
 from builders.cassandra_node import CLIENT_HOST, CLUSTER, NAMESPACE, Node, cluster_kind
 from builders.java_services import free_ports
-from builders.services import World
+from builders.services import HOME, World
 
 pytestmark = pytest.mark.timeout(1800)  # a cold start of the JVM on a busy machine
 
@@ -58,7 +58,7 @@ async def secured(node: Node) -> World:
 
 
 def login_of(world: World, node: Node) -> CqlLogin:
-    login = superuser_login(Names(NAMESPACE, CLUSTER), world.observed)
+    login = superuser_login(Names(NAMESPACE, CLUSTER), world.observed, HOME)
     assert login is not None
     return NearAdmin(node.cql).near(login)
 
@@ -116,7 +116,7 @@ async def test_a_server_of_another_authority_is_not_trusted(secured: World, node
     other = World(cluster_kind(), secured.manifest, now=secured.now)
     for _ in range(2):
         other.round()
-    stranger = superuser_login(Names(NAMESPACE, CLUSTER), other.observed)
+    stranger = superuser_login(Names(NAMESPACE, CLUSTER), other.observed, HOME)
     assert stranger is not None
     with pytest.raises(ServiceRefusedError, match="not who it should be"):
         await CqlAdmin().ring(replace(login_of(secured, node), authority=stranger.authority))

@@ -64,6 +64,9 @@ def certificate(
 ) -> dict[str, Any] | None:
     """Return the Secret with a certificate that is good for its purpose; None if the live one is.
 
+    Of the live Secret only the pair of certificate and key is taken over: what else is in it follows from that pair and
+    from the authority, whoever wrote it.
+
     Raises:
         AuthorityMissingError: ``signer`` holds no authority.
     """
@@ -73,10 +76,7 @@ def certificate(
     metadata = {**action.metadata}
     metadata["annotations"] = {**metadata.get("annotations", {}), AUTHORITY_FINGERPRINT_ANNOTATION: fingerprint(ca)}
     fixed = {key: encode(value.encode()) for key, value in action.fixed.items()}
-    if live is not None and _still_good(action, live, ca, now=now):
-        data = {key: live["data"][key] for key in CERTIFICATE_KEYS} | fixed
-        return _secret(metadata, data, live, secret_type=action.secret_type)
-    leaf = certificates.issue(
+    leaf = _still_good(action, live, ca, now=now) or certificates.issue(
         ca,
         action.common_name,
         now=now,
@@ -114,19 +114,20 @@ def decode(value: str) -> bytes:
     return base64.b64decode(value, validate=True)
 
 
-def _still_good(action: EnsureCertificate, live: Manifest, ca: KeyPair, *, now: dt.datetime) -> bool:
-    data: Mapping[str, str] = live.get("data") or {}
+def _still_good(action: EnsureCertificate, live: Manifest | None, ca: KeyPair, *, now: dt.datetime) -> KeyPair | None:
+    """Return the live pair, if it is good for its purpose and not to be renewed."""
+    data: Mapping[str, str] = (live or {}).get("data") or {}
     try:
-        leaf = KeyPair.parse(decode(data["tls.crt"]), decode(data["tls.key"])).certificate
+        leaf = KeyPair.parse(decode(data["tls.crt"]), decode(data["tls.key"]))
     except (KeyError, ValueError):
-        return False
+        return None
     wanted = frozenset(action.dns_names) if "server" in action.usages else frozenset()
-    return (
-        certificates.signed_by(leaf, ca.certificate)
-        and certificates.hosts_of(leaf) == wanted
-        and certificates.renew_at(leaf) > now
-        and all(key in data for key in CERTIFICATE_KEYS)
+    good = (
+        certificates.signed_by(leaf.certificate, ca.certificate)
+        and certificates.hosts_of(leaf.certificate) == wanted
+        and certificates.renew_at(leaf.certificate) > now
     )
+    return leaf if good else None
 
 
 def _secret(

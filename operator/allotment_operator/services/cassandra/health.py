@@ -28,11 +28,13 @@ class ClusterProbe:
     Args:
         admin: the port to nodes.
         simulated: whether a Kubernetes node, by name, is simulated.
+        operator_namespace: where authorities are kept.
     """
 
-    def __init__(self, *, admin: CassandraAdmin, simulated: Callable[[str], bool]) -> None:
+    def __init__(self, *, admin: CassandraAdmin, simulated: Callable[[str], bool], operator_namespace: str) -> None:
         self._admin = admin
         self._simulated = simulated
+        self._home = operator_namespace
 
     async def cluster(self, names: Names, observed: Observed) -> Health | None:
         """Return how a cluster is; None before any of its pods serves."""
@@ -40,7 +42,7 @@ class ClusterProbe:
         wanted = sum(int(each["spec"].get("replicas", 1)) for each in observed.of_kind("StatefulSet"))
         if on_simulated_nodes(pods, self._simulated):
             return simulated_health(observed.ready_pods(), wanted)
-        login = superuser_login(names, observed)
+        login = superuser_login(names, observed, self._home)
         if login is None or not any(map(pod_is_ready, pods)):
             return None
         try:
@@ -52,7 +54,7 @@ class ClusterProbe:
 
     async def secure(self, names: Names, observed: Observed, *, datacenter: str, copies: int) -> None:
         """Replace Cassandra's own superuser by that of the binding; begun and half done are alike."""
-        login = superuser_login(names, observed)
+        login = superuser_login(names, observed, self._home)
         if login is None:
             return
         try:
@@ -69,10 +71,16 @@ class ClusterProbe:
         await self._admin.drop_default_superuser(login)
 
 
-def superuser_login(names: Names, observed: Observed) -> CqlLogin | None:
-    """Return the login of the cluster's own binding; None before it exists."""
-    binding = names.secret(names.binding)
-    password, authority = observed.secret(binding, "password"), observed.secret(binding, "certificates")
+def superuser_login(names: Names, observed: Observed, operator_namespace: str) -> CqlLogin | None:
+    """Return the login of the cluster's own binding; None before it exists.
+
+    Who vouches for the nodes is never what a Secret of the tenant's says: the operator would tell the password to
+    whoever is named there.
+    """
+    password = observed.secret(names.secret(names.binding), "password")
+    authority = observed.secret(names.authority(operator_namespace), "ca.crt")
+    if not authority:
+        return None
     return CqlLogin(names.entrance_host, CQL_PORT, authority, ADMIN, password) if password else None
 
 

@@ -12,5 +12,6 @@ from allotment_operator.surroundings import Surroundings
 
 def kinds(surroundings: Surroundings) -> Iterator[Kind[Any]]:
     """Return the kinds that this package looks after."""
-    probe = ClusterProbe(admin=CqlAdmin(), simulated=surroundings.simulated)
-    yield CassandraClusterKind(operator_namespace=surroundings.namespace, probe=probe)
+    home = surroundings.namespace
+    probe = ClusterProbe(admin=CqlAdmin(), simulated=surroundings.simulated, operator_namespace=home)
+    yield CassandraClusterKind(operator_namespace=home, probe=probe)

@@ -105,7 +105,7 @@ class ClusterPlan:
     def _credentials(self) -> Iterable[Action]:
         yield tls.authority(self.owner, self.names, self.home)
         yield tls.node_certificate(self.owner, self.names, self.home)
-        authority = self.observed.secret(self.names.secret(self.names.certificate), "ca.crt")
+        authority = self.observed.secret(self.names.authority(self.home), "ca.crt")
         if authority:
             fields = binding_fields(
                 "cassandra",

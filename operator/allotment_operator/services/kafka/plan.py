@@ -84,7 +84,7 @@ class ClusterPlan:
         yield tls.operator_certificate(self.owner, self.names, self.home)
         for pool in self.topology.pools:
             yield self._certificate(pool)
-        authority = self._authority_pem()
+        authority = self.observed.secret(self.names.authority(self.home), "ca.crt")
         if authority:
             yield binding.administrator(
                 self.owner, self.names, self.spec, certificates=authority, operator_namespace=self.home
@@ -218,9 +218,6 @@ class ClusterPlan:
             }
             for name, first in sorted(self.topology.ranges.items(), key=lambda item: item[1])
         ]
-
-    def _authority_pem(self) -> str:
-        return self.observed.secret(self._certificate_of(self.topology.pools[0]), "ca.crt")
 
     def _certificate_of(self, pool: Pool) -> ObjectRef:
         return self.names.secret(self.names.certificate(pool.spec.name))
