@@ -127,6 +127,20 @@ def test_what_seats_take_up_is_checked() -> None:
         check_holds(engine.holds)
 
 
+def test_what_is_kept_of_pending_pods_is_checked() -> None:
+    state = World().node("n", cpu=1).tenant("a").pod("a", "p", cpu=1).pod("a", "q", cpu=1).state()
+    check(state)
+
+    state.pending.priority[0] += 1
+    with pytest.raises(InvariantError, match="differs from its row"):
+        check(state)
+
+    state.pending.priority[0] -= 1
+    state.pending.remove(state.pods["a", "p"])
+    with pytest.raises(InvariantError, match="table of pending pods"):
+        check(state)
+
+
 def test_a_pod_whose_node_has_gone_uses_its_tenants_part_in_no_pool() -> None:
     world = World().node("n", cpu=1, labels={"p": "x"}).node("m", cpu=1)
     world.pool(PoolSpec("x", LabelSelector((Requirement("p", "In", ("x",)),)))).tenant("a").pod("a", "p", on="n", cpu=1)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
+from allotment_scheduler.core.entitlement.asking import Asking, Ints, Rows
 from allotment_scheduler.core.entitlement.filling import Entitlement, fill
 from allotment_scheduler.core.entitlement.pins import Pins
 from allotment_scheduler.core.entitlement.portions import Portions, Want
@@ -27,8 +28,8 @@ from allotment_scheduler.core.placement.eligibility import covered_pools
 from allotment_scheduler.core.placement.placer import Placer
 from allotment_scheduler.core.placement.scores import pools_by_price
 from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.table import PodTable
 
-Ints = npt.NDArray[np.int64]
 Places = tuple[int, tuple[str, ...]]
 
 
@@ -74,26 +75,34 @@ class Demand:
 
     def portions(self) -> Portions:
         """Every leaf's demand in order, equal neighbours merged."""
-        running, size = self.state.running.flush(), self.state.running.size
-        rows = np.flatnonzero(running.used[:size] & (running.leaf[:size] >= 0))
-        if (leaving := running.deleting[rows]).any():
-            rows = np.delete(rows, self._replaced(rows, np.flatnonzero(leaving)))
-        waiting = self._startable()
-        leaf = _joined(running.leaf[rows], [pod.leaf.rank if pod.leaf else -1 for pod in waiting])
-        klass = _joined(running.klass[rows], [pod.klass.id for pod in waiting])
-        node = _joined(running.node[rows], [-1] * len(waiting))
-        priority = _joined(
-            running.priority[rows], [pod.spec.priority if pod.gang is None else pod.priority for pod in waiting]
-        )
-        created = np.concatenate([running.created[rows], np.array([pod.spec.created for pod in waiting])])
-        sight = _joined(running.sight[rows], [pod.arrival[2] for pod in waiting])
-        pools = self.state.nodes.pool_index
-        pool = np.where(node >= 0, pools[node] if len(pools) else -1, -1)
-        order = np.lexsort((sight, created, -priority, leaf))
-        order = order[self.pins.within_reach(leaf[order], klass[order])]
-        return self._merged(leaf[order], klass[order], pool[order])
+        asking = self._asking()
+        runs = np.arange(len(asking.leaf)) < len(asking.picked[0][1])
+        order = np.lexsort((asking.sight, asking.created, -asking.priority, asking.leaf))
+        want, wants = self._wants(asking)
+        could = self._could_run(asking, runs, np.array([bool(pools) for _, pools in wants], dtype=np.bool_)[want])
+        order = order[could[order]]
+        order = order[self.pins.within_reach(asking.leaf[order], asking.klass[order])]
+        names = [tenant.name for tenant in self.state.forest.tenants]
+        return Portions.of(asking.leaf[order], want[order], wants, names)
 
-    def _replaced(self, rows: npt.NDArray[np.intp], leaving: npt.NDArray[np.intp]) -> list[int]:
+    def _asking(self) -> Asking:
+        """Who runs, but for those that ask for nothing more, and who waits and is kept back by nobody but nodes."""
+        running, size = self.state.running.flush(), self.state.running.size
+        standing = np.flatnonzero(running.used[:size] & (running.leaf[:size] >= 0))
+        if (leaving := running.deleting[standing]).any():
+            standing = np.delete(standing, self._replaced(standing, np.flatnonzero(leaving)))
+        pending, announced = self.state.pending.flush(), PodTable()
+        waits = pending.used[: pending.size] & self._may_start(pending.leaf[: pending.size])
+        waits[[pod.slot for pod in self._kept_back(announced)]] = False
+        rest = announced.flush()
+        return Asking.of((running, standing), (pending, np.flatnonzero(waits)), (rest, np.arange(rest.size)))
+
+    def _may_start(self, leaf: npt.NDArray[np.int32]) -> BoolVector:
+        """By tenant's rank, whether any of its pods may start: none of nobody's (-1), or of one that is suspended."""
+        open_to_starts: BoolVector = np.array([not tenant.suspended for tenant in self.state.forest.tenants] + [False])
+        return open_to_starts[leaf]
+
+    def _replaced(self, rows: Rows, leaving: Rows) -> list[int]:
         """Which of those on their way out ask for nothing more: who comes in their place does that, or nobody does.
 
         Whom we evicted asks until the one that his owner makes in his place has come.
@@ -111,65 +120,62 @@ class Demand:
             out.append(place)
         return out
 
-    def _merged(self, leaf: Ints, klass: Ints, pool: Ints) -> Portions:
-        """Pods in order, by leaf, class and present pool (-1: none), as portions."""
+    def _wants(self, asking: Asking) -> tuple[Ints, list[Want]]:
+        """What everybody wants, by number: who is of one class, in one pool and of leaves with equal pools is alike."""
         tenants = self.state.forest.tenants
         scopes: dict[tuple[str, ...], tuple[int, Tenant]] = {}
         scope = np.zeros(len(tenants), dtype=np.int64)
-        for rank in np.unique(leaf).tolist():
+        for rank in np.flatnonzero(np.bincount(asking.leaf)).tolist():
             found = scopes.setdefault(self.state.lineup.pools_of(tenants[rank]), (len(scopes), tenants[rank]))
             scope[rank] = found[0]
         examples = [tenant for _, tenant in scopes.values()]
         places, many = len(self.state.nodes.pool_names) + 1, max(len(scopes), 1)
-        combined, which = np.unique((klass * places + pool + 1) * many + scope[leaf], return_inverse=True)
+        pools_at = self.state.nodes.pool_index
+        pool = np.where(asking.node >= 0, pools_at[asking.node] if len(pools_at) else -1, -1)
+        combined = (asking.klass * places + pool + 1) * many + scope[asking.leaf]
+        alike, which = np.unique(combined, return_inverse=True)
         wants: dict[Want, int] = {}
-        numbers = np.zeros(len(combined), dtype=np.int64)
-        for index, number in enumerate(combined.tolist()):
+        numbers = np.zeros(len(alike), dtype=np.int64)
+        for index, number in enumerate(alike.tolist()):
             klass_id, pool_id = number // many // places, number // many % places - 1
             pools = self._places_of(klass_id, examples[number % many])
             if pool_id >= 0 and (name := self.state.nodes.pool_names[pool_id]) not in pools:
                 pools = (*pools, name)
             numbers[index] = wants.setdefault((self.state.classes[klass_id].asks, pools), len(wants))
-        return Portions.of(leaf, numbers[which.reshape(-1)], list(wants), [tenant.name for tenant in tenants])
+        return numbers[which.reshape(-1)], list(wants)
 
-    def _startable(self) -> list[Pod]:
-        """Waiting pods that could start on this cluster, those under guarantees in order of creation."""
-        ahead: dict[tuple[str, str, Column], int] = {}
-        expected: list[Pod] = []
-        gangs = {key: self._gang_could_start(gang, expected) for key, gang in self.state.gangs.items()}
-        waiting = self._taken_somewhere(gangs) + expected
-        if all(pod.spec.preemptible for pod in waiting):
-            return waiting
-        waiting.sort(key=lambda pod: (-pod.priority, pod.spec.created, pod.arrival[2]))
-        return [pod for pod in waiting if pod.leaf is not None and self._covered(pod, pod.leaf, ahead)]
+    def _could_run(self, asking: Asking, runs: BoolVector, placed: BoolVector) -> BoolVector:
+        """Who runs, or could on this cluster: some empty node takes him, and guarantees cover him if he needs them.
 
-    def _taken_somewhere(self, gangs: Mapping[tuple[str, str], bool]) -> list[Pod]:
-        """Waiting pods, of no gang or of one that could start, that some empty node would take.
-
-        Whether it would is asked once for all leaves with the same pools.
+        Those who may not be preempted are counted against the guarantees in order of creation.
         """
-        by_pools: dict[tuple[str, ...], dict[int, bool]] = {}
-        by_leaf: dict[Tenant, dict[int, bool]] = {}
-        found: list[Pod] = []
-        for pod in self.state.waiting():
-            leaf = pod.leaf
-            if leaf is None or not _may_wait(pod) or not (pod.gang is None or gangs[pod.gang.key]):
-                continue
-            taken = by_leaf.get(leaf)
-            if taken is None:
-                taken = by_leaf[leaf] = by_pools.setdefault(self.state.lineup.pools_of(leaf), {})
-            klass = pod.klass.id
-            if klass not in taken:
-                taken[klass] = bool(self.places(pod, leaf))
-            if taken[klass]:
-                found.append(pod)
-        return found
+        could = placed | runs
+        fixed = np.flatnonzero(could & asking.fixed & ~runs)
+        order = np.lexsort((asking.sight[fixed], asking.created[fixed], -asking.priority[fixed]))
+        ahead: dict[tuple[str, str, Column], int] = {}
+        for place in fixed[order].tolist():
+            pod = asking.pod(place)
+            could[place] = pod.leaf is not None and self._covered(pod, pod.leaf, ahead)
+        return could
 
-    def _gang_could_start(self, gang: Gang, expected: list[Pod]) -> bool:
+    def _kept_back(self, announced: PodTable) -> Iterator[Pod]:
+        """Pending pods that could not start whatever nodes there are: in quarantine, or of a gang that cannot gather.
+
+        What other gangs expect is added to `announced`.
+        """
+        for key in self.state.set_aside:
+            pod = self.state.pods.get(key)
+            if pod is not None and pod.set_aside and pod.pends:
+                yield pod
+        for gang in self.state.gangs.values():
+            if not self._gang_could_start(gang, announced):
+                yield from (pod for pod in gang.members.values() if pod.pends)
+
+    def _gang_could_start(self, gang: Gang, announced: PodTable) -> bool:
         """Whether a gang is complete and some empty node would take each of the pods that it starts with.
 
         Members beyond those are demand one by one. The members that the gang expects and that hold no room yet are
-        demand too: they are added to `expected`.
+        demand too: they are added to `announced`.
         """
         if gang.spec is None or gang.spec.paused:
             return False
@@ -180,13 +186,12 @@ class Demand:
             return False
         if not all(pod.leaf is not None and self.places(pod, pod.leaf) for pod in [*waiting[:needed], *coming]):
             return False
-        expected += coming
+        for pod in coming:
+            announced.add(pod, -1)
         return True
 
     def _covered(self, pod: Pod, leaf: Tenant, ahead: dict[tuple[str, str, Column], int]) -> bool:
         """Whether guarantees cover a pod that may not be preempted, counting those that came before it."""
-        if pod.spec.preemptible:
-            return True
         bare, _, pools = covered_pools(leaf, pod.klass.asks, self.places(pod, leaf), ahead)
         if bare is not None:
             return False
@@ -262,14 +267,8 @@ class Demand:
 
 
 def _may_wait(pod: Pod) -> bool:
-    """Whether nothing but room keeps a pod from starting."""
-    return not (
-        pod.leaf is None or pod.leaf.suspended or pod.spec.gated or pod.spec.deleting or pod.invalid or pod.set_aside
-    )
-
-
-def _joined(running: npt.NDArray[np.signedinteger], waiting: list[int]) -> Ints:
-    return np.concatenate([running, np.array(waiting, dtype=np.int64)])
+    """Whether nothing but room, or its gang, keeps a pod from starting."""
+    return pod.leaf is not None and not pod.leaf.suspended and pod.ready and not pod.set_aside
 
 
 def empty_fit(state: ClusterState, amounts: Amounts) -> BoolVector:

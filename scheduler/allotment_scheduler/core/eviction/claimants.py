@@ -58,10 +58,10 @@ class Claimants:
         """Where the search for units that stand for themselves has come to."""
         self._heads: dict[Tenant, dict[Lane | None, Unit]] = {}
         """By lane; None stands for those beside all lanes."""
-        self._favoured: dict[Tenant, list[Unit]] = {}
+        self._favoured: dict[Tenant, dict[Unit, None]] = {}
         """Units for whom room is held, in serving order."""
         for unit in sorted(favoured, key=attrgetter("order")):
-            self._favoured.setdefault(unit.leaf, []).append(unit)
+            self._favoured.setdefault(unit.leaf, {})[unit] = None
         self._headroom: dict[Tenant, list[dict[Column, int]]] = {}
         self._lowest = self._lowest_priorities()
 
@@ -107,7 +107,7 @@ class Claimants:
 
     def _head(self, leaf: Tenant, lane: Lane | None) -> Unit | None:
         """The first unit of a lane, or beside all lanes of a leaf, that has not been tried."""
-        favoured = self._favoured.get(leaf, [])
+        favoured = self._favoured.get(leaf, {})
         if lane is None:
             return next((unit for unit in favoured if unit.first.key not in self._tried), None)
         if _identity(lane) in self._tried:

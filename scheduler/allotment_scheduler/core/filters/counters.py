@@ -28,7 +28,7 @@ from allotment_scheduler.core.filters.volumes import VolumeUse
 from allotment_scheduler.core.objects.nodes import BoolVector, IntVector, Nodes
 from allotment_scheduler.core.objects.pods import LabelSet, Pod, PodAffinityTerm, PodClass
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
-from allotment_scheduler.core.state.running import RunningTable
+from allotment_scheduler.core.state.table import PodTable
 
 CounterId = NewType("CounterId", int)
 NODE: str = "\0node"
@@ -114,7 +114,7 @@ class Counters:
     """All counters of a cluster."""
 
     nodes: Nodes
-    running: RunningTable
+    running: PodTable
     labelsets: WeakValueDictionary[int, LabelSet]
     namespaces: dict[str, dict[str, str]]
     volumes: VolumeUse

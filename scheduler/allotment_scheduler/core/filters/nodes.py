@@ -30,7 +30,8 @@ def node_filters(spec: SchedulingSpec, nodes: Nodes) -> Iterator[tuple[str, Bool
     if spec.node_selector or spec.required_nodes is not None:
         yield "do not match its node selector or affinity", selected(spec, nodes)
     if spec.features:
-        able = [set(spec.features) <= set(node.spec.features) for node in nodes.ordered]
+        needed = frozenset(spec.features)
+        able = [needed.issubset(node.spec.features) for node in nodes.ordered]
         yield f"do not declare {' and '.join(spec.features)}", np.array(able, dtype=np.bool_)
     for claim in spec.devices:
         if claim.nodes is not None:

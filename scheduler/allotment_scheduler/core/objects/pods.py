@@ -206,7 +206,7 @@ class Pod:
     """Order of arrival: (evictions suffered, creation, order of first sight)."""
     node: str | None = None
     slot: int = -1
-    """Row in the table of running pods, -1 while it does not run."""
+    """Row in the table of running pods, or in that of pending ones while it waits and is ready; else -1."""
     started: float = 0.0
     gang: "Gang | None" = None
     phantom: bool = False
@@ -233,6 +233,17 @@ class Pod:
     def stays(self) -> bool:
         """Whether its gang counts on it where it runs: it exists, and is not being deleted."""
         return not (self.phantom or self.spec.deleting)
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing of its own keeps it from starting, and it is ours to start."""
+        spec = self.spec
+        return spec.ours and not (spec.gated or spec.deleting or self.phantom or self.invalid)
+
+    @property
+    def pends(self) -> bool:
+        """Whether it is in the table of pending pods."""
+        return self.node is None and self.slot >= 0
 
     @property
     def priority(self) -> int:

@@ -41,8 +41,8 @@ from allotment_scheduler.core.state.interning import Interning
 from allotment_scheduler.core.state.layout import lay_out
 from allotment_scheduler.core.state.lineup import Lineup
 from allotment_scheduler.core.state.population import Population
-from allotment_scheduler.core.state.running import RunningTable
 from allotment_scheduler.core.state.surroundings import Surroundings
+from allotment_scheduler.core.state.table import PodTable
 from allotment_scheduler.core.state.timers import Timers
 from allotment_scheduler.core.state.trial import Trial
 
@@ -60,7 +60,7 @@ class ClusterState:
         self.interning = Interning(self.resources)
         self.classes, self.labelsets = self.interning.classes, self.interning.labelsets
         self.nodes = Nodes(self.resources)
-        self.running = RunningTable()
+        self.running, self.pending = PodTable(), PodTable()
         self.pods: dict[PodKey, Pod] = {}
         self.namespaces: dict[str, dict[str, str]] = {}
         self.namespace_tenants: dict[str, str] = {}
@@ -141,6 +141,7 @@ class ClusterState:
             self.lineup.requeue_all()
         self.lineup.thin_out()
         self.running.flush()
+        self.pending.flush()
         if len(self.nodes.touched) > _LONG_LOG:
             self.nodes.layout_version += 1
             self.nodes.touched.clear()
@@ -175,6 +176,8 @@ class ClusterState:
 
     def occupy(self, pod: Pod, name: str) -> None:
         """Count a pod in on a node."""
+        if pod.slot >= 0:
+            self.pending.remove(pod)
         pod.node = name
         node = self.nodes.by_name.get(name)
         index = -1 if node is None else node.index
@@ -183,7 +186,7 @@ class ClusterState:
             self.nodes.take(index, amounts, 1)
             if self.counters.all or pod.klass.minds or pod.klass.spec.claims or pod.klass.spec.devices:
                 self.counters.count(pod, index, 1)
-        pod.slot = self.running.add(pod, index)
+        self.running.add(pod, index)
         if node is not None:
             node.pods[pod.slot] = pod
         if pod.leaf is not None:
@@ -202,8 +205,7 @@ class ClusterState:
         pod.node = None
         if node is not None:
             node.pods.pop(pod.slot, None)
-        self.running.remove(pod.slot)
-        pod.slot = -1
+        self.running.remove(pod)
         if index >= 0:
             self.nodes.take(index, amounts, -1)
             if self.counters.all or pod.klass.spec.claims or pod.klass.spec.devices:
@@ -213,3 +215,5 @@ class ClusterState:
             pod.leaf.add(amounts, pool, fixed=not pod.spec.preemptible, sign=-1)
         if pod.gang is not None and pod.stays:
             pod.gang.running -= 1
+        if pod.ready:
+            self.pending.add(pod, -1)

@@ -4,10 +4,13 @@ Everything is recomputed from the pods alone and compared with what the state ke
 """
 
 import numpy as np
+import numpy.typing as npt
 
+from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.resources import PODS
 from allotment_scheduler.core.objects.units import Unit
 from allotment_scheduler.core.state.cluster import ClusterState
+from allotment_scheduler.core.state.table import PodTable
 
 Use = dict[tuple[str, str], list[int]]
 """By tenant and pool ("": in all): an amount of every resource."""
@@ -24,10 +27,33 @@ def check(state: ClusterState) -> None:
         InvariantError: naming the first contradiction found.
     """
     state.settle()
+    _check_tables(state)
     _check_nodes(state)
     _check_tenants(state)
     _check_queues(state)
     _check_gangs(state)
+
+
+def _check_tables(state: ClusterState) -> None:
+    """Who has a row among the pending pods, and what the rows of both tables say."""
+    waiting = {id(pod) for pod in state.waiting() if pod.ready}
+    if waiting != {id(pod) for pod in state.pending.pods if pod is not None}:
+        raise InvariantError("the table of pending pods differs from those that wait and are ready")
+    for table in (state.running.flush(), state.pending.flush()):
+        for row, pod in enumerate(table.pods):
+            if (pod is not None) != bool(table.used[row]) or (pod is not None and pod.slot != row):
+                raise InvariantError(f"{pod} has row {row} of a table by half")
+            if pod is not None and _said_by(pod) != tuple(column[row] for column in _columns(table)):
+                raise InvariantError(f"{pod} differs from its row in a table")
+
+
+def _said_by(pod: Pod) -> tuple[object, ...]:
+    leaf = -1 if pod.leaf is None else pod.leaf.rank
+    return leaf, pod.klass.id, pod.priority, pod.spec.created, pod.arrival[2], not pod.spec.preemptible
+
+
+def _columns(table: PodTable) -> tuple[npt.NDArray[np.generic], ...]:
+    return table.leaf, table.klass, table.priority, table.created, table.sight, table.fixed
 
 
 def _check_nodes(state: ClusterState) -> None:

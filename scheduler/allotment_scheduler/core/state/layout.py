@@ -24,7 +24,9 @@ def lay_out(state: "ClusterState") -> None:
     for pod in state.running.pods:
         if pod is not None and pod.node in state.nodes.by_name:
             state.nodes.by_name[pod.node].pods[pod.slot] = pod
-    state.running.relabel({node.spec.name: node.index for node in state.nodes.ordered})
+    indexes = {node.spec.name: node.index for node in state.nodes.ordered}
+    state.running.relabel(indexes)
+    state.pending.relabel(indexes)
     state.multi_pool = _tells_pools_apart(state)
     _measure(state)
     _recount(state)

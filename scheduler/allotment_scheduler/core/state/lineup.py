@@ -147,10 +147,8 @@ class Lineup:
 
     def waits(self, pod: Pod) -> bool:
         """Whether a pod waits in a queue: it may start as far as it and its tenant are concerned."""
-        spec, leaf = pod.spec, pod.leaf
-        if leaf is None or leaf.suspended or not spec.ours or spec.gated or spec.deleting:
-            return False
-        if pod.invalid or pod.set_aside is not None:
+        leaf = pod.leaf
+        if leaf is None or leaf.suspended or not pod.ready or pod.set_aside is not None:
             return False
         return pod.node is None and pod.evicted_in < 0
 

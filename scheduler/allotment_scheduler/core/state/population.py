@@ -81,7 +81,7 @@ class Population:
             if not stood:
                 self._take_phantom(pod)
         else:
-            self.state.counters.devices.waits(pod)
+            self._take_no_place(pod)
         if self.state.stale:
             return
         if pod.gang is not None:
@@ -93,11 +93,16 @@ class Population:
         """Occupy a node; while the layout is stale only note it, for the layout counts everything anew."""
         if self.state.stale:
             pod.node = node
-            pod.slot = self.running.add(pod, -1)
+            self.running.add(pod, -1)
             if pod.gang is not None and pod.stays:
                 pod.gang.running += 1
         else:
             self.state.occupy(pod, node)
+
+    def _take_no_place(self, pod: Pod) -> None:
+        self.state.counters.devices.waits(pod)
+        if pod.ready:
+            self.state.pending.add(pod, -1)
 
     def _is_our_doing(self, spec: PodSpec, known: PodSpec) -> bool:
         """Whether a pod differs only in what we have decided about it; that it is being deleted tells of others."""
@@ -228,8 +233,8 @@ class Population:
     def leave_place(self, pod: Pod) -> None:
         """The counterpart of `_take_place`."""
         if self.state.stale:
-            self.running.remove(pod.slot)
-            pod.node, pod.slot = None, -1
+            self.running.remove(pod)
+            pod.node = None
             if pod.gang is not None and pod.stays:
                 pod.gang.running -= 1
         else:
@@ -238,6 +243,8 @@ class Population:
     def _forget(self, pod: Pod) -> None:
         if pod.node is not None:
             self.leave_place(pod)
+        if pod.slot >= 0:
+            self.state.pending.remove(pod)
         if pod.gang is not None:
             pod.gang.members.pop(pod.key, None)
         if isinstance(pod.unit, Unit):
@@ -337,7 +344,7 @@ class Population:
         if pod is None or pod.node is None or pod.spec.node is not None:
             return
         self._forget(pod)
-        self.state.counters.devices.waits(pod)
+        self._take_no_place(pod)
         if pod.gang is not None:
             pod.gang.members[pod.key] = pod
         if self.state.stale:

@@ -12,6 +12,7 @@ from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.attachments import Claim, Slice, StorageClass, Volume
 from allotment_scheduler.core.objects.devices import Holding
 from allotment_scheduler.core.objects.tenants import in_force
+from allotment_scheduler.core.objects.units import Gang
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.state.cluster import ClusterState
@@ -109,7 +110,7 @@ class Surroundings:
                 self.state.population.give_back(gang, self.state.lineup.undescribed(gang))
             if gang.min_member > max(needed, gang.running):  # more are wanted than ever ran: it has lost nobody
                 gang.whole, gang.cut_since = False, None
-            self.state.running.reprioritise([*gang.members.values(), *gang.phantoms])
+            self._reprioritise(gang)
             self.state.demand_version += 1
             if not self.state.stale:
                 self.state.lineup.regang(gang)
@@ -120,13 +121,17 @@ class Surroundings:
         if gang is None:
             return
         gang.spec, gang.whole, gang.cut_since = None, False, None
-        self.state.running.reprioritise(gang.members.values())
+        self._reprioritise(gang)
         gang.finished.clear()
         self.state.population.give_back(gang, gang.phantoms)
         self.state.lineup.regang(gang)
         if not gang.members:
             del self.state.gangs[event.key]
         self.state.demand_version += 1
+
+    def _reprioritise(self, gang: Gang) -> None:
+        for table in (self.state.running, self.state.pending):
+            table.reprioritise([*gang.members.values(), *gang.phantoms])
 
     def budget_seen(self, event: ev.BudgetSeen) -> None:
         """A disruption budget exists; evictions of ours that pods are known to have suffered are in its figure now.

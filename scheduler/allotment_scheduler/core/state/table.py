@@ -1,9 +1,10 @@
-"""The table of running pods: one row per pod in parallel arrays, so that victims are searched by numpy.
+"""Tables of pods: one row per pod in parallel arrays, so that victims and demand are searched by numpy.
 
-The arrays are written in batches (`flush`), because most pods start without anyone being evicted.
+There are two. A pod has a row in that of the running pods while it occupies a node, and in that of the pending ones
+while it occupies none and is ready (`Pod.ready`); never in both.
 
-A row is taken when a pod occupies a node and given back when it leaves. Rows never move; what refers to nodes or
-tenants by index is rewritten when those indexes change (`relabel`).
+The arrays are written in batches (`flush`), because most pods start without anyone being evicted. Rows never move; what
+refers to nodes or tenants by index is rewritten when those indexes change (`relabel`).
 """
 
 from collections.abc import Iterable
@@ -16,14 +17,14 @@ from allotment_scheduler.core.objects.pods import Pod
 _FIRST = 1024
 
 
-class RunningTable:
+class PodTable:
     """Parallel arrays over rows. `used` marks live rows; the others hold nonsense, but no index out of range."""
 
     def __init__(self) -> None:
         self.pods: list[Pod | None] = []
         self.vacant: list[int] = []
         self.fresh: list[tuple[int, int]] = []
-        """Rows, with their node, that are not in the arrays yet."""
+        """Rows, with their node (-1: none), that are not in the arrays yet."""
         self.moves = 0
         """How often anybody has come or gone."""
         self.used: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
@@ -36,6 +37,8 @@ class RunningTable:
         self.created: npt.NDArray[np.float64] = np.zeros(_FIRST, dtype=np.float64)
         self.sight: npt.NDArray[np.int64] = np.zeros(_FIRST, dtype=np.int64)
         """Order of first sight, which breaks ties of creation."""
+        self.fixed: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
+        """It may not be preempted."""
         self.evictable: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
         """Who may go for others, by itself or with its gang; rooms of announced members only with it."""
         self.last_choice: npt.NDArray[np.bool_] = np.zeros(_FIRST, dtype=np.bool_)
@@ -49,7 +52,7 @@ class RunningTable:
         """Rows in use or vacant: slice the arrays by it."""
         return len(self.pods)
 
-    def add(self, pod: Pod, node: int) -> int:
+    def add(self, pod: Pod, node: int) -> None:
         """Take a row for a pod."""
         if self.vacant:
             row = self.vacant.pop()
@@ -61,9 +64,9 @@ class RunningTable:
                 self._grow()
         self.fresh.append((row, node))
         self.moves += 1
-        return row
+        pod.slot = row
 
-    def flush(self) -> "RunningTable":
+    def flush(self) -> "PodTable":
         """Write what was added since the last time into the arrays; call it before reading them."""
         if not self.fresh:
             return self
@@ -85,6 +88,7 @@ class RunningTable:
         self.labels[rows] = [pod.labels.id for pod in pods]
         self.created[rows] = [spec.created for spec in specs]
         self.sight[rows] = [pod.arrival[2] for pod in pods]
+        self.fixed[rows] = [not spec.preemptible for spec in specs]
         self.last_choice[rows] = [spec.last_choice for spec in specs]
         self.deleting[rows] = [spec.deleting for spec in specs]
         self.evictable[rows] = [
@@ -98,13 +102,14 @@ class RunningTable:
         return [pod for row in rows.tolist() if (pod := self.pods[row]) is not None]
 
     def reprioritise(self, pods: Iterable[Pod]) -> None:
-        """Write the priorities of pods anew: that of their gang has changed."""
-        standing = [pod for pod in pods if pod.slot >= 0]
-        if standing:
-            self.flush().priority[[pod.slot for pod in standing]] = [pod.priority for pod in standing]
+        """Write the priorities anew of those that have a row here: that of their gang has changed."""
+        ours = [pod for pod in pods if 0 <= pod.slot < self.size and self.pods[pod.slot] is pod]
+        if ours:
+            self.flush().priority[[pod.slot for pod in ours]] = [pod.priority for pod in ours]
 
-    def remove(self, row: int) -> None:
-        """Give a row back."""
+    def remove(self, pod: Pod) -> None:
+        """Give a pod's row back."""
+        row, pod.slot = pod.slot, -1
         self.pods[row] = None
         self.used[row] = False
         self.vacant.append(row)
@@ -123,11 +128,6 @@ class RunningTable:
         self.leaf[self.vacant] = -1
 
     def _grow(self) -> None:
-        for name in (
-            "used", "node", "leaf", "priority", "started", "klass", "labels", "created", "sight",
-            "evictable", "last_choice", "deleting",
-        ):  # fmt: skip
-            old = getattr(self, name)
-            new = np.zeros(2 * len(old), dtype=old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
+        for name, column in vars(self).items():
+            if isinstance(column, np.ndarray):
+                setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
