@@ -160,8 +160,12 @@ class AiohttpStream:
         return self._answer.headers
 
     def close(self) -> None:
-        """Close its connection."""
+        """Close its connection, at once: a TLS farewell would outlast whoever closes this, and its loop perhaps."""
+        connection = self._answer.connection
+        transport = connection.transport if connection is not None else None
         self._answer.close()
+        if transport is not None:
+            transport.abort()
 
     async def read(self) -> bytes:
         """The next piece as it arrived, empty at the end."""

@@ -1,13 +1,18 @@
 """Certificates on a real TLS socket: checked, presented, rotated."""
 
 import _ssl
+import asyncio
 import base64
+import gc
 import ipaddress
 import json
+import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +33,7 @@ from allotment_kube.models import Object
 from allotment_kube.resources import NODES
 from allotment_kube.retries import NEVER_REPEAT
 from allotment_kube.tls import PemSource, TlsSettings
+from allotment_kube.transport import Request
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,43 @@ async def test_checks_are_off_only_by_request_and_with_a_warning(
         assert await who_am_i(Configuration(url, tls=TlsSettings(insecure=True))) == "anonymous"
 
     assert "not checked" in caplog.text
+
+
+@contextmanager
+def speechless_server(pair: Pair) -> Iterator[str]:
+    """Begins an answer, and then neither goes on nor takes note of any farewell."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.certificate, pair.key)
+    over = threading.Event()
+
+    def answer(door: socket.socket) -> None:
+        with door.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as secure:
+            secure.recv(4096)
+            secure.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+            over.wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as door, ThreadPoolExecutor(1) as thread:
+        answering = thread.submit(answer, door)
+        yield f"https://127.0.0.1:{door.getsockname()[1]}"
+        over.set()
+        answering.result()
+
+
+def test_a_closed_stream_leaves_no_connection_to_its_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, left = self_signed(tmp_path, "server"), list[str]()
+    settings = TlsSettings(authority=PemSource(path=pair.certificate))
+
+    async def read_a_little(url: str) -> None:
+        async with Client.connect(Configuration(url, tls=settings), retries=NEVER_REPEAT) as client:
+            async with client.transport.stream(Request("GET", "/api/v1/nodes")) as stream:
+                assert await stream.read() == b"{}"
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: left.append(str(unraisable.exc_value)))
+    with speechless_server(pair) as url:
+        asyncio.run(read_a_little(url))
+        gc.collect()
+
+    assert left == []
 
 
 def test_unusable_certificates_are_a_configuration_error(tmp_path: Path) -> None:
