@@ -220,9 +220,11 @@ def test_a_closed_stream_leaves_no_connection_to_its_loop(tmp_path: Path, monkey
     settings = TlsSettings(authority=PemSource(path=pair.certificate))
 
     async def read_a_little(url: str) -> None:
-        async with Client.connect(Configuration(url, tls=settings), retries=NEVER_REPEAT) as client:
-            async with client.transport.stream(Request("GET", "/api/v1/nodes")) as stream:
-                assert await stream.read() == b"{}"
+        async with (
+            Client.connect(Configuration(url, tls=settings), retries=NEVER_REPEAT) as client,
+            client.transport.stream(Request("GET", "/api/v1/nodes")) as stream,
+        ):
+            assert await stream.read() == b"{}"
 
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: left.append(str(unraisable.exc_value)))
     with speechless_server(pair) as url:
