@@ -84,7 +84,7 @@ class Metrics:
 
     def waited(self, seconds: float) -> None:
         """Count how late a key was taken."""
-        self._waiting.inc(max(0.0, seconds))
+        self._waiting.inc(seconds)
 
     def changed(self, action: str, kind: str) -> None:
         """Count one change in the cluster."""

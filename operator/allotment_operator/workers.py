@@ -55,6 +55,7 @@ class Workers:
             LeadershipLostError: another operator may be at work; nothing more may be written.
         """
         self._queue.share(self._engine.tenant_of, most=share_of(count))
+        self._queue.tell_lateness(self._metrics.waited)
         async with asyncio.TaskGroup() as group:
             for number in range(count):
                 group.create_task(self._work(), name=f"worker {number}")

@@ -10,7 +10,7 @@ import pytest
 from allotment_kube.resources import CONFIG_MAPS
 from allotment_operator.census import Census
 from allotment_operator.kind import Key, ServiceUnavailableError
-from allotment_operator.metrics import Metrics
+from allotment_operator.metrics import PREFIX, Metrics
 from allotment_operator.plans.outcome import Health, TenantView
 from allotment_operator.reconcile.asking import ANSWER_SECONDS, PAUSES
 from allotment_operator.reconcile.engine import PROBE_SECONDS, RESYNC_SECONDS, WAITING_SECONDS
@@ -419,6 +419,22 @@ class TestWorkers:
             await asyncio.wait_for(crew.run(16), timeout=30)
 
         assert [key.namespace for key in begun] == ["slow"] * 4 + ["quick"]
+
+    async def test_count_how_late_they_begin(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        bench, queue, metrics = Workbench(), WorkQueue[Key](), Metrics()
+
+        async def reconcile(_: Key) -> None:
+            await asyncio.sleep(3)
+
+        monkeypatch.setattr(bench.engine, "reconcile", reconcile)
+        for name in ("at-once", "three-late", "six-late"):
+            queue.add(Key("Toy", "space", name))
+        crew = Workers(bench.engine, queue, metrics=metrics, rng=random.Random(1))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(crew.run(1), timeout=30)
+
+        [line] = [line for line in metrics.text().decode().splitlines() if line.startswith(f"{PREFIX}queue_seconds_total")]
+        assert float(line.split()[1]) == pytest.approx(9, abs=0.1)
 
     async def test_count_what_they_do(self) -> None:
         bench, queue, metrics = Workbench(), WorkQueue[Key](), Metrics()

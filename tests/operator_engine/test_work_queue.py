@@ -224,3 +224,20 @@ async def test_with_shares_nothing_is_lost_while_keys_go_from_party_to_party(
     await asyncio.gather(*workers, return_exceptions=True)
 
     assert done.total() == before + len(parties)
+
+
+async def test_a_key_that_waits_behind_its_party_is_told_as_late() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    late: list[float] = []
+    queue.tell_lateness(late.append)
+    queue.share(lambda _: "retail", most=1)
+    queue.add("first")
+    queue.add("second", after=1)
+
+    await queue.take()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.take(), 4)
+    queue.done("first")
+    await queue.take()
+
+    assert late == pytest.approx([0, 3], abs=0.01)

@@ -42,6 +42,7 @@ class WorkQueue(Generic[Key]):
         self._active: dict[Key, str] = {}
         self._party: Callable[[Key], str] = lambda _: ""
         self._most = 0
+        self._late: Callable[[float], None] = lambda _: None
         self._working: Counter[str] = Counter()
         self._parked: dict[str, deque[tuple[float, int, Key]]] = {}
         self._again: dict[Key, float] = {}
@@ -51,6 +52,10 @@ class WorkQueue(Generic[Key]):
     def share(self, party: Callable[[Key], str], *, most: int) -> None:
         """Hand out at most so many keys of one party at a time; keys of the party "" are not counted."""
         self._party, self._most = party, most
+
+    def tell_lateness(self, late: Callable[[float], None]) -> None:
+        """Tell of each key that is handed out how many seconds after its time that is."""
+        self._late = late
 
     def __len__(self) -> int:
         return len(self._due) + len(self._again)
@@ -79,6 +84,7 @@ class WorkQueue(Generic[Key]):
                     self._parked.setdefault(party, deque()).append(entry)
                     continue
                 del self._due[key]
+                self._late(max(0.0, self._clock() - entry[0]))
                 self._active[key] = party
                 self._working[party] += 1
                 return key
