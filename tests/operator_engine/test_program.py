@@ -41,6 +41,8 @@ class TestSettings:
         ("text", "environment", "said"),
         [
             ("workres: 3", {}, "there is no such setting"),
+            ("lease_seconds: 30", {}, r"lease_seconds \(.*operator.yaml\): write leaseSeconds"),
+            ("log_level: debug", {"ALLOTMENT_LOG_LEVEL": "info"}, "write logLevel"),
             ("workers: many", {}, "workers"),
             ("- a list", {}, "must hold a mapping"),
             ("workers: [", {}, "cannot be read"),

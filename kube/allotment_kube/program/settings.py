@@ -143,7 +143,8 @@ class Sources(Generic[S]):
             values[to_camel(name)] = value
             origins[to_camel(name)] = _option(name)
         try:
-            return self.model.model_validate(values)
+            # By one spelling only: the chart, too, looks for settings by it.
+            return self.model.model_validate(values, by_alias=True, by_name=False)
         except ValidationError as error:
             lines = [
                 f"  {fault['loc'][0]} ({origins.get(str(fault['loc'][0]), 'default')}): {self._complaint(fault)}"
@@ -153,6 +154,8 @@ class Sources(Generic[S]):
 
     def _complaint(self, fault: Any) -> str:  # noqa: ANN401 - pydantic's typed dict
         if fault["type"] == "extra_forbidden":
+            if fault["loc"][0] in self.model.model_fields:
+                return f"write {to_camel(fault['loc'][0])}"
             return f"there is no such setting; known are {', '.join(map(to_camel, self.model.model_fields))}"
         return f"{fault['msg']}, not {fault['input']!r}"
 
