@@ -3,7 +3,8 @@
 An Event is written when an answer about an object changes: it became ready, it broke, its spec is invalid. The same
 event again is not a new object but a higher count (`series`), written at most once a minute; with other words it is a
 new object, for the API server lets nobody change an Event's words. Each object has a budget, so that something that
-flaps cannot flood the API server. What is dropped here is still in the log.
+flaps cannot flood the API server. What is dropped here is still in the log. Events bear dates; how much time has passed
+between two of them a stopwatch tells, which nobody sets back.
 
 Events are a courtesy: a failure to write one is logged and forgotten.
 """
@@ -12,6 +13,7 @@ import asyncio
 import datetime as dt
 import hashlib
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -56,21 +58,37 @@ class _Series:
     first: dt.datetime
     count: int
     written: dt.datetime
+    at: float
 
 
 @dataclass(slots=True)
 class _Budget:
     left: float
-    at: dt.datetime
+    at: float
 
 
 class Recorder:
-    """Writes Events with the operator's rights, from a queue of its own: nobody waits for them."""
+    """Writes Events with the operator's rights, from a queue of its own: nobody waits for them.
 
-    def __init__(self, client: Client, *, instance: str, clock: Callable[[], dt.datetime]) -> None:
+    Args:
+        client: with the operator's own rights.
+        instance: who we are.
+        clock: the present time, with zone, for the Events' dates.
+        stopwatch: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        instance: str,
+        clock: Callable[[], dt.datetime],
+        stopwatch: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._instance = instance[:128] or "operator"
         self._clock = clock
+        self._stopwatch = stopwatch
         self._series: OrderedDict[tuple[str, str, str], _Series] = OrderedDict()
         self._budgets: OrderedDict[str, _Budget] = OrderedDict()
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=1000)
@@ -79,20 +97,20 @@ class Recorder:
         self, about: Mapping[str, Any], *, reason: str, message: str, severity: Literal["Normal", "Warning"] = "Normal"
     ) -> bool:
         """Say something about an object; returns whether it will be written."""
-        now = self._clock()
+        now, at = self._clock(), self._stopwatch()
         key = (str(about["metadata"].get("uid", "")), reason, severity)
         known = self._series.get(key)
         if known is not None:
             known.count += 1
-            if (now - known.written).total_seconds() < REPEAT_SECONDS:
+            if at - known.at < REPEAT_SECONDS:
                 return False
         if known is None or known.message != message:
-            if not self._may(key[0], now):
+            if not self._may(key[0], at):
                 return False
             digest = hashlib.sha256(f"{key}{now.isoformat()}".encode()).hexdigest()[:16]
-            known = _Series(f"{about['metadata']['name'][:200]}.{digest}", message, now, 1, now)
+            known = _Series(f"{about['metadata']['name'][:200]}.{digest}", message, now, 1, now, at)
             _remember(self._series, key, known)
-        known.written = now
+        known.written, known.at = now, at
         try:
             self._queue.put_nowait(self._manifest(about, known, reason, severity))
         except asyncio.QueueFull:
@@ -108,13 +126,13 @@ class Recorder:
             except KubernetesError as error:
                 _logger.warning("an event was not written: %s", error)
 
-    def _may(self, uid: str, now: dt.datetime) -> bool:
+    def _may(self, uid: str, at: float) -> bool:
         budget = self._budgets.get(uid)
         if budget is None:
-            budget = _Budget(BUDGET, now)
+            budget = _Budget(BUDGET, at)
             _remember(self._budgets, uid, budget)
-        budget.left = min(BUDGET, budget.left + (now - budget.at).total_seconds() / REFILL_SECONDS)
-        budget.at = now
+        budget.left = min(BUDGET, budget.left + (at - budget.at) / REFILL_SECONDS)
+        budget.at = at
         if budget.left < 1:
             return False
         budget.left -= 1

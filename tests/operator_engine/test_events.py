@@ -21,13 +21,23 @@ TENANT = {"apiVersion": "allotment.dev/v1alpha1", "kind": "Tenant", "metadata": 
 
 
 class Scene:
-    """A recorder whose clock is set by hand."""
+    """A recorder whose clock is set by hand, and whose stopwatch runs on when that is set back."""
 
     def __init__(self, plan: FaultPlan | None = None) -> None:
         self.now = START
+        self.set_back = dt.timedelta()
         self.server = FakeApiServer()
         client = Client(InProcessTransport(self.server, plan))
-        self.recorder = Recorder(client, instance="op-1", clock=lambda: self.now)
+        self.recorder = Recorder(
+            client,
+            instance="op-1",
+            clock=lambda: self.now,
+            stopwatch=lambda: (self.now + self.set_back - START).total_seconds(),
+        )
+
+    def set_clock_back(self, by: dt.timedelta) -> None:
+        self.now -= by
+        self.set_back += by
 
     async def written(self) -> list[dict[str, Any]]:
         task = asyncio.create_task(self.recorder.run())
@@ -82,6 +92,16 @@ async def test_an_object_that_flaps_between_reasons_has_a_budget() -> None:
     told = [scene.recorder.note(TENANT, reason=f"R{number}", message="m") for number in range(BUDGET + 20)]
 
     assert sum(told) == BUDGET
+
+
+async def test_a_clock_that_is_set_back_silences_nobody() -> None:
+    scene = Scene()
+    scene.recorder.note(TENANT, reason="Flaps", message="m")
+    scene.set_clock_back(dt.timedelta(hours=10))
+    scene.now += dt.timedelta(seconds=61)
+
+    assert scene.recorder.note(TENANT, reason="Flaps", message="m")
+    assert scene.recorder.note(TENANT, reason="Waits", message="m")
 
 
 async def test_a_failure_to_write_stops_nothing() -> None:
