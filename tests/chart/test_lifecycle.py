@@ -128,6 +128,18 @@ def test_a_second_release_is_refused(release: Release) -> None:
     assert "cannot be imported into the current release" in done.stderr
 
 
+def test_a_dry_run_that_does_not_ask_the_cluster_says_so(release: Release) -> None:
+    release.put()
+    upgrade = ("upgrade", RELEASE, str(CHART), "--namespace", NAMESPACE)
+
+    blind = release.helm(*upgrade, "--dry-run=client", check=False)
+    asking = release.helm(*upgrade, "--dry-run=server", check=False)
+
+    assert "or nobody looked" in blind.stderr
+    assert "use --dry-run=server" in blind.stderr
+    assert asking.returncode == 0, asking.stderr
+
+
 def test_an_upgrade_stops_while_the_definitions_are_behind(cluster: ClusterLike, release: Release) -> None:
     release.put()
     path = "/spec/versions/0/schema/openAPIV3Schema/description"
