@@ -39,6 +39,7 @@ from allotment_operator.settings import Settings
 from allotment_operator.surroundings import Surroundings
 from allotment_operator.tenancy.estate import SERVICE_KINDS, ServiceFacts
 from allotment_operator.tenancy.kind import TenantKind
+from allotment_operator.tenancy.network import NameServers
 from allotment_operator.tenancy.register import Register
 from allotment_operator.tenancy.vacancy import Vacancy
 from allotment_operator.watches import ChildWatches, Nodes
@@ -80,6 +81,7 @@ class Operator:
         self._register = Register(
             client,
             namespace=settings.namespace,
+            dns=NameServers(settings.dns_namespace, settings.dns_port),
             services=self._services,
             turnover=lambda: self.engine.turnover,
             changed=self._tenants_changed,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from allotment_kube.program.settings import COMMON_OPTIONS, ProgramSettings, Sources
+from allotment_kube.program.settings import COMMON_OPTIONS, NAMESPACE, ProgramSettings, Sources
 
 
 class Settings(ProgramSettings):
@@ -20,6 +20,12 @@ class Settings(ProgramSettings):
 
     probe_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
     """How often a running service is asked whether clients can use it."""
+
+    dns_namespace: Annotated[str, Field(pattern=NAMESPACE)] = "kube-system"
+    """Where the pods of the cluster's name servers are: tenants' pods may ask these."""
+
+    dns_port: Annotated[int, Field(ge=1, le=65535)] = 53
+    """Port on which those pods listen, whatever their Service's port is."""
 
     allow_loopback_controllers: bool = False
     """Whether a JenkinsAgentPool may name a controller on the operator's own machine (127.0.0.0/8, ::1). For trials

@@ -12,6 +12,8 @@ from pydantic.alias_generators import to_camel
 
 from allotment_api import __version__
 from allotment_cli.uninstall import CHART_KINDS, POLICY_KINDS
+from allotment_kube.program.settings import Sources
+from allotment_operator.settings import Settings as OperatorSettings
 from allotment_scheduler.shell.settings import FIXED, Settings
 from builders.helm_chart import CHART, NAMESPACE, helm, named, of_kind, refusal, render
 
@@ -51,6 +53,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "metrics.dashboard": True,
         "metrics.rules": True,
         "metrics.rulesLabels": {"release": "prometheus"},
+        "dns.namespace": "openshift-dns",
+        "dns.port": 5353,
         "networkPolicy.schedulerApiFrom": [{"namespaceSelector": {"matchLabels": {"name": "portal"}}}],
         "networkPolicy.metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
         "networkPolicy.operatorExtraEgress": [{"ports": [{"port": 8443, "protocol": "TCP"}]}],
@@ -135,6 +139,8 @@ def test_a_change_of_the_operators_settings_rolls_its_pods() -> None:
     [
         ("operator.config.logLevel", "operator.logLevel"),
         ("operator.config.httpPort", ""),
+        ("operator.config.dnsNamespace", "dns.namespace"),
+        ("operator.config.dnsPort", "dns.port"),
         ("scheduler.config.logLevel", "scheduler.logLevel"),
         ("scheduler.config.apiPort", "scheduler.api.enabled"),
         ("scheduler.config.longestGraceSeconds", "admission.maxTerminationGracePeriodSeconds"),
@@ -236,6 +242,25 @@ def test_critical_pods_are_admitted_where_clusters_restrict_them() -> None:
     assert int(quota["hard"]["pods"]) == 6
 
 
+def test_beside_the_clusters_own_critical_pods_none_are_counted() -> None:
+    assert "ResourceQuota" not in {it["kind"] for it in render(namespace="kube-system")}
+
+
+def test_programs_and_tenants_ask_the_clusters_name_servers_where_they_are() -> None:
+    for values, ports in (({}, {53}), (SETTINGS["everything set"], {53, 5353})):
+        objects = render(values)
+        for program in WORKLOADS:
+            rule = named(objects, "NetworkPolicy", f"allotment-{program}")["spec"]["egress"][0]
+            assert [(each["port"], each["protocol"]) for each in rule["ports"]] == [
+                (port, protocol) for port in sorted(ports) for protocol in ("UDP", "TCP")
+            ]
+    pod = named(objects, "Deployment", "allotment-operator")["spec"]["template"]["spec"]
+    environment = {each["name"]: each["value"] for each in pod["containers"][0]["env"] if "value" in each}
+    told = Sources(OperatorSettings, None, environment, {}).read()
+
+    assert (told.dns_namespace, told.dns_port) == ("openshift-dns", 5353)
+
+
 @pytest.mark.parametrize(
     ("values", "want"),
     [
@@ -248,6 +273,8 @@ def test_critical_pods_are_admitted_where_clusters_restrict_them() -> None:
         ({"image.repository": ""}, "/image/repository"),
         ({"operator.resources": {"requests": {"memory": "lots"}}}, "/operator/resources/requests/memory"),
         ({"networkPolicy.apiServerPorts": []}, "/networkPolicy/apiServerPorts"),
+        ({"dns.port": 0}, "/dns/port"),
+        ({"dns.namespace": "openshift-*"}, "/dns/namespace"),
         ({"networkPolicy.apiServerPorts": [70000]}, "/networkPolicy/apiServerPorts/0"),
         ({"priorityClasses": [{"name": "system-mine", "value": 1, "description": "x"}]}, "/priorityClasses/0/name"),
         ({"priorityClasses": [{"name": "mine", "value": 2000000000, "description": "x"}]}, "/priorityClasses/0/value"),

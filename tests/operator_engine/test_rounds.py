@@ -433,7 +433,9 @@ class TestWorkers:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(crew.run(1), timeout=30)
 
-        [line] = [line for line in metrics.text().decode().splitlines() if line.startswith(f"{PREFIX}queue_seconds_total")]
+        [line] = [
+            line for line in metrics.text().decode().splitlines() if line.startswith(f"{PREFIX}queue_seconds_total")
+        ]
         assert float(line.split()[1]) == pytest.approx(9, abs=0.1)
 
     async def test_count_what_they_do(self) -> None:

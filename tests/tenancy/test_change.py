@@ -12,6 +12,7 @@ from allotment_operator.kind import Key
 from allotment_operator.reconcile.queue import WorkQueue
 from allotment_operator.tenancy.change import affected
 from allotment_operator.tenancy.estate import ServiceFacts
+from allotment_operator.tenancy.network import NameServers
 from allotment_operator.tenancy.register import Register
 from builders.estates import a_pool, a_tenant, an_estate, held
 from builders.toys import TOYS, Workbench
@@ -34,7 +35,14 @@ def a_register(
     changed: Callable[[frozenset[str]], None] = lambda _: None,
 ) -> Register:
     client = Client(InProcessTransport(FakeApiServer()))
-    return Register(client, namespace="allotment-system", services=services, turnover=turnover, changed=changed)
+    return Register(
+        client,
+        namespace="allotment-system",
+        dns=NameServers(),
+        services=services,
+        turnover=turnover,
+        changed=changed,
+    )
 
 
 def test_nothing_concerns_nobody() -> None:

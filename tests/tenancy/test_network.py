@@ -1,8 +1,12 @@
 """A tenant's walls, and what services may still keep closed behind them."""
 
+from dataclasses import replace
 from typing import Any
 
-from allotment_operator.tenancy.network import network_policies
+from allotment_operator.plans.actions import Apply
+from allotment_operator.tenancy.furniture import Room, furnish
+from allotment_operator.tenancy.network import NameServers, network_policies
+from builders.estates import a_tenant, an_estate, held, owner_of
 
 PLAIN = {"app": "web"}
 SERVICE = {"allotment.dev/kind": "CassandraCluster", "allotment.dev/instance": "ledger"}
@@ -35,3 +39,24 @@ def test_pods_of_one_tenant_reach_each_other_but_for_the_pods_of_services() -> N
 
 def test_services_pods_may_still_go_where_their_tenant_may() -> None:
     assert opens("egress", SERVICE) == opens("egress", PLAIN) == {"allotment-dns", "allotment-to-same-tenant"}
+
+
+def test_names_are_told_by_the_clusters_name_servers_wherever_they_listen() -> None:
+    tenant = a_tenant("retail", namespaces=["space"])
+    estate = replace(an_estate(tenant, namespaces=[held("space", "retail")]), dns=NameServers("openshift-dns", 5353))
+    applied = [
+        each.manifest
+        for each in furnish(Room(estate, tenant, owner_of("retail"), "space", {}))
+        if each.ref.name == "allotment-dns" and isinstance(each, Apply)
+    ]
+    servers, cache = applied[0]["spec"]["egress"]
+
+    openshift = {"kubernetes.io/metadata.name": "openshift-dns"}
+    assert servers == {
+        "to": [{"namespaceSelector": {"matchLabels": openshift}}],
+        "ports": [{"port": 5353, "protocol": "UDP"}, {"port": 5353, "protocol": "TCP"}],
+    }
+    assert cache == {
+        "to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}],
+        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+    }

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 PREFIX: Final = "ALLOTMENT_"
+NAMESPACE: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+"""What a namespace's name looks like."""
 COMMON_OPTIONS: Final = ("kubeconfig", "namespace", "log_level", "log_format", "http_host", "http_port")
 """Settings of every program that its command line takes, too."""
 
@@ -39,7 +41,7 @@ class ProgramSettings(BaseModel):
     log_format: Literal["auto", "json", "text"] = "auto"
     """One JSON object per line, or text for people; auto is text on a terminal."""
 
-    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] = "allotment-system"
+    namespace: Annotated[str, Field(pattern=NAMESPACE)] = "allotment-system"
     """The program's own namespace, where its Lease is."""
 
     http_host: str = "0.0.0.0"  # noqa: S104 - in a pod, behind a NetworkPolicy

@@ -11,6 +11,7 @@ from allotment_api.tenant import Tenant
 from allotment_operator.plans.actions import Manifest
 from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER
 from allotment_operator.tenancy.forest import Forest
+from allotment_operator.tenancy.network import NameServers
 
 SERVICE_KINDS: Final[Mapping[str, str]] = {
     "KafkaCluster": "kafkaclusters",
@@ -90,6 +91,7 @@ class Estate:
         unreadable: names of tenants whose spec could not be read, with the reason.
         services: all services, in every namespace.
         operator_namespace: where the operator itself runs.
+        dns: the cluster's name servers.
     """
 
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
@@ -98,6 +100,7 @@ class Estate:
     namespaces: Mapping[str, NamespaceFacts] = field(default_factory=dict)
     services: tuple[ServiceFacts, ...] = ()
     operator_namespace: str = "allotment-system"
+    dns: NameServers = field(default_factory=NameServers)
 
     @cached_property
     def forest(self) -> Forest:

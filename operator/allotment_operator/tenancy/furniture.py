@@ -97,6 +97,7 @@ def furnish(room: Room) -> list[Apply | Delete]:
             tenant=room.tenant.metadata.name,
             egress=grants.network(chain).egress,
             operator_namespace=room.estate.operator_namespace,
+            dns=room.estate.dns,
         ),
         _tenant_policy(room),
         recounted(quota.resource_quota(room.estate, room.tenant, room.name, labels), room.quota),

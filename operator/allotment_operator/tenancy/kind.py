@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from allotment_api.labels import TENANT_LABEL
 from allotment_api.tenant import Tenant
@@ -67,11 +68,4 @@ class TenantKind:
             for key, facts in estate.namespaces.items()
             if key not in resource.spec.namespaces and facts.tenant != name
         }
-        return Estate(
-            tenants={**estate.tenants, name: resource},
-            unreadable=estate.unreadable,
-            pools=estate.pools,
-            namespaces={**others, **read},
-            services=estate.services,
-            operator_namespace=estate.operator_namespace,
-        )
+        return replace(estate, tenants={**estate.tenants, name: resource}, namespaces={**others, **read})

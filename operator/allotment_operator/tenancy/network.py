@@ -10,31 +10,49 @@ Which pods are the same tenant's is told by the namespace's label, which only th
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from allotment_api.labels import KIND_LABEL
 from allotment_operator.plans.network import operator_pods, tenant_pods
 
-DNS_NAMESPACE: Final = "kube-system"
+DNS_PORT: Final = 53
 NODE_LOCAL_DNS: Final = "169.254.20.10/32"
 """Address of the node-local DNS cache, where one runs: it is the node's own, so no selector names it."""
 METADATA_SERVICES: Final = ("169.254.169.254/32", "fd00:ec2::254/128")
 """Where clouds hand the node's own credentials to whoever asks: never part of a declared network by accident."""
 
 
+@dataclass(frozen=True, slots=True)
+class NameServers:
+    """The pods that tell the cluster's names: where they are, and on which port they listen.
+
+    Policies see pods, not the Service in front of them.
+    """
+
+    namespace: str = "kube-system"
+    port: int = DNS_PORT
+
+
 def network_policies(
-    namespace: str, labels: Mapping[str, str], *, tenant: str, egress: Iterable[str], operator_namespace: str
+    namespace: str,
+    labels: Mapping[str, str],
+    *,
+    tenant: str,
+    egress: Iterable[str],
+    operator_namespace: str,
+    dns: NameServers = NameServers(),
 ) -> list[dict[str, Any]]:
     """Render the NetworkPolicies of one namespace, the wall first."""
     same_tenant, operator = tenant_pods(tenant), operator_pods(operator_namespace)
-    dns = {
-        "to": [{"namespaceSelector": _namespace(DNS_NAMESPACE)}, {"ipBlock": {"cidr": NODE_LOCAL_DNS}}],
-        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
-    }
+    names = [
+        {"to": [{"namespaceSelector": _namespace(dns.namespace)}], "ports": _both(dns.port)},
+        {"to": [{"ipBlock": {"cidr": NODE_LOCAL_DNS}}], "ports": _both(DNS_PORT)},
+    ]
     outside = [_block(network) for network in egress]
     rules: dict[str, dict[str, Any]] = {
         "allotment-default-deny": {"policyTypes": ["Ingress", "Egress"]},
-        "allotment-dns": {"policyTypes": ["Egress"], "egress": [dns]},
+        "allotment-dns": {"policyTypes": ["Egress"], "egress": names},
         "allotment-same-tenant": {
             "podSelector": {"matchExpressions": [{"key": KIND_LABEL, "operator": "DoesNotExist"}]},
             "policyTypes": ["Ingress"],
@@ -54,6 +72,10 @@ def network_policies(
         }
         for name, spec in rules.items()
     ]
+
+
+def _both(port: int) -> list[dict[str, Any]]:
+    return [{"port": port, "protocol": protocol} for protocol in ("UDP", "TCP")]
 
 
 def _namespace(name: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from allotment_operator.plans.outcome import TenantView
 from allotment_operator.tenancy import entitlement, quota
 from allotment_operator.tenancy.change import affected
 from allotment_operator.tenancy.estate import SERVICE_KINDS, Estate, NamespaceFacts, ServiceFacts
+from allotment_operator.tenancy.network import NameServers
 
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Register:
     Args:
         client: with the operator's own rights.
         namespace: the operator's own namespace.
+        dns: the cluster's name servers.
         services: all services as last seen.
         turnover: how often one has come or gone: a picture taken before that is out of date.
         changed: told which tenants must be looked at again.
@@ -43,11 +45,13 @@ class Register:
         client: Client,
         *,
         namespace: str,
+        dns: NameServers,
         services: Callable[[], Iterable[ServiceFacts]],
         turnover: Callable[[], int],
         changed: Callable[[frozenset[str]], None],
     ) -> None:
         self._operator_namespace = namespace
+        self._dns = dns
         self._services = services
         self._turnover = turnover
         self._changed = changed
@@ -86,6 +90,7 @@ class Register:
                 namespaces=dict(self._namespaces),
                 services=tuple(sorted(self._services())),
                 operator_namespace=self._operator_namespace,
+                dns=self._dns,
             )
         return self._picture
 
