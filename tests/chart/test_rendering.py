@@ -246,16 +246,25 @@ def test_beside_the_clusters_own_critical_pods_none_are_counted() -> None:
     assert "ResourceQuota" not in {it["kind"] for it in render(namespace="kube-system")}
 
 
-def test_programs_and_tenants_ask_the_clusters_name_servers_where_they_are() -> None:
-    for values, ports in (({}, {53}), (SETTINGS["everything set"], {53, 5353})):
-        objects = render(values)
-        for program in WORKLOADS:
-            rule = named(objects, "NetworkPolicy", f"allotment-{program}")["spec"]["egress"][0]
-            assert [(each["port"], each["protocol"]) for each in rule["ports"]] == [
-                (port, protocol) for port in sorted(ports) for protocol in ("UDP", "TCP")
-            ]
-    pod = named(objects, "Deployment", "allotment-operator")["spec"]["template"]["spec"]
-    environment = {each["name"]: each["value"] for each in pod["containers"][0]["env"] if "value" in each}
+@pytest.mark.parametrize("program", WORKLOADS)
+@pytest.mark.parametrize(
+    ("values", "ports"), [({}, [53]), (SETTINGS["everything set"], [53, 5353])], ids=["usual", "OpenShift"]
+)
+def test_programs_ask_the_clusters_name_servers(program: str, values: dict[str, Any], ports: list[int]) -> None:
+    rule = named(render(values), "NetworkPolicy", f"allotment-{program}")["spec"]["egress"][0]
+
+    assert [(each["port"], each["protocol"]) for each in rule["ports"]] == [
+        (port, protocol) for port in ports for protocol in ("UDP", "TCP")
+    ]
+
+
+def test_the_operator_is_told_where_the_clusters_name_servers_are() -> None:
+    deployment = named(render(SETTINGS["everything set"]), "Deployment", "allotment-operator")
+    environment = {
+        each["name"]: each["value"]
+        for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        if "value" in each
+    }
     told = Sources(OperatorSettings, None, environment, {}).read()
 
     assert (told.dns_namespace, told.dns_port) == ("openshift-dns", 5353)

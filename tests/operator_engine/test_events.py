@@ -32,8 +32,11 @@ class Scene:
             client,
             instance="op-1",
             clock=lambda: self.now,
-            stopwatch=lambda: (self.now + self.set_back - START).total_seconds(),
+            stopwatch=self.seconds,
         )
+
+    def seconds(self) -> float:
+        return (self.now + self.set_back - START).total_seconds()
 
     def set_clock_back(self, by: dt.timedelta) -> None:
         self.now -= by
