@@ -48,7 +48,6 @@ class HttpTransport:
         self._secure = configuration.server.startswith("https://")
         self._credentials = configuration.credentials
         self._tls = TlsContexts(configuration.tls) if self._secure else None
-        self._server_name = configuration.tls.server_name or None
         self._proxy = configuration.proxy_url or None
         self._observer = observer
         self._clock = clock
@@ -139,7 +138,7 @@ class HttpTransport:
 
     def _wires_to_server(self, limit: int) -> Wires:
         try:
-            return Wires(self._base, limit=limit, server_name=self._server_name)
+            return Wires(self._base, limit=limit)
         except ValueError as error:
             raise ConfigurationError(f"the server's address {self._base!r} is not a URL: {error}") from None
 
@@ -213,7 +212,6 @@ class HttpTransport:
                 self._base,
                 connections=self._connections,
                 urgent=URGENT_CONNECTIONS,
-                server_name=self._server_name,
                 proxy=self._proxy,
                 broken=self._distrust,
             )

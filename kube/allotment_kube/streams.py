@@ -16,6 +16,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from .connector import Connector
 from .errors import ConfigurationError, OutcomeUnknownError, UnreachableError, error_from_response
 from .transport import Request, Response, WebSocket
 
@@ -30,7 +31,6 @@ class Sessions:
         server: URL of the API server.
         connections: of calls at once.
         urgent: of urgent calls at once, beside these.
-        server_name: name to expect in the certificate where it differs from the URL's host.
         proxy: URL of a proxy.
         broken: told of every failure that another certificate or authority might mend.
     """
@@ -41,12 +41,10 @@ class Sessions:
         *,
         connections: int,
         urgent: int,
-        server_name: str | None,
         proxy: str | None,
         broken: Callable[[], None],
     ) -> None:
         self._base = server
-        self._server_name = server_name
         self._proxy = proxy
         self._broken = broken
         self._calls, self._urgent, self._streams = _session(connections), _session(urgent), _session(0)
@@ -87,7 +85,6 @@ class Sessions:
                     protocols=subprotocols,
                     headers=headers,
                     ssl=context or True,
-                    server_hostname=self._server_name,
                     proxy=self._proxy,
                     max_msg_size=0,
                 )
@@ -119,7 +116,6 @@ class Sessions:
             data=request.body,
             headers=headers,
             ssl=context or True,
-            server_hostname=self._server_name,
             proxy=self._proxy,
             timeout=timeout,
             allow_redirects=False,
@@ -160,12 +156,8 @@ class AiohttpStream:
         return self._answer.headers
 
     def close(self) -> None:
-        """Close its connection, at once: a TLS farewell would outlast whoever closes this, and its loop perhaps."""
-        connection = self._answer.connection
-        transport = connection.transport if connection is not None else None
+        """Close its connection."""
         self._answer.close()
-        if transport is not None:
-            transport.abort()
 
     async def read(self) -> bytes:
         """The next piece as it arrived, empty at the end."""
@@ -204,7 +196,7 @@ class _AiohttpWebSocket:
 
 
 def _session(limit: int) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=limit, keepalive_timeout=60.0)
+    connector = Connector(limit=limit)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=_STREAM_BUFFER)
 
 

@@ -12,7 +12,7 @@ import ssl
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from .credentials import KeyPair
 from .errors import ConfigurationError
@@ -105,7 +105,36 @@ class TlsContexts:
                 _load_key_pair(context, pair)
         except (ssl.SSLError, ValueError) as error:
             raise ConfigurationError(f"certificates cannot be used: {error}") from error
-        return context
+        return _Renamed.of(context, self._settings.server_name) if self._settings.server_name else context
+
+
+class _Renamed(ssl.SSLContext):
+    """Stands for a context, and expects a server of a certain name whatever the address says.
+
+    An event loop asks a context for each connection's TLS (`wrap_bio`). So whoever is given this one need not know of
+    the name, which kopf could not be told of.
+    """
+
+    renamed: ssl.SSLContext
+    server_name: str
+
+    @classmethod
+    def of(cls, context: ssl.SSLContext, server_name: str) -> Self:
+        """Stand for a context."""
+        made = cls(ssl.PROTOCOL_TLS_CLIENT)
+        made.renamed, made.server_name = context, server_name
+        return made
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002 - as in ssl.SSLContext
+        server_hostname: str | bytes | None = None,  # noqa: ARG002 - as in ssl.SSLContext
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Begin a connection to the server of that name."""
+        return self.renamed.wrap_bio(incoming, outgoing, server_side, self.server_name, session)
 
 
 def _load_key_pair(context: ssl.SSLContext, pair: KeyPair) -> None:

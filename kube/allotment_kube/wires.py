@@ -150,7 +150,7 @@ class Wires:
         server_name: name to expect in the certificate where it differs from the URL's host.
     """
 
-    def __init__(self, server: str, *, limit: int, server_name: str | None) -> None:
+    def __init__(self, server: str, *, limit: int, server_name: str | None = None) -> None:
         parts = urlsplit(server)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)

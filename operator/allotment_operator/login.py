@@ -1,7 +1,7 @@
 """How kopf reaches the API server: with the configuration that our own client uses.
 
 So every way to log in that `allotment_kube` knows works for both halves of the operator: a token, a token file that the
-kubelet rotates, a client certificate, an exec plugin, impersonation.
+kubelet rotates, a client certificate, an exec plugin, impersonation, a server under another name, a proxy.
 """
 
 import datetime as dt
@@ -12,6 +12,7 @@ import aiohttp
 import kopf
 
 from allotment_kube.configuration import Configuration
+from allotment_kube.connector import Connector
 from allotment_kube.credentials import FixedCredentials, Identity
 from allotment_kube.tls import TlsContexts
 
@@ -38,7 +39,7 @@ def login_with(configuration: Configuration) -> Login:
             headers.append(("Authorization", identity.authorization))
         context = TlsContexts(configuration.tls).context(identity.key_pair)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=context),
+            connector=Connector(limit=0, context=context),
             headers=headers,
             proxy=configuration.proxy_url or None,
         )

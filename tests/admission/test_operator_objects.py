@@ -1,6 +1,5 @@
 """A tenant's walls stand: what the operator wrote is changed by nobody whom it walls in."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import NAMESPACE, tenant_policy
+from builders.program_process import eventually
 from builders.tenant_objects import await_allowed, expect, group, meta, namespace_object, role_binding, service_account
 
 Member = Callable[[str, str], Actor]
@@ -125,11 +125,7 @@ def test_a_tenants_namespace_goes_when_it_is_deleted(new_namespace: Callable[...
     expect(admin, quota(name, "counts", **MANAGED))
     assert admin.delete(namespace_object(name)).accepted
 
-    deadline = time.monotonic() + 180
-    while admin.get(namespace_object(name)).accepted and time.monotonic() < deadline:
-        time.sleep(0.2)
-
-    assert admin.get(namespace_object(name)).status == 404
+    eventually(lambda: admin.get(namespace_object(name)).status == 404)
 
 
 def test_an_owner_binds_the_tenants_own_programs(unbounded: str, member: Member) -> None:

@@ -74,7 +74,7 @@ class Actor:
             self._headers.add("Impersonate-Group", group)
 
     def request(
-        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json", timeout: float = 30
+        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json", timeout: float = 120
     ) -> Answer:
         """Send one request; refusals are answers, not errors."""
         headers = self._headers.copy()

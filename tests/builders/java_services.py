@@ -133,7 +133,7 @@ def running(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
+        process.wait(300)
 
 
 def await_(what: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, *, timeout: float) -> None:

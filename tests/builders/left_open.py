@@ -1,7 +1,9 @@
 """What a module of tests leaves open: closed at its end, where it was left, and told in the summary.
 
-Sockets and files would otherwise be found whenever the collector next runs, in somebody else's test, and fail that one.
-What a program leaves open as it ends matters little; the summary names the modules, so that it can be mended.
+Sockets and files would otherwise be found whenever the collector next runs, in somebody else's test. What it does find
+there is a warning in the summary and fails nobody (`filterwarnings`): which test it meets is chance, and so is whether
+a peer on a busy machine was quick enough. What a program leaves open as it ends matters little; the summary names the
+modules, so that it can be mended.
 
 Everything that was there before the first test, hundreds of thousands of objects of programs and of pytest, is left out
 of every later search.

@@ -38,12 +38,12 @@ class PodHistory(HistoryChecker):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._ready.wait(60)
+        assert self._ready.wait(300)
 
     def stop(self) -> None:
         """Stop watching."""
         self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(30)
+        self._thread.join(300)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -67,7 +67,6 @@ class PodHistory(HistoryChecker):
                     task.result()
             task.cancel()
             await asyncio.wait({task})
-        await asyncio.sleep(0.5)  # until TLS connections have said goodbye
 
     def _hear(self, event: Event[Pod]) -> None:
         if not isinstance(event, Synced) and event.key[0].startswith(self._prefix):

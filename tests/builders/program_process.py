@@ -20,7 +20,7 @@ from builders.api_server import Actor
 from builders.patience import LateError
 
 NAMESPACE = "allotment-system"
-START_SECONDS = 120
+START_SECONDS = 300
 """Loading takes three seconds of processor time, and then the Lease of a killed predecessor must run out."""
 
 
@@ -156,7 +156,7 @@ class ProgramProcess:
         if not port:
             return ""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             return str(error.read().decode())
@@ -193,7 +193,7 @@ class ProgramProcess:
             process, self.process = self.process, None
         assert process is not None, f"{self.account} does not run"
         process.send_signal(number)
-        return process.wait(timeout=120)
+        return process.wait(timeout=300)
 
 
 class OperatorProcess(ProgramProcess):
@@ -201,7 +201,7 @@ class OperatorProcess(ProgramProcess):
 
     account = "allotment-operator"
     module = "allotment_operator.main"
-    defaults: ClassVar = {"leaseSeconds": 8, "resyncSeconds": 30}
+    defaults: ClassVar = {"leaseSeconds": 15, "resyncSeconds": 30}
 
     def _works(self) -> bool:
         return "allotment_operator_leader 1.0" in self.get("/metrics") and self.get("/readyz") == "ok\n"
@@ -229,7 +229,7 @@ class SchedulerProcess(ProgramProcess):
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
-def eventually(holds: Callable[[], Any], *, timeout: float = 120, because: Callable[[], Any] = lambda: "") -> Any:
+def eventually(holds: Callable[[], Any], *, timeout: float = 300, because: Callable[[], Any] = lambda: "") -> Any:
     """Wait until something holds, and return it; an assertion that fails inside counts as not yet."""
     deadline = time.monotonic() + timeout
     while True:

@@ -136,7 +136,7 @@ def make_tenant_namespace(api: ApiServer, name: str, **policy: Any) -> None:
 
 
 def await_allowed(
-    actor: Actor, verb: str, resource: str, namespace: str, *, group: str = "", timeout: float = 30
+    actor: Actor, verb: str, resource: str, namespace: str, *, group: str = "", timeout: float = 300
 ) -> None:
     """Wait until the authorizer knows of a right: roles are aggregated, and watched, with some delay."""
     deadline = time.monotonic() + timeout
@@ -152,7 +152,7 @@ def expect(actor: Actor, manifest: Manifest) -> None:
     assert answer.accepted, answer.message
 
 
-def await_default_service_account(admin: Actor, namespace: str, timeout: float = 30) -> None:
+def await_default_service_account(admin: Actor, namespace: str, timeout: float = 300) -> None:
     """Pods are refused until the controller has made the namespace's default ServiceAccount."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta("default", namespace)}
     deadline = time.monotonic() + timeout

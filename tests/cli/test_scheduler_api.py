@@ -17,7 +17,7 @@ from allotment_cli.scheduler_api import NAME, RefusedError, UnreachableError, as
 from allotment_kube.certificates import KeyPair, authority, issue
 from allotment_kube.resources import CONFIG_MAPS
 from fakes.api_server import FakeApiServer
-from fakes.http_server import served
+from fakes.http_server import listening, served
 
 HOST = "allotment-scheduler-api.allotment-system.svc"
 NOW = dt.datetime.now(dt.UTC)
@@ -56,16 +56,8 @@ async def cluster(scheduler: Scheduler, folder: Path) -> AsyncIterator[Callable[
     pem(folder, "rita", issue(signer, "rita", now=NOW, client=True))
     application = web.Application()
     application.router.add_get("/{path:.*}", scheduler.answer)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-        await site.start()
-        told = {
-            "url": f"https://127.0.0.1:{runner.addresses[0][1]}",
-            "serverName": HOST,
-            "ca.crt": signer.certificate_pem.decode(),
-        }
+    async with listening(application, context) as scheduler_url:
+        told = {"url": scheduler_url, "serverName": HOST, "ca.crt": signer.certificate_pem.decode()}
         kube = FakeApiServer()
         for namespace in ("allotment-system", "platform"):
             kube.put(CONFIG_MAPS, {"metadata": {"name": NAME, "namespace": namespace}, "data": told})
@@ -84,8 +76,6 @@ async def cluster(scheduler: Scheduler, folder: Path) -> AsyncIterator[Callable[
                 return file
 
             yield kubeconfig
-    finally:
-        await runner.cleanup()
 
 
 def of_rita(folder: Path) -> dict[str, str]:

@@ -26,6 +26,8 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from allotment_kube.connector import Connector
+
 RATES: Final = {"bind": 0.3, "evict": 0.5, "status": 0.3, "lease": 0.15, "watch": 0.9, "other": 0.05}
 CLASSES: Final = ("bind", "evict", "status", "watch", "lease")
 _BEFORE: Final = ("drop", "delay", "409", "410", "429", "500", "503")
@@ -81,13 +83,13 @@ class FaultProxy:
     def start(self) -> None:
         """Listen."""
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(300)
 
     def stop(self) -> None:
         """Close everything."""
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
+        self._thread.join(300)
 
     def kubeconfig_for(self, source: Path, target: Path) -> Path:
         """The same credentials as in `source`, by way of this proxy."""
@@ -121,8 +123,8 @@ class FaultProxy:
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
-        connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        connector = Connector(limit=0, context=self._tls)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=60)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=timeout) as session:
             self._session = session
             app = web.Application(client_max_size=16 * 2**20)
@@ -136,7 +138,6 @@ class FaultProxy:
             self._ready.set()
             await self._stop.wait()
             await runner.cleanup()
-        await asyncio.sleep(0.5)  # until TLS connections have said goodbye
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         kind = classify(request.method, request.path_qs)

@@ -1,6 +1,7 @@
-"""The fake API server on a real socket (plain HTTP, loopback), for what needs wires."""
+"""The fake API server on a real socket (loopback), for what needs wires."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import quote
@@ -25,15 +26,15 @@ async def served(server: FakeApiServer, plan: FaultPlan | None = None) -> AsyncI
 
 
 @asynccontextmanager
-async def listening(application: web.Application) -> AsyncIterator[str]:
-    """Run any aiohttp application on a free loopback port; yields its URL."""
+async def listening(application: web.Application, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Run any aiohttp application on a free loopback port, with TLS where a context is given; yields its URL."""
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
         host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+        yield f"{'https' if context else 'http'}://{host}:{port}"
     finally:
         await runner.cleanup()
 

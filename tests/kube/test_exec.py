@@ -119,12 +119,17 @@ async def test_input_needs_a_server_that_can_close_it() -> None:
 
 
 async def test_a_command_without_end_returns_what_it_said() -> None:
+    said = b""
     async with kubelet(V5) as (client, _):
-        with pytest.raises(ExecTimeoutError) as raised:
-            await execute(client, "a", "p", ["hang"], timeout=0.3)
+        for seconds in (0.3, 3.0, 30.0, 300.0):  # on a busy machine it may have said nothing before its time is over
+            with pytest.raises(ExecTimeoutError) as raised:
+                await execute(client, "a", "p", ["hang"], timeout=seconds)
+            assert raised.value.partial is not None
+            said = raised.value.partial.stdout
+            if said:
+                break
 
-    assert raised.value.partial is not None
-    assert raised.value.partial.stdout == b"so far"
+    assert said == b"so far"
 
 
 async def test_a_flood_is_cut_off() -> None:
@@ -152,4 +157,4 @@ async def test_a_refused_or_broken_exec_is_classed(command: str, want: type[erro
 async def test_a_missing_pod_is_not_found() -> None:
     async with kubelet(V5) as (client, _):
         with pytest.raises(errors.NotFoundError):
-            await asyncio.wait_for(execute(client, "a", "other", ["echo"]), 5.0)
+            await asyncio.wait_for(execute(client, "a", "other", ["echo"]), 300.0)

@@ -34,6 +34,7 @@ from allotment_kube.resources import NODES
 from allotment_kube.retries import NEVER_REPEAT
 from allotment_kube.tls import PemSource, TlsSettings
 from allotment_kube.transport import Request
+from fakes.http_server import listening
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,8 @@ async def tls_server(pair: Pair, clients: Pair | None = None, *, sent: list[byte
         context.load_verify_locations(clients.certificate)
     application = web.Application()
     application.router.add_get("/{path:.*}", handler)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        yield f"https://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with listening(application, context) as url:
+        yield url
 
 
 async def who_am_i(configuration: Configuration) -> str:
@@ -196,39 +192,55 @@ async def test_checks_are_off_only_by_request_and_with_a_warning(
 
 
 @contextmanager
-def speechless_server(pair: Pair) -> Iterator[str]:
-    """Begins an answer, and then neither goes on nor takes note of any farewell."""
+def speechless_server(pair: Pair, answered: bytes) -> Iterator[tuple[str, threading.Event]]:
+    """Says so much of an answer, and then neither goes on nor takes note of any farewell; tells when it was asked."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pair.certificate, pair.key)
-    over = threading.Event()
+    asked, over = threading.Event(), threading.Event()
 
     def answer(door: socket.socket) -> None:
         with door.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as secure:
             secure.recv(4096)
-            secure.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+            secure.sendall(answered)
+            asked.set()
             over.wait()
 
     with socket.create_server(("127.0.0.1", 0)) as door, ThreadPoolExecutor(1) as thread:
+        door.settimeout(300)
         answering = thread.submit(answer, door)
-        yield f"https://127.0.0.1:{door.getsockname()[1]}"
-        over.set()
+        try:
+            yield f"https://127.0.0.1:{door.getsockname()[1]}", asked
+        finally:
+            over.set()
         answering.result()
 
 
-def test_a_closed_stream_leaves_no_connection_to_its_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+BEGUN = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
+
+
+@pytest.mark.parametrize("answered", [BEGUN, b""], ids=["read a little", "given up before it is answered"])
+def test_a_closed_stream_leaves_no_connection_to_its_loop(
+    answered: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair, left = self_signed(tmp_path, "server"), list[str]()
     settings = TlsSettings(authority=PemSource(path=pair.certificate))
 
-    async def read_a_little(url: str) -> None:
-        async with (
-            Client.connect(Configuration(url, tls=settings), retries=NEVER_REPEAT) as client,
-            client.transport.stream(Request("GET", "/api/v1/nodes")) as stream,
-        ):
+    async def read(client: Client) -> None:
+        async with client.transport.stream(Request("GET", "/api/v1/nodes")) as stream:
             assert await stream.read() == b"{}"
 
+    async def story(url: str, asked: threading.Event) -> None:
+        async with Client.connect(Configuration(url, tls=settings), retries=NEVER_REPEAT) as client:
+            reading = asyncio.create_task(read(client))
+            await asyncio.to_thread(asked.wait)
+            if not answered:
+                reading.cancel()
+            await asyncio.wait({reading})
+            assert reading.cancelled() or reading.exception() is None
+
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: left.append(str(unraisable.exc_value)))
-    with speechless_server(pair) as url:
-        asyncio.run(read_a_little(url))
+    with speechless_server(pair, answered) as (url, asked):
+        asyncio.run(story(url, asked))
         gc.collect()
 
     assert left == []

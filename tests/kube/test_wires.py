@@ -47,7 +47,7 @@ async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 
 
 def pool(server: str, limit: int = 4) -> Wires:
-    return Wires(server, limit=limit, server_name=None)
+    return Wires(server, limit=limit)
 
 
 async def ask(wires: Wires, *, seconds: float = 60.0, idempotent: bool = True) -> Answer:
@@ -109,11 +109,14 @@ async def test_what_was_given_up_leaves_its_place_to_others() -> None:
 async def test_silence_is_an_answer_too_late() -> None:
     forever = asyncio.Event()
 
-    async def silent(*_: object) -> None:
+    async def silent_after_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWER)
         await forever.wait()
 
-    async with serving(silent) as server:
+    async with serving(silent_after_one) as server:
         wires = pool(server)
+        await ask(wires)  # from here on there is a connection: only the answer can be late
         with pytest.raises(LateError):
             await ask(wires, seconds=0.05)
         forever.set()

@@ -13,6 +13,7 @@ from allotment_local import build, toolchain
 from allotment_local.errors import BuildError
 from allotment_local.layout import Layout, module_source
 from allotment_local.progress import PlainProgress
+from builders.program_process import eventually
 
 FAKE_GO = """#!/bin/sh
 # Pretends to be Go: knows its version, three packages, and writes what it would compile.
@@ -22,7 +23,8 @@ env) echo "{version}" ;;
 list) echo "go: downloading example.com/a v1.0.0" >&2; echo a; echo b; echo c ;;
 build)
     if [ -f "{folder}/failure" ]; then cat "{folder}/failure" >&2; exit 1; fi
-    echo a >&2; sleep {seconds}; echo b >&2; echo c >&2
+    echo a >&2; echo b >&2; echo c >&2
+    while [ -f "{folder}/busy" ]; do sleep 0.05; done
     while [ "$1" != "-o" ]; do shift; done
     echo "a program" > "$2" ;;
 esac
@@ -51,10 +53,10 @@ class Workshop:
     layout: Layout
     progress: Recorded = field(default_factory=Recorded)
 
-    def go(self, *, version: str = "go1.26.8", seconds: float = 0) -> dict[str, str]:
-        """Install the fake; return an environment that chooses it."""
+    def go(self, *, version: str = "go1.26.8") -> dict[str, str]:
+        """Install the fake; return an environment that chooses it. It builds until there is no file `busy`."""
         program = self.folder / "go"
-        program.write_text(FAKE_GO.format(folder=self.folder, version=version, seconds=seconds))
+        program.write_text(FAKE_GO.format(folder=self.folder, version=version))
         program.chmod(0o755)
         return {**os.environ, "ALLOTMENT_GO": str(program), "ALLOTMENT_CACHE": str(self.layout.cache)}
 
@@ -108,15 +110,24 @@ def test_the_key_depends_on_the_flags() -> None:
 
 
 def test_two_racing_builds_build_once(workshop: Workshop) -> None:
-    environment = workshop.go(seconds=0.5)
+    environment = workshop.go()
     command = [sys.executable, "-m", "allotment_local.build"]
+    told = [workshop.folder / f"told-{number}" for number in range(3)]
+    busy = workshop.folder / "busy"
+    busy.touch()
 
-    racers = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    told = [racer.communicate(timeout=300)[1] for racer in racers]
+    def start(log: Path) -> subprocess.Popen[bytes]:
+        with log.open("wb") as stderr:
+            return subprocess.Popen(command, env=environment, stderr=stderr)
 
-    assert [racer.returncode for racer in racers] == [0, 0, 0]
+    racers = [start(log) for log in told]
+    try:
+        eventually(lambda: sum("Another build is running" in log.read_text() for log in told) == 2)
+    finally:
+        busy.unlink()
+
+    assert [racer.wait(timeout=300) for racer in racers] == [0, 0, 0]
     assert workshop.builds() == len(build.TARGETS)
-    assert sum("Another build is running" in text for text in told) >= 1
 
 
 def test_a_build_that_waited_for_a_failed_one_builds_itself(workshop: Workshop) -> None:
@@ -204,7 +215,7 @@ def test_an_old_go_on_the_path_is_passed_over_for_the_one_we_installed(workshop:
     workshop.go(version="go1.20.1")
     ours = workshop.layout.toolchain / "bin" / "go"
     ours.parent.mkdir(parents=True)
-    ours.write_text(FAKE_GO.format(folder=workshop.folder, version="go1.27.3", seconds=0))
+    ours.write_text(FAKE_GO.format(folder=workshop.folder, version="go1.27.3"))
     ours.chmod(0o755)
 
     found = toolchain.find(workshop.layout, {"PATH": f"{workshop.folder}:/bin"})

@@ -51,7 +51,7 @@ def kill(record: ProcessRecord) -> None:
     os.waitid(os.P_PID, record.pid, os.WEXITED | os.WNOWAIT)
 
 
-def eventually(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+def eventually(condition: Callable[[], bool], *, seconds: float = 300) -> None:
     """Await something that other processes do and that no event of ours tells."""
     end = time.monotonic() + seconds
     while not condition():
@@ -226,7 +226,7 @@ def test_an_interrupted_start_is_taken_down_again(cluster_state: Path) -> None:
         eventually(lambda: "kube-apiserver" in records(unfinished))
         before = records(unfinished)
         parent.send_signal(signal.SIGINT)
-        parent.communicate(timeout=180)
+        parent.communicate(timeout=300)
 
     assert not any(record.is_running() for record in before.values())
     assert not unfinished.folder.exists()

@@ -18,13 +18,13 @@ def sleeper(tmp_path: Path) -> Iterator[ProcessRecord]:
     """A process that sleeps until it is ended."""
     record = process.spawn(["/bin/sleep", "600"], log=tmp_path / "log", environment={})
     yield record
-    process.terminate(record, grace=5)
+    process.terminate(record, grace=300)
 
 
 def test_a_spawned_process_is_running_until_it_is_terminated(sleeper: ProcessRecord) -> None:
     assert sleeper.is_running()
 
-    assert process.terminate(sleeper, grace=5)
+    assert process.terminate(sleeper, grace=300)
     assert not sleeper.is_running()
 
 
@@ -88,7 +88,7 @@ def test_a_name_with_spaces_and_parentheses_does_not_confuse_the_start_time(tmp_
 
     assert record.started.isdigit()
     assert record.is_running()
-    process.terminate(record, grace=5)
+    process.terminate(record, grace=300)
 
 
 def test_a_record_survives_the_disk(sleeper: ProcessRecord, tmp_path: Path) -> None:

@@ -1,23 +1,29 @@
 """Settings, logs, audit, kinds and health: the operator's edges."""
 
 import asyncio
+import datetime as dt
 import io
 import json
 import logging
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from allotment_api.registry import KINDS
 from allotment_api.tenant import ServiceAllowance
+from allotment_kube.certificates import authority, issue
 from allotment_kube.configuration import Configuration
 from allotment_kube.credentials import TokenFileCredentials
 from allotment_kube.program import logs
 from allotment_kube.program.server import Readiness, serving
 from allotment_kube.program.settings import SettingsError, Sources
+from allotment_kube.tls import PemSource, TlsSettings
 from allotment_operator import kinds
 from allotment_operator.audit import AuditLog, last_manager
 from allotment_operator.kind import Key
@@ -25,6 +31,7 @@ from allotment_operator.login import login_with
 from allotment_operator.metrics import PREFIX, Metrics
 from allotment_operator.settings import Settings, from_command_line
 from allotment_operator.tenancy.estate import SERVICE_KINDS
+from fakes.http_server import listening
 
 
 class TestSettings:
@@ -181,12 +188,32 @@ class TestLogin:
         assert session.aiohttp_session.headers["Impersonate-User"] == "ann"
         await session.aiohttp_session.close()
 
+    @pytest.mark.parametrize(("name", "reached"), [("kubernetes", True), ("", False)])
+    async def test_expects_the_servers_name_that_the_configuration_gives(
+        self, *, name: str, reached: bool, tmp_path: Path
+    ) -> None:
+        now = dt.datetime.now(dt.UTC)
+        signer = authority("cluster", now=now)
+        pair = issue(signer, "api", now=now, hosts=["kubernetes"])
+        (tmp_path / "api.pem").write_bytes(pair.certificate_pem + pair.key_pem)
+        serving_as = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        serving_as.load_cert_chain(tmp_path / "api.pem")
+        tls = TlsSettings(authority=PemSource(data=signer.certificate_pem), server_name=name)
+        async with listening(web.Application(), serving_as) as url:
+            login = login_with(Configuration(url, tls=tls))
+            async with (await login()).aiohttp_session as session:
+                if reached:
+                    assert (await session.get(url)).status == 404
+                else:
+                    with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                        await session.get(url)
+
 
 async def fetch(port: int, path: str) -> tuple[int, str]:
 
     def get() -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
                 return int(answer.status), str(answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:

@@ -15,6 +15,7 @@ from allotment_local.process import ProcessRecord
 from allotment_local.real_node.fleet import Fleet
 from allotment_local.real_node.images import recipes
 from builders.machine import Machine
+from builders.patience import LateError
 from builders.real_cluster import RealCluster
 from builders.real_pods import SERVE, pod, service
 
@@ -34,7 +35,8 @@ sys.stdin.read()
 def await_that(condition: Callable[[], bool], what: str, *, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"{what}: not so after {seconds:.0f} s"
+        if time.monotonic() > end:
+            raise LateError(f"{what}: not so after {seconds:.0f} s")
         time.sleep(0.2)
 
 

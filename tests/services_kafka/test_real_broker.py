@@ -34,7 +34,7 @@ class NearAdmin(KafkaPythonAdmin):
     """The port, with ports of this machine standing for the cluster's own addresses."""
 
     def __init__(self, broker: Broker) -> None:
-        super().__init__(timeout=15)
+        super().__init__(timeout=120)
         self._ports = {9091: broker.replication, 9092: broker.scram, 9093: broker.tls}
 
     async def check(self, login: Login) -> None:
@@ -108,12 +108,12 @@ def librdkafka(broker: Broker, binding: Mapping[str, str]) -> dict[str, Any]:
 
 
 def produce(config: Mapping[str, Any], topic: str, *values: str) -> KafkaError | None:
-    """Send records with acks=all; the first error that came back."""
+    """Send records with acks=all; the first that could not be delivered says why."""
     errors: list[KafkaError] = []
-    producer = Producer({**config, "acks": "all", "message.timeout.ms": 90000, "error_cb": errors.append})
+    producer = Producer({**config, "acks": "all", "message.timeout.ms": 290000})
     for value in values:
         producer.produce(topic, value, on_delivery=lambda error, _: errors.append(error) if error else None)
-    producer.flush(100)
+    producer.flush(300)
     return errors[0] if errors else None
 
 
@@ -123,7 +123,7 @@ def consume(config: Mapping[str, Any], topic: str, group: str, count: int) -> li
     try:
         consumer.subscribe([topic])
         read: list[str] = []
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while len(read) < count and time.monotonic() < deadline:
             for message in consumer.consume(count - len(read), timeout=1):
                 if message.error():

@@ -24,7 +24,7 @@ async def test_controllers_added_later_join_the_quorum_by_themselves(tmp_path: P
     world = true_world(**separate(1))
     machine = Machine(world, tmp_path, [("control", 0), ("data", 0), ("control", 1), ("control", 2)])
     login = operator_login_at(world, machine.ports["data", 0].replication)
-    with contextlib.ExitStack() as nodes, contextlib.closing(KafkaPythonAdmin(timeout=60)) as admin:
+    with contextlib.ExitStack() as nodes, contextlib.closing(KafkaPythonAdmin(timeout=120)) as admin:
         nodes.enter_context(machine.node("control", 0))
         nodes.enter_context(machine.node("data", 0))
         state = await admin.cluster(login)
@@ -37,6 +37,6 @@ async def test_controllers_added_later_join_the_quorum_by_themselves(tmp_path: P
         for ordinal in (1, 2):
             nodes.enter_context(machine.node("control", ordinal))
 
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(600):
             while (await admin.cluster(login)).voters != (0, 1, 2):  # noqa: ASYNC110 - brokers send no events
                 await asyncio.sleep(0.5)

@@ -103,12 +103,12 @@ def operator(cluster: ClusterLike, only_release: Release, admin: Actor) -> Itera
     admin.request("POST", NEW_LEASE, {**lease(OperatorProcess.account), "spec": {}})
     with tempfile.TemporaryDirectory(prefix="allotment-operator-") as folder:
         credentials = kubeconfig_of_account(cluster.kubeconfig, admin, Path(folder), account=OperatorProcess.account)
-        process = OperatorProcess(credentials, Path(folder, "operator.log"))
+        process = OperatorProcess(credentials, Path(folder, "operator.log"), supervised=True)
         try:
             process.start()
             yield process
             # All tests' tenants at once: each namespace takes the namespace controller some seconds.
-            eventually(lambda: all(estate.gone() for estate in _LEFT), because=process.tail, timeout=180)
+            eventually(lambda: all(estate.gone() for estate in _LEFT), because=process.tail, timeout=600)
         finally:
             _LEFT.clear()
             process.kill()

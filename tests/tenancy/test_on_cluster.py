@@ -201,7 +201,7 @@ class TestAChange:
         wall = f"{NETWORK.format(space)}/allotment-default-deny"
         assert estate.admin.request("DELETE", wall).accepted
 
-        eventually(lambda: estate.admin.request("GET", wall).accepted, timeout=60)
+        eventually(lambda: estate.admin.request("GET", wall).accepted)
 
     def test_of_a_pause_leaves_everything_alone_until_it_ends(self, estate: Any) -> None:
         leaf = estate.add("leaf", paused=True, namespaces=[estate.name("space")])
@@ -309,7 +309,7 @@ class TestDeletion:
         assert estate.namespace(space) is not None
 
         estate.change(leaf, deletionPolicy="Cascade")
-        eventually(lambda: estate.get(leaf) is None, timeout=120)
+        eventually(lambda: estate.get(leaf) is None)
         eventually(lambda: estate.namespace(space) is None)
 
     def test_waits_for_the_tenants_below(self, estate: Any) -> None:
@@ -369,7 +369,7 @@ class TestDeletion:
 
         operator.start()
 
-        eventually(lambda: not left(), because=lambda: f"{left()} {operator.tail()}", timeout=180)
+        eventually(lambda: not left(), because=lambda: f"{left()} {operator.tail()}")
 
 
 class TestTheOperator:
@@ -400,9 +400,9 @@ class TestTheOperator:
             estate.delete(name)
         time.sleep(rng.uniform(0.5, 2.0))
         power_cut()
-        eventually(lambda: not any(estate.get(name) for name in (*leaves, group)), because=operator.tail, timeout=120)
+        eventually(lambda: not any(estate.get(name) for name in (*leaves, group)), because=operator.tail)
         spaces = [estate.name(f"n{number}{half}") for number in range(4) for half in "ab"]
-        eventually(lambda: not any(estate.namespace(space) for space in spaces), timeout=120)
+        eventually(lambda: not any(estate.namespace(space) for space in spaces))
 
     def test_stands_by_while_another_is_at_work(self, estate: Any, operator: OperatorProcess) -> None:
         second = OperatorProcess(operator.kubeconfig, operator.log.with_name("second.log"))
@@ -411,7 +411,7 @@ class TestTheOperator:
             eventually(lambda: second.get("/readyz") == "ok\n", because=second.tail)
             leaf = estate.add("leaf", namespaces=[estate.name("space")])
             eventually(lambda: estate.ready(leaf))
-            assert "allotment_operator_leader 0.0" in second.get("/metrics")
+            assert "allotment_operator_leader 0.0" in eventually(lambda: second.get("/metrics"), because=second.tail)
 
             operator.kill()
             eventually(second.at_work, because=second.tail, timeout=START_SECONDS)
@@ -430,7 +430,8 @@ class TestTheOperator:
             ("created", f"Namespace {estate.name('space')}"),
             ("created", f"NetworkPolicy {estate.name('space')}/allotment-default-deny"),
         }
-        assert 'allotment_operator_resources{kind="Tenant",ready="True"}' in operator.get("/metrics")
+        page = eventually(lambda: operator.get("/metrics"), because=operator.tail)
+        assert 'allotment_operator_resources{kind="Tenant",ready="True"}' in page
 
         def told() -> bool:
             """Events are written behind the round that they tell of."""

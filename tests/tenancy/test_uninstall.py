@@ -116,7 +116,7 @@ def installation(own_cluster: Path) -> Iterator[Installation]:
     admin.request("POST", LEASES, {**lease(OperatorProcess.account), "spec": {}})
     with tempfile.TemporaryDirectory(prefix="allotment-uninstall-") as folder:
         credentials = kubeconfig_of_account(own_cluster, admin, Path(folder), account=OperatorProcess.account)
-        operator = OperatorProcess(credentials, Path(folder, "log"))
+        operator = OperatorProcess(credentials, Path(folder, "log"), {"leaseSeconds": 8}, supervised=True)
         operator.start()
         try:
             yield Installation(own_cluster, admin, operator)
@@ -161,7 +161,7 @@ def test_it_refuses_while_services_exist_then_takes_everything_away_in_order(ins
 def test_without_the_operator_it_needs_force_and_then_does_the_operators_part(installation: Installation) -> None:
     installation.fill()
     installation.operator.kill()
-    eventually(lambda: not installation.listed()["operatorAtWork"], timeout=60)
+    eventually(lambda: not installation.listed()["operatorAtWork"])
 
     refused = installation.uninstall("--yes", "--cascade")
     assert refused.exit_code == 1
