@@ -5,7 +5,7 @@
 ARG PYTHON=python:3.13-slim
 
 FROM ${PYTHON} AS build
-RUN pip install --no-cache-dir "uv>=0.9,<1"
+RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
 COPY pyproject.toml uv.lock README.md LICENSE ./
 COPY crds crds

@@ -230,10 +230,11 @@ class Reflector(Generic[T]):
     async def _list(self) -> None:
         seen: set[Key] = set()
         unread: set[Key] = set()
+        of_page: set[Key] = set()
 
         def leave_out(what: UndecodableObject) -> None:
             # It exists, whatever it holds now: what was known of it stays, or its pod's room would be given away.
-            unread.add((what.namespace, what.name))
+            of_page.add((what.namespace, what.name))
             self._leave_out(what)
 
         version = ""
@@ -247,7 +248,10 @@ class Reflector(Generic[T]):
             async for page in pages:
                 if page.first:
                     seen.clear()
+                    unread.clear()
                     self._accept_list_at(page.resource_version)
+                unread |= of_page
+                of_page.clear()
                 for index, item in enumerate(page.items, 1):
                     seen.add(self._take(item))
                     if index % _YIELD_AFTER == 0:

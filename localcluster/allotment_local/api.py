@@ -9,6 +9,7 @@ import http.client
 import json
 import ssl
 import tempfile
+import time
 import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -120,6 +121,36 @@ class Connection:
         self._http.request(method, path, body=body, headers={"Accept": "application/json", **headers})
         response = self._http.getresponse()
         return response.status, response.read()
+
+
+def comes_to_hold(
+    kubeconfig: Path,
+    condition: Callable[[Connection], bool],
+    *,
+    seconds: float,
+    check: Callable[[], None],
+    pause: float = 0.1,
+    timeout: float = 30.0,
+) -> bool:
+    """Ask again and again whether a condition holds; False when the time is over.
+
+    Args:
+        kubeconfig: an administrator's.
+        condition: asked of the API server.
+        seconds: how long to ask.
+        check: raises when there is no use in waiting.
+        pause: seconds between two questions.
+        timeout: seconds for one answer.
+    """
+    end = time.monotonic() + seconds
+    with Connection(kubeconfig, timeout=timeout) as connection:
+        check()
+        while not connection.holds(condition):
+            check()
+            if time.monotonic() > end:
+                return False
+            time.sleep(pause)
+    return True
 
 
 def _decode(text: str) -> bytes:

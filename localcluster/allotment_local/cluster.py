@@ -16,7 +16,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 import yaml
 
 from allotment_local import audit, build, kubeconfig, nodes, process
-from allotment_local.api import Connection
+from allotment_local.api import Connection, comes_to_hold
 from allotment_local.binaries import choose
 from allotment_local.components import command, variables
 from allotment_local.credentials import KWOK_ROLE, write_credentials
@@ -321,7 +320,7 @@ class LocalCluster:
 
     def _await_api(self, spec: Specification) -> None:
         # Each try is short: what listens there may be another program, and never answer.
-        self._wait(spec, "Waiting for the API server", _API_TIMEOUT, Connection.is_ready, timeout=2.0)
+        self._wait(spec, "Waiting for the API server", _API_TIMEOUT, Connection.is_ready, timeout=10.0)
 
     def _finish(self, spec: Specification, pools: "PoolFile | None") -> None:
         if "kwok" in spec.binaries:
@@ -368,18 +367,16 @@ class LocalCluster:
     ) -> None:
         """Poll the API server until the condition holds; notice at once when a component dies meanwhile."""
         self._progress.step(what)
-        end = time.monotonic() + seconds
-        with Connection(spec.kubeconfig, timeout=timeout) as connection:
+
+        def check() -> None:
             self._check_alive(spec)
-            while not connection.holds(condition):
-                self._check_alive(spec)
-                if time.monotonic() > end:
-                    lines = "".join(f"\n  {line}" for line in tail(spec.log("kube-apiserver")))
-                    raise ClusterTimeoutError(
-                        f"{what}: not done after {seconds:.0f} s. The API server's last log lines:{lines}",
-                        hint=f"All logs are in {spec.logs}. A machine that is very busy may need another try.",
-                    )
-                time.sleep(pause)
+
+        if not comes_to_hold(spec.kubeconfig, condition, seconds=seconds, check=check, pause=pause, timeout=timeout):
+            lines = "".join(f"\n  {line}" for line in tail(spec.log("kube-apiserver")))
+            raise ClusterTimeoutError(
+                f"{what}: not done after {seconds:.0f} s. The API server's last log lines:{lines}",
+                hint=f"All logs are in {spec.logs}. A machine that is very busy may need another try.",
+            )
 
     def _check_alive(self, spec: Specification) -> None:
         for component in spec.wanted():
@@ -404,7 +401,7 @@ class LocalCluster:
         if any(component.name == "kube-apiserver" and component.running for component in components):
             with (
                 contextlib.suppress(OSError, LocalClusterError),
-                Connection(spec.kubeconfig, timeout=5.0) as connection,
+                Connection(spec.kubeconfig, timeout=30.0) as connection,
             ):
                 api_ready = connection.is_ready()
                 if api_ready:

@@ -98,6 +98,13 @@ def _load(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise InvalidInputError(f"{path} is no kubeconfig.", hint="Repair or move that file, or leave out --merge.")
+    for section in _SECTIONS:
+        entries = content.get(section) or []
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InvalidInputError(
+                f"{path} is no kubeconfig: `{section}` must be a list of mappings.",
+                hint="Repair or move that file, or leave out --merge.",
+            )
     return content
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from allotment_local.errors import LocalClusterError
 
@@ -133,14 +134,18 @@ class Specification:
     def load(cls, folder: Path) -> "Specification | None":
         """Read cluster.json; None if the folder holds none."""
         try:
-            content = json.loads((folder / "cluster.json").read_text(encoding="utf-8"))
+            return cls._of(json.loads((folder / "cluster.json").read_text(encoding="utf-8")), folder)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        # Whatever is wrong with it: half of it is written, or another version of this program wrote it.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LocalClusterError(
-                f"{folder / 'cluster.json'} cannot be read: {error}",
+                f"{folder / 'cluster.json'} cannot be read ({error!r}): it is damaged, or of another version of allot.",
                 hint=f"`allot local down --name {folder.name}` ends its processes and removes the folder.",
             ) from error
+
+    @classmethod
+    def _of(cls, content: Mapping[str, Any], folder: Path) -> "Specification":
         return cls(
             **{
                 **content,

@@ -3,14 +3,13 @@
 One watch per kind of child for the whole cluster, narrowed to what carries our mark; only metadata is decoded and kept.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from allotment_api.labels import API_VERSION, INSTANCE_LABEL, KIND_LABEL
 from allotment_api.tenant import Tenant
 from allotment_kube.client import Client
 from allotment_kube.models import ObjectMeta, Resourced
-from allotment_kube.nodes import Node
 from allotment_kube.reflector import Deleted, Event, Reflector, Synced, all_synced, run_together
 from allotment_kube.resources import NODES, PODS, STATEFUL_SETS, Resource
 from allotment_operator.kind import Key
@@ -80,17 +79,15 @@ class ChildWatches:
 
 
 class Nodes:
-    """Which nodes there are, and which of them are simulated.
+    """Which nodes are simulated.
 
     Args:
         client: with the operator's own rights.
-        changed: told when a node comes, goes, or changes its labels, taints or readiness.
     """
 
-    def __init__(self, client: Client, *, changed: Callable[[], None] = lambda: None) -> None:
-        self._changed = changed
-        self._reflector = Reflector(client, NODES, self._heard)
-        self._marks: dict[str, object] = {}
+    def __init__(self, client: Client) -> None:
+        self._simulated: set[str] = set()
+        self._reflector = Reflector(client, NODES.decoded_as(Resourced), self._heard, keep_objects=False)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -102,27 +99,12 @@ class Nodes:
 
     def simulated(self, name: str) -> bool:
         """Say whether a node is simulated; an unknown one is not."""
-        node = self._reflector.get(name)
-        return node is not None and SIMULATED_ANNOTATION in node.metadata.annotations
+        return name in self._simulated
 
-    def nodes(self) -> Iterable[Node]:
-        """Return all nodes, by name."""
-        return [node for _, node in sorted(self._reflector.objects().items())]
-
-    def _heard(self, event: Event[Node]) -> None:
+    def _heard(self, event: Event[Resourced]) -> None:
         if isinstance(event, Synced):
             return
-        if isinstance(event, Deleted):
-            self._marks.pop(event.key[1], None)
-            self._changed()
-            return
-        node = event.new
-        mark = (
-            tuple(sorted(node.metadata.labels.items())),
-            node.spec,
-            tuple(sorted(node.status.allocatable.items())),
-            next((each.status for each in node.status.conditions if each.type == "Ready"), "Unknown"),
-        )
-        if self._marks.get(node.metadata.name) != mark:  # heartbeats change nothing
-            self._marks[node.metadata.name] = mark
-            self._changed()
+        if not isinstance(event, Deleted) and SIMULATED_ANNOTATION in event.new.metadata.annotations:
+            self._simulated.add(event.key[1])
+        else:
+            self._simulated.discard(event.key[1])

@@ -13,7 +13,6 @@ import pytest
 from allotment_kube import Client, Lease, LeaseSettings, Reflector, ReflectorSettings, errors, load_configuration
 from allotment_kube.credentials import FixedCredentials, TokenFileCredentials, bearer
 from allotment_kube.decoding import UndecodableObject
-from allotment_kube.health import is_ready, require_supported_version
 from allotment_kube.models import Object
 from allotment_kube.patches import JsonPatch, MergePatch, StrategicMergePatch
 from allotment_kube.resources import (
@@ -59,11 +58,6 @@ async def eventually(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(180.0):
         while not condition():  # noqa: ASYNC110 - the condition is another program's
             await asyncio.sleep(0.02)
-
-
-async def test_the_server_is_ready_and_new_enough(live: Live) -> None:
-    assert await is_ready(live.client)
-    assert (await require_supported_version(live.client)).minor >= 36
 
 
 # Who we are

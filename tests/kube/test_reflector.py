@@ -12,6 +12,7 @@ import pytest
 from allotment_kube import Added, Deleted, Event, Modified, Reflector, ReflectorSettings, Synced
 from allotment_kube.models import Object
 from allotment_kube.resources import CONFIG_MAPS, PODS, Resource
+from allotment_kube.transport import Request, Response
 from allotment_kube.watch import WatchSettings
 from fakes.environments import Fake
 from fakes.faults import Fault, Verb
@@ -222,6 +223,34 @@ async def test_one_undecodable_object_is_left_out_and_named(fake: Fake, caplog: 
     assert set(reflector.objects()) == {("a", "good"), ("a", "good-2")}
     assert reflector.statistics.undecodable == 2
     assert "pods a/bad-2 is left out" in caplog.text
+
+
+async def test_what_was_unreadable_and_gone_when_a_list_had_to_start_over_is_gone(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("p", "q"):
+        fake.server.put(PODS, {"metadata": {"name": name, "namespace": "a"}, "spec": {"nodeName": "n"}})
+    reflector = Reflector(fake.client, PODS, rng=random.Random(0), settings=ReflectorSettings(page_size=1))
+    task = asyncio.create_task(reflector.run())
+    await reflector.synced()
+    fake.server.put(PODS, {"metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": 7}})
+    await until(lambda: reflector.statistics.unread == 1)
+    send = fake.transport.send
+
+    async def sent(request: Request) -> Response:
+        if "continue=" in request.query and fake.server.get(PODS, "p", "a"):
+            fake.server.remove(PODS, "p", "a")
+            fake.server.store.compact()
+        return await send(request)
+
+    monkeypatch.setattr(fake.transport, "send", sent)
+    reflector.relist()
+    await until(lambda: reflector.statistics.relists)
+
+    assert set(reflector.objects()) == {("a", "q")}
+    assert reflector.statistics.unread == 0
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.mark.parametrize("ends", ["mended", "deleted", "listed"])

@@ -101,7 +101,7 @@ def test_a_symbolic_link_stays_one(source: Path, target: Path, tmp_path: Path) -
     assert load(target)["current-context"] == "allotment-x"
 
 
-@pytest.mark.parametrize("content", ["clusters: [", "just text"])
+@pytest.mark.parametrize("content", ["clusters: [", "just text", "clusters: work", "users: [work]"])
 def test_a_broken_kubeconfig_is_left_alone(source: Path, target: Path, content: str) -> None:
     target.write_text(content)
 

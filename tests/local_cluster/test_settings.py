@@ -1,8 +1,11 @@
 """Folders, names, command lines, audit rules and diagnoses: what follows from settings alone."""
 
 import errno
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,8 +59,22 @@ def test_a_specification_survives_the_disk(tmp_path: Path) -> None:
     assert Specification.load(tmp_path) == spec
 
 
-def test_a_damaged_specification_says_how_to_get_rid_of_it(tmp_path: Path) -> None:
-    (tmp_path / "cluster.json").write_text("{")
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda _: "{", id="half of it"),
+        pytest.param(lambda _: "[]", id="something else"),
+        pytest.param(lambda content: json.dumps({**content, "later": 1}), id="a field of a newer version"),
+        pytest.param(lambda content: json.dumps({**content, "ports": {}}), id="without fields of an older one"),
+        pytest.param(lambda content: json.dumps({"name": content["name"]}), id="hardly a field"),
+    ],
+)
+def test_a_specification_that_is_damaged_or_of_another_version_says_how_to_get_rid_of_it(
+    change: Callable[[dict[str, Any]], str], tmp_path: Path
+) -> None:
+    specification(tmp_path).save()
+    file = tmp_path / "cluster.json"
+    file.write_text(change(json.loads(file.read_text())))
 
     with pytest.raises(LocalClusterError, match=f"allot local down --name {tmp_path.name}"):
         Specification.load(tmp_path)

@@ -65,16 +65,20 @@ async def test_a_tenants_child_queues_the_tenant_which_has_no_namespace() -> Non
 
 
 async def test_nodes_that_exist_in_the_api_only_are_simulated() -> None:
-    server, changes = FakeApiServer(), []
+    server = FakeApiServer()
     server.put(NODES, {"metadata": {"name": "real"}})
     server.put(NODES, {"metadata": {"name": "fake", "annotations": {"kwok.x-k8s.io/node": "fake"}}})
-    nodes = Nodes(Client(InProcessTransport(server)), changed=lambda: changes.append(1))
+    nodes = Nodes(Client(InProcessTransport(server)))
     running = asyncio.create_task(nodes.run())
     await nodes.synced()
 
     assert nodes.simulated("fake")
     assert not nodes.simulated("real")
     assert not nodes.simulated("unknown")
-    assert [node.metadata.name for node in nodes.nodes()] == ["fake", "real"]
-    assert len(changes) == 2
+
+    server.remove(NODES, "fake")
+    server.put(NODES, {"metadata": {"name": "real", "annotations": {"kwok.x-k8s.io/node": "fake"}}})
+    await asyncio.sleep(1)
+    assert not nodes.simulated("fake")
+    assert nodes.simulated("real")
     running.cancel()

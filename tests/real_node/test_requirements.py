@@ -11,6 +11,7 @@ from allotment_local.real_node import requirements
 from allotment_local.real_node.cgroups import CgroupTree
 from allotment_local.real_node.fleet import Fleet
 from allotment_local.real_node.images import recipes
+from allotment_local.real_node.tools import ToolError, run
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +67,35 @@ def test_nothing_is_installed_outside_ci(
     said = capsys.readouterr().err
     assert "--install works only where CI=true and ALLOT_REAL_NODE=1" in said
     assert "apt-get install" in said
+
+
+def test_an_installation_that_fails_is_told_in_the_words_of_what_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def locked(*command: str, **_: object) -> str:
+        raise ToolError(command, 100, "E: Could not get lock /var/lib/apt/lists/lock.")
+
+    monkeypatch.setattr(requirements, "run", locked)
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv("ALLOT_REAL_NODE", "1")
+
+    assert requirements.main(["--install"]) == ExitCode.FAILED
+
+    assert "Could not get lock" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["no-such-program-anywhere"], "no-such-program-anywhere: it cannot be run: No such file or directory"),
+        (["sleep", "600"], "sleep 600: it did not end within 0.1 s"),
+        (["sh", "-c", "echo broken >&2; exit 3"], "broken"),
+    ],
+    ids=["not there", "without end", "failed"],
+)
+def test_a_tool_that_does_not_do_its_work_is_an_error_that_names_it(command: list[str], says: str) -> None:
+    with pytest.raises(ToolError, match=says):
+        run(*command, timeout=0.1 if "600" in command else 300)
 
 
 def test_missing_kernel_features_are_asked_for_by_module() -> None:

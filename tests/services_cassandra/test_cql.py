@@ -40,10 +40,14 @@ async def answering(body: bytes, *, opcode: int = RESULT, flags: int = 0) -> Asy
     """A connection whose other side gives this answer to everything."""
     frame = struct.pack(">BBhBi", 0x84, flags, 0, opcode, len(body)) + body
 
+    over = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1 << 16):
             writer.write(frame)
         writer.close()
+        await writer.wait_closed()
+        over.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
@@ -51,6 +55,7 @@ async def answering(body: bytes, *, opcode: int = RESULT, flags: int = 0) -> Asy
         yield CqlConnection(reader, writer)
         writer.close()
         await writer.wait_closed()
+        await over.wait()
 
 
 @pytest.mark.parametrize("table_once", [True, False])

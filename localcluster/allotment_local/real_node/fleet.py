@@ -8,12 +8,11 @@ needs nodes. Everything is safe to repeat: what is there already stays.
 import datetime as dt
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from allotment_local import process
-from allotment_local.api import Connection
+from allotment_local.api import Connection, comes_to_hold
 from allotment_local.cluster import LocalCluster
 from allotment_local.errors import ClusterTimeoutError, InvalidInputError, LocalClusterError
 from allotment_local.nodes import is_usable
@@ -249,18 +248,16 @@ class Fleet:
     def _await(self, spec: Specification, what: str, condition: Callable[[Connection], bool]) -> None:
         """Poll the API server until a condition holds; notice at once when a node dies meanwhile."""
         self._progress.step(what)
-        end = time.monotonic() + _READY_TIMEOUT
-        with Connection(spec.kubeconfig) as connection:
-            while not connection.holds(condition):
-                for node in self.nodes:
-                    if node.running() is None:
-                        raise LocalClusterError(f"The node {node.name} ended:\n{node.last_words()}")
-                if time.monotonic() > end:
-                    raise ClusterTimeoutError(
-                        f"{what}: not done after {_READY_TIMEOUT:.0f} s.",
-                        hint=f"The nodes' logs are in {self.cluster.folder / 'nodes'}/*/logs.",
-                    )
-                time.sleep(_POLL)
+        if not comes_to_hold(spec.kubeconfig, condition, seconds=_READY_TIMEOUT, check=self._check_alive):
+            raise ClusterTimeoutError(
+                f"{what}: not done after {_READY_TIMEOUT:.0f} s.",
+                hint=f"The nodes' logs are in {self.cluster.folder / 'nodes'}/*/logs.",
+            )
+
+    def _check_alive(self) -> None:
+        for node in self.nodes:
+            if node.running() is None:
+                raise LocalClusterError(f"The node {node.name} ended:\n{node.last_words()}")
 
 
 def tainted(pools: PoolFile) -> PoolFile:

@@ -45,6 +45,9 @@ RUN_PACKAGES: Mapping[str, str] = {
 IMAGE_PACKAGES: Mapping[str, str] = {"debootstrap": "debootstrap", "mvn": "maven"}
 """Program → Debian package, for making the services' images."""
 
+_APT_SECONDS = 900
+"""For the lock of another apt, for slow mirrors: limits are for what hangs."""
+
 _FILE_SYSTEMS = {"overlay": "containers", "xfs": "volumes"}
 _BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _LOOP_CONTROL = Path("/dev/loop-control")
@@ -154,7 +157,9 @@ def _may_install(environment: Mapping[str, str]) -> bool:
 
 
 def _install(packages: Iterable[str]) -> None:
-    run("apt-get", "update", "--quiet", timeout=300)
+    # Machines that have just started are often busy with their own updates, which hold the lock.
+    apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", f"DPkg::Lock::Timeout={_APT_SECONDS}")
+    run(*apt, "update", "--quiet", timeout=2 * _APT_SECONDS)
     wanted = sorted(set(packages))
     # A package's services are not started: the machine's containerd is none of ours.
     policy = Path("/usr/sbin/policy-rc.d")
@@ -163,11 +168,7 @@ def _install(packages: Iterable[str]) -> None:
         policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
         policy.chmod(0o755)
     try:
-        run(
-            *("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet"),
-            *("--no-install-recommends", *wanted),
-            timeout=900,
-        )
+        run(*apt, "install", "--yes", "--quiet", "--no-install-recommends", *wanted, timeout=4 * _APT_SECONDS)
     finally:
         if ours:
             policy.unlink()
@@ -178,22 +179,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check whether this machine can carry real nodes.")
     parser.add_argument("--install", action="store_true", help="install missing packages; only in CI")
     chosen = parser.parse_args(arguments)
+    try:
+        missing = _met(install=chosen.install)
+    except LocalClusterError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    if not missing:
+        sys.stdout.write("This machine can carry real nodes.\n")
+        return ExitCode.OK
+    sys.stderr.write("\n".join([*(lack.what for lack in missing), cure(missing)]) + "\n")
+    return ExitCode.FAILED
+
+
+def _met(*, install: bool) -> list[Lack]:
+    """What is missing, after installing what can be installed where that is asked for."""
     missing = lacks()
     packages = [package for lack in missing for package in lack.packages]
-    if chosen.install and packages:
+    if install and packages:
         if not _may_install(os.environ):
             sys.stderr.write("--install works only where CI=true and ALLOT_REAL_NODE=1 are set.\n")
         else:
             _install(packages)
             missing = lacks()
     modules = [lack.module for lack in missing if lack.module]
-    if chosen.install and modules and _may_install(os.environ) and succeeds("modprobe", "--all", *modules):
+    if install and modules and _may_install(os.environ) and succeeds("modprobe", "--all", *modules):
         missing = lacks()
-    if not missing:
-        sys.stdout.write("This machine can carry real nodes.\n")
-        return ExitCode.OK
-    sys.stderr.write("\n".join([*(lack.what for lack in missing), cure(missing)]) + "\n")
-    return ExitCode.FAILED
+    return missing
 
 
 if __name__ == "__main__":

@@ -5,15 +5,18 @@ Tools are never run through a shell, never wait for input, and get no proxy sett
 
 import subprocess
 from collections.abc import Sequence
+from typing import Final
 
 from allotment_local.errors import LocalClusterError
+
+_NO_STATUS: Final = -1
 
 
 class ToolError(LocalClusterError):
     """A tool of the machine failed.
 
     Attributes:
-        status: its exit status.
+        status: its exit status; -1 where it has none.
     """
 
     def __init__(self, command: Sequence[str], status: int, output: str) -> None:
@@ -25,18 +28,23 @@ def run(*command: str, timeout: float = 60.0, stdin: str | None = None) -> str:
     """Run a tool to its end and return what it printed.
 
     Raises:
-        ToolError: it failed; the message holds its last words.
+        ToolError: it failed, did not end in its time or is not there; the message holds its last words.
     """
-    done = subprocess.run(
-        command,
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(command, _NO_STATUS, f"it did not end within {timeout:g} s") from error
+    except OSError as error:
+        raise ToolError(command, _NO_STATUS, f"it cannot be run: {error.strerror}") from error
     if done.returncode:
         raise ToolError(command, done.returncode, done.stderr or done.stdout)
     return done.stdout
