@@ -21,6 +21,6 @@ async def test_a_fault_that_is_no_refusal_ends_the_play(tmp_path: Path) -> None:
     step = Apply(PLATFORM_ADMIN, "missing.yaml")
     act = Act("act", "Something is applied.", (step,), lambda _: Verdict(done=False, said="never"), seconds=600)
     async with Client.connect(configuration) as client:
-        director = Director(Witness(client), configuration, tmp_path, NOWHERE, show=lambda scenes, seen: None)
+        director = Director(Witness(client), configuration, tmp_path, NOWHERE, show=lambda *_: None)
         with pytest.RaisesGroup(FileNotFoundError):
             await director.play([act])
