@@ -5,9 +5,11 @@ Everything heavy is imported inside functions, so that `allot --help` stays quic
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from allotment_cli.outputs import end
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
@@ -19,7 +21,6 @@ USAGE = 2
 """Exit code of wrong usage and wrong files, but for commands that say otherwise."""
 GONE_FOR_GOOD = "no controller makes it again: it is gone for good"
 _MOST_WARNINGS = 20
-_STDIN = Path("-")
 
 Files = Annotated[
     list[Path],
@@ -33,18 +34,19 @@ Config = Annotated[
 ]
 
 
-def end(message: str, code: int) -> NoReturn:
-    """Say what is wrong, and end."""
-    typer.echo(f"allot: {message}", err=True)
-    raise typer.Exit(code)
+def once(files: Sequence[Path], *, failure: int = USAGE) -> None:
+    """End the program where standard input is named twice."""
+    from allotment_scheduler.manifests.documents import STDIN  # noqa: PLC0415 - keeps `allot --help` quick
+
+    if sum(path == STDIN for path in files) > 1:
+        end("standard input can be read only once: give all but one of the manifests as files", failure)
 
 
 def read(files: Sequence[Path], *, failure: int = USAGE) -> "Manifests":
     """What the files hold; a bad file ends the program with a message."""
     from allotment_scheduler.manifests import ManifestError, Manifests  # noqa: PLC0415 - keeps `allot --help` quick
 
-    if sum(path == _STDIN for path in files) > 1:
-        end("standard input can be read only once: give all but one of the manifests as files", failure)
+    once(files, failure=failure)
     try:
         return Manifests.read(files)
     except ManifestError as error:

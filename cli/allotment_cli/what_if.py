@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from allotment_cli.estate import GONE_FOR_GOOD, Config, Files, end, engine_over, events_of, read, share_policy
-from allotment_cli.offline import Output, show
+from allotment_cli.estate import GONE_FOR_GOOD, Config, Files, engine_over, events_of, once, read, share_policy
+from allotment_cli.outputs import Output, OutputOption, end, show
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from allotment_scheduler.manifests import Manifests
 
 WAITS, NEVER, WRONG = 1, 2, 3
-_STDIN = Path("-")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,7 +40,7 @@ def what_if(
     change: Annotated[list[Path] | None, typer.Option("--change", help="Manifests that would replace others.")] = None,
     drain: Annotated[list[str] | None, typer.Option("--drain", help="Node that would be drained.")] = None,
     *,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    output: OutputOption = Output.table,
     config: Config = None,
 ) -> None:
     """Compare the outcome of a change with the outcome without it.
@@ -65,8 +64,7 @@ def _events(files: list[Path], add: list[Path], change: list[Path]) -> "tuple[li
     from allotment_scheduler.core.objects.events import TenantSeen  # noqa: PLC0415 - keeps `allot --help` quick
     from allotment_scheduler.manifests import ManifestError  # noqa: PLC0415 - as above
 
-    if sum(path == _STDIN for path in (*files, *add, *change)) > 1:
-        end("standard input can be read only once: give all but one of the manifests as files", WRONG)
+    once([*files, *add, *change], failure=WRONG)
     base = read(files, failure=WRONG)
     added, edited = _objects("--add", add), _objects("--change", change)
     before = events_of(base, failure=WRONG)
