@@ -98,6 +98,19 @@ def test_a_claim_that_nobody_would_bind_waits(tmp_path: Path, there: list[Manife
     assert ask(tmp_path, [node(), *there], add=[added])[0] == 2
 
 
+@pytest.mark.parametrize("named", [{"volumeName": "v"}, {}], ids=["named", "found"])
+@pytest.mark.parametrize("name", ["fast", ""])
+def test_a_volume_goes_to_one_claim(tmp_path: Path, named: Manifest, name: str) -> None:
+    of = {"storageClassName": name}
+    fast = {**storage_class("fast"), "provisioner": "kubernetes.io/no-provisioner"}
+    claim = {"metadata": {"name": "data"}, "spec": claim_spec(**of, **named)}
+    added = workload("StatefulSet", "apps/v1", replicas=2, volumeClaimTemplates=[claim])
+    code, answer, _ = ask(tmp_path, [node(), fast, volume(**of)], add=[added])
+
+    assert (code, [each["pod"] for each in answer["starts"]]) == (2, ["w-0"])
+    assert ("is another claim's" if named else "cannot bind claim data-w-1") in answer["waits"][0]["message"]
+
+
 def test_the_youngest_of_several_default_classes_counts(tmp_path: Path) -> None:
     old, new = storage_class("old"), storage_class("new")
     old["metadata"]["creationTimestamp"], new["metadata"]["creationTimestamp"] = (

@@ -548,7 +548,10 @@ class _Conversion:
         yield ev.BudgetSeen(cluster.budget_spec(budget))
 
     def _claim(self, document: Document) -> Iterable[ev.Event]:
-        yield ev.StorageSeen(self.storage.claim(self._typed(document, storage.PersistentVolumeClaim)))
+        claim = self.storage.claim(self._typed(document, storage.PersistentVolumeClaim))
+        yield ev.StorageSeen(claim)
+        if not claim.uid and claim.volume in self.storage.volumes:
+            yield ev.StorageSeen(self.storage.volumes[claim.volume])  # it has just been taken
 
     def _volume(self, document: Document) -> Iterable[ev.Event]:
         volume = self.storage.volumes[document.name]
