@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from allotment_cli.outputs import end
+from allotment_cli.outputs import end, warn
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
@@ -62,12 +62,12 @@ def events_of(manifests: "Manifests", *, failure: int = USAGE) -> "list[Event]":
     except ManifestError as error:
         end(str(error), failure)
     for warning in manifests.warnings[:_MOST_WARNINGS]:
-        typer.echo(f"allot: {warning}", err=True)
+        warn(warning)
     if len(manifests.warnings) > _MOST_WARNINGS:
-        typer.echo(f"allot: … and {len(manifests.warnings) - _MOST_WARNINGS} more of the kind", err=True)
+        warn(f"… and {len(manifests.warnings) - _MOST_WARNINGS} more of the kind")
     if manifests.ignored:
         listed = ", ".join(f"{number} {kind}" for kind, number in sorted(manifests.ignored.items()))
-        typer.echo(f"allot: kinds that are not read: {listed}", err=True)
+        warn(f"kinds that are not read: {listed}")
     return events
 
 
@@ -94,7 +94,7 @@ def engine_over(events: "list[Event]", policy: str) -> "tuple[Engine, float]":
     state.apply_all(events)
     state.settle()
     for name, problem in state.forest.problems.items():
-        typer.echo(f"allot: Tenant {name.partition(':')[0]}: {problem}", err=True)
+        warn(f"Tenant {name.partition(':')[0]}: {problem}")
     times = [max(e.spec.created, e.spec.started or 0.0) for e in events if isinstance(e, PodSeen)]
     return Engine(state), max(times, default=0.0)
 

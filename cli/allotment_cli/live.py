@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from allotment_cli.outputs import end
+from allotment_cli.outputs import end, warn
 from allotment_cli.scheduler_api import RefusedError, UnreachableError, ask
 from allotment_kube import errors
 from allotment_kube.configuration import Configuration, load_configuration
@@ -118,7 +118,7 @@ def _asked(path: str, query: dict[str, str], cluster: Configuration, where: Wher
     try:
         return _run(ask(path, query, configuration=cluster, url=where.api, system=where.system))
     except UnreachableError as error:
-        typer.echo(f"allot: the scheduler does not answer, so what it last wrote is read: {error}", err=True)
+        warn(f"the scheduler does not answer, so what it last wrote is read: {error}")
         return None
     except RefusedError as error:
         end(f"{error}; {_remedy(error.code)}", FAILED)

@@ -46,7 +46,19 @@ def show(report: dict[str, list[dict[str, Any]]], output: Output) -> None:
         show_rows(title, rows, screen)
 
 
+def printable(text: str) -> str:
+    """A text that no terminal obeys: others may have written what is quoted in it."""
+    if text.isprintable():
+        return text
+    return "".join(it if it.isprintable() or it == "\n" else ascii(it)[1:-1] for it in text)
+
+
+def warn(message: str) -> None:
+    """Say something beside the answer."""
+    typer.echo(f"allot: {printable(message)}", err=True)
+
+
 def end(message: str, code: int) -> NoReturn:
     """Say what is wrong, and end."""
-    typer.echo(f"allot: {message}", err=True)
+    warn(message)
     raise typer.Exit(code)

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand
 
 from allotment_cli.estate import GONE_FOR_GOOD, Config, Files, engine_over, events_of, once, read, share_policy
-from allotment_cli.outputs import Output, OutputOption, end, show
+from allotment_cli.outputs import Output, OutputOption, end, show, warn
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
@@ -79,7 +79,7 @@ def _events(files: list[Path], add: list[Path], change: list[Path]) -> "tuple[li
     known = set(base.warnings)
     for warning in dict.fromkeys([*told, *changed.warnings]):
         if warning not in known:
-            typer.echo(f"allot: {warning}", err=True)
+            warn(warning)
     # An edit that cannot be leaves a tenant its last good version: so the first one comes first.
     return before, [*(event for event in before if isinstance(event, TenantSeen)), *after]
 

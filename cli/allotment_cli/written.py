@@ -10,12 +10,11 @@ from collections import Counter
 from math import inf
 from typing import Any, Final
 
-import typer
-
 from allotment_api.errors import InvalidManifestError
 from allotment_api.labels import API_VERSION, SCHEDULER_NAME, TENANT_LABEL
 from allotment_api.quantities import Quantity, total
 from allotment_api.tenant import Tenant
+from allotment_cli.outputs import warn
 from allotment_kube.client import Client
 from allotment_kube.configuration import Configuration
 from allotment_kube.errors import ForbiddenError, NotFoundError
@@ -81,7 +80,7 @@ async def load(cluster: Configuration, namespace: str) -> Row:
     try:
         listed = await tenants(cluster, namespace)
     except ForbiddenError as error:
-        typer.echo(f"allot: tenants are left out: {error.message}", err=True)
+        warn(f"tenants are left out: {error.message}")
         listed = []
     return {
         "running": len(ours) - len(waits),
@@ -156,7 +155,7 @@ async def _listed_tenants(cluster: Configuration) -> list[Tenant]:
         try:
             found.append(Tenant.parse(manifest, strict=False))
         except InvalidManifestError as error:
-            typer.echo(f"allot: left out: {error}", err=True)
+            warn(f"left out: {error}")
     return found
 
 

@@ -24,7 +24,7 @@ from allotment_kube import nodes, pods, storage, workloads
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.pods import PodKey
 from allotment_scheduler.manifests import checks, doubts
-from allotment_scheduler.manifests.admission import Admission
+from allotment_scheduler.manifests.admission import Admission, is_new
 from allotment_scheduler.manifests.claims import CLASSLESS, VolumeControllers, binding_with_pods, ephemeral_claims
 from allotment_scheduler.manifests.documents import Document, read_documents
 from allotment_scheduler.manifests.edits import edited
@@ -228,6 +228,7 @@ class _Conversion:
                 of = f" of {document.group}" if document.kind in GROUPS else ""
                 self.manifests.ignored[document.kind + of] += 1
                 continue
+            refuse(document, checks.name_faults(document.name, document.namespace))
             first = seen.setdefault(identity(document), document)
             if first is document:
                 out.append(document)
@@ -326,6 +327,8 @@ class _Conversion:
     def _pod(self, document: Document) -> Iterable[ev.Event]:
         pod = typed(document, pods.Pod)
         refuse(document, checks.pod_faults(pod.spec))
+        if is_new(pod):
+            refuse(document, checks.container_faults(pod.spec))
         owner = controller(document)
         key = (document.namespace, document.name)
         self._note_workloads(key, owner, pod)
