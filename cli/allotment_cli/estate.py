@@ -22,14 +22,17 @@ USAGE = 2
 GONE_FOR_GOOD = "no controller makes it again: it is gone for good"
 _MOST_WARNINGS = 20
 
-Files = Annotated[
-    list[Path],
-    typer.Option("--file", "-f", help='Manifests in YAML or JSON; a folder is read as a whole; "-" is stdin.'),
+_FILE = 'Manifests in YAML or JSON, as often as needed; a folder is read as a whole; "-" is stdin.'
+Files = Annotated[list[Path], typer.Option("--file", "-f", metavar="FILE", help=_FILE)]
+FilesOrLive = Annotated[
+    list[Path] | None, typer.Option("--file", "-f", metavar="FILE", help=f"{_FILE} Without: the live cluster.")
 ]
 Config = Annotated[
     Path | None,
     typer.Option(
-        "--config", help="The scheduler's settings, as the live one reads them; with manifests its sharePolicy counts."
+        "--config",
+        metavar="FILE",
+        help="The scheduler's settings, as the live one reads them; with manifests its sharePolicy counts.",
     ),
 ]
 
@@ -43,14 +46,19 @@ def once(files: Sequence[Path], *, failure: int = USAGE) -> None:
 
 
 def read(files: Sequence[Path], *, failure: int = USAGE) -> "Manifests":
-    """What the files hold; a bad file ends the program with a message."""
+    """What the files hold; a bad file ends the program with a message, and so do files that hold nothing at all."""
     from allotment_scheduler.manifests import ManifestError, Manifests  # noqa: PLC0415 - keeps `allot --help` quick
+    from allotment_scheduler.manifests.documents import STDIN  # noqa: PLC0415 - as above
 
     once(files, failure=failure)
     try:
-        return Manifests.read(files)
+        found = Manifests.read(files)
     except ManifestError as error:
         end(str(error), failure)
+    if not found.documents:
+        named = ", ".join("standard input" if path == STDIN else str(path) for path in files)
+        end(f"{named}: holds no object: check what should have written it", failure)
+    return found
 
 
 def events_of(manifests: "Manifests", *, failure: int = USAGE) -> "list[Event]":

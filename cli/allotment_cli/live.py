@@ -24,13 +24,16 @@ SYSTEM = "allotment-system"
 FAILED = 2
 """Exit code of whatever keeps a command from answering."""
 
-Kubeconfig = Annotated[Path | None, typer.Option(help="Of the live cluster; default: as kubectl finds it.")]
-Context = Annotated[str, typer.Option("--context", help="Of the kubeconfig; default: its current one.")]
+Kubeconfig = Annotated[
+    Path | None, typer.Option("--kubeconfig", metavar="FILE", help="Of the live cluster; default: as kubectl finds it.")
+]
+Context = Annotated[str, typer.Option("--context", metavar="NAME", help="Of the kubeconfig; default: its current one.")]
 ApiUrl = Annotated[
     str,
     typer.Option(
         "--api",
         envvar="ALLOTMENT_API",
+        metavar="URL",
         help="Address of the scheduler's API, such as a forwarded port; default: as the scheduler published it.",
     ),
 ]
@@ -45,7 +48,8 @@ OfNamespace = Annotated[
     typer.Option(
         "--namespace",
         "-n",
-        help="Only the tenant that owns this namespace; it suffices to be a member. Asked of the scheduler only.",
+        metavar="NAMESPACE",
+        help="Of the live cluster: only the tenant that owns this namespace; it suffices to be a member.",
     ),
 ]
 

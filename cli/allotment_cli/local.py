@@ -38,6 +38,8 @@ app = typer.Typer(
     name="local",
     help="A real Kubernetes control plane with simulated nodes on this machine; root for real nodes only.",
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
     epilog=_EPILOG,
 )
 

@@ -6,6 +6,7 @@ inside functions, so that `allot --help` stays quick.
 
 import json
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
@@ -34,7 +35,7 @@ def show_data(data: object, output: Output) -> None:
         sys.stdout.write("\n")
 
 
-def show(report: dict[str, list[dict[str, Any]]], output: Output) -> None:
+def show(report: Mapping[str, Any], output: Output) -> None:
     """Print a report: as data, or each of its lists as a table."""
     if output is not Output.table:
         show_data(report, output)
@@ -43,7 +44,8 @@ def show(report: dict[str, list[dict[str, Any]]], output: Output) -> None:
 
     screen = terminal()
     for title, rows in report.items():
-        show_rows(title, rows, screen)
+        if isinstance(rows, list):
+            show_rows(title, rows, screen)
 
 
 def printable(text: str) -> str:

@@ -5,15 +5,17 @@ from typing import Annotated
 
 import typer
 
-from allotment_cli.estate import Config, load
+from allotment_cli.estate import USAGE, Config, load
 from allotment_cli.live import SYSTEM, ApiUrl, Context, Kubeconfig, OfNamespace, System, Where, read_tenants
-from allotment_cli.outputs import Output, OutputOption, show_data
+from allotment_cli.outputs import Output, OutputOption, end, show_data
 
 
 def tenants(
     files: Annotated[
         list[Path] | None,
-        typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'),
+        typer.Option(
+            "--file", "-f", metavar="FILE", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'
+        ),
     ] = None,
     *,
     output: OutputOption = Output.table,
@@ -34,6 +36,8 @@ def tenants(
     if not files:
         rows = read_tenants(Where(kubeconfig, context, api, system, namespace))
     else:
+        if namespace:
+            end("--namespace is about the live cluster: leave it out with --file", USAGE)
         engine, _ = load(files, config)
         from allotment_scheduler.core.report import tenants_report  # noqa: PLC0415 - keeps `allot --help` quick
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WAITS, NEVER, WRONG = 1, 2, 3
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 
 class WrongIsThree(TyperCommand):
@@ -36,9 +36,15 @@ class WrongIsThree(TyperCommand):
 @app.command("what-if", cls=WrongIsThree)
 def what_if(
     files: Files,
-    add: Annotated[list[Path] | None, typer.Option("--add", help="Manifests of what would be created.")] = None,
-    change: Annotated[list[Path] | None, typer.Option("--change", help="Manifests that would replace others.")] = None,
-    drain: Annotated[list[str] | None, typer.Option("--drain", help="Node that would be drained.")] = None,
+    add: Annotated[
+        list[Path] | None, typer.Option("--add", metavar="FILE", help="Manifests of what would be created.")
+    ] = None,
+    change: Annotated[
+        list[Path] | None, typer.Option("--change", metavar="FILE", help="Manifests that would replace others.")
+    ] = None,
+    drain: Annotated[
+        list[str] | None, typer.Option("--drain", metavar="NODE", help="Node that would be drained.")
+    ] = None,
     *,
     output: OutputOption = Output.table,
     config: Config = None,
@@ -66,7 +72,7 @@ def _events(files: list[Path], add: list[Path], change: list[Path]) -> "tuple[li
 
     once([*files, *add, *change], failure=WRONG)
     base = read(files, failure=WRONG)
-    added, edited = _objects("--add", add), _objects("--change", change)
+    added, edited = _objects(add), _objects(change)
     before = events_of(base, failure=WRONG)
     if not (added.documents or edited.documents):
         return before, before
@@ -84,17 +90,11 @@ def _events(files: list[Path], add: list[Path], change: list[Path]) -> "tuple[li
     return before, [*(event for event in before if isinstance(event, TenantSeen)), *after]
 
 
-def _objects(option: str, paths: list[Path]) -> "Manifests":
-    """What an option's files hold; one that holds nothing is a mistake, of a pipe that failed for example."""
+def _objects(paths: list[Path]) -> "Manifests":
+    """What would be added or changed; a file that holds nothing is a mistake, of a pipe that failed for example."""
     from allotment_scheduler.manifests import Manifests  # noqa: PLC0415 - keeps `allot --help` quick
 
-    documents = []
-    for path in paths:
-        found = read([path], failure=WRONG).documents
-        if not found:
-            end(f"{option} {path}: holds no object: check what should have written it", WRONG)
-        documents += found
-    return Manifests(documents)
+    return Manifests([document for path in paths for document in read([path], failure=WRONG).documents])
 
 
 def _outcome(events: "list[Event]", policy: str) -> "tuple[Engine, frozenset[PodKey]]":

@@ -9,6 +9,7 @@ from allotment_cli.estate import (
     GONE_FOR_GOOD,
     USAGE,
     Config,
+    FilesOrLive,
     engine_over,
     events_of,
     finished_named,
@@ -24,16 +25,21 @@ if TYPE_CHECKING:
 
 
 def why(
-    name: Annotated[str, typer.Argument(help="Pod or Job: NAME or NAMESPACE/NAME; a Job's name stands for its pods.")],
-    files: Annotated[
-        list[Path] | None,
-        typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'),
-    ] = None,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Pod or Job: NAME or NAMESPACE/NAME; a Job's name stands for its pods."),
+    ],
+    files: FilesOrLive = None,
     *,
     output: OutputOption = Output.table,
     namespace: Annotated[
         str,
-        typer.Option("--namespace", "-n", help="Where the name has none; default: the kubeconfig's, or any file's."),
+        typer.Option(
+            "--namespace",
+            "-n",
+            metavar="NAMESPACE",
+            help="Where the name has none; default: the context's, or any file's.",
+        ),
     ] = "",
     kubeconfig: Kubeconfig = None,
     context: Context = "",
