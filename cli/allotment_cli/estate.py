@@ -5,9 +5,11 @@ Everything heavy is imported inside functions, so that `allot --help` stays quic
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from allotment_cli.outputs import end, warn
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
@@ -19,36 +21,44 @@ USAGE = 2
 """Exit code of wrong usage and wrong files, but for commands that say otherwise."""
 GONE_FOR_GOOD = "no controller makes it again: it is gone for good"
 _MOST_WARNINGS = 20
-_STDIN = Path("-")
 
-Files = Annotated[
-    list[Path],
-    typer.Option("--file", "-f", help='Manifests in YAML or JSON; a folder is read as a whole; "-" is stdin.'),
+_FILE = 'Manifests in YAML or JSON, as often as needed; a folder is read as a whole; "-" is stdin.'
+Files = Annotated[list[Path], typer.Option("--file", "-f", metavar="FILE", help=_FILE)]
+FilesOrLive = Annotated[
+    list[Path] | None, typer.Option("--file", "-f", metavar="FILE", help=f"{_FILE} Without: the live cluster.")
 ]
 Config = Annotated[
     Path | None,
     typer.Option(
-        "--config", help="The scheduler's settings, as the live one reads them; with manifests its sharePolicy counts."
+        "--config",
+        metavar="FILE",
+        help="The scheduler's settings, as the live one reads them; with manifests its sharePolicy counts.",
     ),
 ]
 
 
-def end(message: str, code: int) -> NoReturn:
-    """Say what is wrong, and end."""
-    typer.echo(f"allot: {message}", err=True)
-    raise typer.Exit(code)
+def once(files: Sequence[Path], *, failure: int = USAGE) -> None:
+    """End the program where standard input is named twice."""
+    from allotment_scheduler.manifests.documents import STDIN  # noqa: PLC0415 - keeps `allot --help` quick
+
+    if sum(path == STDIN for path in files) > 1:
+        end("standard input can be read only once: give all but one of the manifests as files", failure)
 
 
 def read(files: Sequence[Path], *, failure: int = USAGE) -> "Manifests":
-    """What the files hold; a bad file ends the program with a message."""
+    """What the files hold; a bad file ends the program with a message, and so do files that hold nothing at all."""
     from allotment_scheduler.manifests import ManifestError, Manifests  # noqa: PLC0415 - keeps `allot --help` quick
+    from allotment_scheduler.manifests.documents import STDIN  # noqa: PLC0415 - as above
 
-    if sum(path == _STDIN for path in files) > 1:
-        end("standard input can be read only once: give all but one of the manifests as files", failure)
+    once(files, failure=failure)
     try:
-        return Manifests.read(files)
+        found = Manifests.read(files)
     except ManifestError as error:
         end(str(error), failure)
+    if not found.documents:
+        named = ", ".join("standard input" if path == STDIN else str(path) for path in files)
+        end(f"{named}: holds no object: check what should have written it", failure)
+    return found
 
 
 def events_of(manifests: "Manifests", *, failure: int = USAGE) -> "list[Event]":
@@ -60,12 +70,12 @@ def events_of(manifests: "Manifests", *, failure: int = USAGE) -> "list[Event]":
     except ManifestError as error:
         end(str(error), failure)
     for warning in manifests.warnings[:_MOST_WARNINGS]:
-        typer.echo(f"allot: {warning}", err=True)
+        warn(warning)
     if len(manifests.warnings) > _MOST_WARNINGS:
-        typer.echo(f"allot: … and {len(manifests.warnings) - _MOST_WARNINGS} more of the kind", err=True)
+        warn(f"… and {len(manifests.warnings) - _MOST_WARNINGS} more of the kind")
     if manifests.ignored:
         listed = ", ".join(f"{number} {kind}" for kind, number in sorted(manifests.ignored.items()))
-        typer.echo(f"allot: kinds that are not read: {listed}", err=True)
+        warn(f"kinds that are not read: {listed}")
     return events
 
 
@@ -92,7 +102,7 @@ def engine_over(events: "list[Event]", policy: str) -> "tuple[Engine, float]":
     state.apply_all(events)
     state.settle()
     for name, problem in state.forest.problems.items():
-        typer.echo(f"allot: Tenant {name.partition(':')[0]}: {problem}", err=True)
+        warn(f"Tenant {name.partition(':')[0]}: {problem}")
     times = [max(e.spec.created, e.spec.started or 0.0) for e in events if isinstance(e, PodSeen)]
     return Engine(state), max(times, default=0.0)
 

@@ -4,21 +4,19 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0 done; 1 it fa
 wrong, and nothing was changed; 3 the cluster does not exist or does not run as it should. `kubectl` passes on its own.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from allotment_cli.outputs import Output, OutputOption, show_data
 from allotment_local.cluster import ClusterStatus, LocalCluster
 from allotment_local.errors import ExitCode, InvalidInputError, LocalClusterError
 from allotment_local.kubeconfig import users_kubeconfig
@@ -40,16 +38,10 @@ app = typer.Typer(
     name="local",
     help="A real Kubernetes control plane with simulated nodes on this machine; root for real nodes only.",
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
     epilog=_EPILOG,
 )
-
-
-class Output(StrEnum):
-    """How a command shows data."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
 
 
 def _known_names(incomplete: str) -> list[str]:
@@ -66,7 +58,6 @@ NameOption = Annotated[
         help="Which cluster; several run side by side.",
     ),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to show the result.")]
 
 
 @app.command(epilog=_EPILOG)
@@ -97,7 +88,7 @@ def up(  # noqa: PLR0917 - typer makes options of them; nobody calls it by posit
             "--image", help="Image that real nodes shall hold (repeatable); default all: see docs/real-node.md."
         ),
     ] = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = Output.table,
 ) -> None:
     """Start a cluster, or what is missing of it, and wait until it is ready."""
     from allotment_local.pools import read_pools  # noqa: PLC0415 - half a second that only this command pays
@@ -121,8 +112,8 @@ def up(  # noqa: PLR0917 - typer makes options of them; nobody calls it by posit
             spec = cluster.up(pools=pools, merge_into=merge_into, with_scheduler=with_kube_scheduler, api_port=port)
         seconds = time.monotonic() - started
         status = cluster.status()
-    if output is not Output.TABLE:
-        _print_data(_status_data(status), output)
+    if output is not Output.table:
+        show_data(_status_data(status), output)
         return
     real = status.real_nodes
     kinds = f"{status.nodes - real} simulated and {real} real nodes" if real else f"{status.nodes} nodes"
@@ -176,7 +167,7 @@ def down(
 @app.command(epilog=_EPILOG)
 def status(
     name: Annotated[str | None, typer.Option("--name", autocompletion=_known_names, help="Only this cluster.")] = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = Output.table,
 ) -> None:
     """Show every cluster: components, nodes, and what a dead component said last.
 
@@ -185,9 +176,9 @@ def status(
     with _reported():
         names = [name] if name else Layout.from_environment().cluster_names()
         states = [LocalCluster(each).status() for each in names]
-    if output is not Output.TABLE:
+    if output is not Output.table:
         data = [_status_data(state) for state in states]
-        _print_data(data[0] if name else data, output)
+        show_data(data[0] if name else data, output)
     else:
         _print_status(states)
     if not states or not all(state.healthy for state in states):
@@ -234,7 +225,7 @@ def prune(
         typer.Option("--all", help="Also current binaries and images: the next `up` makes them again, minutes long."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = Output.table,
 ) -> None:
     """Remove old binaries and images and the caches of builds, and say how much room that gives.
 
@@ -242,8 +233,8 @@ def prune(
     """
     with _reported() as progress:
         removed = prune_cache(Layout.from_environment(), everything=every, dry_run=dry_run, progress=progress)
-    if output is not Output.TABLE:
-        _print_data([{"path": str(item.path), "bytes": item.size} for item in removed], output)
+    if output is not Output.table:
+        show_data([{"path": str(item.path), "bytes": item.size} for item in removed], output)
         return
     large = [item for item in removed if item.size >= _WORTH_A_LINE]
     for item in large:
@@ -300,11 +291,6 @@ def _status_data(state: ClusterStatus) -> dict[str, Any]:
             for component in state.components
         ],
     }
-
-
-def _print_data(data: object, output: Output) -> None:
-    text = json.dumps(data, indent=2) if output is Output.JSON else yaml.safe_dump(data, sort_keys=False).rstrip()
-    typer.echo(text)
 
 
 def _print_status(states: list[ClusterStatus]) -> None:

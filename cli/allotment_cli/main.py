@@ -55,7 +55,7 @@ def load(name: str) -> Any:  # noqa: ANN401 - typer's own kind of command has no
     group = GROUPS[name]
     found = getattr(import_module(f"allotment_cli.{group.module}"), group.attribute)
     if not isinstance(found, typer.Typer):
-        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
         alone.command(name)(found)
         found = alone
     command = typer.main.get_command(found)

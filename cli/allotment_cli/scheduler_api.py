@@ -14,12 +14,11 @@ import json
 import socket
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from allotment_kube.client import Client
-from allotment_kube.configuration import Configuration, load_configuration
+from allotment_kube.configuration import Configuration
 from allotment_kube.credentials import Identity
 from allotment_kube.errors import DeniedError, NotFoundError
 from allotment_kube.resources import CONFIG_MAPS
@@ -53,22 +52,21 @@ class _Place:
     """The namespace that Allotment is installed in."""
 
 
-async def ask(path: str, query: dict[str, str], *, kubeconfig: Path | None, url: str, system: str) -> Any:  # noqa: ANN401 - JSON
+async def ask(path: str, query: dict[str, str], *, configuration: Configuration, url: str, system: str) -> Any:  # noqa: ANN401 - JSON
     """One answer of the scheduler.
 
     Args:
         path: such as `/v1/tenants`.
         query: its parameters; without a namespace, and where the whole cluster is refused, ours is asked for.
-        kubeconfig: as for every command.
+        configuration: of the API server.
         url: where the API is; empty: as the scheduler published it.
         system: namespace of the scheduler.
 
     Raises:
         UnreachableError: nobody answers.
         RefusedError: the API says no.
-        KubernetesError: the API server cannot be asked, or the kubeconfig is wrong.
+        KubernetesError: the API server cannot be asked.
     """
-    configuration = load_configuration(kubeconfig)
     identity = await _identity(configuration)
     place = await _place(configuration, url=url, system=system)
     trusted, shown = _trust(configuration, place, identity), _token(identity)

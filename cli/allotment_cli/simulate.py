@@ -1,16 +1,12 @@
 """`allot simulate`: what the scheduler would do with these manifests, to the end."""
 
-from typing import Annotated
-
-import typer
-
 from allotment_cli.estate import Config, Files, load
-from allotment_cli.offline import Output, show
+from allotment_cli.outputs import Output, OutputOption, show
 
 
 def simulate(
     files: Files,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    output: OutputOption = Output.table,
     config: Config = None,
 ) -> None:
     """Run the scheduler on manifests until nothing more can be decided, and print what it did.

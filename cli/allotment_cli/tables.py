@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from allotment_cli.outputs import printable
+
 Row = Mapping[str, Any]
 AT_REST: Final = frozenset({"Running", "StartsNow", "Succeeded", "Failed"})
 """Reasons of pods that do not wait."""
@@ -146,10 +148,10 @@ def show_waits(rows: Sequence[Row], screen: Console) -> None:
 
 def _show_wait(reason: str, message: str, change: str, pods: Sequence[str], screen: Console) -> None:
     if len(pods) == 1:
-        screen.print(Text.assemble((pods[0], "bold"), " waits: ", (reason, "yellow")))
+        screen.print(Text.assemble(_text(pods[0], "bold"), " waits: ", _text(reason, "yellow")))
     else:
         named = ", ".join(pods[:_NAMED]) + (f" and {len(pods) - _NAMED} more" if len(pods) > _NAMED else "")
-        screen.print(Text.assemble((f"{len(pods)} pods", "bold"), " wait: ", (reason, "yellow")))
+        screen.print(Text.assemble((f"{len(pods)} pods", "bold"), " wait: ", _text(reason, "yellow")))
         _indented(named, screen)
     _indented(message, screen)
     if change:
@@ -159,7 +161,11 @@ def _show_wait(reason: str, message: str, change: str, pods: Sequence[str], scre
 def _indented(text: str, screen: Console) -> None:
     width = max(screen.width, 20)
     for line in wrap(text, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False):
-        screen.print(Text(line))
+        screen.print(_text(line))
+
+
+def _text(words: str, style: str = "") -> Text:
+    return Text(printable(words), style)
 
 
 def _name(row: Row) -> str:
@@ -187,7 +193,7 @@ def show_load(found: Row, screen: Console) -> None:
         screen.print()
         counted = tuple(str(count) for count in reasons.values())
         _print([Column("waiting because", tuple(reasons)), Column("pods", counted, right=True)], screen)
-        screen.print(Text("allot why NAMESPACE/POD says what would start one.", "dim"))
+        screen.print(_text("allot why NAMESPACE/POD says what would start one.", "dim"))
     if found["tenants"]:
         screen.print()
         show_tenants(found["tenants"], screen, amounts=False)
@@ -202,7 +208,7 @@ def _duration(seconds: float) -> str:
 
 def show_rows(title: str, rows: Sequence[Row], screen: Console) -> None:
     """Print rows of plain values under a title that counts them."""
-    screen.print(Text(f"{title}: {len(rows)}", "bold"))
+    screen.print(_text(f"{title}: {len(rows)}", "bold"))
     if not rows:
         return
     if "dominantShare" in rows[0]:
@@ -234,7 +240,7 @@ def _print(columns: Sequence[Column], screen: Console) -> None:
     for column in shown:
         table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for cells in zip(*(column.cells for column in shown), strict=True):
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(_text(cell) for cell in cells))
     screen.print(table)
     if gone:
-        screen.print(Text(f"no room for: {', '.join(gone)} (-o json has all)", "dim"))
+        screen.print(_text(f"no room for: {', '.join(gone)} (-o json has all)", "dim"))

@@ -5,20 +5,23 @@ from typing import Annotated
 
 import typer
 
-from allotment_cli.estate import Config, load
-from allotment_cli.live import SYSTEM, ApiUrl, Kubeconfig, OfNamespace, System, Where, read_tenants
-from allotment_cli.offline import Output, show
+from allotment_cli.estate import USAGE, Config, load
+from allotment_cli.live import SYSTEM, ApiUrl, Context, Kubeconfig, OfNamespace, System, Where, read_tenants
+from allotment_cli.outputs import Output, OutputOption, end, show_data
 
 
 def tenants(
     files: Annotated[
         list[Path] | None,
-        typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'),
+        typer.Option(
+            "--file", "-f", metavar="FILE", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'
+        ),
     ] = None,
     *,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    output: OutputOption = Output.table,
     namespace: OfNamespace = "",
     kubeconfig: Kubeconfig = None,
+    context: Context = "",
     api: ApiUrl = "",
     system: System = SYSTEM,
     config: Config = None,
@@ -31,14 +34,16 @@ def tenants(
     Exit codes: 0 listed; 2 wrong usage or file, no right, or no cluster; stderr says what to do.
     """
     if not files:
-        rows = read_tenants(Where(kubeconfig, api, system, namespace))
+        rows = read_tenants(Where(kubeconfig, context, api, system, namespace))
     else:
+        if namespace:
+            end("--namespace is about the live cluster: leave it out with --file", USAGE)
         engine, _ = load(files, config)
         from allotment_scheduler.core.report import tenants_report  # noqa: PLC0415 - keeps `allot --help` quick
 
         rows = tenants_report(engine)
     if output is not Output.table:
-        show(rows, output)
+        show_data(rows, output)
         return
     from allotment_cli.tables import show_tenants, terminal  # noqa: PLC0415 - only for tables
 

@@ -1,17 +1,15 @@
 """`allot top`: how full the cluster is, who has it, what waits and why."""
 
-from typing import Annotated
-
-import typer
-
-from allotment_cli.live import SYSTEM, ApiUrl, Kubeconfig, OfNamespace, System, Where, read_top
-from allotment_cli.offline import Output, show
+from allotment_cli.live import SYSTEM, ApiUrl, Context, Kubeconfig, OfNamespace, System, Where, read_top
+from allotment_cli.outputs import Output, OutputOption, show_data
 
 
 def top(
-    output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    output: OutputOption = Output.table,
+    *,
     namespace: OfNamespace = "",
     kubeconfig: Kubeconfig = None,
+    context: Context = "",
     api: ApiUrl = "",
     system: System = SYSTEM,
 ) -> None:
@@ -21,9 +19,9 @@ def top(
 
     Exit codes: 0 shown; 2 wrong usage, no right, or no cluster; stderr says what to do.
     """
-    found = read_top(Where(kubeconfig, api, system, namespace))
+    found = read_top(Where(kubeconfig, context, api, system, namespace))
     if output is not Output.table:
-        show(found, output)
+        show_data(found, output)
         return
     from allotment_cli.tables import show_load, terminal  # noqa: PLC0415 - only for tables
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from allotment_cli.estate import GONE_FOR_GOOD, Config, Files, end, engine_over, events_of, read, share_policy
-from allotment_cli.offline import Output, show
+from allotment_cli.estate import GONE_FOR_GOOD, Config, Files, engine_over, events_of, once, read, share_policy
+from allotment_cli.outputs import Output, OutputOption, end, show, warn
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.cycle import Engine
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from allotment_scheduler.manifests import Manifests
 
 WAITS, NEVER, WRONG = 1, 2, 3
-_STDIN = Path("-")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 
 class WrongIsThree(TyperCommand):
@@ -37,11 +36,17 @@ class WrongIsThree(TyperCommand):
 @app.command("what-if", cls=WrongIsThree)
 def what_if(
     files: Files,
-    add: Annotated[list[Path] | None, typer.Option("--add", help="Manifests of what would be created.")] = None,
-    change: Annotated[list[Path] | None, typer.Option("--change", help="Manifests that would replace others.")] = None,
-    drain: Annotated[list[str] | None, typer.Option("--drain", help="Node that would be drained.")] = None,
+    add: Annotated[
+        list[Path] | None, typer.Option("--add", metavar="FILE", help="Manifests of what would be created.")
+    ] = None,
+    change: Annotated[
+        list[Path] | None, typer.Option("--change", metavar="FILE", help="Manifests that would replace others.")
+    ] = None,
+    drain: Annotated[
+        list[str] | None, typer.Option("--drain", metavar="NODE", help="Node that would be drained.")
+    ] = None,
     *,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    output: OutputOption = Output.table,
     config: Config = None,
 ) -> None:
     """Compare the outcome of a change with the outcome without it.
@@ -65,10 +70,9 @@ def _events(files: list[Path], add: list[Path], change: list[Path]) -> "tuple[li
     from allotment_scheduler.core.objects.events import TenantSeen  # noqa: PLC0415 - keeps `allot --help` quick
     from allotment_scheduler.manifests import ManifestError  # noqa: PLC0415 - as above
 
-    if sum(path == _STDIN for path in (*files, *add, *change)) > 1:
-        end("standard input can be read only once: give all but one of the manifests as files", WRONG)
+    once([*files, *add, *change], failure=WRONG)
     base = read(files, failure=WRONG)
-    added, edited = _objects("--add", add), _objects("--change", change)
+    added, edited = _objects(add), _objects(change)
     before = events_of(base, failure=WRONG)
     if not (added.documents or edited.documents):
         return before, before
@@ -81,22 +85,16 @@ def _events(files: list[Path], add: list[Path], change: list[Path]) -> "tuple[li
     known = set(base.warnings)
     for warning in dict.fromkeys([*told, *changed.warnings]):
         if warning not in known:
-            typer.echo(f"allot: {warning}", err=True)
+            warn(warning)
     # An edit that cannot be leaves a tenant its last good version: so the first one comes first.
     return before, [*(event for event in before if isinstance(event, TenantSeen)), *after]
 
 
-def _objects(option: str, paths: list[Path]) -> "Manifests":
-    """What an option's files hold; one that holds nothing is a mistake, of a pipe that failed for example."""
+def _objects(paths: list[Path]) -> "Manifests":
+    """What would be added or changed; a file that holds nothing is a mistake, of a pipe that failed for example."""
     from allotment_scheduler.manifests import Manifests  # noqa: PLC0415 - keeps `allot --help` quick
 
-    documents = []
-    for path in paths:
-        found = read([path], failure=WRONG).documents
-        if not found:
-            end(f"{option} {path}: holds no object: check what should have written it", WRONG)
-        documents += found
-    return Manifests(documents)
+    return Manifests([document for path in paths for document in read([path], failure=WRONG).documents])
 
 
 def _outcome(events: "list[Event]", policy: str) -> "tuple[Engine, frozenset[PodKey]]":

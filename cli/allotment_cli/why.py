@@ -9,7 +9,7 @@ from allotment_cli.estate import (
     GONE_FOR_GOOD,
     USAGE,
     Config,
-    end,
+    FilesOrLive,
     engine_over,
     events_of,
     finished_named,
@@ -17,26 +17,32 @@ from allotment_cli.estate import (
     read,
     share_policy,
 )
-from allotment_cli.live import SYSTEM, ApiUrl, Kubeconfig, System, Where, own_namespace, read_waits
-from allotment_cli.offline import Output, show
+from allotment_cli.live import SYSTEM, ApiUrl, Context, Kubeconfig, System, Where, read_waits
+from allotment_cli.outputs import Output, OutputOption, end, show_data
 
 if TYPE_CHECKING:
     from allotment_scheduler.manifests import Manifests
 
 
 def why(
-    name: Annotated[str, typer.Argument(help="Pod or Job: NAME or NAMESPACE/NAME; a Job's name stands for its pods.")],
-    files: Annotated[
-        list[Path] | None,
-        typer.Option("--file", "-f", help='Manifests in YAML or JSON; "-" is stdin. Without: the live cluster.'),
-    ] = None,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Pod or Job: NAME or NAMESPACE/NAME; a Job's name stands for its pods."),
+    ],
+    files: FilesOrLive = None,
     *,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")] = Output.table,
+    output: OutputOption = Output.table,
     namespace: Annotated[
         str,
-        typer.Option("--namespace", "-n", help="Where the name has none; default: the kubeconfig's, or any file's."),
+        typer.Option(
+            "--namespace",
+            "-n",
+            metavar="NAMESPACE",
+            help="Where the name has none; default: the context's, or any file's.",
+        ),
     ] = "",
     kubeconfig: Kubeconfig = None,
+    context: Context = "",
     api: ApiUrl = "",
     system: System = SYSTEM,
     config: Config = None,
@@ -49,7 +55,7 @@ def why(
     if "/" not in name and namespace:
         name = f"{namespace}/{name}"
     if not files:
-        _live(name, output, Where(kubeconfig, api, system))
+        _live(name, output, Where(kubeconfig, context, api, system))
     _show(_from_files(name, files or [], config), output)
 
 
@@ -97,15 +103,7 @@ def _ended(manifests: "Manifests", name: str) -> list[dict[str, Any]]:
 def _live(name: str, output: Output, where: Where) -> NoReturn:
     """Answer from the live cluster."""
     namespace, _, plain = name.rpartition("/")
-    namespace = namespace or own_namespace(where)
-    rows = read_waits(namespace, plain, where)
-    if not rows:
-        typer.echo(
-            f"allot: namespace {namespace} has no pod or job {plain}; write NAMESPACE/NAME for another namespace",
-            err=True,
-        )
-        raise typer.Exit(2)
-    _show(rows, output)
+    _show(read_waits(namespace, plain, where), output)
 
 
 def _show(rows: list[dict[str, Any]], output: Output) -> NoReturn:
@@ -115,5 +113,5 @@ def _show(rows: list[dict[str, Any]], output: Output) -> NoReturn:
     if output is Output.table:
         show_waits(rows, terminal())
     else:
-        show(rows, output)
+        show_data(rows, output)
     raise typer.Exit(1 if any(row["reason"] not in AT_REST for row in rows) else 0)

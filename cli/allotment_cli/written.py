@@ -8,16 +8,15 @@ Its libraries take longer to load than an answer of the scheduler takes to come:
 
 from collections import Counter
 from math import inf
-from pathlib import Path
 from typing import Any, Final
-
-import typer
 
 from allotment_api.errors import InvalidManifestError
 from allotment_api.labels import API_VERSION, SCHEDULER_NAME, TENANT_LABEL
 from allotment_api.quantities import Quantity, total
 from allotment_api.tenant import Tenant
+from allotment_cli.outputs import warn
 from allotment_kube.client import Client
+from allotment_kube.configuration import Configuration
 from allotment_kube.errors import ForbiddenError, NotFoundError
 from allotment_kube.pods import Pod
 from allotment_kube.resources import NAMESPACES, PODS, Resource
@@ -35,11 +34,11 @@ class UnownedError(Exception):
     """A namespace belongs to no tenant."""
 
 
-async def tenants(kubeconfig: Path | None, namespace: str = "") -> list[Row]:
+async def tenants(cluster: Configuration, namespace: str = "") -> list[Row]:
     """Every tenant from its status: leaves by weighted share, suspended ones last, then inner tenants.
 
     Args:
-        kubeconfig: as for every command.
+        cluster: its API server.
         namespace: only the tenant that owns it; empty: all.
 
     Raises:
@@ -47,9 +46,9 @@ async def tenants(kubeconfig: Path | None, namespace: str = "") -> list[Row]:
         UnownedError: no tenant owns the namespace.
         KubernetesError: they cannot be listed, or it cannot be found out whose the namespace is.
     """
-    found = await _listed_tenants(kubeconfig)
+    found = await _listed_tenants(cluster)
     if namespace:
-        owner = await _owner(kubeconfig, namespace, found)
+        owner = await _owner(cluster, namespace, found)
         return [tenant_row(tenant) for tenant in found if tenant.metadata.name == owner]
     parents = {tenant.spec.parent for tenant in found}
     leaves = [tenant for tenant in found if tenant.metadata.name not in parents]
@@ -58,31 +57,30 @@ async def tenants(kubeconfig: Path | None, namespace: str = "") -> list[Row]:
     return [tenant_row(tenant) for tenant in [*leaves, *sorted(inner, key=lambda it: it.metadata.name)]]
 
 
-async def load(kubeconfig: Path | None, namespace: str, *, own: str) -> Row:
+async def load(cluster: Configuration, namespace: str) -> Row:
     """What runs and waits in one namespace, and its tenant; or in all.
 
     Args:
-        kubeconfig: as for every command.
-        namespace: the one that is asked about; empty: all.
-        own: asked about instead by whoever may not see all.
+        cluster: its API server.
+        namespace: the one that is asked about; empty: all, or for who may not see all the context's.
 
     Raises:
         UnownedError: no tenant owns the namespace.
         KubernetesError: the pods cannot be listed.
     """
-    async with Client.connect(kubeconfig) as client:
+    async with Client.connect(cluster) as client:
         try:
             pods = await client.list(PODS, namespace=namespace)
         except ForbiddenError:
             if namespace:
                 raise
-            pods = await client.list(PODS, namespace=own)
+            pods = await client.list(PODS, namespace=cluster.namespace)
     ours = [pod for pod in pods if pod.spec.scheduler_name == SCHEDULER_NAME and pod.status.phase not in _FINISHED]
     waits = [wait_row(pod)["reason"] for pod in ours if not pod.spec.node_name]
     try:
-        listed = await tenants(kubeconfig, namespace)
+        listed = await tenants(cluster, namespace)
     except ForbiddenError as error:
-        typer.echo(f"allot: tenants are left out: {error.message}", err=True)
+        warn(f"tenants are left out: {error.message}")
         listed = []
     return {
         "running": len(ours) - len(waits),
@@ -92,13 +90,13 @@ async def load(kubeconfig: Path | None, namespace: str, *, own: str) -> Row:
     }
 
 
-async def waits(kubeconfig: Path | None, namespace: str, name: str) -> list[Row]:
+async def waits(cluster: Configuration, namespace: str, name: str) -> list[Row]:
     """Pods of this name, or of a Job of this name.
 
     Raises:
         KubernetesError: they cannot be listed.
     """
-    async with Client.connect(kubeconfig) as client:
+    async with Client.connect(cluster) as client:
         pods = await client.list(PODS, namespace=namespace)
     exact = [pod for pod in pods if pod.metadata.name == name]
     return [wait_row(pod) for pod in exact or [pod for pod in pods if _belongs(pod, name)]]
@@ -146,8 +144,8 @@ def wait_row(pod: Pod) -> Row:
     return {**row, "reason": code, "message": message, "change": change or None}
 
 
-async def _listed_tenants(kubeconfig: Path | None) -> list[Tenant]:
-    async with Client.connect(kubeconfig) as client:
+async def _listed_tenants(cluster: Configuration) -> list[Tenant]:
+    async with Client.connect(cluster) as client:
         try:
             manifests = await client.list(TENANTS)
         except NotFoundError as error:
@@ -157,16 +155,16 @@ async def _listed_tenants(kubeconfig: Path | None) -> list[Tenant]:
         try:
             found.append(Tenant.parse(manifest, strict=False))
         except InvalidManifestError as error:
-            typer.echo(f"allot: left out: {error}", err=True)
+            warn(f"left out: {error}")
     return found
 
 
-async def _owner(kubeconfig: Path | None, namespace: str, known: list[Tenant]) -> str:
+async def _owner(cluster: Configuration, namespace: str, known: list[Tenant]) -> str:
     """Whose namespace it is, as the scheduler has it: the oldest that lists it, else the one of its label."""
     listing = [tenant for tenant in known if namespace in tenant.spec.namespaces]
     if listing:
         return min(listing, key=_age).metadata.name
-    async with Client.connect(kubeconfig) as client:
+    async with Client.connect(cluster) as client:
         found = await client.find(NAMESPACES, namespace)
     labelled = found.metadata.labels.get(TENANT_LABEL) if found is not None else None
     if labelled is None or labelled not in {tenant.metadata.name for tenant in known}:

@@ -132,6 +132,8 @@ def from_kubeconfig(paths: list[Path], *, context: str = "") -> Configuration:
     for path in paths:
         if path.is_file():
             merged.add(path)
+    if not merged.files:
+        raise ConfigurationError(f"kubeconfig {_names(paths)} does not exist")
     name = context or merged.current_context
     if not name:
         raise ConfigurationError(f"{_names(paths)}: no current-context; set one or name a context")
@@ -163,7 +165,7 @@ class _Merged:
     def __init__(self) -> None:
         self.current_context = ""
         self._entries: dict[tuple[str, str], _Entry] = {}
-        self._files: list[Path] = []
+        self.files: list[Path] = []
 
     def add(self, path: Path) -> None:
         """Take in one file."""
@@ -176,7 +178,7 @@ class _Merged:
             raise ConfigurationError(f"kubeconfig {path} cannot be read{where}: {type(error).__name__}") from None
         if not isinstance(content, dict):
             raise ConfigurationError(f"kubeconfig {path} is not a mapping")
-        self._files.append(path)
+        self.files.append(path)
         self.current_context = self.current_context or str(content.get("current-context") or "")
         for section, singular in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
             for entry in content.get(section) or []:
@@ -191,7 +193,7 @@ class _Merged:
         if (section, name) not in self._entries:
             known = sorted(other for kind, other in self._entries if kind == section)
             raise ConfigurationError(
-                f"{_names(self._files) or 'kubeconfig'}: {section} has no {name!r}; known: {', '.join(known) or 'none'}"
+                f"{_names(self.files) or 'kubeconfig'}: {section} has no {name!r}; known: {', '.join(known) or 'none'}"
             )
         return self._entries[section, name]
 

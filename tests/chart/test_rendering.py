@@ -14,6 +14,7 @@ from allotment_api import __version__
 from allotment_cli.uninstall import CHART_KINDS, POLICY_KINDS
 from allotment_kube.program.settings import Sources
 from allotment_operator.settings import Settings as OperatorSettings
+from allotment_scheduler.manifests.admission import BUILT_IN
 from allotment_scheduler.shell.settings import FIXED, Settings
 from builders.helm_chart import CHART, NAMESPACE, helm, named, of_kind, refusal, render
 
@@ -338,6 +339,13 @@ def test_every_group_of_values_has_its_comment() -> None:
 
     # These share the comment of the key above them.
     assert [key for key in uncommented if key not in COMMENTED_TOGETHER] == []
+
+
+def test_offline_commands_know_the_charts_priority_classes() -> None:
+    classes = {it["metadata"]["name"]: it["value"] for it in of_kind(render({}), "PriorityClass")}
+
+    assert {**BUILT_IN, **classes} == BUILT_IN
+    assert {name for name in BUILT_IN if not name.startswith("system-")} == classes.keys()
 
 
 def test_uninstalling_knows_every_kind_of_the_chart() -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from allotment_cli.scheduler_api import NAME, RefusedError, UnreachableError, ask
 from allotment_kube.certificates import KeyPair, authority, issue
+from allotment_kube.configuration import load_configuration
 from allotment_kube.resources import CONFIG_MAPS
 from fakes.api_server import FakeApiServer
 from fakes.http_server import listening, served
@@ -83,7 +84,7 @@ def of_rita(folder: Path) -> dict[str, str]:
 
 
 async def question(kubeconfig: Path, *, url: str = "", system: str = "allotment-system") -> Any:
-    return await ask("/v1/tenants", {}, kubeconfig=kubeconfig, url=url, system=system)
+    return await ask("/v1/tenants", {}, configuration=load_configuration(kubeconfig), url=url, system=system)
 
 
 async def test_a_certificate_is_shown_only_where_there_is_no_token(tmp_path: Path) -> None:

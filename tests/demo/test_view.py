@@ -81,7 +81,7 @@ def test_the_demo_has_happened_only_when_every_act_has() -> None:
 
 
 def test_the_summary_names_what_did_not_happen() -> None:
-    shown = text_of(summary.table(scenes(happened=True)[:3], PLAY, picture(), seconds=60))
+    shown = text_of(summary.table(summary.data(scenes(happened=True)[:3], PLAY, picture(), seconds=60)))
 
     assert shown.count("did not happen") == len(PLAY) - 3
     assert "not played" in shown

@@ -102,6 +102,7 @@ def test_everything_a_cluster_and_a_user_can_say_is_read(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "want"),
     [
+        ("", "does not exist"),
         ("{}", "no current-context"),
         ("current-context: x", "contexts has no 'x'; known: none"),
         ("[a]", "is not a mapping"),
@@ -111,7 +112,8 @@ def test_everything_a_cluster_and_a_user_can_say_is_read(tmp_path: Path) -> None
 )
 def test_a_bad_file_is_named_with_what_to_change(tmp_path: Path, content: str, want: str) -> None:
     path = tmp_path / "config"
-    path.write_text(content, encoding="utf-8")
+    if content:
+        path.write_text(content, encoding="utf-8")
 
     with pytest.raises(ConfigurationError) as raised:
         from_kubeconfig([path])

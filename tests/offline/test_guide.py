@@ -39,6 +39,7 @@ def test_the_guides_commands_print_what_it_says(
     )  # fmt: skip
     printed = iter(warned + said)
 
+    assert isinstance(done.exception, SystemExit | None)
     assert said
     assert lines[: len(warned)] == warned
     assert [line for line in lines if line not in printed] == []

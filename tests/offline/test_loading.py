@@ -137,6 +137,7 @@ def test_depth_and_size_are_bounded(tmp_path: Path, text: str) -> None:
 
 
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: a}\nspec: "
+ONE = "{containers: [{name: c}]}"
 
 
 @pytest.mark.parametrize(
@@ -162,8 +163,8 @@ def test_what_kubectl_accepts_is_accepted(tmp_path: Path, spec: str) -> None:
         (POD + "{containers: [{name: c, resources: {requests: {cpu: true}}}]}", "requests.cpu: true is no quantity"),
         (POD + "{tolerations: [{operator: Maybe}]}", "spec.tolerations[0].operator: 'Maybe' is not one of"),
         (POD + "{priority: 99999999999}", "spec.priority: 99999999999 does not fit into 32 bits"),
-        (POD + "{}\nstatus: {startTime: yesterday}", "status.startTime: 'yesterday' is no time"),
-        (POD + "{}\n---\n" + POD + "{priority: 1}", "Pod p: stands in FILE, document 1 already"),
+        (POD + ONE + "\nstatus: {startTime: yesterday}", "status.startTime: 'yesterday' is no time"),
+        (POD + ONE + "\n---\n" + POD + "{priority: 1}", "Pod p: stands in FILE, document 1 already"),
         ("kind: Pod\nspec: {}", "Pod: metadata.name: is required"),
         ("kind: List\nitems: x", "List: items: must be a list"),
         ("kind: Pod\nkind: Pod", "the key 'kind' stands there twice"),
@@ -206,8 +207,8 @@ def test_a_device_whose_version_is_no_text_is_read_without_it(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (POD.replace("name: p,", "name: p, annotations: {allotment.dev/max-runtime: forever},") + "{}", "forever"),
-        (POD.replace("name: p,", 'name: p, labels: {allotment.dev/preemptible: "no"},') + "{}", "is taken for"),
+        (POD.replace("name: p,", "name: p, annotations: {allotment.dev/max-runtime: forever},") + ONE, "forever"),
+        (POD.replace("name: p,", 'name: p, labels: {allotment.dev/preemptible: "no"},') + ONE, "is taken for"),
         (POD + "{nodeName: ghost}", "there is no Node ghost"),
         ("kind: Tenant\nmetadata: {name: a}\nspec: {pools: {x: {limits: {cpu: 1}}}}", "no NodePool of that name"),
         ("apiVersion: allotment.dev/v1alpha1\nkind: KafkaCluster\nmetadata: {name: k}", "the operator makes its pods"),
@@ -248,7 +249,8 @@ def workload(kind: str, version: str = "apps/v1", **spec: Any) -> dict[str, Any]
 def made(name: str, kind: str, owner: str, phase: str = "Running") -> dict[str, Any]:
     owners = [{"apiVersion": "v1", "kind": kind, "name": owner, "uid": "u", "controller": True}]
     metadata = {"name": name, "namespace": "a", "labels": {"app": "w"}, "ownerReferences": owners}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": phase}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+            "spec": {"containers": [{"name": "c"}]}, "status": {"phase": phase}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -290,7 +292,7 @@ def test_a_stateful_set_brings_its_claims(tmp_path: Path) -> None:
 def test_admission_names_the_scheduler_of_new_pods_in_tenants_namespaces(
     tmp_path: Path, namespace: str, scheduler: str | None, uid: str, ours: bool
 ) -> None:
-    spec = {"schedulerName": scheduler} if scheduler else {}
+    spec = {"containers": [{"name": "c"}], **({"schedulerName": scheduler} if scheduler else {})}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -152,3 +152,21 @@ def test_the_schedulers_settings_are_taken(folder: Path, command: str) -> None:
 
     assert (right, wrong) == (0, 2)
     assert "sharePolicy" in stderr
+
+
+COMMANDS_OF_FILES: list[list[str]] = [["simulate"], ["tenants"], ["why", "p"], ["what-if", "--drain", "n"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS_OF_FILES, ids=lambda it: str(it[0]))
+def test_an_estate_of_nothing_is_a_mistake(command: list[str]) -> None:
+    code, stdout, stderr = run(*command, "-f", "-", stdin="# nothing\n")
+
+    assert (code, stdout) == (3 if command[0] == "what-if" else 2, "")
+    assert "standard input: holds no object" in stderr
+
+
+def test_a_namespace_is_not_passed_over_in_silence(folder: Path) -> None:
+    code, _, stderr = run("tenants", "-f", folder / "cluster", "-n", "a")
+
+    assert code == 2
+    assert "leave it out with --file" in stderr

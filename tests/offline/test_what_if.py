@@ -98,6 +98,19 @@ def test_a_claim_that_nobody_would_bind_waits(tmp_path: Path, there: list[Manife
     assert ask(tmp_path, [node(), *there], add=[added])[0] == 2
 
 
+@pytest.mark.parametrize("named", [{"volumeName": "v"}, {}], ids=["named", "found"])
+@pytest.mark.parametrize("name", ["fast", ""])
+def test_a_volume_goes_to_one_claim(tmp_path: Path, named: Manifest, name: str) -> None:
+    of = {"storageClassName": name}
+    fast = {**storage_class("fast"), "provisioner": "kubernetes.io/no-provisioner"}
+    claim = {"metadata": {"name": "data"}, "spec": claim_spec(**of, **named)}
+    added = workload("StatefulSet", "apps/v1", replicas=2, volumeClaimTemplates=[claim])
+    code, answer, _ = ask(tmp_path, [node(), fast, volume(**of)], add=[added])
+
+    assert (code, [each["pod"] for each in answer["starts"]]) == (2, ["w-0"])
+    assert ("is another claim's" if named else "cannot bind claim data-w-1") in answer["waits"][0]["message"]
+
+
 def test_the_youngest_of_several_default_classes_counts(tmp_path: Path) -> None:
     old, new = storage_class("old"), storage_class("new")
     old["metadata"]["creationTimestamp"], new["metadata"]["creationTimestamp"] = (
@@ -216,10 +229,20 @@ def test_anchors_as_people_use_them_are_read(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_no_name_of_a_file_is_obeyed_by_the_terminal(tmp_path: Path, field: str) -> None:
     (tmp_path / "f.yaml").write_text(f"apiVersion: v1\n{field}")
-    with pytest.raises(ManifestError) as caught:
-        Manifests.read([tmp_path / "f.yaml"]).events()
+    done = CliRunner().invoke(app, ["simulate", "-f", str(tmp_path / "f.yaml")])
 
-    assert str(caught.value).isprintable()
+    assert done.exit_code == 2
+    assert done.stderr.removesuffix("\n").isprintable()
+
+
+def test_no_value_of_a_file_is_obeyed_by_the_terminal(tmp_path: Path) -> None:
+    pod = thing("Pod", "p", spec={"containers": containers(cpu="1"), "nodeSelector": {"\x1b[2J": "\x1b[2J"}})
+    tenant = {**TENANT, "spec": {"namespaces": ["a"], "limits": {"cpu": "1"}}}
+    (tmp_path / "f.json").write_text(json.dumps({"kind": "List", "items": [tenant, node(), pod]}))
+    done = CliRunner().invoke(app, ["why", "p", "-f", str(tmp_path / "f.json")])
+
+    assert done.exit_code == 1
+    assert "\x1b" not in done.output
 
 
 @pytest.mark.parametrize(
@@ -231,6 +254,39 @@ def test_impossible_sizes_are_refused(tmp_path: Path, spec: Manifest, said: str)
     status = spec.pop("status", {})
     job = {**workload("Job" if status else "Deployment", "batch/v1" if status else "apps/v1", **spec), "status": status}
     code, _, stderr = ask(tmp_path, [node()], add=[job])
+
+    assert code == 3
+    assert said in stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [({"containers": []}, "spec.containers: is required"),
+     ({"containers": [{"name": "c", "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}}]},
+      "spec.containers[0].resources.requests.cpu: 2 is more than the limit, which is 1500m"),
+     ({"containers": containers(), "initContainers": containers(**{"nvidia.com/gpu": "500m"})},
+      'spec.initContainers[0].resources.requests["nvidia.com/gpu"]: 500m is no whole number'),
+     ({"containers": containers(cpu="1x")}, "spec.containers[0].resources.requests.cpu: '1x'")],
+)  # fmt: skip
+def test_containers_that_the_server_would_refuse_are_refused(tmp_path: Path, spec: Manifest, said: str) -> None:
+    code, _, stderr = ask(tmp_path, [node()], add=[thing("Pod", "p", spec=spec)])
+    job = thing("Job", "j", "batch/v1", spec={"template": {"spec": spec}})
+    of_template = ask(tmp_path, [node()], add=[job])
+    there = ask(tmp_path, [node(), thing("Pod", "q", metadata={"uid": "u"}, spec=spec)], "--drain", "n")
+
+    assert (code, of_template[0]) == (3, 3)
+    assert f"Pod p: {said}" in stderr
+    assert f"Job j: spec.template.{said}" in of_template[2]
+    assert (there[0] == 3) is ("1x" in said), "what exists has passed"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [({"name": "Train_Job"}, "metadata.name: 'Train_Job' is no name"), ({"name": "x" * 300}, "metadata.name: "),
+     ({"name": "x", "namespace": "a.b"}, "metadata.namespace: 'a.b' is no namespace")],
+)  # fmt: skip
+def test_names_that_the_server_would_refuse_are_refused(tmp_path: Path, metadata: Manifest, said: str) -> None:
+    code, _, stderr = ask(tmp_path, [node()], add=[thing("Job", "x", "batch/v1", metadata=metadata)])
 
     assert code == 3
     assert said in stderr

@@ -10,7 +10,7 @@ import typer.exceptions
 from allotment_api.labels import CATEGORY
 from allotment_api.registry import KINDS
 from allotment_cli.main import GROUPS, load
-from allotment_scheduler.manifests.conversion import GROUPS as READ
+from allotment_scheduler.manifests.kinds import GROUPS as READ
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

@@ -2,7 +2,7 @@
 
 The director never decides that something has happened: it asks the act's predicate about the witness' pictures. A
 request that fails is tried again while the act lasts, since a role may be a second away; the last refusal is in the
-verdict of an act that did not happen.
+verdict of an act that did not happen. Whatever else goes wrong ends the play with its error.
 """
 
 import asyncio
@@ -71,23 +71,23 @@ class Director:
 
     async def play(self, acts: Sequence[Act]) -> list[Scene]:
         """Play acts in order; stops at the first that does not happen."""
-        async with self._stand_in() as session:
-            news = asyncio.create_task(self._ask_backstage(session))
-            try:
+        try:
+            async with self._stand_in() as session, asyncio.TaskGroup() as group:
+                news = group.create_task(self._ask_backstage(session))
                 for act in acts:
-                    if not (await self._play(act, session)).happened:
+                    if not (await self._play(act, session, group)).happened:
                         break
-            finally:
                 news.cancel()
-                for client in self._clients.values():
-                    await client.close()
+        finally:
+            for client in self._clients.values():
+                await client.close()
         return self._scenes
 
-    async def _play(self, act: Act, session: aiohttp.ClientSession) -> Scene:
+    async def _play(self, act: Act, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> Scene:
         began = time.monotonic()
         self._trouble = ""
         self._scenes.append(Scene(act, Verdict(done=False, said=""), 0.0))
-        doing = asyncio.create_task(self._do(act.steps, session))
+        doing = group.create_task(self._do(act.steps, session))
         try:
             while True:
                 self._witness.changed.clear()

@@ -292,7 +292,7 @@ def _condition(status: Manifest, type_: str) -> Manifest:
 
 
 def _code(scheduled: Manifest) -> str:
-    """The scheduler's code: kubectl's readers expect Unschedulable as the reason, so it leads the message."""
+    """The scheduler's code, which leads the message: the reason may be Unschedulable, for who reads only that."""
     code, colon, _ = scheduled.get("message", "").partition(": ")
     return str(code if colon else scheduled.get("reason", ""))
 

@@ -90,25 +90,24 @@ def put_on(cluster: LocalCluster, console: Console, *, keep: bool, svg: Path | N
         address = stage.up()
         scenes = asyncio.run(_play(stage, address, teller))
         kubeconfig = cluster.kubeconfig
-    seen, seconds = teller.last, teller.seconds
+    found = summary.data(scenes, acts.PLAY, teller.last, seconds=teller.seconds)
     console.print()
-    console.print(summary.table(scenes, acts.PLAY, seen, seconds=seconds))
+    console.print(summary.table(found))
     console.print("\n[bold]Next:[/]")
     for line in summary.next_lines(name=cluster.name, kept=keep, kubeconfig=kubeconfig):
         console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
     if svg is not None and teller.pictured is not None:
         picture(svg, *teller.pictured)
     if report is not None:
-        found = summary.data(scenes, acts.PLAY, seen, seconds=seconds)
         report.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return summary.succeeded(scenes, acts.PLAY, seen)
+    return bool(found["happened"])
 
 
 async def _play(stage: Stage, address: Address, teller: Teller) -> list[Scene]:
     admin = load_configuration(stage.cluster.kubeconfig)
-    async with Client.connect(admin, user_agent="allotment-demo") as client:
+    async with Client.connect(admin, user_agent="allotment-demo") as client, asyncio.TaskGroup() as group:
         witness = Witness(client)
-        watching = asyncio.create_task(witness.run())
+        watching = group.create_task(witness.run())
         try:
             await witness.synced()
             teller.start()

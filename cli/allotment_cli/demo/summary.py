@@ -45,9 +45,8 @@ def data(scenes: Sequence[Scene], acts: Sequence[Act], seen: Observation, *, sec
     }
 
 
-def table(scenes: Sequence[Scene], acts: Sequence[Act], seen: Observation, *, seconds: float) -> RenderableType:
-    """The summary for people."""
-    found = data(scenes, acts, seen, seconds=seconds)
+def table(found: dict[str, Any]) -> RenderableType:
+    """The summary's data for people."""
     shown = Table("ACT", "", "SECONDS", "MEASURED", box=None, header_style="bold")
     for act in found["acts"]:
         mark = "[green]happened[/]" if act["happened"] else "[red]did not happen[/]"

@@ -1,9 +1,11 @@
 """Manifests: what `kubectl get … -o yaml` prints, and what people write for `kubectl apply`, read into events.
 
-How it thinks: files become documents (`documents`), documents what an API server would have stored of them (`stored`),
-and these events (`conversion`); what is wrong on the way is told by file, document and field (`faults`). What admission
-and controllers would add, the offline commands add: scheduler names, priorities, and the pods of workloads whose
-templates are there (`workloads`).
+How it thinks: files become documents (`documents`), documents what an API server would have stored of them (`stored`,
+`typed`), and these events (`conversion`). Of which kinds, `kinds` says. What is wrong on the way is told by file,
+document and field (`faults`, `checks`), what is doubtful as a warning (`doubts`).
+
+What others would add live, is added here: scheduler names, requests and priorities (`admission`), the pods of workloads
+whose templates are there (`workloads`), claims and their volumes (`claims`). What an edit leaves, `edits` says.
 
 Invariants: whatever the bytes, reading ends in events or in a `ManifestError`, in time and depth bounded by their
 length. Objects become events in the order in which they stand; that order breaks ties of creation time.

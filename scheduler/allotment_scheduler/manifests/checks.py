@@ -1,4 +1,4 @@
-"""What the API server would refuse in a pod, a node or a budget although its types are right.
+"""What the API server would refuse in a name, a pod, a node or a budget although its types are right.
 
 The scheduler never sees such objects, because they cannot be stored; manifests that were never applied may hold them,
 and would be answered with nonsense. References: `k8s.io/kubernetes/pkg/apis/{core,policy,scheduling}/validation`.
@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from allotment_api.errors import Fault
+from allotment_api.names import is_label, is_subdomain
+from allotment_api.quantities import quantity
 from allotment_kube import models, nodes, pods, workloads
 
 _SET: Final = ("In", "NotIn")
@@ -23,6 +25,38 @@ _HIGHEST: Final = 2**31
 _WEIGHTS: Final = range(1, 101)
 
 Expressions = Iterable[models.LabelRequirement]
+
+
+def name_faults(name: str, namespace: str) -> Iterator[Fault]:
+    """What is wrong with an object's name and namespace."""
+    if not is_subdomain(name):
+        yield Fault("metadata.name", f"{name!r} is no name: write lower-case letters, digits, '-' and '.'")
+    if not is_label(namespace):
+        yield Fault("metadata.namespace", f"{namespace!r} is no namespace: write lower-case letters, digits and '-'")
+
+
+def container_faults(spec: pods.PodSpec) -> Iterator[Fault]:
+    """What is wrong with a new pod's containers; those of one that exists have passed.
+
+    Raises:
+        QuantityError: a request or a limit is no quantity.
+    """
+    if not spec.containers:
+        yield Fault("spec.containers", "is required: a pod has one container or more")
+    for field, listed in (("containers", spec.containers), ("initContainers", spec.init_containers)):
+        for number, container in enumerate(listed):
+            yield from _resources(f"spec.{field}[{number}].resources", container.resources)
+
+
+def _resources(at: str, resources: pods.Resources) -> Iterator[Fault]:
+    for sort, listed in (("requests", resources.requests), ("limits", resources.limits)):
+        for name, text in listed.items():
+            if "/" in name and quantity(text).amount.denominator != 1:
+                yield Fault(f'{at}.{sort}["{name}"]', f"{text} is no whole number, and {name} is counted in pieces")
+    for name, text in resources.requests.items():
+        limit = resources.limits.get(name, text)
+        if quantity(text) > quantity(limit):
+            yield Fault(f"{at}.requests.{name}", f"{text} is more than the limit, which is {limit}: lower the one")
 
 
 def pod_faults(spec: pods.PodSpec) -> Iterator[Fault]:

@@ -54,13 +54,20 @@ class VolumeControllers:
         if claim.uid:
             on_its_way = claim.awaits is None and claim.storage_class in self.at_once
             return replace(claim, awaits="") if on_its_way else claim  # of whichever name
+        return self._bound(self._classed(claim))
+
+    def _classed(self, claim: Claim) -> Claim:
         if claim.storage_class is None and self.default is not None:
-            claim = replace(claim, storage_class=self.default.metadata.name)
-        elif claim.storage_class == "":
-            claim = replace(claim, storage_class=None)  # as volumes have it
-        if claim.awaits in self.volumes and asks_in_vain(claim, Attachments(volumes=self.volumes)) is None:
-            claim = replace(claim, volume=claim.awaits, awaits=None)
-        return claim
+            return replace(claim, storage_class=self.default.metadata.name)
+        return replace(claim, storage_class=None) if claim.storage_class == "" else claim  # as volumes have it
+
+    def _bound(self, claim: Claim) -> Claim:
+        """The first claim that names a volume has it, and the others ask in vain."""
+        volume = self.volumes.get(claim.awaits or "")
+        if volume is None or asks_in_vain(claim, Attachments(volumes=self.volumes)) is not None:
+            return claim
+        self.volumes[volume.name] = replace(volume, claimed_by=(claim.namespace, claim.name))
+        return replace(claim, volume=volume.name, awaits=None)
 
 
 def binding_with_pods(found: storage.StorageClass) -> StorageClass:

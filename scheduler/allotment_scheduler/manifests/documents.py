@@ -42,14 +42,14 @@ class Document:
         origin: file and document.
         content: the object.
         maker: the workload whose template it was made of, as messages name it; its fields stand under spec.template.
-        added: it does not exist yet: it arrives now, behind everybody.
+        arrives: it does not exist yet: it comes now, behind everybody.
         edited: it is there, and stands here as it would be after a change.
     """
 
     origin: str
     content: Manifest
     maker: str = ""
-    added: bool = False
+    arrives: bool = False
     edited: bool = False
 
     @property

@@ -43,8 +43,6 @@ class ManifestError(ValueError):
     """A manifest cannot be read; the message says where and what to change."""
 
     def __init__(self, message: str) -> None:
-        # What is quoted was written by others: a terminal must not obey it.
-        message = "".join(it if it.isprintable() or it == "\n" else ascii(it)[1:-1] for it in message)
         super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]} …")
 
 

@@ -7,8 +7,8 @@ NAME-0, NAME-1, …; those of a StatefulSet as it really names them. A StatefulS
 How many: a Job as many as may run at once (`pods_at_once`), none while it is suspended or once it has ended; the others
 `replicas`. A ReplicaSet that belongs to a Deployment of the files is left to it, old ones of a rollout included.
 
-Kinds that make pods in other ways (`MAKERS`: by the clock, one for each node, or by the operator) are not imitated:
-their pods count where they are in the files.
+Kinds that make pods in other ways (by the clock, one for each node, or by the operator) are not imitated: their pods
+count where they are in the files.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,15 +27,6 @@ MOST_PODS: Final = 200_000
 """Pods that templates may stand for in all: more than any cluster runs."""
 TEMPLATED: Final = frozenset({"Job", "Deployment", "ReplicaSet", "StatefulSet", "ReplicationController"})
 """Kinds whose templates are imitated."""
-MAKERS: Final[Mapping[tuple[str, str], str]] = {
-    ("apps", "DaemonSet"): "a DaemonSet makes one pod for each node",
-    ("batch", "CronJob"): "a CronJob makes its pods by the clock",
-    **{
-        ("allotment.dev", kind): "the operator makes its pods"
-        for kind in ("KafkaCluster", "CassandraCluster", "SparkApplication", "SparkCluster", "JenkinsAgentPool")
-    },
-}
-"""Kinds that make pods in ways that are not imitated, and how."""
 
 
 class Template(Model, frozen=True):
@@ -253,7 +244,7 @@ def _pod(document: Document, workload: Workload, name: str, *, later: bool) -> D
         },
         "spec": spec if document.kind != "StatefulSet" else {**spec, "volumes": _volumes(workload, name)},
     }
-    return Document(document.origin, content, document.title, document.added or later)
+    return Document(document.origin, content, document.title, document.arrives or later)
 
 
 def _volumes(workload: Workload, pod: str) -> Any:  # noqa: ANN401 - as it stands in the template
@@ -272,7 +263,7 @@ def _claims(document: Document, workload: Workload, pod: str) -> Iterator[Docume
         named = {**(metadata if isinstance(metadata, Mapping) else {}), "name": f"{_name_of(claim)}-{pod}",
                  "namespace": document.namespace}  # fmt: skip
         content = {**claim, "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": named}
-        yield Document(document.origin, content, document.title, document.added)
+        yield Document(document.origin, content, document.title, document.arrives)
 
 
 def _name_of(claim: Mapping[str, Any]) -> str:
