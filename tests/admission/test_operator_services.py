@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from builders.api_server import Actor, ApiServer
+from builders.helm_chart import NAMESPACE
 from builders.patience import LateError
-from builders.tenant_objects import await_allowed, expect, group, meta, role_binding, service
+from builders.tenant_objects import await_allowed, expect, group, meta, role_binding, service, service_account
 
 Member = Callable[[str, str], Actor]
 
@@ -36,7 +37,12 @@ def slice_of(namespace: str, of: str, **labels: str) -> dict[str, Any]:
 
 def endpoints(namespace: str, name: str, **labels: str) -> dict[str, Any]:
     subsets = [{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 9091}]}]
-    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta(name, namespace, labels=labels), "subsets": subsets}
+    return {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": meta(name, namespace, labels=labels),
+        "subsets": subsets,
+    }
 
 
 def eventually(holds: Callable[[], bool], what: str) -> None:
@@ -96,9 +102,9 @@ def test_nor_does_whoever_has_every_right_in_the_namespace(
 
 
 def test_the_operator_and_platform_admins_write_it(
-    asked: dict[str, Any], unbounded: str, operator: Actor, admin: Actor, api: ApiServer
+    asked: dict[str, Any], unbounded: str, operator: Actor, admin: Actor
 ) -> None:
-    itself = {"kind": "ServiceAccount", "namespace": "allotment-system", "name": "allotment-operator"}
+    itself = service_account(NAMESPACE, "allotment-operator")
     expect(operator, role_binding(unbounded, "allotment-operator", "allotment-operator-tenant", itself, **MANAGED))
     await_allowed(operator, "patch", "services", unbounded)
 
@@ -118,7 +124,7 @@ def trusted(unbounded: str, api: ApiServer, admin: Actor) -> Callable[[str], Act
 
     def program(whole: str) -> Actor:
         namespace, _, name = whole.partition(":")
-        subject = {"kind": "ServiceAccount", "namespace": namespace, "name": name}
+        subject = service_account(namespace, name)
         expect(admin, role_binding(unbounded, f"trusted-{name}", "cluster-admin", subject))
         actor = api.service_account(namespace, name)
         await_allowed(actor, "create", "endpointslices", unbounded, group="discovery.k8s.io")
@@ -183,7 +189,9 @@ def test_services_that_are_no_tenants_are_left_alone(elsewhere: str, admin: Acto
         assert answer.accepted, answer.message
 
 
-def test_a_service_of_the_operators_gets_its_slice_and_loses_it(new_namespace: Callable[..., str], admin: Actor) -> None:
+def test_a_service_of_the_operators_gets_its_slice_and_loses_it(
+    new_namespace: Callable[..., str], admin: Actor
+) -> None:
     namespace = new_namespace("operator-services-slices")
     manifest = entrance(namespace, "served")
     path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
