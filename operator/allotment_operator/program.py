@@ -94,6 +94,7 @@ class Operator:
             self._nodes.simulated,
             now,
             api_server=self._api_server.places,
+            resources=self._seen,
             allow_loopback_controllers=settings.allow_loopback_controllers,
         )
         tenants = TenantKind(self._register.estate, Vacancy(client).confirm)
@@ -183,6 +184,9 @@ class Operator:
         install_signals(stop)  # kopf has just put its own in their place
         self._base.readiness.done("watches")
         await kopf.run_tasks(tasks, ignored=before)
+
+    def _seen(self, kind: str, namespace: str) -> list[dict[str, Any]]:
+        return self.engine.resources(kind, namespace)
 
     def _services(self) -> Iterator[ServiceFacts]:
         for kind in SERVICE_KINDS:

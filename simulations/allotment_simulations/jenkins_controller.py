@@ -182,15 +182,13 @@ class _Paths:
         return guard
 
     async def queue(self, request: web.Request) -> web.Response:
-        asked = _RANGE.search(request.query.get("tree", ""))
-        shown = slice(int(asked[1]), int(asked[2])) if asked else slice(None)
-        items = [self._item(build) for build in self._jenkins.queue()[shown]]
+        items = [self._item(build) for build in self._jenkins.queue()[_asked(request)]]
         return web.json_response({"_class": "hudson.model.Queue", "items": items})
 
-    async def computers(self, _: web.Request) -> web.Response:
-        nodes = [_computer(node) for node in self._jenkins.nodes.values()]
-        built_in = {"displayName": "Built-In Node", "idle": True, "offline": False, "temporarilyOffline": False}
-        return web.json_response({"computer": [{**built_in, "assignedLabels": [{"name": "built-in"}]}, *nodes]})
+    async def computers(self, request: web.Request) -> web.Response:
+        built_in = StandInNode("Built-In Node", frozenset({"built-in"}), online=True)
+        every = [built_in, *(self._jenkins.nodes[name] for name in sorted(self._jenkins.nodes))]
+        return web.json_response({"computer": [_computer(node) for node in every[_asked(request)]]})
 
     async def computer(self, request: web.Request) -> web.Response:
         node = self._jenkins.nodes.get(request.match_info["name"])
@@ -245,6 +243,11 @@ class _Paths:
         return {"id": build.id, "why": why, "blocked": False, "buildable": True, "inQueueSince": since, "task": task}
 
 
+def _asked(request: web.Request) -> slice:
+    asked = _RANGE.search(request.query.get("tree", ""))
+    return slice(int(asked[1]), int(asked[2])) if asked else slice(None)
+
+
 def _computer(node: StandInNode) -> dict[str, Any]:
     return {
         "displayName": node.name,
@@ -253,5 +256,4 @@ def _computer(node: StandInNode) -> dict[str, Any]:
         "temporarilyOffline": node.held,
         "offlineCauseReason": node.cause,
         "assignedLabels": [{"name": label} for label in sorted(node.labels)],
-        "executors": [{"currentExecutable": {"number": node.build.id} if node.build else None}],
     }

@@ -26,6 +26,8 @@ PLURALS = {
     "CronJob": "cronjobs",
     "DaemonSet": "daemonsets",
     "Deployment": "deployments",
+    "EndpointSlice": "endpointslices",
+    "Endpoints": "endpoints",
     "Job": "jobs",
     "Lease": "leases",
     "LimitRange": "limitranges",

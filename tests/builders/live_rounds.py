@@ -64,7 +64,16 @@ class Live:
 
     @property
     def surroundings(self) -> Surroundings:
-        return Surroundings(self.client, self.home, lambda name: name.startswith("kwok"), _clock)
+        return Surroundings(
+            self.client,
+            self.home,
+            lambda name: name.startswith("kwok"),
+            _clock,
+            resources=self._seen,
+        )
+
+    def _seen(self, kind: str, namespace: str) -> list[dict[str, Any]]:
+        return self.engine.resources(kind, namespace)
 
     def make(self, kind: str, name: str, **spec: Any) -> Key:
         """Make or change a custom resource."""

@@ -14,13 +14,15 @@ from allotment_operator.services.jenkins.label_expression import matches
 from allotment_operator.services.jenkins.snapshot import (
     LONGEST_LABELS,
     MOST_LISTED,
+    NODES_OVERLAP,
+    NODES_PAGE,
     QUEUE_PAGE,
     QueuedBuild,
     demand,
     read_nodes,
     read_queue,
 )
-from allotment_simulations.jenkins_controller import Build, StandInJenkins, application
+from allotment_simulations.jenkins_controller import Build, StandInJenkins, StandInNode, application
 
 
 @pytest.fixture
@@ -76,6 +78,62 @@ async def test_builds_that_wait_behind_many_blocked_ones_are_seen(
     jenkins.enqueue("linux", seconds=1)
 
     assert demand((await controller.snapshot()).builds, frozenset({"linux"})) == 1
+
+
+async def test_a_controller_of_many_nodes_is_read_by_pages(jenkins: StandInJenkins, controller: HttpController) -> None:
+    labels = frozenset(f"label-{number:04}" for number in range(16))  # as one answer more than is read of one
+    jenkins.nodes = {name: StandInNode(name, labels) for name in (f"n-{number:05}" for number in range(10_000))}
+
+    seen = await controller.snapshot()
+
+    assert set(seen.nodes) == {"Built-In Node", *jenkins.nodes}
+
+
+@pytest.mark.parametrize("gone", [1, NODES_OVERLAP - 1, NODES_OVERLAP + 1, 3 * NODES_PAGE])
+async def test_no_node_is_overlooked_where_others_go_meanwhile(
+    gone: int, jenkins: StandInJenkins, controller: HttpController
+) -> None:
+    """One that is not seen counts as removed, and its agent is ended in the middle of a build."""
+    names = [f"n-{number:05}" for number in range(5 * NODES_PAGE)]
+    jenkins.nodes = {name: StandInNode(name, frozenset()) for name in names}
+    leaving = iter([set[str](), set(names[:gone])])
+
+    class Leaving(list[str]):
+        def append(self, request: str) -> None:
+            super().append(request)
+            if request.startswith("GET /computer"):
+                for name in next(leaving, ()):
+                    del jenkins.nodes[name]
+
+    jenkins.requests = Leaving()
+
+    seen = await controller.snapshot()
+
+    assert set(names[gone:]) <= set(seen.nodes)
+
+
+async def test_nodes_that_never_stay_are_no_answer(jenkins: StandInJenkins, controller: HttpController) -> None:
+    class Changing(list[str]):
+        def append(self, request: str) -> None:
+            super().append(request)
+            names = (f"n-{len(self)}-{number:05}" for number in range(NODES_PAGE + 1))
+            jenkins.nodes = {name: StandInNode(name, frozenset()) for name in names}
+
+    jenkins.requests = Changing()
+
+    with pytest.raises(ServiceUnavailableError, match="its nodes change faster than they can be read"):
+        await controller.snapshot()
+
+
+@pytest.mark.parametrize(("count", "label"), [(MOST_LISTED + NODES_PAGE, "a"), (5 * NODES_PAGE, "a" * 3700)])
+async def test_more_nodes_than_any_controller_has_are_refused(
+    count: int, label: str, jenkins: StandInJenkins, controller: HttpController
+) -> None:
+    names = (f"n-{number:05}" for number in range(count))
+    jenkins.nodes = {name: StandInNode(name, frozenset({label})) for name in names}
+
+    with pytest.raises(ServiceRefusedError, match="more than 20000 nodes, or 16 MiB of them"):
+        await controller.snapshot()
 
 
 async def test_registering_twice_is_registering_once(jenkins: StandInJenkins, controller: HttpController) -> None:

@@ -61,6 +61,9 @@ class OneCluster:
         login = Login(f"{BOOTSTRAP}:9091", secret["ca.crt"], certificate=secret["tls.pem"])
         return Cluster(names, KafkaCluster.parse(self._broker.world.manifest), login)
 
+    def seen(self, _namespace: str, _kind: str) -> list[Mapping[str, Any]]:
+        return []
+
     async def siblings(self, _namespace: str, _kind: str) -> list[Mapping[str, Any]]:
         return []
 

@@ -10,6 +10,7 @@ from allotment_api.kafka_topic import KafkaTopicSpec
 from allotment_api.kafka_user import KafkaUserSpec
 from allotment_kube.client import Client
 from allotment_kube.resources import SECRETS, STATEFUL_SETS, Resource
+from allotment_kube.transport import Request, Response
 from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.plans.ownership import Owner
 from allotment_operator.services.kafka.admin import ClusterState, Login, Rule, TopicState, UserState
@@ -53,6 +54,9 @@ class Brokers:
 
     async def find(self, _namespace: str, _name: str) -> Cluster:
         return self.found
+
+    def seen(self, _namespace: str, _kind: str) -> list[Mapping[str, Any]]:
+        return self.others
 
     async def siblings(self, _namespace: str, _kind: str) -> list[Mapping[str, Any]]:
         return self.others
@@ -206,6 +210,49 @@ async def test_a_topic_outlives_its_resource_as_long_as_another_one_names_it(*, 
     assert ("orders" in brokers.topics) == kept
 
 
+class Asked(InProcessTransport):
+    """Notes what is asked of the API server."""
+
+    def __init__(self, server: FakeApiServer) -> None:
+        super().__init__(server)
+        self.paths: list[str] = []
+
+    async def send(self, request: Request) -> Response:
+        self.paths.append(request.path)
+        return await super().send(request)
+
+
+async def test_topics_list_one_another_only_where_data_would_go() -> None:
+    """What was seen last is enough for a look; a deletion goes by what is there, however late the watch is."""
+    server, brokers = FakeApiServer(), Brokers()
+    kinds = (("KafkaCluster", "kafkaclusters"), ("KafkaTopic", "kafkatopics"))
+    clusters, topics = (Resource.custom(READY["apiVersion"], *each) for each in kinds)
+    server.register(clusters)
+    server.register(topics)
+    server.put(clusters, READY)
+    ref = NAMES.operator_certificate(HOME)
+    server.put(SECRETS, {**CERTIFICATE, "metadata": {"name": ref.name, "namespace": HOME}})
+    other = custom("KafkaTopic", "renamed", uid="uid-2", cluster="trades", topicName="orders")
+    seen = [{**other, "metadata": {**other["metadata"], "creationTimestamp": "2026-01-01T00:00:00Z"}}]
+    transport = Asked(server)
+    found = KubernetesClusters(Client(transport), operator_namespace=HOME, seen=lambda _kind, _namespace: seen)
+    world = World(KafkaTopicKind(admin=brokers, clusters=found), custom("KafkaTopic", "orders", cluster="trades"))
+    world.manifest["metadata"]["creationTimestamp"] = "2026-02-01T00:00:00Z"
+    brokers.topics["orders"] = TopicState(3, 3, {})
+
+    await world.meet()
+
+    assert world.condition("Ready")["reason"] == "TopicTaken"
+    assert not [path for path in transport.paths if path.endswith("/kafkatopics")]
+
+    seen.clear()
+    server.put(topics, other)
+    while await world.let_go() is not None:
+        pass
+
+    assert "orders" in brokers.topics
+
+
 async def test_kafkas_own_topics_are_left_alone() -> None:
     brokers = Brokers()
     brokers.topics["__consumer_offsets"] = TopicState(50, 3, {})
@@ -290,7 +337,9 @@ async def test_a_cluster_that_was_ever_deployed_has_something_to_be_taken_out_of
     if nodes:
         labels = Owner.read("KafkaCluster", manifest).selector
         server.put(STATEFUL_SETS, {"metadata": {"name": "trades-main", "namespace": "payments", "labels": labels}})
-    clusters = KubernetesClusters(Client(InProcessTransport(server)), operator_namespace=HOME)
+    clusters = KubernetesClusters(
+        Client(InProcessTransport(server)), operator_namespace=HOME, seen=lambda _kind, _namespace: ()
+    )
 
     assert (await clusters.find("payments", "trades")).gone == gone
 

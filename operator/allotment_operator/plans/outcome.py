@@ -83,6 +83,11 @@ class Observed:
         data = (self.get(ref) or {}).get("data") or {}
         return base64.b64decode(data.get(key, "")).decode()
 
+    def annotation(self, ref: ObjectRef, name: str) -> str:
+        """Return an object's annotation; empty where there is no such object or annotation."""
+        metadata = (self.get(ref) or {}).get("metadata") or {}
+        return str((metadata.get("annotations") or {}).get(name, ""))
+
     def ready_pods(self) -> int:
         """Count the pods whose Ready condition is true and that are not being deleted."""
         return sum(1 for pod in self.of_kind("Pod") if pod_is_ready(pod))

@@ -101,8 +101,10 @@ class Standing:
         return condition(ConditionType.PROGRESSING, False, Reason.AS_EXPECTED, "Everything is as asked for.", now=now)
 
     def _degraded(self, now: dt.datetime) -> Condition:
-        if self.deployed and (self.ready < self.wanted or not self.usable):
-            return condition(ConditionType.DEGRADED, True, Reason.WAITING_FOR_PODS, self._waiting_for(), now=now)
+        warning = self.rollout.warning
+        if self.deployed and (self.ready < self.wanted or not self.usable or warning):
+            text = f"{self._waiting_for()} {warning}".rstrip()
+            return condition(ConditionType.DEGRADED, True, Reason.WAITING_FOR_PODS, text, now=now)
         return condition(ConditionType.DEGRADED, False, Reason.AS_EXPECTED, "No pod has failed.", now=now)
 
     def _waiting_for(self) -> str:

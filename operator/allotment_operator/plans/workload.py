@@ -30,6 +30,9 @@ Where a pod runs is not in it: a taint on a new node pool must not restart every
 SAME_CONTENT_ANNOTATION: Final = "allotment.dev/same-content"
 """On a StatefulSet: fingerprints, separated by spaces, of pods that differ by the spelling of their images only."""
 
+CERTIFICATE_ENDS_ANNOTATION: Final = "allotment.dev/certificate-ends"
+"""When a certificate runs out, in ISO 8601: on its Secret, and on the pods that have read it when they started."""
+
 _DOCKER: Final = "docker.io"
 _PLACEMENT_FIELDS: Final = frozenset({"affinity", "nodeSelector", "tolerations", "topologySpreadConstraints"})
 
@@ -105,6 +108,7 @@ class PodGroup:
         content: fingerprint of the configuration and certificates that the pods read when they start, and of whatever
             else they must be restarted for.
         claims: templates of the pods' volume claims.
+        certificate_ends: when the certificate in ``content`` runs out, as its Secret says; empty where there is none.
     """
 
     owner: Owner
@@ -118,6 +122,7 @@ class PodGroup:
     pod_labels: Mapping[str, str] = field(default_factory=dict)
     claims: Sequence[Mapping[str, Any]] = ()
     min_ready_seconds: int = 0
+    certificate_ends: str = ""
 
     @property
     def selector(self) -> dict[str, str]:
@@ -134,6 +139,7 @@ class PodGroup:
         labels = {COMPONENT_LABEL: self.component, **self.labels}
         same = " ".join(sorted({*map(self._fingerprint, self._spelled())} - {self.revision}))
         annotations = {SAME_CONTENT_ANNOTATION: same} if same else {}
+        ends = {CERTIFICATE_ENDS_ANNOTATION: self.certificate_ends} if self.certificate_ends else {}
         return {
             "apiVersion": "apps/v1",
             "kind": "StatefulSet",
@@ -149,7 +155,7 @@ class PodGroup:
                 "template": {
                     "metadata": {
                         "labels": {**self.selector, **self.pod_labels},
-                        "annotations": {CONTENT_ANNOTATION: self.revision},
+                        "annotations": {CONTENT_ANNOTATION: self.revision, **ends},
                     },
                     "spec": {
                         "schedulerName": SCHEDULER_NAME,

@@ -18,6 +18,7 @@ from typing import Any
 from allotment_kube import certificates
 from allotment_kube.certificates import KeyPair
 from allotment_operator.plans.actions import EnsureAuthority, EnsureCertificate, EnsureCredential, Manifest
+from allotment_operator.plans.workload import CERTIFICATE_ENDS_ANNOTATION
 
 ALPHABET = string.ascii_letters + string.digits
 """Passwords go into property files, JAAS lines and URLs: no character in them ever needs quoting."""
@@ -74,7 +75,6 @@ def certificate(
     if ca is None:
         raise AuthorityMissingError(f"{action.authority} holds no certificate authority yet")
     metadata = {**action.metadata}
-    metadata["annotations"] = {**metadata.get("annotations", {}), AUTHORITY_FINGERPRINT_ANNOTATION: fingerprint(ca)}
     fixed = {key: encode(value.encode()) for key, value in action.fixed.items()}
     leaf = _still_good(action, live, ca, now=now) or certificates.issue(
         ca,
@@ -85,6 +85,11 @@ def certificate(
         client="client" in action.usages,
         lifetime=dt.timedelta(days=action.days),
     )
+    metadata["annotations"] = {
+        **metadata.get("annotations", {}),
+        AUTHORITY_FINGERPRINT_ANNOTATION: fingerprint(ca),
+        CERTIFICATE_ENDS_ANNOTATION: leaf.certificate.not_valid_after_utc.isoformat(),
+    }
     parts = (leaf.certificate_pem, leaf.key_pem, leaf.key_pem + leaf.certificate_pem, ca.certificate_pem)
     data = dict(zip(CERTIFICATE_KEYS, map(encode, parts), strict=True)) | fixed
     return _secret(metadata, data, live, secret_type=action.secret_type)

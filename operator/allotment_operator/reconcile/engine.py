@@ -120,9 +120,13 @@ class Engine:
         if known is None or another or _version(manifest) >= _version(known):
             self._live[key] = manifest
 
-    def resources(self, kind: str) -> list[dict[str, Any]]:
-        """Return every resource of a kind as last seen."""
-        return [manifest for key, manifest in self._live.items() if key.kind == kind]
+    def resources(self, kind: str, namespace: str = "") -> list[dict[str, Any]]:
+        """Return every resource of a kind as last seen, of one namespace where given."""
+        return [
+            manifest
+            for key, manifest in self._live.items()
+            if key.kind == kind and (not namespace or key.namespace == namespace)
+        ]
 
     def known(self, kind: str = "", *, namespace: str = "") -> list[Key]:
         """Return the keys of the resources last seen, of one kind and namespace where given."""

@@ -29,7 +29,7 @@ from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.rollout import Rollout, next_restart
 from allotment_operator.plans.service_status import Standing, was_ready
 from allotment_operator.plans.storage import growing, growth
-from allotment_operator.plans.workload import fingerprint
+from allotment_operator.plans.workload import CERTIFICATE_ENDS_ANNOTATION, fingerprint
 from allotment_operator.services.cassandra import configuration, network, tls
 from allotment_operator.services.cassandra.health import DEFAULT_PASSWORD, LOGIN_REFUSED, SECURED
 from allotment_operator.services.cassandra.names import ADMIN, CQL_PORT, Names
@@ -65,7 +65,7 @@ class ClusterPlan:
     def outcome(self, *, now: dt.datetime) -> Outcome:
         """Return the round's actions and what to say."""
         workloads, waiting = self._workloads()
-        rollout = self._rollout()
+        rollout = self._rollout(now)
         actions: list[Action] = [
             *self._credentials(),
             *map(Apply, self._network()),
@@ -156,6 +156,9 @@ class ClusterPlan:
             tenant=self.tenant,
             preemption=self.preemption,
             content=fingerprint(content, dict(rack.spec.node_selector)),
+            certificate_ends=self.observed.annotation(
+                self.names.secret(self.names.certificate), CERTIFICATE_ENDS_ANNOTATION
+            ),
         )
         return group.manifest()
 
@@ -163,14 +166,15 @@ class ClusterPlan:
         kept = {ObjectRef.of(manifest) for manifest in [*workloads, *self._network()]}
         return kept | {ObjectRef("v1", "ConfigMap", self.names.namespace, self.names.configuration)}
 
-    def _rollout(self) -> Rollout:
+    def _rollout(self, now: dt.datetime) -> Rollout:
         health = self.observed.health
         unhealthy = "the nodes have not been asked yet."
         if health is not None:
             schemas = int(health.details.get("schemas", 1))
             unhealthy = "" if health.ready else health.message
             unhealthy = unhealthy or (f"the nodes hold {schemas} versions of the schema." if schemas > 1 else "")
-        return next_restart(self.observed, wanted=sum(rack.replicas for rack in self.ring.racks), unhealthy=unhealthy)
+        wanted = sum(rack.replicas for rack in self.ring.racks)
+        return next_restart(self.observed, wanted=wanted, unhealthy=unhealthy, now=now)
 
     def _to_be_secured(self) -> bool:
         health = self.observed.health

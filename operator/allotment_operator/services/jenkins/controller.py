@@ -25,10 +25,13 @@ from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.services.jenkins.snapshot import (
     HELD_TREE,
     MOST_LISTED,
-    NODES_TREE,
+    NODES_OVERLAP,
+    NODES_PAGE,
     QUEUE_PAGE,
+    Node,
     QueuedBuild,
     Snapshot,
+    nodes_tree,
     queue_tree,
     read_held,
     read_nodes,
@@ -37,7 +40,9 @@ from allotment_operator.services.jenkins.snapshot import (
 
 TIMEOUT_SECONDS = 10.0
 LARGEST_ANSWER = 4 << 20
-"""Bytes; some 1,600 for each build of a page of the queue, and some thousand nodes."""
+"""Bytes; some 1,600 for each build of a page of the queue, and 4,000 for each node of a page."""
+LARGEST_NODES = 16 << 20
+"""Bytes of all pages of nodes together: 20,000 nodes with 800 each."""
 REMOTE_FOLDER = "/home/jenkins/agent"
 HELD = "Allotment: takes no further build"
 """The cause that a held node shows; it must not look like a lost connection."""
@@ -163,15 +168,14 @@ class HttpController:
 
     async def snapshot(self) -> Snapshot:
         """Return its queue and its nodes."""
-        builds, (_, nodes) = await asyncio.gather(
-            self._queue(),
-            self._call("GET", "/computer/api/json", params={"tree": NODES_TREE}),
-        )
-        return Snapshot(builds, read_nodes(nodes))
+        builds, nodes = await asyncio.gather(self._queue(), self._nodes())
+        return Snapshot(builds, nodes)
 
     async def register(self, node: NewNode) -> str:
         """Make sure that the node exists; return the secret that its agent connects with."""
-        exists, _ = await self._call("GET", f"/computer/{node.name}/api/json", accept=(404,))
+        exists, _ = await self._call(
+            "GET", f"/computer/{node.name}/api/json", params={"tree": HELD_TREE}, accept=(404,)
+        )
         if exists == 404:
             await self._call(
                 "POST",
@@ -205,6 +209,30 @@ class HttpController:
             if not page.full:
                 break
         return tuple(builds.values())
+
+    async def _nodes(self) -> dict[str, Node]:
+        """Read the nodes by pages, each beginning within the one before it.
+
+        A node that is not seen counts as removed, and its agent goes, with its build. Jenkins lists them by name
+        (``Jenkins.getComputers``), so what is removed meanwhile moves the others forward, over the edge of a page.
+        """
+        nodes: dict[str, Node] = {}
+        start, step, size = 0, NODES_PAGE - NODES_OVERLAP, 0
+        for _ in range(2 * MOST_LISTED // step):
+            _, body = await self._call("GET", "/computer/api/json", params={"tree": nodes_tree(start)})
+            size += len(body)
+            if start >= MOST_LISTED or size > LARGEST_NODES:
+                most = f"more than {MOST_LISTED} nodes, or {LARGEST_NODES >> 20} MiB of them"
+                raise ServiceRefusedError(f"{self._root} has {most}")
+            page = read_nodes(body)
+            if start and next(iter(page.nodes), "") not in nodes:
+                start = max(0, start - step)
+                continue
+            nodes.update(page.nodes)
+            if not page.full:
+                return nodes
+            start += step
+        raise ServiceUnavailableError(f"{self._root}: its nodes change faster than they can be read")
 
     async def _call(
         self,

@@ -20,16 +20,16 @@ import msgspec
 from allotment_operator.kind import ServiceRefusedError
 from allotment_operator.services.jenkins.label_expression import LONGEST, LabelExpressionError, matches
 
-NODES_TREE = (
-    "computer[displayName,idle,offline,temporarilyOffline,offlineCauseReason,assignedLabels[name],"
-    "executors[currentExecutable[url,number]]]"
-)
 HELD_TREE = "temporarilyOffline"
 
 MOST_LISTED = 20_000
 """Builds in a queue, or nodes of a controller, that are read at all."""
 QUEUE_PAGE = 2_500
 """Builds that are asked for at once: a long queue is nothing wrong, and one answer must not be too large."""
+NODES_PAGE = 1_000
+"""Nodes that are asked for at once: some carry dozens of labels."""
+NODES_OVERLAP = 50
+"""Nodes of a page that the next one begins with."""
 LONGEST_LABELS = 64_000
 """Characters of label expressions that are parsed in one round, each different one once: some 50 ms."""
 LONGEST_REASON = 512
@@ -118,6 +118,14 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePage:
+    """One part of the nodes, by name, in the controller's order; ``full`` where more may follow."""
+
+    nodes: Mapping[str, Node]
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The controller at one moment."""
 
@@ -151,13 +159,20 @@ def read_queue(body: bytes) -> QueuePage:
     return QueuePage(builds, full=len(items) == QUEUE_PAGE)
 
 
-def read_nodes(body: bytes) -> dict[str, Node]:
-    """Read the nodes, by name.
+def nodes_tree(start: int) -> str:
+    """Return what to ask of the nodes for the page that begins with this one, counted from 0."""
+    fields = "displayName,idle,offline,temporarilyOffline,offlineCauseReason,assignedLabels[name]"
+    return f"computer[{fields}]{{{start},{start + NODES_PAGE}}}"
+
+
+def read_nodes(body: bytes) -> NodePage:
+    """Read a page of the nodes.
 
     Raises:
         ServiceRefusedError: it is not what Jenkins answers.
     """
-    return {
+    computers = _decode(body, _Computers).computer
+    nodes = {
         computer.display_name: Node(
             name=computer.display_name,
             online=_is_online(computer),
@@ -165,8 +180,9 @@ def read_nodes(body: bytes) -> dict[str, Node]:
             held=computer.temporarily_offline,
             labels=frozenset(label.name for label in computer.assigned_labels),
         )
-        for computer in _decode(body, _Computers).computer
+        for computer in computers
     }
+    return NodePage(nodes, full=len(computers) == NODES_PAGE)
 
 
 def read_held(body: bytes) -> bool:

@@ -1,7 +1,7 @@
 """How a topic or a user finds its cluster: the KafkaCluster of that name in its namespace, and the way in to it."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,8 +43,11 @@ class Clusters(Protocol):
     async def find(self, namespace: str, name: str) -> Cluster:
         """Return the cluster of that name, whether it exists or not."""
 
+    def seen(self, namespace: str, kind: str) -> Sequence[Mapping[str, Any]]:
+        """Return the custom resources of a kind in a namespace as last seen; it costs no request."""
+
     async def siblings(self, namespace: str, kind: str) -> list[Mapping[str, Any]]:
-        """Return the custom resources of a kind in a namespace."""
+        """Return the custom resources of a kind in a namespace as they are now: what is deleted by it stays deleted."""
 
     async def secret_labels(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """Return the labels of a Secret; None where there is none."""
@@ -56,11 +59,15 @@ class KubernetesClusters:
     Args:
         client: with the operator's own rights.
         operator_namespace: where the operator's own certificates are kept.
+        seen: the custom resources of a kind in a namespace as last seen.
     """
 
-    def __init__(self, client: Client, *, operator_namespace: str) -> None:
+    def __init__(
+        self, client: Client, *, operator_namespace: str, seen: Callable[[str, str], Sequence[Mapping[str, Any]]]
+    ) -> None:
         self._client = client
         self._home = operator_namespace
+        self._seen = seen
 
     async def find(self, namespace: str, name: str) -> Cluster:
         """Return the cluster of that name, whether it exists or not."""
@@ -80,8 +87,12 @@ class KubernetesClusters:
         labels = ",".join(f"{name}={value}" for name, value in sorted(owner.selector.items()))
         return bool(await self._client.list(STATEFUL_SETS, namespace=owner.namespace, label_selector=labels))
 
+    def seen(self, namespace: str, kind: str) -> Sequence[Mapping[str, Any]]:
+        """Return the custom resources of a kind in a namespace as last seen."""
+        return self._seen(kind, namespace)
+
     async def siblings(self, namespace: str, kind: str) -> list[Mapping[str, Any]]:
-        """Return the custom resources of a kind in a namespace."""
+        """Return the custom resources of a kind in a namespace as they are now."""
         resource = await self._client.discover(API_VERSION, kind)
         found: list[Mapping[str, Any]] = [*await self._client.list(resource, namespace=namespace)]
         return found

@@ -16,7 +16,7 @@ from allotment_operator.surroundings import Surroundings
 def kinds(surroundings: Surroundings) -> Iterator[Kind[Any]]:
     """Return the kinds that this package looks after; they share one port to brokers."""
     admin, home = KafkaPythonAdmin(), surroundings.namespace
-    clusters = KubernetesClusters(surroundings.client, operator_namespace=home)
+    clusters = KubernetesClusters(surroundings.client, operator_namespace=home, seen=surroundings.resources)
     probe = ClusterProbe(admin=admin, simulated=surroundings.simulated, operator_namespace=home)
     yield KafkaClusterKind(operator_namespace=home, probe=probe)
     yield KafkaTopicKind(admin=admin, clusters=clusters)

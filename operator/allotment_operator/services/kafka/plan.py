@@ -27,7 +27,7 @@ from allotment_operator.plans.preemption import Preemption
 from allotment_operator.plans.rollout import Rollout, next_restart
 from allotment_operator.plans.service_status import Standing, was_ready
 from allotment_operator.plans.storage import growing, growth
-from allotment_operator.plans.workload import fingerprint
+from allotment_operator.plans.workload import CERTIFICATE_ENDS_ANNOTATION, fingerprint
 from allotment_operator.services.kafka import binding, configuration, external, network, tls
 from allotment_operator.services.kafka.names import Names
 from allotment_operator.services.kafka.pods import pod_group
@@ -58,7 +58,7 @@ class ClusterPlan:
     def outcome(self, *, now: dt.datetime) -> Outcome:
         """Return the round's actions and what to say."""
         workloads, waiting = self._workloads()
-        rollout = self._rollout()
+        rollout = self._rollout(now)
         shared = [*self._credentials(), *map(Apply, self._network())]
         restart = [rollout.restart] if rollout.restart else []
         actions: list[Action] = [*shared, *map(Apply, workloads), *self._leftovers(workloads), *restart]
@@ -116,6 +116,7 @@ class ClusterPlan:
                 tenant=self.tenant,
                 preemption=self.preemption,
                 content=fingerprint(files, certificate, pool.spec.placement.manifest()),
+                certificate_ends=self.observed.annotation(self._certificate_of(pool), CERTIFICATE_ENDS_ANNOTATION),
             )
             # Rendered in any case: what is wrong with the spec is said in the first round.
             if certificate and self.observed.secret(self.names.secret(self.names.binding), "username"):
@@ -162,14 +163,15 @@ class ClusterPlan:
     def _pools_that_stay(self) -> set[str]:
         return {pool.spec.name for pool in self.topology.pools} | set(self.topology.left_out)
 
-    def _rollout(self) -> Rollout:
+    def _rollout(self, now: dt.datetime) -> Rollout:
         health = self.observed.health
         if health is None or not health.ready:
             unhealthy = health.message if health else "the brokers have not been asked yet."
         else:
             lacking = int(health.details.get("underReplicated", 0))
             unhealthy = f"{lacking} partitions lack copies." if lacking else ""
-        return next_restart(self.observed, wanted=self.topology.replicas, unhealthy=unhealthy, order=self._order)
+        wanted = self.topology.replicas
+        return next_restart(self.observed, wanted=wanted, unhealthy=unhealthy, now=now, order=self._order)
 
     def _order(self, pod: Manifest) -> tuple[bool, bool, str]:
         """Return the place of a pod in a rollout: the quorum's leader last, so that it moves once; controllers late."""

@@ -60,6 +60,7 @@ def pod_group(
     tenant: TenantView,
     preemption: Preemption,
     content: str,
+    certificate_ends: str,
 ) -> PodGroup:
     """Return the pods of one pool.
 
@@ -94,6 +95,7 @@ def pod_group(
         labels=labels,
         pod_labels=preemption.labels,
         claims=[claim],
+        certificate_ends=certificate_ends,
     )
 
 

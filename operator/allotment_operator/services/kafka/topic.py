@@ -8,7 +8,7 @@ Whichever of them is deleted, the topic stays as long as another one names it, a
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from allotment_api.conditions import Condition, ConditionType, Reason, condition, find
@@ -101,7 +101,9 @@ class KafkaTopicKind:
         if found.waiting or found.login is None:
             return Health(ready=False, reason=Reason.WAITING_FOR_CLUSTER, message=f"{found.waiting}.", details=details)
         mine = _age(resource.metadata.model_dump(by_alias=True))
-        older = [each for each in await self._others(resource) if _age(each) < mine]
+        # All topics ask this in every round, and a list for each would grow as their square.
+        seen = self._clusters.seen(namespace, "KafkaTopic")
+        older = [each for each in _others(resource, seen) if _age(each) < mine]
         if older:
             holder = min(older, key=_age)["name"]
             text = (
@@ -124,27 +126,31 @@ class KafkaTopicKind:
         """Delete the topic, where there are brokers that hold it and it is this resource's."""
         if found.gone or found.simulated:
             return
-        if name.startswith(_OWN_PREFIX) or any(map(_lives, await self._others(resource))):
+        if name.startswith(_OWN_PREFIX):
+            return
+        present = await self._clusters.siblings(resource.metadata.namespace or "", "KafkaTopic")
+        if any(map(_lives, _others(resource, present))):
             return
         if found.login is None:
             raise ServiceUnavailableError(f"{found.waiting}: until then nobody can delete topic {name}")
         await self._admin.drop_topic(found.login, name)
 
-    async def _others(self, resource: KafkaTopic) -> list[Mapping[str, Any]]:
-        """Return the metadata of the other resources that name the same topic."""
-        name = topic_name(resource)
-        return [
-            each["metadata"]
-            for each in await self._clusters.siblings(resource.metadata.namespace or "", "KafkaTopic")
-            if each["metadata"]["name"] != resource.metadata.name
-            and each["spec"].get("cluster") == resource.spec.cluster
-            and (each["spec"].get("topicName") or each["metadata"]["name"]) == name
-        ]
-
 
 def topic_name(resource: KafkaTopic) -> str:
     """Return the topic's name in Kafka."""
     return resource.spec.topic_name or resource.metadata.name
+
+
+def _others(resource: KafkaTopic, topics: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the metadata of the other resources among these that name the same topic."""
+    name = topic_name(resource)
+    return [
+        each["metadata"]
+        for each in topics
+        if each["metadata"]["name"] != resource.metadata.name
+        and each["spec"].get("cluster") == resource.spec.cluster
+        and (each["spec"].get("topicName") or each["metadata"]["name"]) == name
+    ]
 
 
 def replicas(spec: KafkaTopicSpec, found: Cluster) -> int:

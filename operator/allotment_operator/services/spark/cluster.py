@@ -153,6 +153,7 @@ class _Plan:
             self.observed,
             wanted=1 + self.spec.workers.replicas,
             unhealthy="" if self.observed.health and self.observed.health.ready else "the master does not serve.",
+            now=now,
         )
         kinds = frozenset({"Service", "ConfigMap", "NetworkPolicy", "PodDisruptionBudget"})
         leftovers = prune(self.observed.children, [ObjectRef.of(each) for each in manifests], kinds=kinds)
