@@ -1,6 +1,7 @@
 """What the binder says became of a Binding, whatever the server and the network answered."""
 
 import asyncio
+import random
 
 import pytest
 
@@ -14,7 +15,7 @@ from allotment_kube.errors import (
     UnavailableError,
     UnreachableError,
 )
-from allotment_scheduler.shell.binder import Binder, Outcome
+from allotment_scheduler.shell.binder import Binder, Outcome, jitter_with
 from allotment_scheduler.shell.ledger import Start
 
 pytestmark = pytest.mark.looptime
@@ -84,3 +85,25 @@ async def test_a_proxy_that_names_an_hour_does_not_hold_the_room_for_an_hour() -
 
     assert await outcome_of(ThrottledError("wait", after=3600.0), None) is Outcome.BOUND
     assert loop.time() - began < 60
+
+
+async def test_after_the_last_attempt_nobody_is_kept_waiting() -> None:
+    """Its connection is free for others, and its pod for another try, as soon as it is clear that it has failed."""
+    loop = asyncio.get_running_loop()
+    began, busy = loop.time(), ThrottledError("wait", after=20.0)
+
+    assert await outcome_of(busy) is Outcome.FAILED
+
+    assert loop.time() - began == pytest.approx(5 * 20.0), "between six attempts"
+
+
+@pytest.mark.parametrize("drawn", [0.0, 0.999])
+def test_no_pause_between_attempts_is_longer_than_the_longest(drawn: float) -> None:
+    class Drawn(random.Random):
+        def random(self) -> float:
+            return drawn
+
+    pauses = [jitter_with(Drawn())(attempt) for attempt in range(8)]
+
+    assert pauses == sorted(pauses)
+    assert max(pauses) <= 5.0

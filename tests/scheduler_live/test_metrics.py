@@ -103,11 +103,11 @@ def test_of_a_kind_that_is_served_no_more_nothing_stands_for_ever() -> None:
 
 def test_no_label_carries_the_name_of_a_pod() -> None:
     """Labels are closed sets, kinds of the API, and tenants."""
-    named = {
-        label
-        for family in Metrics().registry._names_to_collectors.values()
-        for label in getattr(family, "_labelnames", ())
-    }
+    metrics = Metrics()
+    metrics.tenants([tenant("red")])
+    made = (getattr(family, "_labelnames", ()) for family in metrics.registry._names_to_collectors.values())
+    collected = (sample.labels for family in metrics.registry.collect() for sample in family.samples)
+    named = {label for labels in (*made, *collected) for label in labels}
 
     assert named <= {
         "kind", "outcome", "reason", "rule", "where", "method", "resource", "code", "path", "tenant", "unit", "le",

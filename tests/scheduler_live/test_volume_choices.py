@@ -348,3 +348,41 @@ async def test_a_claim_is_told_nothing_before_the_room_is_there() -> None:
         world.server.remove(PODS, "victim", "a")
         await until(lambda: world.bound() == {"claimant": "n"})
     check(successor.state)
+
+
+@pytest.mark.looptime
+async def test_who_would_take_a_volume_that_is_being_given_waits_until_that_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An admission webhook may take its time over a claim; others that would take the same volume ask in vain."""
+    world = World(FaultPlan())
+    world.node("n")
+    driver = {"provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"}
+    world.server.put(STORAGE_CLASSES, {"metadata": {"name": "c"}, **driver})
+    room = {"capacity": {"storage": "1"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "c"}
+    world.server.put(PERSISTENT_VOLUMES, {"metadata": {"name": "v"}, "spec": room, "status": {"phase": "Available"}})
+    spec = {"storageClassName": "c", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}}
+    for name in ("one", "other"):
+        world.server.put(PERSISTENT_VOLUME_CLAIMS, {"metadata": {"name": name, "namespace": "a"}, "spec": spec})
+    patch, answered = Client.patch, asyncio.Event()
+
+    async def late(client: Client, resource: Resource[Any], *given: Any, **named: Any) -> Any:
+        if resource is PERSISTENT_VOLUME_CLAIMS:
+            await answered.wait()
+        return await patch(client, resource, *given, **named)
+
+    monkeypatch.setattr(Client, "patch", late)
+    async with world.running() as scheduler:
+        world.pod("a", "first", claim="one")
+        await until(lambda: scheduler._issuing._choices._named)
+        world.pod("a", "second", claim="other")
+        await asyncio.sleep(1)
+        before = scheduler.progress.cycles
+        await asyncio.sleep(8)
+
+        assert scheduler.progress.cycles - before < 20, "it is not decided anew all the time"
+        answered.set()
+        await until(lambda: ("a", "second") not in scheduler.ledger.starts)
+        assert [(world.server.get(PERSISTENT_VOLUME_CLAIMS, name, "a") or {})["spec"].get("volumeName")
+                for name in ("one", "other")] == ["v", None]  # fmt: skip
+    check(scheduler.state)

@@ -15,6 +15,7 @@ What it must never do: decide. Order is kept: pods of one unit are taken one aft
 
 import asyncio
 import logging
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -130,8 +131,10 @@ class Binder:
 
     async def _bind(self, start: Start) -> tuple[Outcome, str]:
         namespace, name = start.key
-        message, lost = "", False
+        message, lost, pause = "", False, 0.0
         for attempt in range(_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(pause)
             try:
                 await self._client.bind(namespace, name, uid=start.uid, node=start.node)
             except ConflictError as error:
@@ -143,7 +146,7 @@ class Binder:
                 message = str(error)
                 lost = lost or not isinstance(error, ThrottledError | UnreachableError)
                 _logger.info("binding %s/%s to %s: %s", namespace, name, start.node, error)
-                await asyncio.sleep(max(min(error.after or 0.0, _LONGEST_WAIT), self._jitter(attempt)))
+                pause = max(min(error.after or 0.0, _LONGEST_WAIT), self._jitter(attempt))
             except LeadershipLostError:
                 raise
             except ApiError as error:
@@ -153,6 +156,6 @@ class Binder:
         return (Outcome.DOUBTFUL if lost else Outcome.FAILED), message
 
 
-def jitter_with(delay: Callable[[], float]) -> Callable[[int], float]:
-    """Delays between attempts, from a source of randomness in [0, 1)."""
-    return lambda attempt: _BACKOFF.first * _BACKOFF.factor**attempt * (0.5 + 0.5 * delay())
+def jitter_with(rng: random.Random) -> Callable[[int], float]:
+    """Delays between attempts."""
+    return lambda attempt: _BACKOFF.delay(attempt, rng)

@@ -102,9 +102,12 @@ class Headroom:
 
     def _excesses(self) -> list[_Excess]:
         """Limits of its tenants that are exceeded in what it asks for."""
+        limited = self._limited()
+        if not limited:
+            return []
         found = (self._state.nodes.by_name.get(start.node) for start in self._unit)
         pools = (None, *{node.pool for node in found if node is not None})
-        return [excess for tenant in self._limited() for pool in pools if (excess := self._excess(tenant, pool))]
+        return [excess for tenant in limited for pool in pools if (excess := self._excess(tenant, pool))]
 
     def _limited(self) -> tuple[Tenant, ...]:
         first = self._state.pods.get(self._unit[0].key)

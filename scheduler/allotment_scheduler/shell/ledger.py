@@ -98,6 +98,8 @@ class Ledger:
         self.starts: dict[PodKey, Start] = {}
         self.undertakings: dict[PodKey, Undertaking] = {}
         self.departures: dict[PodKey, Departure] = {}
+        self._waiting: dict[PodKey, Undertaking] = {}
+        """Undertakings that may wait still: most are on their way, and are not looked through in every turn."""
         self.bound: int = 0
         """Starts that the watch has confirmed."""
         self.on_bound: Callable[[Start], None] = lambda _: None
@@ -168,6 +170,7 @@ class Ledger:
         elif not undertaking.waits:  # what was decided before is on its way: this has a deadline of its own
             undertaking.deadline, undertaking.attaching = None, False
         undertaking.starts.append(start)
+        self._waiting[start.unit] = undertaking
 
     def close(self, start: Start) -> None:
         """A start is over, one way or the other."""
@@ -196,6 +199,7 @@ class Ledger:
         """Nothing is left of an undertaking: the next one of its unit has a deadline of its own."""
         if not undertaking.starts and not undertaking.departures:
             del self.undertakings[undertaking.unit]
+            self._waiting.pop(undertaking.unit, None)
 
     def is_wanted(self, departure: Departure) -> bool:
         """Whether anybody still waits for the room that an eviction would free."""
@@ -211,12 +215,14 @@ class Ledger:
         """Nobody waits for its departures any more; those that were accepted go all the same."""
         if self.undertakings.get(undertaking.unit) is undertaking:
             del self.undertakings[undertaking.unit]
+            self._waiting.pop(undertaking.unit, None)
         if undertaking.starts:  # on their way: they end as starts without a plan
             self.undertakings[undertaking.unit] = Undertaking(undertaking.unit, [*undertaking.starts])
 
     def waiting(self) -> Iterable[Undertaking]:
         """Undertakings that wait for room."""
-        return [each for each in self.undertakings.values() if each.waits]
+        self._waiting = {unit: each for unit, each in self._waiting.items() if each.waits}
+        return [*self._waiting.values()]
 
     # --- what is left alone for a while -------------------------------------------------------------------------
 

@@ -158,7 +158,7 @@ class Scheduler:
             client,
             connections=max(1, settings.connections - 16),
             report=self._bound,
-            jitter=jitter_with(self._rng.random),
+            jitter=jitter_with(self._rng),
         )
         evictor = Evictor(
             client,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 PREFIX: Final = "allotment_scheduler_"
@@ -29,6 +29,15 @@ COUNTED: Final = {
 }
 """The like of figures that only grow."""
 WATCHED: Final = {"watch_events_total": "Events received, by kind.", "watch_relists_total": "Lists after the first."}
+SHARES: Final = {
+    "tenant_dominant_share": "Largest share.",
+    "tenant_weighted_share": "Largest share by weight.",
+    "tenant_regret": "The part of its entitlement that a tenant has not while pods of its wait; "
+    "the worst resource counts.",
+}
+"""What there is of each tenant, as a part of a whole."""
+AMOUNTS: Final = {"tenant_usage": "Use.", "tenant_entitlement": "Entitlement."}
+"""The like by resource."""
 FAULTS: Final = ("cycle", "picture", "report", "status", "takeover", "task", "unit")
 """Where the scheduler may fail and go on. Each stands at 0 from the start: only so is the first one an increase."""
 
@@ -50,6 +59,34 @@ class Elsewhere(Collector):
             for kind, count in self.watches[name].items():
                 family.add_metric([kind], count)
             yield family
+
+
+class Rights(Collector):
+    """What tenants use and may have, as it was reported last. Made into samples when somebody asks: there are many."""
+
+    def __init__(self) -> None:
+        self.reports: list[dict[str, Any]] = []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Every tenant's shares and amounts."""
+        share, weighted, regretted = (
+            GaugeMetricFamily(PREFIX + name, what, labels=["tenant"]) for name, what in SHARES.items()
+        )
+        used, entitled = (
+            GaugeMetricFamily(PREFIX + name, what, labels=["tenant", "resource", "unit"])
+            for name, what in AMOUNTS.items()
+        )
+        for report in self.reports:
+            name = report["name"]
+            share.add_metric([name], report["dominantShare"])
+            if report["weightedShare"] is not None:
+                weighted.add_metric([name], report["weightedShare"])
+            regretted.add_metric([name], regret(report))
+            for family, amounts in ((used, report["used"]), (entitled, report["entitlement"])):
+                for resource, amount in amounts.items():
+                    unit, whole = unit_of(resource)
+                    family.add_metric([name, resource, unit], amount / whole)
+        yield from (share, weighted, regretted, used, entitled)
 
 
 class Metrics:
@@ -120,20 +157,6 @@ class Metrics:
             registry=registry,
         )
         self._pending = Gauge(PREFIX + "pending_pods", "Pods that wait, by reason.", ["reason"], registry=registry)
-        self._share = Gauge(PREFIX + "tenant_dominant_share", "Largest share.", ["tenant"], registry=registry)
-        self._weighted = Gauge(
-            PREFIX + "tenant_weighted_share", "Largest share by weight.", ["tenant"], registry=registry
-        )
-        self._entitled = Gauge(
-            PREFIX + "tenant_entitlement", "Entitlement.", ["tenant", "resource", "unit"], registry=registry
-        )
-        self._regret = Gauge(
-            PREFIX + "tenant_regret",
-            "The part of its entitlement that a tenant has not while pods of its wait; the worst resource counts.",
-            ["tenant"],
-            registry=registry,
-        )
-        self._used = Gauge(PREFIX + "tenant_usage", "Use.", ["tenant", "resource", "unit"], registry=registry)
         self._silence = Gauge(
             PREFIX + "watch_silence_seconds",
             "Seconds since the watch was last heard, or since the start where it never was.",
@@ -146,8 +169,9 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
-        self._elsewhere = Elsewhere()
+        self._elsewhere, self._rights = Elsewhere(), Rights()
         registry.register(self._elsewhere)
+        registry.register(self._rights)
         self._asked = {name: Gauge(PREFIX + name, what, registry=registry) for name, what in ASKED.items()}
         # Looking a child up by its labels costs more than counting: those of every request are kept.
         self._counted: dict[tuple[str, str, int], Counter] = {}
@@ -230,20 +254,7 @@ class Metrics:
 
     def tenants(self, reports: list[dict[str, Any]]) -> None:
         """Publish every tenant's use and rights (`allotment_scheduler.core.report`)."""
-        for gauge in (self._share, self._weighted, self._entitled, self._used, self._regret):
-            gauge.clear()
-        for report in reports:
-            name = report["name"]
-            self._share.labels(name).set(report["dominantShare"])
-            if report["weightedShare"] is not None:
-                self._weighted.labels(name).set(report["weightedShare"])
-            self._regret.labels(name).set(regret(report))
-            for resource, amount in report["used"].items():
-                unit, whole = unit_of(resource)
-                self._used.labels(name, resource, unit).set(amount / whole)
-            for resource, amount in report["entitlement"].items():
-                unit, whole = unit_of(resource)
-                self._entitled.labels(name, resource, unit).set(amount / whole)
+        self._rights.reports = reports
 
     def forget_watches(self) -> None:
         """What is published of watches is about to be said anew: kinds that are not served any more are left out."""

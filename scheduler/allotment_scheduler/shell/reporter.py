@@ -47,6 +47,8 @@ STARTING: Final = "Starting"
 UNEXPLAINED: Final = "Unexplained"
 """The code of pods over which explaining fails: it says nothing of what is decided about them."""
 _AT_ONCE: Final = 8
+_AT_A_TIME: Final = 8
+"""Pods that are explained without a turn for anybody else: one may take milliseconds."""
 _LONGEST: Final = 1024
 
 
@@ -114,13 +116,24 @@ class Reporter:
             await asyncio.sleep(self._settings().explain_seconds)
             if self._scheduler.progress.complete != complete:
                 complete, looked = self._scheduler.progress.complete, clock()
-                await self._write_all(client, self.pass_over())
+                await self._pass_over(client)
             elif clock() - looked >= LONGEST_SILENCE:
                 looked = clock()
-                await self._write_all(client, self.pass_over(least_age=LONGEST_SILENCE))
+                await self._pass_over(client, least_age=LONGEST_SILENCE)
+
+    async def _pass_over(self, client: PatchingClient, *, least_age: float = 0.0) -> None:
+        due = list[Due]()
+        for batch in self.batches(least_age=least_age):
+            due += batch
+            await asyncio.sleep(0)
+        await self._write_all(client, due)
 
     def pass_over(self, *, least_age: float = 0.0) -> list[Due]:
         """Explain the next waiting pods that are old enough; returns those whose condition is due."""
+        return [each for batch in self.batches(least_age=least_age) for each in batch]
+
+    def batches(self, *, least_age: float = 0.0) -> Iterator[list[Due]]:
+        """The same, of some pods at a time: the state may change from one batch to the next."""
         settings, now = self._settings(), self._now()
         scheduler = self._scheduler
         scheduler.state.settle()
@@ -130,16 +143,20 @@ class Reporter:
             for key in [key for key in memory if key not in waiting]:
                 del memory[key]
         old = [pod for pod in waiting.values() if not least_age or now - pod.spec.created >= least_age]
-        due: list[Due] = []
-        for pod in self._next(old, settings.explained_per_pass):
-            told = self._explained(pod)
-            self._codes[pod.key] = told.why.code
-            if self._is_due(told, settings, now):
-                due.append(told)
+        chosen = iter(self._next(old, settings.explained_per_pass))
+        while batch := list(islice(chosen, _AT_A_TIME)):
+            explained = [self._explained(pod) for pod in map(self._present, batch) if pod is not None]
+            self._codes.update((told.pod.key, told.why.code) for told in explained)
+            yield [told for told in explained if self._is_due(told, settings, now)]
+            scheduler.state.settle()
         counts = Counter(self._codes.values())
         counts[NOT_SEEN] = len(waiting) - len(self._codes)
         self._publish({code: count for code, count in counts.items() if count})
-        return due
+
+    def _present(self, pod: Pod) -> Pod | None:
+        """A pod as it is by now, if it waits still."""
+        found = self._scheduler.state.pods.get(pod.key)
+        return found if found is not None and not found.spec.deleting and self._waits(found) else None
 
     def explain(self, key: PodKey) -> Why | None:
         """Why one pod waits, be it for its own start; None if it does not."""
@@ -226,7 +243,8 @@ class Reporter:
         if told is None or told.said.code != due.why.code:
             return True
         changed = (told.said.message, told.said.reason) != (text(due.why), due.reason)
-        return changed and now - told.said.at >= settings.numbers_seconds
+        # What was told at a time to come was told before the clock was set back.
+        return changed and not 0 <= now - told.said.at < settings.numbers_seconds
 
     def _last_told(self, key: PodKey, uid: str) -> Told | None:
         """What a pod was told last, by us, or, as the watch shows it, by a former leader."""

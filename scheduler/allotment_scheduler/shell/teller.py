@@ -3,17 +3,22 @@
 It keeps what those parts share: the state, which is replaced when it can be trusted no more, and a record of the
 objects that are not in force as they stand. A Tenant, NodePool or PodGroup that cannot be understood keeps its last
 good version; `problems` says what is wrong with it.
+
+What is told and was known wakes nobody: statuses of pods, Jobs and tenants are written all the time, each of our own
+Bindings comes back as a pod on its node, and a cycle over many pods that wait is not for nothing.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from allotment_api.errors import InvalidManifestError
 from allotment_kube.models import Object
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.state.cluster import ClusterState
 
+_DESCRIPTIONS: Final = (ev.PodSeen, ev.NodeSeen, ev.PoolSeen, ev.TenantSeen, ev.NamespaceSeen, ev.GroupSeen)
+"""What says how something looks: the core counts each of these by which anything changes."""
 Key = tuple[str, str]
 """Namespace (empty for cluster-scoped kinds) and name."""
 
@@ -57,12 +62,19 @@ class Teller:
 
     def apply(self, event: ev.Event) -> None:
         """Tell the core."""
+        before = self._version
         try:
             self.state.apply(event)
         except Exception:
             self._doubt()
             raise
-        self.changed()
+        if self._version != before or not isinstance(event, _DESCRIPTIONS):
+            self.changed()
+
+    @property
+    def _version(self) -> int:
+        """Moves whenever a pod, node, pool, tenant, namespace or group is another than it was."""
+        return self.state.demand_version + self.state.own_version
 
     def parsed(self, kind: str, key: Key, manifest: Object, parse: Callable[..., Any]) -> Any:  # noqa: ANN401 - a model
         """An object of ours; None, and a problem, where it makes no sense."""

@@ -111,7 +111,8 @@ class Choices:
     def due(self, claims: list[Key], node: str) -> dict[Key, str | None] | None:
         """What claims are to be told, each by one call of `tell`: a volume's name, or None for the node.
 
-        None instead of all that if a claim can have no volume on that node.
+        None instead of all that if a claim can have no volume on that node; nothing yet where the only one that it
+        could have is being given to another claim.
         """
         state = self._known.state
         known = state.attachments.claims
@@ -124,7 +125,10 @@ class Choices:
         promised = self._promised(waiting)
         found = existing_volumes(waiting, state.attachments, state.nodes, place.index, promised=promised)
         if len(found) < len(waiting):
-            return None
+            # Whose volume it is going to be is not known yet: decided anew, it would be the same choice again.
+            given = promised - {name for name, key in self._named.items() if key in self._under_way}
+            if_free = existing_volumes(waiting, state.attachments, state.nodes, place.index, promised=given)
+            return {} if len(if_free) == len(waiting) else None
         due = {(waiting[0].namespace, name): volume for name, volume in found.items()}
         for key, volume in due.items():  # from now on, and not only when the request is on its way
             self._under_way.add(key)
