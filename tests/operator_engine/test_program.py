@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from allotment_api.docstrings import texts
 from allotment_api.registry import KINDS
 from allotment_api.tenant import ServiceAllowance
 from allotment_kube.configuration import Configuration
@@ -57,7 +58,7 @@ class TestSettings:
             Sources(Settings, file, environment, {}).read()
 
     def test_every_one_is_explained(self) -> None:
-        assert all(field.description for field in Settings.model_fields.values())
+        assert texts(Settings).keys() == Settings.model_fields.keys()
 
 
 class TestLogs:
