@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from allotment_kube import storage
 from allotment_scheduler.core.filters.volumes import asks_in_vain
-from allotment_scheduler.core.objects.attachments import Attachments, Claim, StorageClass, Volume
+from allotment_scheduler.core.objects.attachments import Claim, StorageClass, Volume
 from allotment_scheduler.manifests.documents import Document
 from allotment_scheduler.translation import storage as translation
 
@@ -58,7 +58,7 @@ class VolumeControllers:
             claim = replace(claim, storage_class=self.default.metadata.name)
         elif claim.storage_class == "":
             claim = replace(claim, storage_class=None)  # as volumes have it
-        if claim.awaits in self.volumes and asks_in_vain(claim, Attachments(volumes=self.volumes)) is None:
+        if claim.awaits in self.volumes and asks_in_vain(claim, self.volumes) is None:
             claim = replace(claim, volume=claim.awaits, awaits=None)
         return claim
 
