@@ -21,6 +21,7 @@ import annotated_types
 from pydantic import BaseModel, Strict
 from pydantic.fields import FieldInfo
 
+from allotment_api.docstrings import texts
 from allotment_api.model import KeyedBy, MaxText, Model, Rule, Unique
 from allotment_api.quantities import MAX_LENGTH, Quantity
 
@@ -31,19 +32,20 @@ def object_schema(model: type[Model], *, where: str = "", leave_out: frozenset[s
     """The schema of a model, with everything below it but the fields (by outside name) in `leave_out`."""
     properties: Schema = {}
     required = []
+    described = texts(model)
     for name, field in model.model_fields.items():
         alias = field.alias or name
         if alias in leave_out:
             continue
         schema = _schema(field.annotation, list(field.metadata), f"{where}.{alias}")
-        if not field.description:
+        if not described.get(name):
             raise TypeError(f"{where}.{alias}: every field needs a docstring")
         default = _default(field, shows_empty=model.shows_empty)
         if default is not None:
             schema["default"] = default
         if field.is_required():
             required.append(alias)
-        properties[alias] = {"description": prose(field.description), **schema}
+        properties[alias] = {"description": prose(described[name]), **schema}
     out: Schema = {"type": "object", "properties": properties}
     if required:
         out["required"] = required

@@ -14,6 +14,7 @@ from allotment_scheduler.core.entitlement.demand import Demand
 from allotment_scheduler.core.entitlement.filling import Entitlement
 from allotment_scheduler.core.eviction.rules import GANG
 from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.placement.placer import Placer
 from allotment_scheduler.core.state.cluster import ClusterState
 
 Excess = dict[tuple[str, str, int], int]
@@ -105,6 +106,20 @@ def entitlement_is_as_from_scratch(engine: Engine) -> None:
     """What is kept of entitlement is what a look at everything finds."""
     kept, fresh = engine.demand.entitlement(), Demand(engine.state, engine.placer).entitlement()
     assert _cells(kept) == _cells(fresh)
+
+
+def rows_are_as_from_scratch(engine: Engine) -> None:
+    """Where pods may stand, and where they would, is kept as a look at everything finds it."""
+    kept, fresh = engine.placer, Placer(engine.state)
+    kept.sync()
+    for key in [key for key in kept.rows if engine.state.lineup.is_represented(key[0], key[1])]:
+        row, anew = kept.row(key), fresh.row(key)
+        assert (row.allowed == anew.allowed).all(), f"where {row.klass.spec} may stand"
+        assert (row.static == anew.static).all()
+        assert (row.minds, row.blocks) == (anew.minds, anew.blocks)
+        assert kept.feasible(row) == fresh.feasible(anew)
+        assert kept.best(row) == fresh.best(anew)
+        assert kept.slots(row) == fresh.slots(anew)
 
 
 def _cells(found: Entitlement) -> dict[tuple[str, tuple[str, int]], Fraction]:

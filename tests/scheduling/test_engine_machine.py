@@ -25,22 +25,26 @@ from hypothesis.stateful import (
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.decisions import Round
 from allotment_scheduler.core.explanation.explain import Explainer
+from allotment_scheduler.core.filters.volumes import ONE_POD
 from allotment_scheduler.core.objects import events as ev
+from allotment_scheduler.core.objects.attachments import Claim, StorageClass, Volume
 from allotment_scheduler.core.objects.nodes import PoolSpec
 from allotment_scheduler.core.objects.pods import PodAffinityTerm, PodSpec, SchedulingSpec
-from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
+from allotment_scheduler.core.objects.selectors import LabelSelector, NodeSelectorTerm, Requirement
 from allotment_scheduler.core.objects.tenants import Bounds
 from allotment_scheduler.core.objects.units import ExpectedMember
 from allotment_scheduler.core.placement.seat_invariants import check_holds
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.invariants import check
-from builders.promises import Promises, entitlement_is_as_from_scratch
+from builders.promises import Promises, entitlement_is_as_from_scratch, rows_are_as_from_scratch
 from builders.scheduling import World, amounts
 
 POOLS = ("p", "q")
 LEAVES = ("a", "b", "c")
 GANGS = ("g", "h")
 NODES = ("n0", "n1", "n2")
+CLAIMS = ("data", "log")
+VOLUMES = ("v0", "v1", "v2")
 Amounts = tuple[dict[str, int], dict[str, dict[str, int]]]
 WEIGHTS = st.sampled_from(["0", "0.5", "1", "2"])
 BOUNDS: st.SearchStrategy[dict[str, int]] = st.one_of(
@@ -72,12 +76,16 @@ class Cluster(RuleBasedStateMachine):
         for name, cpu in zip(NODES, (4, 6, 3), strict=True):
             pool = POOLS[name == "n2"]
             self.world.node(name, cpu=cpu, gpu=cpu // 3, labels={"name": name, **({"pool": pool} if pooled else {})})
+            last = self.world.events[-1]
+            assert isinstance(last, ev.NodeSeen)
+            self.world.events[-1] = ev.NodeSeen(replace(last.spec, volume_limits={"csi": 2}))
         for pool, cost in zip(POOLS, ("1", "0.5"), strict=True):
             selector = LabelSelector((Requirement("pool", "In", (pool,)),))
             self.world.pool(PoolSpec(pool, selector, cost={"cpu": Fraction(cost)}))
         if budget is not None:
             spec = ev.BudgetSpec("a", "pdb", LabelSelector((Requirement("app", "In", ("x",)),)), max_unavailable=budget)
             self.world.events.append(ev.BudgetSeen(spec))
+        self.world.events.append(ev.StorageSeen(StorageClass("fast", waits=True, driver="csi")))
         self.world.inner("dep").tenant("a", "dep").tenant("b", "dep").tenant("c")
         for leaf in LEAVES:
             self.world.gang(leaf, "g", 2).gang(leaf, "h", 3)
@@ -96,6 +104,7 @@ class Cluster(RuleBasedStateMachine):
             "preemptible": st.sampled_from([True] * 4 + [False]), "max_runtime": st.sampled_from([None, 50.0, 4000.0]),
             "owner_kind": st.sampled_from(["", "StatefulSet", "Job"]), "priority": st.integers(0, 2),
             "never_preempts": st.sampled_from([False] * 5 + [True]), "app": st.sampled_from(["", "", "x", "lonely"]),
+            "claims": st.sampled_from([(), (), (), ("data",), ("log",), ("data", "log")]),
         }),
     )  # fmt: skip
     def pods_come(
@@ -104,11 +113,12 @@ class Cluster(RuleBasedStateMachine):
         self.world.clock = self.now
         more, kind = dict(nature), nature["owner_kind"]
         priority, cpu, gpu, app = more.pop("priority"), *asks, more.pop("app")
+        claims = more.pop("claims")
         more |= {"owner": kind and f"{kind}-{leaf}", "recreated": bool(kind)}
         for _ in range(count):
             self.count += 1
             name, labels = f"p{self.count}", {"app": "x"} if app else {}
-            spec = LONELY if app == "lonely" else None
+            spec = replace(LONELY if app == "lonely" else SchedulingSpec(()), claims=claims)
             made = {"group": group, "priority": priority, "labels": labels, "spec": spec, "more": {**more, "uid": name}}
             self.world.pod(leaf, name, cpu=cpu, gpu=gpu, **made)
             self.tell()
@@ -172,8 +182,39 @@ class Cluster(RuleBasedStateMachine):
     def an_elastic_gang_grows(self, leaf: str, name: str, minimum: int, beyond: int, priority: int | None) -> None:
         """More pods than the gang needs come at once."""
         self.a_gang_changes(leaf, name, minimum, priority)
-        plain = {"preemptible": True, "max_runtime": None, "owner_kind": "Job", "priority": 0, "app": ""}
+        plain = {"preemptible": True, "max_runtime": None, "owner_kind": "Job", "priority": 0, "app": "", "claims": ()}
         self.pods_come(leaf, minimum + beyond, name, (1, 0), plain)
+
+    @rule(
+        leaf=st.sampled_from(LEAVES), name=st.sampled_from(CLAIMS), gone=st.sampled_from([False] * 3 + [True]),
+        claim=st.builds(
+            Claim, st.just(""), st.just(""), storage_class=st.sampled_from(["fast", "fast", None]),
+            volume=st.sampled_from([None, None, *VOLUMES]), awaits=st.sampled_from([None, None, None, *VOLUMES]),
+            request=st.integers(0, 2), access_modes=st.sampled_from([(), (), (ONE_POD,)]), uid=st.sampled_from("12"),
+            selected_node=st.sampled_from([None, None, None, "n1"]), lost=st.sampled_from([False] * 9 + [True]),
+            not_made_on=st.sampled_from([frozenset[str](), frozenset({"n0"})]),
+        ),
+    )  # fmt: skip
+    def a_claim_changes(self, leaf: str, name: str, gone: bool, claim: Claim) -> None:
+        made = replace(claim, namespace=leaf, name=name, awaits=None if claim.volume else claim.awaits)
+        self.engine.state.apply(ev.StorageGone(made) if gone else ev.StorageSeen(made))
+
+    @rule(
+        gone=st.sampled_from([False] * 3 + [True]),
+        volume=st.builds(
+            Volume, st.sampled_from(VOLUMES), storage_class=st.sampled_from(["fast", "fast", None]),
+            capacity=st.integers(0, 3), claimed_by_uid=st.sampled_from(["", "", "1"]),
+            claimed_by=st.one_of(st.none(), st.tuples(st.sampled_from(LEAVES), st.sampled_from(CLAIMS))),
+            nodes=st.sampled_from([None, (NodeSelectorTerm((Requirement("name", "In", ("n0", "n2")),)),)]),
+            driver=st.sampled_from([None, "csi"]), handle=st.sampled_from("xy"), available=st.booleans(),
+        ),
+    )  # fmt: skip
+    def a_volume_changes(self, gone: bool, volume: Volume) -> None:
+        self.engine.state.apply(ev.StorageGone(volume) if gone else ev.StorageSeen(volume))
+
+    @rule(waits=st.booleans(), provisions=st.booleans())
+    def a_storage_class_changes(self, waits: bool, provisions: bool) -> None:
+        self.engine.state.apply(ev.StorageSeen(StorageClass("fast", waits, provisions, driver="csi")))
 
     # --- what it decides -----------------------------------------------------------------------------------------
 
@@ -190,6 +231,7 @@ class Cluster(RuleBasedStateMachine):
         check(state)
         check_holds(self.engine.holds)
         promises.hold(done, state)
+        rows_are_as_from_scratch(self.engine)
         entitlement_is_as_from_scratch(self.engine)
         if self.live:
             self.follow(done)

@@ -9,6 +9,7 @@ from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.attachments import Claim, StorageClass, Volume
 from allotment_scheduler.core.objects.devices import Holding
+from allotment_scheduler.core.objects.pods import SchedulingSpec
 from allotment_scheduler.core.settings import Settings
 from allotment_scheduler.core.state.cluster import ClusterState
 from builders.scheduling import World
@@ -16,7 +17,9 @@ from builders.scheduling import World
 
 def replaced() -> ClusterState:
     """A pod was evicted, has gone, and waits again under another name."""
-    world = World().node("n", cpu=1).tenant("t").pod("t", "low", on="n", cpu=1, more={"owner": "rs"})
+    world, claims = World().node("n", cpu=1).tenant("t"), SchedulingSpec((), claims=("data", "again-scratch"))
+    world.events.append(ev.StorageSeen(Volume("v", capacity=1, claimed_by=("t", "data"))))
+    world.pod("t", "low", on="n", cpu=1, spec=claims, more={"owner": "rs"})
     state = world.pod("t", "high", cpu=1, priority=5).pod("t", "meek", cpu=1).state()
     spec = state.pods["t", "low"].spec
     [evict] = Engine(state, Settings(least_runtime=0.0)).cycle(1000.0).evictions

@@ -17,6 +17,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from allotment_api.docstrings import texts
+
 PREFIX: Final = "ALLOTMENT_"
 NAMESPACE: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 """What a namespace's name looks like."""
@@ -31,9 +33,7 @@ class SettingsError(Exception):
 class ProgramSettings(BaseModel):
     """What can be set about every program."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, extra="forbid", frozen=True)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe messages that are logged."""
@@ -119,8 +119,7 @@ class Sources(Generic[S]):
         )
         parser.add_argument("--config", type=Path, default=None, help="YAML file of settings (also ALLOTMENT_CONFIG)")
         for name in options:
-            described = (model.model_fields[name].description or "").replace("%", "%%")
-            parser.add_argument(_option(name), default=None, help=described)
+            parser.add_argument(_option(name), default=None, help=texts(model).get(name, "").replace("%", "%%"))
         parsed = vars(parser.parse_args(arguments))
         file: Path | None = parsed.pop("config")
         if file is None and environment.get("ALLOTMENT_CONFIG"):
@@ -179,5 +178,5 @@ def _from_file(file: Path) -> dict[str, Any]:
 def _listing(model: type[ProgramSettings]) -> str:
     lines = ["settings, as written in the file (default):"]
     for name, field in model.model_fields.items():
-        lines.append(f"  {to_camel(name)} ({field.default!s}): {field.description}")
+        lines.append(f"  {to_camel(name)} ({field.default!s}): {texts(model).get(name, '')}")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from allotment_kube import storage
 from allotment_scheduler.core.filters.volumes import asks_in_vain
-from allotment_scheduler.core.objects.attachments import Attachments, Claim, StorageClass, Volume
+from allotment_scheduler.core.objects.attachments import Claim, StorageClass, Volume
 from allotment_scheduler.manifests.documents import Document
 from allotment_scheduler.translation import storage as translation
 
@@ -64,7 +64,7 @@ class VolumeControllers:
     def _bound(self, claim: Claim) -> Claim:
         """The first claim that names a volume has it, and the others ask in vain."""
         volume = self.volumes.get(claim.awaits or "")
-        if volume is None or asks_in_vain(claim, Attachments(volumes=self.volumes)) is not None:
+        if volume is None or asks_in_vain(claim, self.volumes) is not None:
             return claim
         self.volumes[volume.name] = replace(volume, claimed_by=(claim.namespace, claim.name))
         return replace(claim, volume=volume.name, awaits=None)

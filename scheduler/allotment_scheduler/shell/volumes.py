@@ -91,7 +91,7 @@ class Choices:
         storage = self._known.state.attachments
         found = [self._refused.pop(key)[1] for key in claims if key in self._refused]
         known = [storage.claims[key] for key in claims if key in storage.claims]
-        found += [said for claim in known if (said := asks_in_vain(claim, storage)) is not None]
+        found += [said for claim in known if (said := asks_in_vain(claim, storage.volumes)) is not None]
         return found[0] if found else None
 
     def failed(self, claims: list[Key], node: str) -> bool:

@@ -30,7 +30,8 @@ from allotment_scheduler.core.placement.scores import pools_by_price
 from allotment_scheduler.core.state.cluster import ClusterState
 from allotment_scheduler.core.state.table import PodTable
 
-Places = tuple[int, tuple[str, ...]]
+Places = dict[tuple[str, ...], tuple[str, ...]]
+"""Of the pools that somebody may use, those where an empty node would take his pod, the cheapest first."""
 
 
 class Demand:
@@ -44,8 +45,10 @@ class Demand:
         self._entitlement = Entitlement({})
         self._filled: tuple[Tenant, Measure, Portions] | None = None
         """The tree, capacity and demand that it was filled with."""
-        self._places: dict[Places, tuple[str, ...]] = {}
+        self._places: dict[int, Places] = {}
+        """By class."""
         self._layout = -1
+        self._refitted = 0
         self._stands = False
         self._leavers: tuple[object, list[Pod]] = None, []
         self._leaving: dict[tuple[Tenant, str, Column], int] = {}
@@ -209,16 +212,21 @@ class Demand:
         if self._layout != self.state.nodes.layout_version:
             self._layout = self.state.nodes.layout_version
             self._places.clear()
+            self._refitted = 0
+        if self._refitted != len(self.state.refitted):
+            for refitted in self.state.refitted[self._refitted :]:
+                self._places.pop(refitted, None)
+            self._refitted = len(self.state.refitted)
         pools = self.state.lineup.pools_of(leaf)
-        key = (klass_id, pools)
-        found = self._places.get(key)
+        places = self._places.setdefault(klass_id, {})
+        found = places.get(pools)
         if found is None:
             klass = self.state.classes[klass_id]
             mask = self.placer.static_mask(klass, pools) & empty_fit(self.state, klass.room)
             nodes = self.state.nodes
             present = {nodes.pool_names[int(index)] for index in np.unique(nodes.pool_index[mask])}
             ordered = pools_by_price(nodes, klass.asks, self.state.measure)
-            found = self._places[key] = tuple(pool for pool in ordered if pool in present)
+            found = places[pools] = tuple(pool for pool in ordered if pool in present)
         return found
 
     def uses_no_more(self, unit: Unit) -> bool:

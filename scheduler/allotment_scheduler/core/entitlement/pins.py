@@ -26,6 +26,7 @@ class Pins:
     state: ClusterState
     placer: Placer
     _layout: int = -1
+    _refitted: int = 0
     _takes: dict[int, BoolVector | None] = field(default_factory=dict)
     """By class: the nodes that would take one of its pods if they were empty; None where that is all of them."""
     _reach: dict[bytes, IntVector] = field(default_factory=dict)
@@ -38,6 +39,10 @@ class Pins:
             self._layout = self.state.nodes.layout_version
             self._takes.clear()
             self._reach.clear()
+            self._refitted = 0
+        for klass_id in self.state.refitted[self._refitted :]:
+            self._takes.pop(klass_id, None)
+        self._refitted = len(self.state.refitted)
         pinned = [number for number in np.unique(klass).tolist() if self._where(number) is not None]
         if not pinned:
             return kept

@@ -228,6 +228,16 @@ class Counters:
                 self.volumes.count(pod.klass, int(self.running.node[row]), 1)
         self.devices.reset(pod for pod in self.running.pods if pod is not None and pod.klass.spec.devices)
 
+    def refit(self, klass: PodClass) -> None:
+        """The claims of a class, or what they are bound to, have changed: its volumes are counted anew."""
+        self.volumes.refit(klass, lambda: self._nodes_of(klass))
+
+    def _nodes_of(self, klass: PodClass) -> list[int]:
+        running, size = self.running.flush(), self.running.size
+        rows = running.used[:size] & (running.klass[:size] == klass.id) & (running.node[:size] >= 0)
+        nodes: list[int] = running.node[:size][rows].tolist()
+        return nodes
+
     def _sees(self, key: CounterKey, labels: LabelSet) -> bool:
         term = key.held or key.drawn
         if term is not None:

@@ -10,16 +10,17 @@ Semantics as kube-scheduler's plugins `VolumeBinding`, `VolumeZone`, `NodeVolume
 - a node attaches so many different volumes of a CSI driver; a volume that several pods share counts once;
 - a claim of access mode ReadWriteOncePod has one pod.
 
-The first three depend on nodes and storage alone and are evaluated once per class and layout (`binding_filters`). The
-last two change with every start and eviction: `VolumeUse` counts, a `VolumeDemand` asks it.
+The first three depend on nodes and storage alone and are evaluated once per class and layout (`binding_filters`), and
+again when a claim of the class, or a volume that it goes by, has changed. The last two change with every start and
+eviction: `VolumeUse` counts, a `VolumeDemand` asks it.
 
 Left out: limits on storage capacity (`CSIStorageCapacity`), volumes still attached for pods that are gone
 (`VolumeAttachment`), and how many in-tree volumes a node attaches, also where a CSI driver serves them by migration.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -32,6 +33,8 @@ from allotment_scheduler.core.objects.selectors import NodeSelectorTerm
 
 Disk = tuple[str, str]
 """A volume as its driver knows it: (driver, handle)."""
+
+Counted = TypeVar("Counted")
 
 ONE_POD: Final = "ReadWriteOncePod"
 _UNLIMITED: Final = 2**31
@@ -53,7 +56,7 @@ def binding_filters(klass: PodClass, storage: Attachments, nodes: Nodes) -> Iter
         if claim is None:
             yield f"wait for claim {name}, which does not exist", _nowhere(nodes)
             continue
-        trouble = _trouble(claim, owners.get(name)) or asks_in_vain(claim, storage)
+        trouble = _trouble(claim, owners.get(name)) or asks_in_vain(claim, storage.volumes)
         if trouble is not None:
             yield trouble, _nowhere(nodes)
         elif claim.volume is not None:
@@ -82,9 +85,9 @@ def _trouble(claim: Claim, owner: str | None) -> str | None:
     return None
 
 
-def asks_in_vain(claim: Claim, storage: Attachments) -> str | None:
+def asks_in_vain(claim: Claim, volumes: Mapping[str, Volume]) -> str | None:
     """What keeps a claim from ever being bound to the volume that it asks for by name, which cannot be changed."""
-    volume = storage.volumes.get(claim.awaits or "")
+    volume = volumes.get(claim.awaits or "")
     if volume is None:
         return None
     if volume.claimed_by is not None and not _is_for(volume, claim):
@@ -249,14 +252,27 @@ class VolumeUse:
         """A pod with claims started (1) or left (-1) a node."""
         self.version += 1
         for claim in klass.spec.claims:
-            key = (klass.namespace, claim)
-            self.users[key] = self.users.get(key, 0) + sign
-        for disk in self.disks(klass):
+            _add(self.users, (klass.namespace, claim), sign)
+        self._attach(self.disks(klass), node, sign)
+
+    def refit(self, klass: PodClass, nodes: Callable[[], list[int]]) -> None:
+        """What the claims of a class stand for may have changed: its pods, on `nodes`, attach other volumes then."""
+        before = self._disks.pop(klass, None)
+        if before is None or before == self.disks(klass):
+            return
+        self.version += 1
+        for node in nodes():
+            self._attach(before, node, -1)
+            self._attach(self.disks(klass), node, 1)
+
+    def _attach(self, disks: tuple[Disk, ...], node: int, sign: int) -> None:
+        for disk in disks:
             here = self.holders.setdefault(disk, {})
             before = here.get(node, 0)
-            here[node] = before + sign
-            if before == 0 or here[node] == 0:
+            if _add(here, node, sign) == 0 or before == 0:
                 self._attached(disk[0])[node] += sign
+            if not here:
+                del self.holders[disk]
 
     def disks(self, klass: PodClass) -> tuple[Disk, ...]:
         """The different CSI volumes that a class's pods attach, those still to be made included."""
@@ -303,6 +319,16 @@ class VolumeUse:
             if self.limits(disk[0]) is not None:
                 by_driver.setdefault(disk[0], []).append(disk)
         return VolumeDemand(self, tuple(alone), by_driver) if alone or by_driver else None
+
+
+def _add(counts: dict[Counted, int], key: Counted, sign: int) -> int:
+    """Count one more or less; nothing is kept of what is 0."""
+    count = counts.get(key, 0) + sign
+    if count:
+        counts[key] = count
+    else:
+        counts.pop(key, None)
+    return count
 
 
 @dataclass(slots=True, eq=False)

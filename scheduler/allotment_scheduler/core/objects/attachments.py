@@ -1,18 +1,23 @@
 """What pods attach to besides compute: volumes and devices, and the nodes that can offer them.
 
-What volumes mean for placement is decided in `filters.volumes`.
+What volumes mean for placement is decided in `filters.volumes`. Claims and volumes come and go with pods: whoever tells
+of one learns for which claims that may make a difference.
 
 Devices are counted: every node offers a number of devices per device class, as resources named as in ResourceQuota
 (`device_resource`), so shares and limits treat them like any other. Whether a node can meet a claim, and with which of
 its devices, is decided in `filters.devices`.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from allotment_scheduler.core.objects.devices import ClaimKey, Holding, NodeDevices
 from allotment_scheduler.core.objects.selectors import LabelSelector, NodeSelectorTerm
+
+ClaimName = tuple[str, str]
+"""(namespace, name) of a PersistentVolumeClaim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,11 @@ class Claim:
     deleting: bool = False
     attributes: str = ""
     not_made_on: frozenset[str] = frozenset()
+
+    @property
+    def key(self) -> ClaimName:
+        """(namespace, name)."""
+        return (self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,26 +110,84 @@ def device_resource(device_class: str) -> str:
     return f"{device_class}{DEVICES}"
 
 
-@dataclass(frozen=True, slots=True)
+Names = TypeVar("Names")
+
+
+@dataclass(slots=True)
 class Supply:
-    """Volumes by who may have them, so that a claim need not look at all.
+    """Volumes by who may have them, and claims by the volumes that they go by: kept up with every claim and volume.
 
     Attributes:
         free: claimed by nobody, asked for by nobody, to be had at once: by storage class, the smallest first.
-        reserved: by the namespace and name of the claim that they are set aside for.
+        reserved: by the claim that they are set aside for, the smallest first.
         awaited: by the name of a volume: the claims that ask for it and are not bound to it yet.
+        bound: by the name of a volume: the claims that are bound to it.
+        unbound: by storage class: the claims that are bound to none.
     """
 
-    free: Mapping[str | None, Sequence[Volume]]
-    reserved: Mapping[tuple[str, str], Sequence[Volume]]
-    awaited: Mapping[str, Sequence[tuple[str, str]]]
+    free: dict[str | None, list[Volume]] = field(default_factory=dict)
+    reserved: dict[ClaimName, list[Volume]] = field(default_factory=dict)
+    awaited: dict[str, dict[ClaimName, None]] = field(default_factory=dict)
+    bound: dict[str, dict[ClaimName, None]] = field(default_factory=dict)
+    unbound: dict[str | None, dict[ClaimName, None]] = field(default_factory=dict)
+
+    def is_free(self, volume: Volume) -> bool:
+        """Whether any claim may take a volume."""
+        if volume.claimed_by is not None or not volume.available or volume.deleting:
+            return False
+        return volume.name not in self.awaited
+
+    def enter(self, volume: Volume) -> None:
+        """A volume is there."""
+        if volume.claimed_by is not None:
+            insort(self.reserved.setdefault(volume.claimed_by, []), volume, key=_by_size)
+        elif self.is_free(volume):
+            insort(self.free.setdefault(volume.storage_class, []), volume, key=_by_size)
+
+    def leave(self, volume: Volume) -> None:
+        """A volume that was there is to be there no longer, or to be another."""
+        if volume.claimed_by is not None:
+            _take_out(self.reserved, volume.claimed_by, volume)
+        elif self.is_free(volume):
+            _take_out(self.free, volume.storage_class, volume)
+
+    def ask(self, claim: Claim) -> None:
+        """A claim is there."""
+        for index, name in self._indexes(claim):
+            index.setdefault(name, {})[claim.key] = None
+
+    def ask_no_more(self, claim: Claim) -> None:
+        """A claim that was there is to be there no longer, or to be another."""
+        for index, name in self._indexes(claim):
+            index[name].pop(claim.key)
+            if not index[name]:
+                del index[name]
+
+    def _indexes(self, claim: Claim) -> Iterator[tuple[dict[Any, dict[ClaimName, None]], str | None]]:
+        if claim.volume is None:
+            yield self.unbound, claim.storage_class
+        else:
+            yield self.bound, claim.volume
+        if claim.awaits is not None:
+            yield self.awaited, claim.awaits
+
+
+def _by_size(volume: Volume) -> tuple[int, str]:
+    return volume.capacity, volume.name
+
+
+def _take_out(lists: dict[Names, list[Volume]], name: Names, volume: Volume) -> None:
+    line = lists[name]
+    del line[bisect_left(line, _by_size(volume), key=_by_size)]
+    if not line:
+        del lists[name]
 
 
 @dataclass(slots=True)
 class Attachments:
     """Everything pods attach to, by name."""
 
-    claims: dict[tuple[str, str], Claim] = field(default_factory=dict)
+    claims: dict[ClaimName, Claim] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
     classes: dict[str, StorageClass] = field(default_factory=dict)
     slices: dict[str, Slice] = field(default_factory=dict)
@@ -127,54 +195,68 @@ class Attachments:
     """Devices by node."""
     holdings: dict[ClaimKey, Holding] = field(default_factory=dict)
     """Devices by the claim that was given them; kept by `filters.devices.DeviceUse`, which counts them."""
+    supply: Supply = field(default_factory=Supply)
 
-    _supply: Supply | None = None
-
-    @property
-    def supply(self) -> Supply:
-        """Volumes by who may have them; found out anew when a claim or a volume has changed."""
-        if self._supply is None:
-            awaited: dict[str, list[tuple[str, str]]] = {}
-            for key, claim in self.claims.items():
-                if claim.awaits is not None:
-                    awaited.setdefault(claim.awaits, []).append(key)
-            free: dict[str | None, list[Volume]] = {}
-            reserved: dict[tuple[str, str], list[Volume]] = {}
-            for volume in sorted(self.volumes.values(), key=lambda volume: (volume.capacity, volume.name)):
-                if volume.claimed_by is not None:
-                    reserved.setdefault(volume.claimed_by, []).append(volume)
-                elif volume.available and not volume.deleting and volume.name not in awaited:
-                    free.setdefault(volume.storage_class, []).append(volume)
-            self._supply = Supply(free, reserved, awaited)
-        return self._supply
-
-    def put(self, item: Claim | Volume | StorageClass | Slice) -> None:
-        """Know an object."""
-        self._supply = None
+    def put(self, item: Claim | Volume | StorageClass | Slice) -> Iterable[ClaimName]:
+        """Know an object. Of a claim or a volume: the claims for which that may make a difference."""
         match item:
             case Claim():
-                self.claims[item.namespace, item.name] = item
+                return self._set_claim(item.key, item)
             case Volume():
-                self.volumes[item.name] = item
+                return self._set_volume(item.name, item)
             case StorageClass():
                 self.classes[item.name] = item
             case Slice():
                 self.slices[item.name] = item
                 self.inventories[item.node] = item.inventory
+        return ()
 
-    def drop(self, item: Claim | Volume | StorageClass | Slice) -> None:
-        """Forget an object."""
-        self._supply = None
+    def drop(self, item: Claim | Volume | StorageClass | Slice) -> Iterable[ClaimName]:
+        """Forget an object. Of a claim or a volume: the claims for which that may make a difference."""
         match item:
             case Claim():
-                self.claims.pop((item.namespace, item.name), None)
+                return self._set_claim(item.key, None)
             case Volume():
-                self.volumes.pop(item.name, None)
+                return self._set_volume(item.name, None)
             case StorageClass():
                 self.classes.pop(item.name, None)
             case Slice():
                 self.slices.pop(item.name, None)
                 self.inventories.pop(item.node, None)
+        return ()
+
+    def _set_claim(self, key: ClaimName, seen: Claim | None) -> set[ClaimName]:
+        known, supply, concerned = self.claims.pop(key, None), self.supply, {key}
+        names = {each.awaits for each in (known, seen) if each is not None and each.awaits in self.volumes}
+        asked_for = [self.volumes[name] for name in names]
+        were_free = [supply.is_free(volume) for volume in asked_for]
+        for volume in asked_for:
+            supply.leave(volume)
+        if known is not None:
+            supply.ask_no_more(known)
+        if seen is not None:
+            supply.ask(seen)
+            self.claims[key] = seen
+        for volume, was_free in zip(asked_for, were_free, strict=True):
+            supply.enter(volume)
+            if supply.is_free(volume) != was_free:
+                concerned.update(supply.unbound.get(volume.storage_class, ()))
+        return concerned
+
+    def _set_volume(self, name: str, seen: Volume | None) -> set[ClaimName]:
+        known, supply = self.volumes.pop(name, None), self.supply
+        concerned = {*supply.bound.get(name, ()), *supply.awaited.get(name, ())}
+        for volume in (known, seen):
+            if volume is not None and volume.claimed_by is not None:
+                concerned.add(volume.claimed_by)
+            elif volume is not None and supply.is_free(volume):
+                concerned.update(supply.unbound.get(volume.storage_class, ()))
+        if known is not None:
+            supply.leave(known)
+        if seen is not None:
+            supply.enter(seen)
+            self.volumes[name] = seen
+        return concerned
 
     def devices_by_node(self) -> Mapping[str, Mapping[str, int]]:
         """Devices that nodes offer, as resources."""

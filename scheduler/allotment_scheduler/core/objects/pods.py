@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NewType
+from weakref import WeakSet
 
 import msgspec
 
@@ -172,6 +173,8 @@ class PodClass:
     """Its pods, once they run, have a say in where others may or should stand."""
     holds_by_labels: bool = False
     """What they hold depends on their labels."""
+    named: tuple["WeakSet[PodClass]", ...] = ()
+    """For each claim that they name, every class that names it."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

@@ -9,7 +9,7 @@ Both follow the nodes' log of changes, each when it is asked: a start only write
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from allotment_scheduler.core.filters.nodes import node_filters
 from allotment_scheduler.core.filters.topology import Neighbourhood, neighbourhood
 from allotment_scheduler.core.filters.volumes import binding_filters
 from allotment_scheduler.core.objects.nodes import BoolVector, IntVector
-from allotment_scheduler.core.objects.pods import LabelSet, PodClass
+from allotment_scheduler.core.objects.pods import ClassId, LabelSet, PodClass
 from allotment_scheduler.core.objects.resources import PODS
 from allotment_scheduler.core.objects.units import RowKey
 from allotment_scheduler.core.placement.score_matrix import NEVER, ScoreMatrix
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from allotment_scheduler.core.state.cluster import ClusterState
 
 
+NO_STAMP: Final = (-1, -1, -1)
 _RECOUNT: Final = 64
 """Slots are counted anew on single nodes up to so many changes, beyond it on all of them at once."""
 
@@ -42,11 +43,11 @@ class Row:
     """Its position among all rows."""
     klass: PodClass
     labels: LabelSet
-    allowed: BoolVector
+    allowed: BoolVector = field(init=False)
     """Nodes that pass every filter that room and neighbours do not change."""
-    static: Floats
+    static: Floats = field(init=False)
     """The part of its scores that room does not change: in tiers, or with wishes about neighbours a tier a point."""
-    neighbours: Neighbourhood
+    neighbours: Neighbourhood = field(init=False)
     minds: bool = False
     """Neighbours decide where its pods may or should stand."""
     blocks: bool = False
@@ -54,7 +55,7 @@ class Row:
     seen_version: int = -1
     mask: BoolVector | None = None
     bonus: Floats | None = None
-    stamp: tuple[int, int, int] = (-1, -1, -1)
+    stamp: tuple[int, int, int] = NO_STAMP
     """Layout, changes of room and of neighbours at which `choice` was the best node."""
     choice: int = -1
     place: int = -1
@@ -74,6 +75,7 @@ class Placer:
         self.state = state
         self.rows: dict[RowKey, Row] = {}
         self.layout = -1
+        self._refitted = 0
         self._start_over(ScoreBasis.of(state.nodes, state.measure))
 
     def _start_over(self, basis: ScoreBasis) -> None:
@@ -84,7 +86,7 @@ class Placer:
 
     def row(self, key: RowKey) -> Row:
         """The row of a key, in the present layout."""
-        if self.layout != self.state.nodes.layout_version:
+        if self.layout != self.state.nodes.layout_version or self._refitted != len(self.state.refitted):
             self.sync()
         row = self.rows.get(key)
         return row if row is not None else self._add(key)
@@ -150,9 +152,12 @@ class Placer:
         return changed
 
     def sync(self) -> None:
-        """Lay out the rows anew if the nodes were."""
-        nodes = self.state.nodes
+        """Lay out the rows anew if the nodes were, or those whose volumes have changed."""
+        nodes, refitted = self.state.nodes, self.state.refitted
+        since, self._refitted = self._refitted, len(refitted)
         if self.layout == nodes.layout_version:
+            if since < len(refitted):
+                self._refit(set(refitted[since:]))
             return
         self.layout = nodes.layout_version
         # Queues may have been formed anew since: rows that nobody waits in stand for no labels any more.
@@ -161,6 +166,14 @@ class Placer:
         for key in keys:
             self._add(key)
         self.witnesses.changed.update(self.rows.values())
+
+    def _refit(self, classes: set[ClassId]) -> None:
+        """Find anew where the pods of some classes may stand."""
+        for row in self.rows.values():
+            if row.klass.id in classes:
+                self._fit(row)
+                self.matrix.refit(row)
+                self.witnesses.refit(row)
 
     def forget(self, keep: Iterable[RowKey]) -> None:
         """Drop every row but those to keep: called when there are many more rows than shapes that wait."""
@@ -192,9 +205,16 @@ class Placer:
         return inside
 
     def _add(self, key: RowKey) -> Row:
-        state, basis = self.state, self.basis
-        klass_id, seen, pools = key
-        klass, labels = state.lineup.represented(klass_id, seen)
+        row = Row(key, len(self.rows), *self.state.lineup.represented(key[0], key[1]))
+        self._fit(row)
+        self.rows[key] = row
+        self.witnesses.add(row)
+        return row
+
+    def _fit(self, row: Row) -> None:
+        """Find where pods of a row may stand, and what it is worth, whatever was known of it before."""
+        state, basis, klass = self.state, self.basis, row.klass
+        _, seen, pools = row.key
         allowed, home = self.static_mask(klass, pools), state.lineup.home(seen)
         inside = home.nodes(state.nodes) if home is not None else None
         if home is not None and inside is not None and home.required:
@@ -202,15 +222,13 @@ class Placer:
         points = basis.static(klass, allowed, state.nodes, state.measure)
         if inside is not None:
             points += HOME * inside
-        around = neighbourhood(klass, labels, state.counters, state.nodes, open_to=self._open_to(klass))
+        around = neighbourhood(klass, row.labels, state.counters, state.nodes, open_to=self._open_to(klass))
         wishes = bool(around.preferences or around.soft_spread)
-        static = np.where(allowed, points * TIER if wishes else tiers(points), NEVER)
-        row = Row(key, len(self.rows), klass, labels, allowed, static, around)
-        row.blocks = bool(around)
+        row.static = np.where(allowed, points * TIER if wishes else tiers(points), NEVER)
+        row.allowed, row.neighbours, row.blocks = allowed, around, bool(around)
         row.minds = row.blocks or wishes
-        self.rows[key] = row
-        self.witnesses.add(row)
-        return row
+        row.seen_version, row.mask, row.bonus, row.stamp = -1, None, None, NO_STAMP
+        row.by_node = None
 
     def _open_to(self, klass: PodClass) -> BoolVector | None:
         """Nodes of all pools that the tenant of a class's namespace may use; None where no pod of it asks."""

@@ -80,6 +80,7 @@ class Reservations:
     """Since when units, by their first pod, have fitted nowhere."""
     in_vain: dict[PodKey, float] = field(default_factory=dict)
     """When a search for units, by their first pod, last found nothing: it is not repeated before `Settings.age`."""
+    _refitted: int = 0
 
     def unit_of(self, reservation: Reservation) -> Unit | None:
         """The unit that waits for a reservation, None if it waits no longer."""
@@ -136,6 +137,7 @@ class Reservations:
         if not self.settings.timed:
             return
         self._age(now)
+        self._refit()
         self.foresight.effort = 0
         taken: dict[str, int] = {}
         before, self.by_unit = self.by_unit, {}
@@ -148,6 +150,16 @@ class Reservations:
                 break
             if unit.first.key not in before:
                 self._give(unit, now, taken)
+
+    def _refit(self) -> None:
+        """What was found for a unit whose volumes have changed since is not trusted any more."""
+        refitted = self.state.refitted
+        since, self._refitted = self._refitted, len(refitted)
+        classes = set(refitted[since:])
+        for kept in self.by_unit.values() if classes else ():
+            unit = self.unit_of(kept)
+            if unit is not None and not classes.isdisjoint(pod.klass.id for pod in unit.pods):
+                kept.room = None
 
     def _keep(self, kept: Reservation, unit: Unit, now: float, taken: dict[str, int]) -> None:
         """Keep a reservation up to date while its unit deserves it and pools have one left: on its nodes, if it can."""

@@ -71,6 +71,14 @@ class ScoreMatrix:
         score: Floats = self._score[row.place]
         return score
 
+    def refit(self, row: "Row") -> None:
+        """The static scores of a row are others."""
+        if row.place >= 0:
+            self._static[row.place] = row.static
+            self._tell_apart(row.static)
+            self._known.clear()
+            self._fill(row)
+
     def _catch_up(self) -> None:
         touched = self.nodes.touched
         begin, self.cursor = self.cursor, len(touched)

@@ -55,6 +55,12 @@ class Witnesses:
         self._barren.add(position)
         self._stand(position, self._search(position))
 
+    def refit(self, row: "Row") -> None:
+        """A row is allowed on other nodes than before: who waits for it is asked anew in any case."""
+        self.catch_up()
+        self._stand(row.index, self._search(row.index))
+        self.changed.add(row)
+
     def catch_up(self) -> None:
         """Take in every change of room since the last time."""
         touched = self.nodes.touched

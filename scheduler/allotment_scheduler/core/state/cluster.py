@@ -33,7 +33,7 @@ from allotment_scheduler.core.filters.volumes import VolumeUse
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.attachments import Attachments
 from allotment_scheduler.core.objects.nodes import Node, Nodes
-from allotment_scheduler.core.objects.pods import Pod, PodKey
+from allotment_scheduler.core.objects.pods import ClassId, Pod, PodKey
 from allotment_scheduler.core.objects.resources import Resources
 from allotment_scheduler.core.objects.tenants import Forest, TenantSpec, build_forest
 from allotment_scheduler.core.objects.units import Gang
@@ -77,6 +77,8 @@ class ClusterState:
         self.measure = Measure.of({}, {}, self.resources.width)
         self.multi_pool = False
         """Whether use is also kept per pool: there are several, or what is used in one has another price."""
+        self.refitted: list[ClassId] = []
+        """Classes of pods for whose claims other nodes may do than before, in order; readers keep a cursor into it."""
         self.demand_version = 0
         self.own_version = 0
         self.now = 0.0
@@ -142,9 +144,10 @@ class ClusterState:
         self.lineup.thin_out()
         self.running.flush()
         self.pending.flush()
-        if len(self.nodes.touched) > _LONG_LOG:
+        if len(self.nodes.touched) + len(self.refitted) > _LONG_LOG:
             self.nodes.layout_version += 1
             self.nodes.touched.clear()
+            self.refitted.clear()
 
     @property
     def stale(self) -> bool:

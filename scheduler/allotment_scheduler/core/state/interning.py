@@ -12,14 +12,14 @@ refused. What nobody offers is one column for all (`resources.NOWHERE`) until so
 and before anything is counted anew the classes learn of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.objects.attachments import DEVICES
+from allotment_scheduler.core.objects.attachments import DEVICES, ClaimName
 from allotment_scheduler.core.objects.nodes import IntVector
 from allotment_scheduler.core.objects.pods import ClassId, LabelSet, PodClass, SchedulingSpec
 from allotment_scheduler.core.objects.resources import LARGEST, NOWHERE, Amounts, Column, Resources, without_pods
@@ -34,6 +34,8 @@ class Interning:
         self._classes: WeakValueDictionary[tuple[SchedulingSpec, str], PodClass] = WeakValueDictionary()
         self.labelsets: WeakValueDictionary[int, LabelSet] = WeakValueDictionary()
         self._labelsets: WeakValueDictionary[tuple[str, tuple[tuple[str, str], ...]], LabelSet] = WeakValueDictionary()
+        self._naming: WeakValueDictionary[ClaimName, WeakSet[PodClass]] = WeakValueDictionary()
+        """The classes of pods that name a claim; kept by these classes themselves."""
         self._class_ids, self._labelset_ids = count(), count()
         self._known = 0
         """So many resources had columns when `learn` was last of use."""
@@ -49,9 +51,18 @@ class Interning:
             by_labels = any(term.match_label_keys or term.mismatch_label_keys for term in spec.terms)
             number = ClassId(next(self._class_ids))
             found = PodClass(number, spec, local, amounts, without_pods(amounts), room, minds, holds, by_labels)
+            if spec.claims:
+                found.named = tuple(self._naming.setdefault((local, name), WeakSet()) for name in spec.claims)
+                for classes in found.named:
+                    classes.add(found)
             self.classes[number] = found
             self._classes[spec, local] = found
         return found
+
+    def naming(self, claims: Iterable[ClaimName]) -> list[PodClass]:
+        """The classes of pods that name some of these claims, in order of their ids."""
+        found = {klass for claim in claims for klass in list(self._naming.get(claim, ()))}
+        return sorted(found, key=lambda klass: klass.id)
 
     def _request(self, spec: SchedulingSpec) -> tuple[Amounts, Amounts]:
         """What a class asks for, and what of it must be free on a node."""

@@ -6,6 +6,7 @@ Everything is recomputed from the pods alone and compared with what the state ke
 import numpy as np
 import numpy.typing as npt
 
+from allotment_scheduler.core.filters.volumes import VolumeUse
 from allotment_scheduler.core.objects.pods import Pod
 from allotment_scheduler.core.objects.resources import PODS
 from allotment_scheduler.core.objects.units import Unit
@@ -77,6 +78,22 @@ def _check_nodes(state: ClusterState) -> None:
             raise InvariantError(f"the count of {counter.key} has drifted")
     if (drifted := state.counters.devices.drifted()) is not None:
         raise InvariantError(f"whether device {'/'.join(drifted)} is taken has drifted")
+    _check_volumes(state)
+
+
+def _check_volumes(state: ClusterState) -> None:
+    """Who has which claim in use, and what is attached where, counted from those that run."""
+    kept, anew = state.counters.volumes, VolumeUse(state.attachments, state.nodes)
+    for pod in state.running.pods:
+        node = state.nodes.by_name.get(pod.node or "") if pod is not None else None
+        if pod is not None and node is not None and pod.klass.spec.claims:
+            anew.count(pod.klass, node.index, 1)
+    if kept.users != anew.users or kept.holders != anew.holders:
+        raise InvariantError("the use of claims and volumes has drifted")
+    nothing = np.zeros(len(state.nodes.ordered), dtype=np.int64)
+    for driver in kept.attached.keys() | anew.attached.keys():
+        if (kept.attached.get(driver, nothing) != anew.attached.get(driver, nothing)).any():
+            raise InvariantError(f"how many volumes of {driver} are attached has drifted")
 
 
 def _check_tenants(state: ClusterState) -> None:

@@ -31,6 +31,7 @@ def lay_out(state: "ClusterState") -> None:
     _measure(state)
     _recount(state)
     state.counters.rebuild()
+    state.refitted.clear()
     state.lineup.requeue_all()
 
 

@@ -3,13 +3,15 @@
 Whatever is equal to what was known changes nothing. A change of structure marks the tenant tree or the layout as stale;
 both are rebuilt once, before the next decision. Every change moves `demand_version`, but for two kinds. Budgets allow
 evictions, they start nobody. Claims, volumes and what holds devices come and go with the pods that use them, those we
-start and evict among them: where they alter what could start, `own_version` tells of it.
+start and evict among them: where they alter what could start, `own_version` tells of it. They come and go all the time:
+only what is known of the classes of pods that name such a claim is made anew (`ClusterState.refitted`).
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from allotment_scheduler.core.objects import events as ev
-from allotment_scheduler.core.objects.attachments import Claim, Slice, StorageClass, Volume
+from allotment_scheduler.core.objects.attachments import Claim, ClaimName, Slice, StorageClass, Volume
 from allotment_scheduler.core.objects.devices import Holding
 from allotment_scheduler.core.objects.tenants import in_force
 from allotment_scheduler.core.objects.units import Gang
@@ -155,15 +157,20 @@ class Surroundings:
         if isinstance(event.item, Holding):
             self.state.counters.devices.hold(event.item)
             return
-        self.state.attachments.put(event.item)
-        self._storage_changed(event.item)
+        self._storage_changed(event.item, self.state.attachments.put(event.item))
 
-    def _storage_changed(self, item: Claim | Volume | StorageClass | Slice) -> None:
-        self.state.nodes.mark_stale()
-        if isinstance(item, Claim | Volume):
-            self.state.own_version += 1
-        else:
-            self.state.demand_version += 1
+    def _storage_changed(self, item: Claim | Volume | StorageClass | Slice, claims: Iterable[ClaimName]) -> None:
+        state = self.state
+        if not isinstance(item, Claim | Volume):
+            state.nodes.mark_stale()
+            state.demand_version += 1
+            return
+        classes = state.interning.naming(claims)
+        state.own_version += bool(classes)
+        if not state.stale:
+            for klass in classes:
+                state.refitted.append(klass.id)
+                state.counters.refit(klass)
 
     def storage_gone(self, event: ev.StorageGone) -> None:
         """Something pods attach to exists no longer."""
@@ -171,5 +178,4 @@ class Surroundings:
             self.state.counters.devices.release(event.item.key)
             self.state.own_version += 1
             return
-        self.state.attachments.drop(event.item)
-        self._storage_changed(event.item)
+        self._storage_changed(event.item, self.state.attachments.drop(event.item))
