@@ -49,7 +49,10 @@ class ObjectMeta(Model, frozen=True):
     @property
     def controller(self) -> OwnerReference | None:
         """The owner that manages this object, such as a Job for its pods."""
-        return next((owner for owner in self.owner_references if owner.controller), None)
+        for owner in self.owner_references:
+            if owner.controller:
+                return owner
+        return None
 
     def supersedes(self, other: "ObjectMeta") -> bool:
         """Whether this is a later version of the other's object.

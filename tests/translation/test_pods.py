@@ -94,6 +94,53 @@ def test_equal_pods_share_one_scheduling_spec() -> None:
     assert hash(pod_spec(one).scheduling) == hash(pod_spec(two).scheduling)
 
 
+ZONE_A = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+NEAR = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "x"}}}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"containers": [container(cpu="1"), container(memory="1Gi", limits={"cpu": "2"})]},
+        {"containers": [container(cpu="1") | {"ports": [{"hostPort": 80}, {"hostPort": 2**70}]}]},
+        {"containers": [container(cpu="1") | {"ports": [{"containerPort": 80}]}], "hostNetwork": True},
+        {"hostNetwork": True, "hostUsers": False},
+        {"initContainers": [container(cpu="3", restart="Always")], "overhead": {"cpu": "1"}},
+        {"resources": {"requests": {"cpu": "4"}}},
+        {"nodeSelector": {"zone": "a"}, "tolerations": [{"key": "k", "operator": "Exists"}]},
+        {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 3, "preference": ZONE_A}]}}},
+        {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [NEAR]}}},
+        {"affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 3, "podAffinityTerm": NEAR}]}}},
+        {"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 1, "labelSelector": {}}]},
+        {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "own", "ephemeral": {}}]},
+    ],
+)  # fmt: skip
+def test_a_template_is_translated_the_same_whether_or_not_it_is_remembered(spec: dict[str, Any]) -> None:
+    long: dict[str, Any] = {"name": "c", "image": "x" * 10_000}  # too long to be remembered, and decides nothing
+    first, again = (pod_spec(pod(**spec)).scheduling for _ in range(2))
+    containers = [*spec.get("containers", [container(cpu="1")]), long]
+    unremembered = pod_spec(pod(**{**spec, "containers": containers})).scheduling
+
+    assert first is again
+    assert first == unremembered
+
+
+def test_pods_of_one_template_keep_what_is_their_own() -> None:
+    ephemeral: dict[str, Any] = {"volumes": [{"name": "v", "ephemeral": {}}]}
+    resized = {"containerStatuses": [{"name": "c", "resources": {"requests": {"cpu": "3"}}}]}
+
+    one, other = (pod_spec(pod(metadata={"name": name, "uid": name}, **ephemeral)).scheduling for name in ("m", "n"))
+    plain, larger = pod_spec(pod()).scheduling, pod_spec(pod(status=resized)).scheduling
+
+    assert (one.claims, one.ephemeral) == (("m-v",), (("m-v", "m"),))
+    assert (other.claims, other.ephemeral) == (("n-v",), (("n-v", "n"),))
+    assert (dict(plain.requests)["cpu"], dict(larger.requests)["cpu"]) == (1000, 3000)
+    assert pod_spec(pod()).scheduling is plain
+
+
 def test_only_a_controlled_pod_is_recreated() -> None:
     owner = {"kind": "ReplicaSet", "name": "r", "uid": "r-uid", "controller": True}
     owned = pod_spec(pod(metadata={"ownerReferences": [owner]}))

@@ -278,7 +278,7 @@ class Picture:
 
     def _translated(self, pod: kube.Pod) -> PodSpec:
         controller = pod.metadata.controller
-        if controller is None or owner_kind(pod) != "Job":
+        if controller is None or owner_kind(controller) != "Job":
             return pod_spec(pod, devices=self.hardware.devices)
         job = self.jobs.known(controller.uid)
         if job is None:

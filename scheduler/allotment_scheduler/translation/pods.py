@@ -5,9 +5,12 @@ the same defaults are taken here.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from sys import intern
+from typing import Any, Final
 
+import msgspec
 from msgspec import structs
 
 from allotment_api.labels import (
@@ -18,12 +21,13 @@ from allotment_api.labels import (
     SCHEDULER_NAME,
 )
 from allotment_kube import pods as kube
+from allotment_kube.models import OwnerReference
 from allotment_scheduler.core.objects.events import PodGone
 from allotment_scheduler.core.objects.pods import PodAffinityTerm, PodSpec, SchedulingSpec, SpreadConstraint
 from allotment_scheduler.core.objects.selectors import Toleration
 from allotment_scheduler.translation.bounds import excess
 from allotment_scheduler.translation.devices import DeviceNeeds, Devices
-from allotment_scheduler.translation.requests import requests_of
+from allotment_scheduler.translation.requests import is_resized, requests_of
 from allotment_scheduler.translation.scalars import positive, seconds
 from allotment_scheduler.translation.selectors import label_selector, node_term, node_terms, toleration
 
@@ -90,7 +94,7 @@ def pod_spec(
         # What many pods have in common is kept once: tens of thousands of them are kept for as long as they run.
         namespace=intern(metadata.namespace or "default"),
         name=metadata.name,
-        scheduling=_shared_spec(scheduling),
+        scheduling=scheduling,
         uid=metadata.uid,
         labels=shared_labels(metadata.labels),
         priority=spec.priority or 0,
@@ -103,7 +107,7 @@ def pod_spec(
         gated=bool(spec.scheduling_gates),
         group=named_group(pod) or gang,
         owner=intern(controller.uid) if controller else "",
-        owner_kind=intern(owner_kind(pod)),
+        owner_kind=intern(owner_kind(controller)),
         recreated=controller is not None,
         fragile=fragile,
         preemptible=metadata.labels.get(PREEMPTIBLE_LABEL) != "false",
@@ -117,13 +121,14 @@ def pod_spec(
     )
 
 
-def owner_kind(pod: kube.Pod) -> str:
+def owner_kind(controller: OwnerReference | None) -> str:
     """What manages a pod, by kind: `Job` is that of Kubernetes itself, another group's is `Job.GROUP`."""
-    controller = pod.metadata.controller
     if controller is None:
         return ""
+    if controller.kind != "Job":
+        return controller.kind
     group, slash, _ = controller.api_version.partition("/")
-    return f"Job.{group}" if slash and group != "batch" and controller.kind == "Job" else controller.kind
+    return f"Job.{group}" if slash and group != "batch" else "Job"
 
 
 def unreadable_spec(pod: kube.Pod, problem: str) -> PodSpec:
@@ -133,38 +138,79 @@ def unreadable_spec(pod: kube.Pod, problem: str) -> PodSpec:
 
 
 def scheduling_spec(pod: kube.Pod, needs: DeviceNeeds) -> SchedulingSpec:
-    """The part of a pod that pods of one controller share."""
-    # Most pods have few of these parts, and a scheduler reads each pod several times: what is absent costs nothing.
-    spec = pod.spec
+    """The part of a pod that pods of one controller share; equal ones are mostly one object.
+
+    Raises:
+        QuantityError: a request is no quantity.
+    """
+    # Tens of thousands of pods are made from a few templates: what only that decides is translated once for them all.
+    template = _encoded(_template(pod.spec))
+    found = _translated(template) if len(template) <= _LONGEST else _of_template(pod.spec)
+    own: dict[str, Any] = {}
+    if is_resized(pod):
+        own["requests"] = _in_order(requests_of(pod))
+    if needs is not _NO_DEVICES:
+        own["requests"] = _in_order({**dict(own.get("requests", found.requests)), **needs.requests})
+        own["devices"] = needs.claims
+    if claims := claims_of(pod):
+        own["claims"] = claims
+        own["ephemeral"] = tuple(
+            (_ephemeral_claim(pod, it), pod.metadata.uid) for it in pod.spec.volumes if it.ephemeral is not None
+        )
+    return _shared_spec(replace(found, **own)) if own else found
+
+
+def _in_order(requests: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(requests.items()))
+
+
+_LONGEST: Final = 4096
+"""Bytes of a template that is remembered: nobody fills our memory with longer ones."""
+_encoded: Final = msgspec.json.Encoder().encode
+_DECODER: Final = msgspec.json.Decoder(kube.PodSpec)
+
+
+def _template(spec: kube.PodSpec) -> kube.PodSpec:
+    """What a controller's template says of where its pods may run, and nothing that tells one pod from another."""
+    return kube.PodSpec(
+        containers=spec.containers,
+        init_containers=spec.init_containers,
+        overhead=spec.overhead,
+        resources=spec.resources,
+        node_selector=spec.node_selector,
+        affinity=spec.affinity,
+        tolerations=spec.tolerations,
+        topology_spread_constraints=spec.topology_spread_constraints,
+        host_network=spec.host_network,
+        host_users=spec.host_users,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _translated(template: bytes) -> SchedulingSpec:
+    return _of_template(_DECODER.decode(template))
+
+
+def _of_template(spec: kube.PodSpec) -> SchedulingSpec:
+    """All of a pod's scheduling spec but for its own volumes and devices, and for what became of it since."""
     affinity = spec.affinity or _NO_AFFINITY
     nodes = affinity.node_affinity or _NO_NODE_AFFINITY
     near, apart = affinity.pod_affinity or _NO_POD_AFFINITY, affinity.pod_anti_affinity or _NO_POD_AFFINITY
-    return SchedulingSpec(
-        requests=tuple(sorted({**requests_of(pod), **needs.requests}.items())),
-        node_selector=tuple(sorted(spec.node_selector.items())),
-        required_nodes=node_terms(nodes.required),
-        preferred_nodes=tuple((term.weight, node_term(term.preference)) for term in nodes.preferred if term.weight)
-        if nodes.preferred
-        else (),
-        tolerations=_tolerations(spec.tolerations),
-        host_ports=host_ports(spec),
-        affinity=tuple(affinity_term(term) for term in near.required) if near.required else (),
-        anti_affinity=tuple(affinity_term(term) for term in apart.required) if apart.required else (),
-        preferred_affinity=tuple(affinity_term(term.pod_affinity_term, term.weight) for term in near.preferred)
-        if near.preferred
-        else (),
-        preferred_anti_affinity=tuple(affinity_term(term.pod_affinity_term, term.weight) for term in apart.preferred)
-        if apart.preferred
-        else (),
-        spread=tuple(map(spread_constraint, spec.topology_spread_constraints)),
-        claims=claims_of(pod),
-        ephemeral=tuple(
-            (_ephemeral_claim(pod, it), pod.metadata.uid) for it in spec.volumes if it.ephemeral is not None
+    return _shared_spec(
+        SchedulingSpec(
+            requests=_in_order(requests_of(kube.Pod(spec=spec))),
+            node_selector=tuple(sorted(spec.node_selector.items())),
+            required_nodes=node_terms(nodes.required),
+            preferred_nodes=tuple((term.weight, node_term(term.preference)) for term in nodes.preferred if term.weight),
+            tolerations=_tolerations(spec.tolerations),
+            host_ports=host_ports(spec),
+            affinity=tuple(affinity_term(term) for term in near.required),
+            anti_affinity=tuple(affinity_term(term) for term in apart.required),
+            preferred_affinity=tuple(affinity_term(it.pod_affinity_term, it.weight) for it in near.preferred),
+            preferred_anti_affinity=tuple(affinity_term(it.pod_affinity_term, it.weight) for it in apart.preferred),
+            spread=tuple(map(spread_constraint, spec.topology_spread_constraints)),
+            features=needed_features(spec),
         )
-        if spec.volumes
-        else (),
-        devices=needs.claims,
-        features=needed_features(spec),
     )
 
 

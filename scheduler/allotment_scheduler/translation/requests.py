@@ -43,6 +43,14 @@ def requests_of(pod: kube.Pod) -> dict[str, int]:
     return {name: min(amount, MOST) for name, amount in units.items()}
 
 
+def is_resized(pod: kube.Pod) -> bool:
+    """Whether a kubelet has a say in what the pod counts: it has, or was promised, something else than it asks for."""
+    status = pod.status
+    if pod.spec.resources is not None and status.resources is not None:
+        return True
+    return bool(status.container_statuses or status.init_container_statuses) and bool(_resized(pod))
+
+
 def _resized(pod: kube.Pod) -> dict[str, kube.ContainerStatus]:
     """What is said of containers that have, or were promised, something else than they ask for: of most, nothing."""
     spec, status = pod.spec, pod.status

@@ -7,7 +7,7 @@ course: these are many, cells are few, and numpy works along rows.
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,38 +16,44 @@ from allotment_scheduler.core.entitlement.portions import Portions
 from allotment_scheduler.core.entitlement.ratios import Ratios
 from allotment_scheduler.core.fairness.shares import Measure
 from allotment_scheduler.core.objects.resources import Column
+from allotment_scheduler.core.objects.tenants import Tenant
 
 if TYPE_CHECKING:
-    from allotment_scheduler.core.entitlement.filling import Basin, Cell
+    from allotment_scheduler.core.entitlement.filling import Cell
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
-def begins(owner: npt.NDArray[Any]) -> Bools:
-    """Where groups of equal neighbours begin; numpy's `diff` takes several times as long."""
-    found: Bools = np.ones(len(owner), dtype=np.bool_)
-    np.not_equal(owner[1:], owner[:-1], out=found[1:])
-    return found
-
-
 class Chart:
     """The tree, what there is, limits and guarantees, and all demand, in numbers."""
 
-    def __init__(self, basins: "Sequence[Basin]", demand: Portions, measure: Measure) -> None:
-        self.basins = basins
-        number = {id(basin): index for index, basin in enumerate(basins)}
-        self.parent: Ints = np.array([number[id(b.up[1])] if len(b.up) > 1 else -1 for b in basins], dtype=np.int64)
-        self.depth: Ints = np.array([len(b.up) - 1 for b in basins], dtype=np.int64)
-        self.is_leaf: Bools = np.array([not b.children for b in basins], dtype=np.bool_)
-        weights = [basin.tenant.spec.weight or Fraction(1) for basin in basins]
-        self.exact_weight = Ratios.of(weights)
-        self.weight: Floats = np.array([float(weight) for weight in weights])
-        self.weightless: Ints = np.array([b.tenant.weightless for b in basins], dtype=np.int64)
+    def __init__(self, root: Tenant, demand: Portions, measure: Measure) -> None:
+        self._tree(root)
         self._cells(measure)
         self._bounds()
         self._portions(demand)
+
+    def _tree(self, root: Tenant) -> None:
+        self.tenants: list[Tenant] = []
+        """By number of their basin."""
+        parents: list[int] = []
+        depths: list[int] = []
+        ahead = [(root, -1, 0)]
+        while ahead:
+            tenant, parent, depth = ahead.pop()
+            ahead += [(child, len(parents), depth + 1) for child in reversed(tenant.children)]
+            self.tenants.append(tenant)
+            parents.append(parent)
+            depths.append(depth)
+        self.parent: Ints = np.array(parents, dtype=np.int64)
+        self.depth: Ints = np.array(depths, dtype=np.int64)
+        self.is_leaf: Bools = np.array([not tenant.children for tenant in self.tenants], dtype=np.bool_)
+        weights = [(tenant.spec.weight or 1).as_integer_ratio() for tenant in self.tenants]
+        self.exact_weight = Ratios.of_pairs(weights)
+        self.weight: Floats = np.array([top / bottom for top, bottom in weights])
+        self.weightless: Ints = np.array([tenant.weightless for tenant in self.tenants], dtype=np.int64)
 
     def _cells(self, measure: Measure) -> None:
         self.cells: list[Cell] = [
@@ -81,7 +87,7 @@ class Chart:
         pools = sorted({pool for pool, _ in self.cells})
         everywhere = np.ones(len(self.cells), dtype=np.bool_)
         inside = {pool: np.array([at == pool for at, _ in self.cells], dtype=np.bool_) for pool in pools}
-        tenants = [basin.tenant for basin in self.basins]
+        tenants = self.tenants
         self.limits: list[tuple[Bools, Floats]] = []
         self.guarantees: list[tuple[Bools, Floats, Bools]] = []
         self.limited: list[str | None] = []
@@ -114,7 +120,7 @@ class Chart:
 
     def caps(self, number: int, bound: int) -> tuple[str | None, Mapping[Column, int]]:
         """A basin's guarantee (0, 1, …) or limit (-2, -3, …), and the pool it holds in."""
-        tenant = self.basins[number].tenant
+        tenant = self.tenants[number]
         if bound >= 0:
             pool = self.guaranteed[bound]
             return pool, (tenant.guaranteed if pool is None else tenant.guaranteed_in.get(pool)) or {}
@@ -123,7 +129,7 @@ class Chart:
 
     def _portions(self, demand: Portions) -> None:
         """All portions in one row, leaf by leaf, by number of their kind."""
-        self.kind, self.first = demand.in_order([basin.tenant.name for basin in self.basins])
-        self.leaf: Ints = np.repeat(np.arange(len(self.basins)), np.diff(self.first))
+        self.kind, self.first = demand.in_order([tenant.name for tenant in self.tenants])
+        self.leaf: Ints = np.repeat(np.arange(len(self.tenants)), np.diff(self.first))
         self.kinds = demand.kinds
         self.count: Floats = np.array([float(portion.count) for portion in self.kinds])[self.kind]

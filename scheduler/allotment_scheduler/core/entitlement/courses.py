@@ -20,7 +20,8 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.entitlement.chart import Bools, Chart, Floats, Ints, begins
+from allotment_scheduler.core.entitlement.chart import Bools, Chart, Floats, Ints
+from allotment_scheduler.core.entitlement.portions import begins
 
 MANY: Final = 4000
 """Tenants up to which one float can hold a tenant's number and a key."""
@@ -151,7 +152,7 @@ class Crested:
 def confluence(chart: Chart, children: Crested, use: Floats) -> tuple[Course, Floats]:
     """The courses of tenants from those of their children, and up to which key below them they are right."""
     rows, parents = children.rows, chart.parent
-    known = np.full(len(chart.basins), np.inf)
+    known = np.full(len(chart.tenants), np.inf)
     ended = np.flatnonzero((children.ends < np.inf) & (parents >= 0))
     np.minimum.at(known, parents[ended], children.ends[ended])
     at_once = rows.x1 - rows.x0 <= HAIR * children.span
@@ -160,7 +161,7 @@ def confluence(chart: Chart, children: Crested, use: Floats) -> tuple[Course, Fl
     turn = np.concatenate([np.ones(len(smooth)), np.zeros(len(sudden)), -np.ones(len(smooth))])
     key = np.concatenate([rows.x0.take(smooth), rows.x0.take(sudden), rows.x1.take(smooth)])
     owner = parents.take(rows.owner.take(row))
-    order = np.argsort(2 * children.span * 4 * owner + key) if len(chart.basins) < MANY else np.lexsort((key, owner))
+    order = np.argsort(2 * children.span * 4 * owner + key) if len(chart.tenants) < MANY else np.lexsort((key, owner))
     sorted_key = key.take(order)
     moved = begins(owner.take(order))
     moved[1:] |= sorted_key[1:] - sorted_key[:-1] > HAIR * children.span

@@ -142,7 +142,7 @@ def _leader(values: Floats) -> Ints:
 
 def _regular(chart: Chart, rows: Course, known: Floats, insatiable: Bools, span: float) -> Crested:
     """End every course at its first piece that does not follow from the level alone, or that never comes."""
-    hair, count = HAIR * span, len(chart.basins)
+    hair, count = HAIR * span, len(chart.tenants)
     before = rows.same_owner_before()
     previous = np.where(before, _shifted(rows.x1), -np.inf)
     falls = rows.x0 < previous - hair

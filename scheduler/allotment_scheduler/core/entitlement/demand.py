@@ -17,7 +17,7 @@ import numpy.typing as npt
 from allotment_scheduler.core.entitlement.asking import Asking, Ints, Rows
 from allotment_scheduler.core.entitlement.filling import Entitlement, fill
 from allotment_scheduler.core.entitlement.pins import Pins
-from allotment_scheduler.core.entitlement.portions import Portions, Want
+from allotment_scheduler.core.entitlement.portions import Portions, Want, distinct
 from allotment_scheduler.core.fairness.shares import Measure
 from allotment_scheduler.core.objects.nodes import BoolVector
 from allotment_scheduler.core.objects.pods import Pod
@@ -83,10 +83,11 @@ class Demand:
         order = np.lexsort((asking.sight, asking.created, -asking.priority, asking.leaf))
         want, wants = self._wants(asking)
         could = self._could_run(asking, runs, np.array([bool(pools) for _, pools in wants], dtype=np.bool_)[want])
-        order = order[could[order]]
-        order = order[self.pins.within_reach(asking.leaf[order], asking.klass[order])]
+        if not could.all():
+            order = order[could.take(order)]
+        order = self.pins.within_reach(order, asking.leaf, asking.klass)
         names = [tenant.name for tenant in self.state.forest.tenants]
-        return Portions.of(asking.leaf[order], want[order], wants, names)
+        return Portions.of(asking.leaf.take(order), want.take(order), wants, names)
 
     def _asking(self) -> Asking:
         """Who runs, but for those that ask for nothing more, and who waits and is kept back by nobody but nodes."""
@@ -136,7 +137,7 @@ class Demand:
         pools_at = self.state.nodes.pool_index
         pool = np.where(asking.node >= 0, pools_at[asking.node] if len(pools_at) else -1, -1)
         combined = (asking.klass * places + pool + 1) * many + scope[asking.leaf]
-        alike, which = np.unique(combined, return_inverse=True)
+        alike, which = distinct(combined)
         wants: dict[Want, int] = {}
         numbers = np.zeros(len(alike), dtype=np.int64)
         for index, number in enumerate(alike.tolist()):
@@ -145,7 +146,7 @@ class Demand:
             if pool_id >= 0 and (name := self.state.nodes.pool_names[pool_id]) not in pools:
                 pools = (*pools, name)
             numbers[index] = wants.setdefault((self.state.classes[klass_id].asks, pools), len(wants))
-        return numbers[which.reshape(-1)], list(wants)
+        return numbers.take(which), list(wants)
 
     def _could_run(self, asking: Asking, runs: BoolVector, placed: BoolVector) -> BoolVector:
         """Who runs, or could on this cluster: some empty node takes him, and guarantees cover him if he needs them.

@@ -21,6 +21,7 @@ evictions and starts do not move it, so e is computed once per version of demand
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 from allotment_scheduler.core.entitlement.chart import Chart
 from allotment_scheduler.core.entitlement.landing import Landed
@@ -125,16 +126,20 @@ def fill(root: Tenant, demand: Portions, measure: Measure) -> Entitlement:
     """Fill the cluster. `demand` gives every leaf's portions in order, by the leaf's name."""
     filling = Filling(root, demand, measure)
     filling.run()
-    return Entitlement(filling.landed or {basin.tenant.name: basin.cells for basin in filling.basins})
+    if filling.landed is not None:
+        return Entitlement(filling.landed)
+    return Entitlement({basin.tenant.name: basin.cells for basin in filling.basins})
 
 
 class Filling:
     """One filling, from empty to the point where nothing can rise any more."""
 
     def __init__(self, root: Tenant, demand: Portions, measure: Measure) -> None:
+        self.tenant = root
         self.measure = measure
         self.columns = frozenset(measure.columns)
-        self.basins: list[Basin] = []
+        self.begun = False
+        """Whether anything has been poured in: until then no basin needs to be looked at."""
         self.full: set[Cell] = set()
         self.limit_met = False
         self.landed: Landed | None = None
@@ -144,19 +149,30 @@ class Filling:
         }
         self._rates: dict[tuple[Amounts, str, Fraction], tuple[dict[Cell, Fraction], dict[Column, Fraction]]] = {}
         self.demand = demand
-        self.root = self._basin(root, ())
 
-    def _basin(self, tenant: Tenant, up: tuple[Basin, ...]) -> Basin:
-        portions = self.demand[tenant.name] if tenant.name in self.demand.span else ()
-        basin = Basin(tenant, portions=portions)
-        basin.up = (basin, *up)
-        self.basins.append(basin)
-        basin.children = [self._basin(child, basin.up) for child in tenant.children]
-        return basin
+    @cached_property
+    def basins(self) -> list[Basin]:
+        """All basins, parents before their children; a filling that leaps to its end at once needs none."""
+        basins: list[Basin] = []
+
+        def add(tenant: Tenant, up: tuple[Basin, ...]) -> Basin:
+            basin = Basin(tenant, portions=self.demand[tenant.name] if tenant.name in self.demand.span else ())
+            basin.up = (basin, *up)
+            basins.append(basin)
+            basin.children = [add(child, basin.up) for child in tenant.children]
+            return basin
+
+        add(self.tenant, ())
+        return basins
+
+    @property
+    def root(self) -> Basin:
+        """The basin that holds all others."""
+        return self.basins[0]
 
     def run(self) -> None:
         """Leap over regular stretches, follow the events in between, until nothing rises."""
-        chart, patience = Chart(self.basins, self.demand, self.measure), 1
+        chart, patience = Chart(self.tenant, self.demand, self.measure), 1
         while True:
             self._note_full(self.capacity)
             leap = Leap(self, chart)
@@ -167,6 +183,7 @@ class Filling:
                 if landing.is_final():
                     self.landed = Landed(landing)
                     return
+                self.begun = True
                 landing.settle()
                 if self._note_full(self.capacity):
                     patience = 1
@@ -176,6 +193,7 @@ class Filling:
 
     def _follow(self, events: int) -> None:
         """Event by event, so many of them."""
+        self.begun = True
         self._rebuild(self.root)
         for _ in range(events):
             flow = self.root.flow
@@ -191,7 +209,8 @@ class Filling:
 
     def _note_full(self, cells: Iterable[Cell]) -> bool:
         """Note which of these are full now; whether any was not before."""
-        full = {cell for cell in cells if self.root.cells.get(cell, ZERO) >= self.capacity.get(cell, 0)} - self.full
+        held = self.root.cells if self.begun else {}
+        full = {cell for cell in cells if held.get(cell, ZERO) >= self.capacity.get(cell, 0)} - self.full
         self.full |= full
         return bool(full)
 

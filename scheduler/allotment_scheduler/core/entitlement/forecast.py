@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from allotment_scheduler.core.entitlement.chart import Bools, Floats, Ints, begins
+from allotment_scheduler.core.entitlement.chart import Bools, Floats, Ints
+from allotment_scheduler.core.entitlement.portions import begins
 
 if TYPE_CHECKING:
     from allotment_scheduler.core.entitlement.leap import Leap
@@ -44,7 +45,7 @@ class Forecast:
         self.apart = 2 * float(self.full.max(initial=0.0)) + 1.0
         self.ladder: Floats = self.low + self.apart * np.repeat(np.arange(len(lengths)), lengths)
         """`low`, each leaf's apart from the one before."""
-        self.levels: Floats = np.full(len(chart.basins), float(self.full.mean()))
+        self.levels: Floats = np.full(len(chart.tenants), float(self.full.mean()))
         """[basin]: the level of what it serves."""
         self.by_depth = [np.flatnonzero(chart.depth == depth) for depth in range(int(chart.depth.max()), 0, -1)]
 
@@ -109,7 +110,7 @@ class Forecast:
 
     def _move(self, leaves: tuple[Floats, Floats]) -> None:
         """Bring everybody's level to where the first cell is full, if leaves follow these lines."""
-        chart, count = self.chart, len(self.chart.basins)
+        chart, count = self.chart, len(self.chart.tenants)
         fixed, pace = self.leap.use * chart.is_leaf, np.zeros((len(chart.cells), count))
         fixed[:, self.owners], pace[:, self.owners] = leaves
         start, speed = np.zeros(count), np.zeros(count)

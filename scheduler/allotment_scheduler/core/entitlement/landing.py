@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from allotment_scheduler.core.entitlement.chart import Ints, begins
+from allotment_scheduler.core.entitlement.chart import Ints
+from allotment_scheduler.core.entitlement.portions import begins
 from allotment_scheduler.core.entitlement.proof import Proof
 from allotment_scheduler.core.entitlement.ratios import Ratios
 from allotment_scheduler.core.entitlement.standing import BOUND, EMPTY, RISES, WAITS, Goal, Standing
@@ -33,10 +34,9 @@ class Landing:
     def __init__(self, leap: "Leap", goal: Goal) -> None:
         self.leap = leap
         self.chart = leap.chart
-        self.basins = leap.chart.basins
         self.goal = goal
         self.at = Standing(leap, goal)
-        count = len(self.basins)
+        count = len(self.chart.tenants)
         self.fixed, self.pace = Ratios.zeros(len(self.chart.cells), count), Ratios.zeros(len(self.chart.cells), count)
         """[cell x basin]: use at the parent's level λ is fixed + λ · pace; of the root, at its own level."""
         self.start, self.speed = Ratios.zeros(count), Ratios.zeros(count)
@@ -96,7 +96,7 @@ class Landing:
 
     def _add_earlier(self, number: int) -> None:
         """Add what a leaf held before this stretch, part of a portion perhaps."""
-        leap, basin, cells = self.leap, self.basins[number], self.chart.cells
+        leap, basin, cells = self.leap, self.leap.filling.basins[number], self.chart.cells
         held = [basin.cells.get(cell, ZERO) for cell in cells]
         begun = leap.spot(int(self.chart.first[number]) + basin.position) if basin.poured else -1
         if 0 <= begun < leap.spot(int(self.at.portion[number])):
@@ -201,7 +201,7 @@ class Landing:
     def settle(self) -> None:
         """Bring the filling there."""
         chart = self.chart
-        for number, basin in enumerate(self.basins):
+        for number, basin in enumerate(self.leap.filling.basins):
             basin.flow, basin.anchor = None, basin.clock
             if number and self.at.stand[number] == WAITS and not basin.children:
                 continue
@@ -226,14 +226,16 @@ class Landed(Mapping[str, dict["Cell", Fraction]]):
     def __init__(self, landing: Landing) -> None:
         self._landing = landing
         self._found: dict[str, dict[Cell, Fraction]] = {}
-        self._number = {basin.tenant.name: number for number, basin in enumerate(landing.basins)}
+        self._number = {tenant.name: number for number, tenant in enumerate(landing.chart.tenants)}
 
     def __getitem__(self, name: str) -> dict["Cell", Fraction]:
         found = self._found.get(name)
         if found is None:
-            tops, bottoms = (each[self._number[name]] for each in self._landing.amounts)
-            amounts = zip(self._landing.chart.cells, tops, bottoms, strict=True)
-            found = self._found[name] = {cell: Fraction(top, bottom) for cell, top, bottom in amounts if top}
+            number, (tops, bottoms) = self._number[name], self._landing.amounts
+            found = self._found[name] = {}
+            for cell, top, bottom in zip(self._landing.chart.cells, tops[number], bottoms[number], strict=True):
+                if top:
+                    found[cell] = Fraction(top, bottom)
         return found
 
     def __iter__(self) -> Iterator[str]:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from allotment_scheduler.core.entitlement.chart import Bools, Chart, Floats, Ints, begins
+from allotment_scheduler.core.entitlement.chart import Bools, Chart, Floats, Ints
 from allotment_scheduler.core.entitlement.courses import HAIR, Course, Crested, confluence, pour, running_sum
 from allotment_scheduler.core.entitlement.crests import crest
 from allotment_scheduler.core.entitlement.forecast import Forecast
 from allotment_scheduler.core.entitlement.landing import Landing
+from allotment_scheduler.core.entitlement.portions import begins
 from allotment_scheduler.core.entitlement.standing import Goal
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class Leap:
     def __init__(self, filling: "Filling", chart: Chart) -> None:
         self.filling = filling
         self.chart = chart
-        self.use: Floats = np.zeros((len(chart.cells), len(chart.basins)))
-        for number, basin in enumerate(chart.basins):
+        self.use: Floats = np.zeros((len(chart.cells), len(chart.tenants)))
+        for number, basin in enumerate(filling.basins if filling.begun else ()):
             for cell, amount in basin.cells.items():
                 self.use[chart.cell_index[cell], number] = float(amount)
         self.begun: dict[int, Fraction] = {}
@@ -56,9 +57,11 @@ class Leap:
     @cached_property
     def heights(self) -> Floats:
         """[open portion]: the weighted share that its leaf has before it, about."""
-        leaf = self.chart.leaf[self.open]
-        held = self.before.astype(np.float64) + self.use.take(leaf, axis=1)
-        heights: Floats = (self.chart.to_share @ held).max(axis=0, initial=0.0) / self.chart.weight[leaf]
+        leaf, held = self.chart.leaf.take(self.open), self.before.astype(np.float64)
+        if self.filling.begun:
+            held += self.use.take(leaf, axis=1)
+        heights: Floats = np.maximum.reduce(self.chart.to_share @ held, axis=0, initial=0.0)
+        heights /= self.chart.weight.take(leaf)
         return heights
 
     @cached_property
@@ -136,7 +139,7 @@ class Leap:
         """
         middle, leaf = np.concatenate(coarse), self.chart.leaf[self.open]
         if only:
-            there = np.zeros(len(self.chart.basins), dtype=np.bool_)
+            there = np.zeros(len(self.chart.tenants), dtype=np.bool_)
             there[leaf[middle]] = True
             self.begins &= ~there[leaf] | begins(leaf)
         self._tell_apart(middle, NEAR)
@@ -158,10 +161,10 @@ class Leap:
     def _find_open(self) -> None:
         """The portions that can be poured on, what a pod of each asks by cell, and how many pods are left."""
         chart = self.chart
-        blocked: dict[frozenset[tuple[str | None, int]], int] = {}
-        which = np.zeros(len(chart.basins), dtype=np.int64)
+        blocked: dict[frozenset[tuple[str | None, int]], int] = {frozenset(): 0}
+        which = np.zeros(len(chart.tenants), dtype=np.int64)
         ahead = chart.first[:-1].copy()
-        for number, basin in enumerate(chart.basins):
+        for number, basin in enumerate(self.filling.basins if self.filling.begun or chart.limits else ()):
             if basin.portions:
                 which[number] = blocked.setdefault(self._blocked(basin), len(blocked))
                 ahead[number] += basin.position
@@ -169,7 +172,7 @@ class Leap:
                     self.begun[int(ahead[number])] = basin.poured
         table: npt.NDArray[Any] = np.array(
             [[self._asked(kind, met) for kind in range(len(chart.kinds))] for met in blocked], dtype=self._integers()
-        ).reshape(max(len(blocked), 1), len(chart.kinds), len(chart.cells))  # fmt: skip
+        ).reshape(len(blocked), len(chart.kinds), len(chart.cells))  # fmt: skip
         asking: Bools = np.any(table > 0, axis=2)
         of = which[chart.leaf]
         ready = asking[of, chart.kind]
@@ -236,7 +239,7 @@ class Leap:
         depth_of = chart.depth[leaves.owner]
         insatiable = self._insatiable()
         below: Course | None = None
-        known = np.full(len(chart.basins), np.inf)
+        known = np.full(len(chart.tenants), np.inf)
         for depth in range(int(chart.depth.max()), 0, -1):
             here = depth_of == depth
             rows = leaves if here.all() else leaves.take(np.flatnonzero(here))
@@ -249,10 +252,10 @@ class Leap:
     def _insatiable(self) -> Bools:
         """[column x basin]: whether all open demand below asks for it."""
         chart, asks = self.chart, self.columns
-        every: Bools = np.ones((len(chart.columns), len(chart.basins)), dtype=np.bool_)
+        every: Bools = np.ones((len(chart.columns), len(chart.tenants)), dtype=np.bool_)
         if not asks.all():
             np.logical_and.at(every.T, chart.leaf[self.open], asks.T)
-            for number in range(len(chart.basins) - 1, 0, -1):
+            for number in range(len(chart.tenants) - 1, 0, -1):
                 every[:, chart.parent[number]] &= every[:, number]
         return every
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from allotment_scheduler.core.entitlement.portions import distinct
 from allotment_scheduler.core.objects.nodes import BoolVector, IntVector
 from allotment_scheduler.core.objects.resources import PODS, Amounts
 from allotment_scheduler.core.placement.placer import Placer
@@ -32,9 +33,8 @@ class Pins:
     _reach: dict[bytes, IntVector] = field(default_factory=dict)
     """What some nodes have together, by resource."""
 
-    def within_reach(self, leaf: Ints, klass: Ints) -> npt.NDArray[np.bool_]:
-        """Which pods count, of all that are given in order, leaf by leaf, with their classes."""
-        kept = np.ones(len(leaf), dtype=np.bool_)
+    def within_reach(self, order: Ints, leaf: Ints, klass: Ints) -> Ints:
+        """Which pods count, of those given in order, leaf by leaf; each one's leaf and class stand at its place."""
         if self._layout != self.state.nodes.layout_version:
             self._layout = self.state.nodes.layout_version
             self._takes.clear()
@@ -43,9 +43,10 @@ class Pins:
         for klass_id in self.state.refitted[self._refitted :]:
             self._takes.pop(klass_id, None)
         self._refitted = len(self.state.refitted)
-        pinned = [number for number in np.unique(klass).tolist() if self._where(number) is not None]
+        pinned = [number for number in distinct(klass)[0].tolist() if self._where(number) is not None]
         if not pinned:
-            return kept
+            return order
+        leaf, klass, kept = leaf[order], klass[order], np.ones(len(order), dtype=np.bool_)
         left: dict[tuple[int, bytes], IntVector] = {}
         spots: dict[tuple[int, int], bytes] = {}
         tenants, classes = self.state.forest.tenants, self.state.classes
@@ -58,7 +59,7 @@ class Pins:
             if spot:
                 reach = left.setdefault((owner, spot), self._reach[spot].copy())
                 kept[row] = _take(reach, classes[number].asks)
-        return kept
+        return order[kept]
 
     def _where(self, number: int) -> BoolVector | None:
         """The nodes that would take a pod of a class, whatever the tenant; None for all."""

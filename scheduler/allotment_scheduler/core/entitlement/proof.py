@@ -60,7 +60,7 @@ class Proof:
 
     def _stands(self, number: int) -> bool:
         """Whether a tenant's exact state is on its piece: its portion, limits, guarantees and key."""
-        chart, landing, tenant = self.chart, self.landing, self.chart.basins[number].tenant
+        chart, landing, tenant = self.chart, self.landing, self.chart.tenants[number]
         level, use = self.below[chart.parent[number]], self.use(number)
         waits = self.at.stand[number] == WAITS
         if chart.is_leaf[number] and not waits and not 0 <= landing.pods(number) <= landing.left(number):
@@ -74,7 +74,7 @@ class Proof:
     def _key_stands(self, number: int, level: Fraction) -> bool:
         """Whether a tenant's exact key is where its parent's level says."""
         chart, course = self.chart, self.leap.courses[int(self.chart.depth[number])]
-        rows, use, tenant = course.rows, self.use(number), self.chart.basins[number].tenant
+        rows, use, tenant = course.rows, self.use(number), self.chart.tenants[number]
         low, high = np.searchsorted(rows.owner, [number, number + 1]).tolist()
         if low == high:
             return True
@@ -93,7 +93,7 @@ class Proof:
 
     def _class_holds(self, number: int, rows: Course, row: int) -> bool:
         """Whether use is on the side of the guarantee that the row tells."""
-        chart, tenant, use = self.chart, self.chart.basins[number].tenant, self.use(number)
+        chart, tenant, use = self.chart, self.chart.tenants[number], self.use(number)
         if not tenant.has_guarantee:
             return True
         asked = np.flatnonzero((chart.by_column @ rows.asks[:, row]) > 0).tolist()

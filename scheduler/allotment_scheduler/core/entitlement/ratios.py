@@ -7,7 +7,7 @@ number. Denominators are never 0; they are negative where something negative was
 It must never round.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Self
 
@@ -38,9 +38,13 @@ class Ratios:
     @classmethod
     def of(cls, numbers: Iterable[int | Fraction]) -> Self:
         """Some numbers in a row."""
-        listed = list(numbers)
-        top, bottom = [number.numerator for number in listed], [number.denominator for number in listed]
-        return cls(np.array(top, dtype=np.object_), np.array(bottom, dtype=np.object_))
+        return cls.of_pairs([number.as_integer_ratio() for number in numbers])
+
+    @classmethod
+    def of_pairs(cls, pairs: Sequence[tuple[int, int]]) -> Self:
+        """Numerators and denominators in a row."""
+        table = np.array(pairs, dtype=np.object_).reshape(-1, 2)
+        return cls(table[:, 0], table[:, 1])
 
     @classmethod
     def whole(cls, numbers: Ints | Exact) -> Self:

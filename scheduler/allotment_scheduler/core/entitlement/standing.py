@@ -46,7 +46,7 @@ class Standing:
     def __init__(self, leap: "Leap", goal: Goal) -> None:
         self.leap = leap
         self.chart = leap.chart
-        count = len(leap.chart.basins)
+        count = len(leap.chart.tenants)
         self.stand: Ints = np.full(count, WAITS, dtype=np.int64)
         self.row: Ints = np.full(count, -1, dtype=np.int64)
         """The piece."""

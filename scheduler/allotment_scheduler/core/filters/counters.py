@@ -284,8 +284,10 @@ class Counters:
 
     def _recount_holders(self, only: Counter | None = None) -> None:
         """Enter what all running pods hold into empty counters, kind by kind of pods."""
-        running, size = self.running.flush(), self.running.size
-        rows = np.flatnonzero(running.used[:size] & (running.node[:size] >= 0))
+        running = self.running.flush()
+        holders = [row for row, pod in enumerate(running.pods) if pod is not None and pod.klass.holds]
+        rows = np.array(holders, dtype=np.intp)
+        rows = rows[running.node[rows] >= 0]
         labels = running.labels[rows].astype(np.int64)
         kinds = running.klass[rows] * (labels.max(initial=0) + 1) + labels
         _, first, kind = np.unique(kinds, return_index=True, return_inverse=True)

@@ -152,12 +152,13 @@ class Nodes:
                 allocatable[PODS, index] = DEFAULT_PODS
         self.allocatable = allocatable
         self.free = allocatable.copy()
+        self._room = room = self.free.data
         for name, amounts in held:
             node_here = self.by_name.get(name)
             if node_here is not None:
+                index = node_here.index
                 for column, amount in amounts:
-                    self.free[column, node_here.index] -= amount
-        self._room = self.free.data
+                    room[column, index] -= amount
         self.pool_names = sorted({node.pool for node in self.ordered} | set(self.pools) | {DEFAULT_POOL})
         order = {name: i for i, name in enumerate(self.pool_names)}
         self.pool_index = np.array([order[node.pool] for node in self.ordered], dtype=np.int32)

@@ -118,12 +118,12 @@ class PodTable:
     def relabel(self, node_index: dict[str, int]) -> None:
         """Write the indexes of nodes and tenants anew, and what follows from a tenant's bound on priorities."""
         self.flush()
-        for row, pod in enumerate(self.pods):
-            if pod is not None:
-                self.node[row] = node_index.get(pod.node or "", -1)
-                self.leaf[row] = -1 if pod.leaf is None else pod.leaf.rank
-                if pod.gang is not None:
-                    self.priority[row] = pod.priority
+        rows = [row for row, pod in enumerate(self.pods) if pod is not None]
+        if rows:
+            pods = [pod for pod in self.pods if pod is not None]
+            self.node[rows] = [node_index.get(pod.node or "", -1) for pod in pods]
+            self.leaf[rows] = [-1 if pod.leaf is None else pod.leaf.rank for pod in pods]
+        self.reprioritise(pod for pod in self.pods if pod is not None and pod.gang is not None)
         self.node[self.vacant] = -1  # what they held may lie beyond the nodes and tenants that there are now
         self.leaf[self.vacant] = -1
 
