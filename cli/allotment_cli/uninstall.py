@@ -9,16 +9,16 @@ every object of its kind, so that comes last, when none is left.
 It refuses while services exist, unless told to delete them (`--cascade`). Where the operator does not run nobody would
 take finalizers off: then it refuses too, unless told to do the operator's part itself (`--force`).
 
-What stays: the release's own namespace, volumes that a service's deletion policy retains, and namespaces that were
-there before their tenant.
+A tenant's namespace that the operator made goes with its tenant, and everything in it. What stays: the release's own
+namespace, namespaces that were there before their tenant, and those in which services have left volumes, as their
+deletion policy says.
 """
 
 import asyncio
 import json
-import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -35,9 +35,17 @@ from allotment_kube import (
     load_configuration,
 )
 from allotment_kube.configuration import Configuration
-from allotment_kube.resources import CUSTOM_RESOURCE_DEFINITIONS, LEASES, NAMESPACES, SECRETS, Resource
+from allotment_kube.resources import (
+    CUSTOM_RESOURCE_DEFINITIONS,
+    LEASES,
+    NAMESPACES,
+    PERSISTENT_VOLUME_CLAIMS,
+    SECRETS,
+    Resource,
+)
 from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER
-from allotment_operator.tenancy.estate import SERVICE_KINDS
+from allotment_operator.plans.storage import retained
+from allotment_operator.tenancy.estate import SERVICE_KINDS, NamespaceFacts
 
 LEASE: Final = "allotment-operator"
 LEASES_OF_PROGRAMS: Final = (LEASE, "allotment-scheduler")
@@ -104,6 +112,10 @@ class Inventory:
 
     services: list[Item] = field(default_factory=list)
     tenants: list[Item] = field(default_factory=list)
+    namespaces: list[Item] = field(default_factory=list)
+    """Those that the operator made: they go with their tenants, unless volumes are left in them."""
+    volumes: Counter[str] = field(default_factory=Counter)
+    """How many volumes services have in which namespace."""
     policies: list[Item] = field(default_factory=list)
     programs: list[Item] = field(default_factory=list)
     definitions: list[Item] = field(default_factory=list)
@@ -117,10 +129,16 @@ class Inventory:
         return [
             ("services", self.services),
             ("tenants", self.tenants),
+            ("tenants' namespaces", self.namespaces),
             ("admission policies", self.policies),
             ("programs and rights", self.programs),
             ("resource definitions", self.definitions),
         ]
+
+    def remark(self, item: Item) -> str:
+        """Say what decides over a namespace that may stay; empty for all else."""
+        count = self.volumes[item.name] if item.kind == "Namespace" else 0
+        return f"stays, without its tenant, if services retain what they have in it: {count} volumes" if count else ""
 
     def refusal(self, *, cascade: bool, force: bool) -> str:
         """Say why nothing should be done; empty if all is well."""
@@ -129,13 +147,15 @@ class Inventory:
         if self.services and not cascade:
             return (
                 f"{len(self.services)} services are running: {_few(self.services)}. Delete them first, or use "
-                "--cascade to have them deleted, with their data where their deletionPolicy says so."
+                "--cascade to have them deleted, with their data where their deletionPolicy says so: namespaces in "
+                "which they retain volumes stay."
             )
         if (self.services or self.tenants) and not self.operator_at_work and not force:
             return (
                 "the operator is not at work, and only it takes down what belongs to services and tenants. Start it "
-                f"(kubectl -n {self.namespace} rollout status deployment/allotment-operator), or use --force to let "
-                "go of them without it: what they made is then left to Kubernetes' garbage collector."
+                f"(kubectl -n {self.namespace} scale deployment/allotment-operator --replicas=1), or use --force to "
+                "let go of them without it: what they made is then left to Kubernetes' garbage collector, and all "
+                "volumes stay."
             )
         return ""
 
@@ -161,7 +181,11 @@ class Uninstaller:
         self._timeout = timeout
 
     async def look(self) -> Inventory:
-        """Find everything."""
+        """Find everything, and whether the operator is at work."""
+        found, at_work = await asyncio.gather(self._find(), self._operator_at_work())
+        return replace(found, operator_at_work=at_work)
+
+    async def _find(self) -> Inventory:
         definitions = [
             _item(each, "apiextensions.k8s.io/v1", "CustomResourceDefinition")
             for each in await self._client.list(CUSTOM_RESOURCE_DEFINITIONS)
@@ -182,13 +206,22 @@ class Uninstaller:
                 ],
             ],
             definitions=definitions,
-            operator_at_work=await self._operator_at_work(),
+            namespaces=await self._made_namespaces(),
+            volumes=await self._volumes(),
             namespace=self._namespace,
             elsewhere=await self._elsewhere(),
         )
 
-    async def carry_out(self, found: Inventory, *, force: bool) -> None:
+    async def carry_out(self, found: Inventory, *, cascade: bool, force: bool) -> list[Item]:
         """Take everything away, step by step.
+
+        Args:
+            found: what `look` has found.
+            cascade: delete services, also those that came into being since; else a tenant waits for them.
+            force: do the operator's part where it is not at work.
+
+        Returns:
+            Namespaces that stay, because services have left volumes in them.
 
         Raises:
             StuckError: a step did not come to its end; those after it were not begun.
@@ -198,7 +231,7 @@ class Uninstaller:
         # One by one from the leaves up: a tenant waits for those below it.
         if found.tenants:
             for item in found.tenants:
-                await self._cascade(item)
+                await self._prepare(item, cascade=cascade)
             if force and not found.operator_at_work:
                 await self._clear_namespaces()
             await self._remove_held("tenants", found.tenants, force=force and not found.operator_at_work)
@@ -211,6 +244,8 @@ class Uninstaller:
         await self._remove("resource definitions", found.definitions)
         for lease in LEASES_OF_PROGRAMS:
             await self._delete(Item("coordination.k8s.io/v1", "Lease", self._namespace, lease))
+        volumes = await self._volumes()
+        return [item for item in await self._present(found.namespaces) if volumes[item.name]]
 
     async def _remove(self, step: str, items: list[Item]) -> None:
         if not items:
@@ -231,8 +266,10 @@ class Uninstaller:
                 await self._let_go(item)
         await self._until_gone(step, lambda: self._present(items))
 
-    async def _cascade(self, item: Item) -> None:
-        await self._patch(item, {"spec": {"deletionPolicy": "Cascade", "paused": False}})
+    async def _prepare(self, item: Item, *, cascade: bool) -> None:
+        """Have the operator act for a tenant, and delete its services only if told to."""
+        policy = {"deletionPolicy": "Cascade"} if cascade else {}
+        await self._patch(item, {"spec": {"paused": False, **policy}})
 
     async def _let_go(self, item: Item) -> None:
         """Take the operator's finalizer off, and no other."""
@@ -243,11 +280,11 @@ class Uninstaller:
             await self._patch(item, {"metadata": {"finalizers": kept}})
 
     async def _clear_namespaces(self) -> None:
-        """Do the operator's part on the tenants' namespaces: delete those that it made, open the others again."""
-        for each in await self._client.list(NAMESPACES.untyped, label_selector=TENANT_LABEL):
-            name = each["metadata"]["name"]
+        """Do the operator's part on the tenants' namespaces: delete what it would delete, open the others again."""
+        made, volumes = await self._made_namespaces(), await self._volumes()
+        for name in await self._tenant_namespaces():
             item = Item("v1", "Namespace", "", name)
-            if each["metadata"]["labels"].get(MANAGED_BY_LABEL) == MANAGER:
+            if item in made and not volumes[name]:
                 await self._delete(item)
                 continue
             label = f"{MANAGED_BY_LABEL}={MANAGER},{GROUP}/kind=Tenant"
@@ -261,9 +298,10 @@ class Uninstaller:
             await self._patch(item, {"metadata": {"labels": {TENANT_LABEL: None}}})
 
     async def _until_gone(self, step: str, left: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + self._timeout
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._timeout
         while remaining := await left():
-            if time.monotonic() > deadline:
+            if clock() > deadline:
                 raise StuckError(
                     f"{step}: after {self._timeout:.0f} s these are still there: {_few(remaining)}. "
                     f"{await self._reason(remaining[0])}Nothing after this step was touched; run the command again."
@@ -305,6 +343,17 @@ class Uninstaller:
                 found.append(Item("v1", "Namespace", "", name))
         return found
 
+    async def _made_namespaces(self) -> list[Item]:
+        """Return the tenants' namespaces that the operator made."""
+        found = await self._client.list(NAMESPACES.untyped, label_selector=TENANT_LABEL)
+        return sorted(_item(each, "v1", "Namespace") for each in found if NamespaceFacts.of(each).made_by_us)
+
+    async def _volumes(self) -> Counter[str]:
+        """Count the services' volumes in each namespace."""
+        label = f"{MANAGED_BY_LABEL}={MANAGER}"
+        claims = await self._client.list(PERSISTENT_VOLUME_CLAIMS.untyped, label_selector=label)
+        return Counter(each["metadata"]["namespace"] for each in claims if retained(each))
+
     async def _tenant_namespaces(self) -> list[str]:
         found = await self._client.list(NAMESPACES.untyped, label_selector=TENANT_LABEL)
         return [each["metadata"]["name"] for each in found]
@@ -328,13 +377,19 @@ class Uninstaller:
         return "" if there else f"--release {release} --namespace {namespace}"
 
     async def _operator_at_work(self) -> bool:
-        """Say whether somebody renews the operator's Lease."""
-        record = await self._client.find(LEASES.untyped, LEASE, namespace=self._namespace)
-        spec = (record or {}).get("spec") or {}
-        if not spec.get("holderIdentity") or not spec.get("renewTime"):
+        """Say whether somebody renews the operator's Lease: its dates are by a clock that may not agree with ours."""
+        first = await self._client.find(LEASES.untyped, LEASE, namespace=self._namespace)
+        spec = (first or {}).get("spec") or {}
+        if first is None or not spec.get("holderIdentity"):
             return False
-        renewed = datetime.fromisoformat(spec["renewTime"])
-        return (datetime.now(UTC) - renewed).total_seconds() < 2 * float(spec.get("leaseDurationSeconds") or 15)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + float(spec.get("leaseDurationSeconds") or 15)
+        while clock() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+            now = await self._client.find(LEASES.untyped, LEASE, namespace=self._namespace)
+            if now is None or now["metadata"]["resourceVersion"] != first["metadata"]["resourceVersion"]:
+                return bool(((now or {}).get("spec") or {}).get("holderIdentity"))
+        return False
 
     async def _items(self, api_version: str, kind: str, label: str = "", *, namespace: str = "") -> list[Item]:
         found = await self._manifests(api_version, kind, label, namespace=namespace)
@@ -462,18 +517,26 @@ async def _run(configuration: Configuration, wishes: _Wishes) -> None:
             typer.echo(_summary(found), err=True)
             if not typer.confirm(f"Remove these {total} objects from {configuration.server}?", err=True):
                 raise RefusedError("not confirmed")
-        await uninstaller.carry_out(found, force=wishes.force)
+        stay = await uninstaller.carry_out(found, cascade=wishes.cascade, force=wishes.force)
+        if stay:
+            told = f"{_few(stay)}: services retained volumes in {'it' if len(stay) == 1 else 'them'}"
+            typer.echo(f"{told}. Delete what is not needed any more.", err=True)
         typer.echo(f"Allotment is gone. The namespace {wishes.namespace} stays; delete it if it is empty.", err=True)
 
 
 def _summary(found: Inventory) -> str:
     """One line per step; --dry-run lists every object."""
-    return "\n".join(f"{step}: {_few(items)}" for step, items in found.steps() if items)
+    lines = [f"{step}: {_few(items)}" for step, items in found.steps() if items]
+    if found.namespaces:
+        lines.append("The namespaces go with everything in them.")
+    lines += [f"{item} {remark}." for item in found.namespaces if (remark := found.remark(item))]
+    return "\n".join(lines)
 
 
 def _listing(found: Inventory, refusal: str, output: str) -> str:
     data = {
         "steps": [{"step": step, "objects": [str(item) for item in items]} for step, items in found.steps()],
+        "volumes": {item.name: found.volumes[item.name] for item in found.namespaces if found.volumes[item.name]},
         "operatorAtWork": found.operator_at_work,
         "refused": refusal or None,
     }
@@ -484,7 +547,7 @@ def _listing(found: Inventory, refusal: str, output: str) -> str:
     lines = []
     for number, (step, items) in enumerate(found.steps(), 1):
         lines.append(f"{number}. {step}: {len(items) or 'none'}")
-        lines += [f"     {item}" for item in items]
+        lines += [f"     {item}{f' ({remark})' if (remark := found.remark(item)) else ''}" for item in items]
     if refusal:
         lines.append(f"It would be refused: {refusal}")
     return "\n".join(lines)

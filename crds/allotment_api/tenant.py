@@ -215,7 +215,7 @@ class TenantSpec(Model):
 
     deletion_policy: Literal["Block", "Cascade"] = "Block"
     """What deleting the tenant does while it still has services: Block waits until they are gone, Cascade deletes them
-    first and then the namespaces."""
+    first and then the namespaces. Those in which services have left volumes stay."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         _GUARANTEE_WITHIN_LIMIT,

@@ -34,10 +34,13 @@ class Scope:
     Attributes:
         kinds: kinds of children in the resource's own namespace (or cluster-scoped ones), as apiVersion → kinds.
         operator_namespace: kinds of children that live in the operator's namespace, such as an authority's Secret.
+        left: kinds of what other resources of ours may have left in the namespaces of a scattered kind; looked for only
+            while the resource is being deleted.
     """
 
     kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     operator_namespace: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    left: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 DATA_SERVICE: Final = Scope(

@@ -97,7 +97,7 @@ class Operator:
             resources=self._seen,
             allow_loopback_controllers=settings.allow_loopback_controllers,
         )
-        tenants = TenantKind(self._register.estate, Vacancy(client).confirm)
+        tenants = TenantKind(self._register.estate, Vacancy(client))
         self.kinds: dict[str, Kind[Any]] = by_name([tenants, *service_kinds(surroundings)])
         self._events = Recorder(client, instance=identity, clock=now)
         self.engine = Engine(

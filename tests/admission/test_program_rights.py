@@ -153,7 +153,7 @@ def code_of_the_operator() -> dict[str, Kind[Any]]:
     """Every kind that it serves; they are asked what they look at, and call nobody."""
     client: Any = None
     surroundings = Surroundings(client, NAMESPACE, lambda _: False, lambda: dt.datetime(2030, 1, 1, tzinfo=dt.UTC))
-    return by_name([TenantKind(Estate, Vacancy(cast("Any", None)).confirm), *service_kinds(surroundings)])
+    return by_name([TenantKind(Estate, Vacancy(cast("Any", None))), *service_kinds(surroundings)])
 
 
 def children_of(scopes: Iterable[Mapping[str, tuple[str, ...]]]) -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from allotment_api.labels import INSTANCE_LABEL, KIND_LABEL
 from builders.api_server import Actor, ApiServer, Manifest
 from builders.helm_chart import tenant_policy
 from builders.patience import LateError
@@ -160,3 +161,35 @@ def await_default_service_account(admin: Actor, namespace: str, timeout: float =
         if time.monotonic() > deadline:
             raise LateError(f"no default ServiceAccount in {namespace} after {timeout:.0f} s")
         time.sleep(0.05)
+
+
+def retained_volume(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A volume and its claim as a Kafka cluster leaves them; they name each other, so nobody must provide anything."""
+    name = "data-events-main-0"
+    size, modes = {"storage": "1Gi"}, ["ReadWriteOnce"]
+    labels = {"app.kubernetes.io/managed-by": "allotment", INSTANCE_LABEL: "events", KIND_LABEL: "KafkaCluster"}
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"{namespace}-{name}"},
+        "spec": {
+            "accessModes": modes,
+            "capacity": size,
+            "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": "/nowhere"},
+            "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": name},
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "accessModes": modes,
+            "resources": {"requests": size},
+            "storageClassName": "",
+            "volumeName": f"{namespace}-{name}",
+        },
+    }
+    return volume, claim

@@ -13,7 +13,14 @@ from allotment_api.registry import KINDS
 from allotment_operator.tenancy.furniture import POD_SECURITY
 from builders.api_server import Actor, Answer
 from builders.program_process import START_SECONDS, OperatorProcess, eventually
-from builders.tenant_objects import await_default_service_account, group, namespace_object, pod, role_binding
+from builders.tenant_objects import (
+    await_default_service_account,
+    group,
+    namespace_object,
+    pod,
+    retained_volume,
+    role_binding,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -311,6 +318,32 @@ class TestDeletion:
         estate.change(leaf, deletionPolicy="Cascade")
         eventually(lambda: estate.get(leaf) is None)
         eventually(lambda: estate.namespace(space) is None)
+
+    def test_leaves_a_namespace_in_which_a_service_retained_a_volume(self, estate: Any) -> None:
+        space, bare = estate.name("space"), estate.name("bare")
+        leaf = estate.add("leaf", namespaces=[space, bare])
+        eventually(lambda: estate.ready(leaf))
+        volume, claim = retained_volume(space)
+        try:
+            assert estate.admin.create(volume).accepted
+            assert created(estate.admin, f"/api/v1/namespaces/{space}/persistentvolumeclaims", claim)
+            eventually(lambda: estate.admin.get(claim).body["status"]["phase"] == "Bound")
+
+            estate.delete(leaf)
+
+            eventually(lambda: estate.get(leaf) is None)
+            eventually(lambda: estate.namespace(bare) is None)
+            kept = estate.namespace(space)
+            assert "deletionTimestamp" not in kept["metadata"]
+            assert "allotment.dev/tenant" not in kept["metadata"]["labels"]
+            assert "deletionTimestamp" not in estate.admin.get(claim).body["metadata"]
+            assert not estate.items(NETWORK.format(space))
+            assert not estate.items(BINDINGS.format(space))
+            told = estate.items(f"/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={leaf}")
+            assert [each["type"] for each in told if each["reason"] == "VolumesRetained"] == ["Warning"]
+        finally:
+            estate.admin.delete(namespace_object(space))
+            estate.admin.delete(volume)
 
     def test_waits_for_the_tenants_below(self, estate: Any) -> None:
         group = estate.add("group")

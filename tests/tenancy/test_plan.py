@@ -12,7 +12,7 @@ from allotment_api.conditions import Condition
 from allotment_api.labels import API_VERSION, OPERATOR_FIELD_MANAGER, TENANT_LABEL
 from allotment_api.tenant import TenantStatus
 from allotment_kube.client import Client
-from allotment_kube.resources import Resource
+from allotment_kube.resources import PERSISTENT_VOLUME_CLAIMS, Resource
 from allotment_operator.kind import ServiceRefusedError
 from allotment_operator.plans.actions import Apply, Delete, Invoke, ObjectRef
 from allotment_operator.plans.outcome import Observed, Outcome
@@ -67,6 +67,28 @@ def seat_of(tenant: str, name: str) -> dict[str, Any]:
     """A member's seat that a tenant gave."""
     metadata = {**SEAT["metadata"], "name": name, "uid": f"u-{name}", "labels": {"allotment.dev/instance": tenant}}
     return {**SEAT, "metadata": metadata}
+
+
+def claim(**changed: Any) -> dict[str, Any]:
+    """A claim that a Kafka cluster has left, with changes."""
+    metadata = {
+        "name": "data-events-main-0",
+        "namespace": "pay",
+        "uid": "u-claim",
+        "labels": {
+            "app.kubernetes.io/managed-by": "allotment",
+            "allotment.dev/kind": "KafkaCluster",
+            "allotment.dev/instance": "events",
+        },
+        **changed.pop("metadata", {}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata,
+        "status": {"phase": "Bound"},
+        **changed,
+    }
 
 
 def planned(name: str, estate: Estate, *children: dict[str, Any]) -> Outcome:
@@ -298,7 +320,7 @@ class TestANamespaceThatIsListedNoMore:
         server = FakeApiServer()
         topics = Resource.custom(API_VERSION, "KafkaTopic", "kafkatopics")
         server.register(topics)
-        kind = TenantKind(lambda: estate, Vacancy(Client(InProcessTransport(server))).confirm)
+        kind = TenantKind(lambda: estate, Vacancy(Client(InProcessTransport(server))))
         seen = observed(SEAT, NAMESPACE)
         tenant = estate.tenants["payments"]
         outcomes = [kind.plan(tenant, seen, now=NOW), kind.release(tenant, seen, now=NOW)]
@@ -375,7 +397,7 @@ class TestRelease:
         tenant = a_tenant("payments", namespaces=["pay"], deletionPolicy="Cascade")
         full = an_estate(tenant, namespaces=[held("pay", "payments")], services=[("KafkaCluster", "pay", "events")])
         empty = an_estate(tenant, namespaces=[held("pay", "payments")])
-        first, then = released("payments", full), released("payments", empty)
+        first, then = released("payments", full), released("payments", empty, SEAT)
 
         assert first is not None
         assert then is not None
@@ -393,6 +415,57 @@ class TestRelease:
         assert isinstance(last, Apply)
         assert last.manifest["metadata"]["labels"] == POD_SECURITY
 
+    def test_lets_go_of_a_namespace_in_which_a_service_retained_a_volume_and_says_so(self) -> None:
+        estate = an_estate(a_tenant("payments", namespaces=["pay"]), namespaces=[held("pay", "payments")])
+        first = released("payments", estate, SEAT, seat_of("payments", "allotment-owner"), claim())
+        last = released("payments", estate, SEAT, claim())
+
+        assert first is not None
+        assert last is not None
+        assert condition(first).reason == "VolumesRetained"
+        assert "services retained 1 volume (PersistentVolumeClaim data-events-main-0)" in condition(first).message
+        assert [str(action.ref) for action in all_actions(first)] == ["RoleBinding pay/allotment-owner"]
+        assert [str(action.ref) for action in all_actions(last)] == [
+            "RoleBinding pay/allotment-operator-tenant",
+            "Namespace pay",
+        ]
+        assert TENANT_LABEL not in applied(last)[ObjectRef("v1", "Namespace", "", "pay")]["metadata"]["labels"]
+
+    @pytest.mark.parametrize(
+        "changed",
+        [{"status": {"phase": "Pending"}}, {"metadata": {"deletionTimestamp": "2026-03-01T12:00:00Z"}}],
+        ids=["that never got a volume", "that is going"],
+    )
+    def test_deletes_a_namespace_with_a_claim(self, changed: dict[str, Any]) -> None:
+        estate = an_estate(a_tenant("payments", namespaces=["pay"]), namespaces=[held("pay", "payments")])
+        outcome = released("payments", estate, SEAT, claim(**changed))
+
+        assert outcome is not None
+        assert all_actions(outcome) == (Delete(ObjectRef("v1", "Namespace", "", "pay"), "uid-pay"),)
+
+    def test_takes_its_seat_before_it_judges_what_is_in_a_namespace(self) -> None:
+        estate = an_estate(a_tenant("payments", namespaces=["pay"]), namespaces=[held("pay", "payments")])
+        outcome = released("payments", estate)
+
+        assert outcome is not None
+        assert [str(action.ref) for action in all_actions(outcome)] == ["RoleBinding pay/allotment-operator-tenant"]
+
+    async def test_looks_for_volumes_once_more_before_it_deletes_a_namespace(self) -> None:
+        estate = an_estate(a_tenant("payments"), namespaces=[held("pay", "payments")])
+        server = FakeApiServer()
+        server.register(Resource.custom(API_VERSION, "KafkaTopic", "kafkatopics"))
+        kind = TenantKind(lambda: estate, Vacancy(Client(InProcessTransport(server))))
+        outcome = released("payments", estate, SEAT)
+        assert outcome is not None
+        look, deletion = outcome.lanes["pay"]
+        assert isinstance(look, Invoke)
+        assert isinstance(deletion, Delete)
+
+        await kind.perform(estate.tenants["payments"], observed(), look)
+        server.put(PERSISTENT_VOLUME_CLAIMS, claim())
+        with pytest.raises(ServiceRefusedError, match="data-events-main-0"):
+            await kind.perform(estate.tenants["payments"], observed(), look)
+
     def test_leaves_a_namespace_and_what_is_in_it_to_a_tenant_that_lists_it(self) -> None:
         tenant = leaving(a_tenant("payments", namespaces=["pay", "own"], deletionPolicy="Cascade"))
         estate = an_estate(
@@ -401,7 +474,7 @@ class TestRelease:
             namespaces=[held("pay", "payments"), held("own", "payments")],
             services=[("KafkaCluster", "pay", "events")],
         )
-        outcome = released("payments", estate)
+        outcome = released("payments", estate, {**SEAT, "metadata": {**SEAT["metadata"], "namespace": "own"}})
 
         assert outcome is not None
         assert [str(action.ref) for action in all_actions(outcome)] == ["Namespace own"]

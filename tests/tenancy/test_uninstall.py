@@ -17,7 +17,7 @@ from allotment_operator.tenancy.furniture import POD_SECURITY
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import Release
 from builders.program_process import OperatorProcess, eventually, kubeconfig_of_account, lease
-from builders.tenant_objects import deployment, expect, namespace_object, tenant
+from builders.tenant_objects import deployment, expect, namespace_object, retained_volume, tenant
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -40,10 +40,14 @@ class Installation:
         for name, spec in (
             ("group", {}),
             ("blue", {"parent": "group", "namespaces": ["old"]}),
-            ("red", {"parent": "group", "namespaces": ["new"]}),
+            ("red", {"parent": "group", "namespaces": ["new", "kept"]}),
         ):
             expect(self.admin, tenant(name, **spec))
         eventually(lambda: self._ready("blue") and self._ready("red"), because=self.operator.tail)
+        volume, claim = retained_volume("kept")
+        expect(self.admin, volume)
+        eventually(lambda: self.admin.create(claim).accepted)  # once its quota is counted
+        eventually(lambda: self.admin.get(claim).body["status"]["phase"] == "Bound")
         topic = {
             "apiVersion": "allotment.dev/v1alpha1",
             "kind": "KafkaTopic",
@@ -77,13 +81,17 @@ class Installation:
         assert spaces["old"]["metadata"]["labels"] == {"kubernetes.io/metadata.name": "old", **POD_SECURITY}
         assert not self._items("/apis/networking.k8s.io/v1/namespaces/old/networkpolicies")
         assert not self._items("/apis/rbac.authorization.k8s.io/v1/namespaces/old/rolebindings")
+        assert "allotment.dev/tenant" not in spaces["kept"]["metadata"]["labels"]
+        assert self.admin.get(retained_volume("kept")[1]).body["status"]["phase"] == "Bound"
         account = self.admin.request("GET", "/api/v1/namespaces/old/serviceaccounts/default").body
         assert "automountServiceAccountToken" not in account
         assert "labels" not in account["metadata"]
         # The API server learns by a watch of its own that the policies are gone.
         eventually(lambda: self.admin.create(deployment("old"), dry_run=True).accepted)
-        self.admin.delete(namespace_object("old"))
-        eventually(lambda: not self.admin.get(namespace_object("old")).accepted)
+        ends = [namespace_object("old"), namespace_object("kept"), retained_volume("kept")[0]]
+        for each in ends:
+            self.admin.delete(each)
+        eventually(lambda: not any(self.admin.get(each).accepted for each in ends))
 
     def _ready(self, name: str) -> bool:
         status = self.admin.get(tenant(name)).body.get("status") or {}
@@ -132,12 +140,15 @@ def test_it_refuses_while_services_exist_then_takes_everything_away_in_order(ins
     assert [step["step"] for step in listed["steps"]] == [
         "services",
         "tenants",
+        "tenants' namespaces",
         "admission policies",
         "programs and rights",
         "resource definitions",
     ]
     assert listed["steps"][0]["objects"] == ["KafkaTopic new/orders"]
     assert listed["steps"][1]["objects"] == ["Tenant blue", "Tenant red", "Tenant group"]
+    assert listed["steps"][2]["objects"] == ["Namespace kept", "Namespace new"]
+    assert listed["volumes"] == {"kept": 1}
     refused = installation.uninstall("--yes")
     assert refused.exit_code == 1
     assert "KafkaTopic new/orders" in refused.stderr
@@ -149,12 +160,16 @@ def test_it_refuses_while_services_exist_then_takes_everything_away_in_order(ins
     )
     assert asked.exit_code == 1
     assert "services: KafkaTopic new/orders\n" in asked.stderr
+    assert (
+        "Namespace kept stays, without its tenant, if services retain what they have in it: 1 volumes" in asked.stderr
+    )
     assert re.search(r"Remove these \d+ objects from https://127\.0\.0\.1:\d+\?", asked.stderr)
     assert installation.listed() == listed
 
     done = installation.uninstall("--yes", "--cascade", "--timeout", "200")
 
     assert done.exit_code == 0, done.stderr + installation.operator.tail()
+    assert "Namespace kept: services retained volumes in it." in done.stderr
     installation.check_gone()
 
 

@@ -123,6 +123,12 @@ def holders(observed: Observed, group: str, existing: Manifest | None) -> int:
     return max(counts, default=0)
 
 
+def retained(claim: Manifest) -> bool:
+    """Say whether a claim that a service has left holds a volume; one that never got any holds no data."""
+    phase = (claim.get("status") or {}).get("phase")
+    return phase != "Pending" and not claim["metadata"].get("deletionTimestamp")
+
+
 def requested(claim: Manifest) -> Quantity:
     """Return the size that a claim asks for."""
     return quantity(claim["spec"]["resources"]["requests"]["storage"])

@@ -320,7 +320,11 @@ class Engine:
             return Observed()  # nobody's namespace: we have no rights there, and the plan says so
         if isinstance(kind, Scattered):
             children = await self._ports.observer.scattered(
-                owner, kind.scope, names=kind.namespaces(resource), labels=kind.namespace_labels(resource)
+                owner,
+                kind.scope,
+                names=kind.namespaces(resource),
+                labels=kind.namespace_labels(resource),
+                deleted=deleted,
             )
             seen = Observed(children=children, tenant=tenant)
         elif deleted:

@@ -6,7 +6,7 @@ bounded by how often a resource is looked at.
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from allotment_api.labels import INSTANCE_LABEL
 from allotment_kube.client import Client
@@ -14,7 +14,9 @@ from allotment_kube.errors import ForbiddenError
 from allotment_kube.resources import NAMESPACES
 from allotment_operator.kind import Scope
 from allotment_operator.plans.actions import ObjectRef
-from allotment_operator.plans.ownership import INSTANCE_NAMESPACE_LABEL, Owner
+from allotment_operator.plans.ownership import INSTANCE_NAMESPACE_LABEL, MANAGED_BY_LABEL, MANAGER, Owner
+
+OURS: Final = f"{MANAGED_BY_LABEL}={MANAGER}"
 
 
 class Observer:
@@ -45,7 +47,7 @@ class Observer:
         return _by_ref(await asyncio.gather(*lists, *self._in_own_namespace(owner, scope)))
 
     async def scattered(
-        self, owner: Owner, scope: Scope, *, names: Iterable[str], labels: Mapping[str, str]
+        self, owner: Owner, scope: Scope, *, names: Iterable[str], labels: Mapping[str, str], deleted: bool = False
     ) -> dict[ObjectRef, dict[str, Any]]:
         """Return what lies in several namespaces, and these Namespaces themselves.
 
@@ -57,6 +59,7 @@ class Observer:
             scope: which kinds of them.
             names: namespaces to look in, as far as they exist.
             labels: labels of further namespaces to look in.
+            deleted: whether the owner is being deleted: then what others of ours have left there is returned as well.
         """
         namespaces = await self._namespaces(names, labels)
         anybodys = selector({name: value for name, value in owner.selector.items() if name != INSTANCE_LABEL})
@@ -64,6 +67,11 @@ class Observer:
             self._list_if_allowed(*pair, namespace, anybodys)
             for namespace in namespaces
             for pair in _pairs(scope.kinds)
+        ]
+        lists += [
+            self._list_if_allowed(*pair, namespace, OURS)
+            for namespace in namespaces
+            for pair in _pairs(scope.left if deleted else {})
         ]
         found = await asyncio.gather(*lists, *self._in_own_namespace(owner, scope))
         return _by_ref([list(namespaces.values()), *found])

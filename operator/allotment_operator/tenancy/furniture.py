@@ -4,7 +4,7 @@ The seat of the operator, then the walls (network, admission parameters, quotas)
 in a namespace before its walls stand. Taking down runs the other way round.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from allotment_api.labels import API_VERSION, INSTANCE_LABEL, TENANT_LABEL, TENA
 from allotment_api.tenant import Tenant
 from allotment_operator.plans.actions import Apply, Delete, Manifest, ObjectRef
 from allotment_operator.plans.ownership import MANAGED_BY_LABEL, MANAGER, Owner
+from allotment_operator.plans.storage import retained
 from allotment_operator.tenancy import access, entitlement, grants, network, quota
 from allotment_operator.tenancy.estate import Estate, NamespaceFacts
 from allotment_operator.tenancy.recount import recounted
@@ -33,6 +34,9 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "v1": ("ResourceQuota", "LimitRange", "ServiceAccount"),
 }
 """Kinds of the furniture, by API version."""
+CLAIM: Final = "PersistentVolumeClaim"
+LEFT: Final[Mapping[str, tuple[str, ...]]] = {"v1": (CLAIM,)}
+"""Kinds of what services leave behind and nobody but their owners may throw away, by API version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,15 @@ class Room:
     @property
     def furniture(self) -> dict[ObjectRef, Manifest]:
         """What the operator put into it, on whichever tenant's behalf."""
-        return {ref: manifest for ref, manifest in sorted(self.children.items()) if ref.namespace == self.name}
+        return {ref: manifest for ref, manifest in self._objects() if ref.kind != CLAIM}
+
+    @property
+    def volumes(self) -> list[str]:
+        """Claims whose volumes services have left in it, by name; looked for only while the tenant is being deleted."""
+        return [ref.name for ref, manifest in self._objects() if ref.kind == CLAIM and retained(manifest)]
+
+    def _objects(self) -> Iterator[tuple[ObjectRef, Manifest]]:
+        return ((ref, manifest) for ref, manifest in sorted(self.children.items()) if ref.namespace == self.name)
 
     @property
     def quota(self) -> Manifest | None:

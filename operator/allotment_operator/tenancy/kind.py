@@ -1,7 +1,7 @@
 """Tenant as a kind of the engine."""
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from allotment_api.labels import TENANT_LABEL
@@ -12,6 +12,7 @@ from allotment_operator.plans.outcome import Health, Observed, Outcome
 from allotment_operator.plans.ownership import Owner
 from allotment_operator.tenancy import furniture, plan
 from allotment_operator.tenancy.estate import Estate, NamespaceFacts
+from allotment_operator.tenancy.vacancy import Vacancy
 
 
 class TenantKind:
@@ -19,16 +20,16 @@ class TenantKind:
 
     Args:
         estate: the picture of all tenants, pools and namespaces at the moment of asking.
-        confirm_empty: fails if a service is in a namespace, whatever the picture shows.
+        vacancy: looks into namespaces before they are let go or deleted, whatever the picture shows.
     """
 
     model = Tenant
-    scope = Scope(kinds=furniture.KINDS)
+    scope = Scope(kinds=furniture.KINDS, left=furniture.LEFT)
     status_fields = frozenset({"namespaces"})
 
-    def __init__(self, estate: Callable[[], Estate], confirm_empty: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, estate: Callable[[], Estate], vacancy: Vacancy) -> None:
         self._estate = estate
-        self._confirm_empty = confirm_empty
+        self._vacancy = vacancy
 
     def namespaces(self, resource: Tenant) -> tuple[str, ...]:
         """Return the namespaces that it lists."""
@@ -51,8 +52,10 @@ class TenantKind:
         return plan.note_failures(resource, outcome, failures)
 
     async def perform(self, resource: Tenant, observed: Observed, action: Invoke) -> None:  # noqa: ARG002 - the protocol's
-        """Look into a namespace before it is let go: all that a tenant's plans ask for."""
-        await self._confirm_empty(action.subject)
+        """Look into a namespace before it is let go or deleted: all that a tenant's plans ask for."""
+        await self._vacancy.confirm(action.subject)
+        if action.operation == plan.CONFIRM_BARE:
+            await self._vacancy.confirm_bare(action.subject)
 
     async def probe(self, resource: Tenant, observed: Observed) -> Health | None:  # noqa: ARG002 - nothing to ask
         """A tenant is no service: there is nothing to ask."""

@@ -7,14 +7,15 @@ How it thinks, for one tenant and each namespace:
     listed, but it is rightfully another's    leave it, say so
     held, and another lists it                leave it to that one
     held, but not listed any more             let go: take the furniture out, then the label; never delete it
-    the tenant is being deleted               the same; one that the operator made is deleted instead
+    the tenant is being deleted               the same; one that the operator made is deleted instead, unless a
+                                              service has left volumes in it: "Retain" is its owner's word
 
 A namespace that changes hands keeps its walls throughout: the heir acts, and whoever had it does nothing. A tenant that
 cannot stand (a cycle, an unknown parent) changes nothing: what it has stays as it is until it is mended. Each namespace
 is a lane of its own: what fails in one holds up no other.
 
 Invariants: no namespace is deleted but one that the operator made, for a tenant that is being deleted, and without
-services in it. A namespace with services is let go only to another tenant.
+services, or volumes that services retained, in it. A namespace with services is let go only to another tenant.
 """
 
 import datetime as dt
@@ -53,6 +54,12 @@ REFUSED_SECONDS: Final = 10.0
 LONGEST: Final = 1000
 """Characters of what is said of one namespace."""
 
+VOLUMES_RETAINED: Final = "VolumesRetained"
+"""Reason of Ready where a namespace outlives its tenant for what is in it."""
+CONFIRM_EMPTY: Final = "confirm-empty"
+CONFIRM_BARE: Final = "confirm-bare"
+"""What is asked of the kind before a namespace is let go, and before it is deleted."""
+
 Phase = Literal["Ready", "Pending", "Taken", "Terminating"]
 
 
@@ -65,6 +72,7 @@ class Step:
     message: str = ""
     actions: tuple[Action, ...] = ()
     again: float | None = None
+    stays: bool = False
 
     @property
     def report(self) -> dict[str, Any]:
@@ -158,13 +166,15 @@ def release(tenant: Tenant, owner: Owner, observed: Observed, estate: Estate, *,
         ]
         message = f"Waiting for {_counted(services)} to be deleted."
         steps = [Step(namespace, "Terminating") for namespace in held]
+        reason = "Deleting"
     else:
         actions, steps = (), [_left(Room(estate, tenant, owner, each, observed.children)) for each in held]
         told = " ".join(f"{step.name}: {step.message}" for step in steps if step.message)
         message = f"Waiting for the namespaces {', '.join(held)} to be let go. {told}".rstrip()
+        reason = VOLUMES_RETAINED if any(step.stays for step in steps) else "Deleting"
     return Outcome(
         actions=tuple(actions),
-        conditions=(condition(ConditionType.READY, False, "Deleting", message, now=now),),
+        conditions=(condition(ConditionType.READY, False, reason, message[:32000], now=now),),
         status={"namespaces": [step.report for step in steps]},
         lanes=_lanes(steps),
     )
@@ -254,15 +264,28 @@ def _left(room: Room) -> Step:
     if handed_on := _handed_on(room):
         return handed_on
     others = [each for each in room.estate.forest.claims(room.name) if each != room.tenant.metadata.name]
-    if facts.made_by_us and not others:
+    going = facts.made_by_us and not others
+    if going and room.seat not in room.furniture:
+        # Without our rights there nobody knows what is in it.
+        return Step(room.name, "Terminating", "The operator is taking its seat.", (Apply(seat_of_operator(room)),))
+    if going and not room.volumes:
         deletion = Delete(ObjectRef("v1", "Namespace", "", room.name), facts.uid or None)
-        return Step(room.name, "Terminating", actions=(_empty(room), deletion))
-    return Step(room.name, "Terminating", actions=(_empty(room), *clear(room)))
+        return Step(room.name, "Terminating", actions=(Invoke(CONFIRM_BARE, room.name), deletion))
+    message = f"It stays, with what is in it: {_volumes(room.volumes)}" if going else ""
+    return Step(room.name, "Terminating", message, (_empty(room), *clear(room)), stays=going)
 
 
 def _empty(room: Room) -> Invoke:
     """Have it made sure that no service is in a namespace: this picture comes from watches, which may be behind."""
-    return Invoke("confirm-empty", room.name)
+    return Invoke(CONFIRM_EMPTY, room.name)
+
+
+def _volumes(claims: list[str]) -> str:
+    more = f" and {len(claims) - 5} more" if len(claims) > 5 else ""
+    return (
+        f"services retained {len(claims)} volume{'s' if len(claims) > 1 else ''} (PersistentVolumeClaim "
+        f"{', '.join(claims[:5])}{more}). Delete it when they are not needed any more."
+    )
 
 
 def _blocked(message: str, *, now: dt.datetime) -> Outcome:
