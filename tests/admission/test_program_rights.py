@@ -26,6 +26,7 @@ from allotment_scheduler.shell.picture import Picture
 from allotment_scheduler.shell.watches import Watches
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import NAMESPACE, named, of_kind, render, tenant_policy
+from builders.program_process import eventually
 from builders.tenant_objects import (
     await_allowed,
     expect,
@@ -75,9 +76,10 @@ def test_a_program_has_every_right_of_its_role(program: str, api: ApiServer) -> 
     actor = api.service_account(NAMESPACE, f"allotment-{program}")
     role = named(render(), "ClusterRole", f"allotment-{program}")
 
-    missing = [right for right in rights_of(role["rules"]) if not allowed(actor, right)]
+    def missing() -> list[Right]:
+        return [right for right in rights_of(role["rules"]) if not allowed(actor, right)]
 
-    assert missing == []
+    eventually(lambda: not missing(), because=missing)
 
 
 def test_the_operator_has_the_rights_of_its_seat_there_and_nowhere_else(
@@ -121,8 +123,9 @@ def test_the_operator_makes_a_tenants_namespace_by_itself_and_takes_it_down(oper
         },
     }
     seat = role_binding(name, "allotment-owner", "allotment-tenant-owner", **MANAGED)
-    for manifest in (tenant_policy(name), walls, seat, certificate, stateful_set):
+    for manifest in (tenant_policy(name), walls, seat, certificate):
         expect(operator, manifest)
+    eventually(lambda: operator.create(stateful_set).accepted)  # once the API server knows of the TenantPolicy
 
     assert operator.delete(stateful_set).accepted
     assert operator.delete(namespace).accepted

@@ -8,7 +8,7 @@ import pytest
 from builders.api_server import Actor, ApiServer
 from builders.helm_chart import NAMESPACE
 from builders.program_process import eventually
-from builders.tenant_objects import expect, group, meta, tenant
+from builders.tenant_objects import await_allowed, expect, group, meta, tenant
 
 MANAGERS = "markets-heads"
 PLATFORM = "platform-team"
@@ -62,6 +62,9 @@ def estate(admin: Actor, api: ApiServer) -> Iterator[None]:
     beyond = tenant("markets-research", parent="markets", services=[{"kind": "SparkCluster"}])
     ada = api.user("ada@bank", [MANAGERS])
     eventually(lambda: "may not have as many" in ada.create(beyond, dry_run=True).message)
+    grace = api.user("grace@bank", [PLATFORM])
+    for verb in ("create", "patch", "delete"):
+        await_allowed(grace, verb, "tenants", "", group="allotment.dev")
     yield
     for manifest in reversed(objects):
         admin.delete(manifest)

@@ -1,12 +1,12 @@
 """What makes pods is judged where its author reads the answer; Jobs are taught to survive evictions."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from builders.api_server import Actor
+from builders.program_process import eventually
 from builders.tenant_objects import cron_job, deployment, job
 
 Member = Callable[[str, str], Actor]
@@ -95,9 +95,7 @@ def test_the_pods_of_a_workload_wait_for_our_scheduler(make: Make, unbounded: st
     manifest["spec"]["template"].setdefault("metadata", {}).setdefault("labels", {})["test"] = make.__name__
     assert developer.create(manifest).accepted
 
-    deadline = time.monotonic() + 180
-    while not (found := developer.request("GET", pods).body["items"]) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    found = eventually(lambda: developer.request("GET", pods).body["items"])
 
     assert [it["spec"]["schedulerName"] for it in found] == ["allotment"]
 
@@ -157,13 +155,12 @@ def test_a_stricter_policy_does_not_hold_up_scaling(
         "metadata": {"name": "allotment", "namespace": namespace},
     }
     assert admin.patch(policy, {"spec": {"allowedRegistries": ["registry.bank/"]}}).accepted
+    other = {"spec": {"template": {"metadata": {"labels": {"version": "2"}}}}}
+    # The API server learns of the policy's new parameters by a watch of its own.
+    eventually(lambda: "may not pull old/app" in developer.patch(manifest, other, dry_run=True).message)
 
     scaled_directly = developer.patch(manifest, {"spec": {"replicas": 0}}, dry_run=True)
     scaled = developer.patch(manifest, {"spec": {"replicas": 0}}, subresource="scale", dry_run=True)
-    changed = developer.patch(
-        manifest, {"spec": {"template": {"metadata": {"labels": {"version": "2"}}}}}, dry_run=True
-    )
 
     assert scaled_directly.accepted, scaled_directly.message
     assert scaled.accepted, scaled.message
-    assert "may not pull old/app" in changed.message

@@ -1,13 +1,12 @@
 """What a tenant's members send to the API server, and the namespaces they send it to."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from allotment_api.labels import INSTANCE_LABEL, KIND_LABEL
 from builders.api_server import Actor, ApiServer, Manifest
 from builders.helm_chart import tenant_policy
-from builders.patience import LateError
+from builders.program_process import eventually
 
 ROLES = ("owner", "developer", "ci", "viewer")
 IMAGE = "registry.bank/retail/app:1"
@@ -134,17 +133,16 @@ def make_tenant_namespace(api: ApiServer, name: str, **policy: Any) -> None:
     await_allowed(members["ci"], "create", "jobs", name, group="batch")
     await_allowed(members["viewer"], "list", "pods", name)
     await_default_service_account(admin, name)
+    # The API server learns of a policy's parameters by a watch of its own, too, and refuses everything until then.
+    eventually(lambda: "no params found" not in admin.create(pod(name), dry_run=True).message)
 
 
-def await_allowed(
-    actor: Actor, verb: str, resource: str, namespace: str, *, group: str = "", timeout: float = 300
-) -> None:
+def await_allowed(actor: Actor, verb: str, resource: str, namespace: str, *, group: str = "") -> None:
     """Wait until the authorizer knows of a right: roles are aggregated, and watched, with some delay."""
-    deadline = time.monotonic() + timeout
-    while not actor.allowed(verb, resource, group=group, namespace=namespace):
-        if time.monotonic() > deadline:
-            raise LateError(f"still no right to {verb} {resource} in {namespace} after {timeout:.0f} s")
-        time.sleep(0.05)
+    eventually(
+        lambda: actor.allowed(verb, resource, group=group, namespace=namespace),
+        because=lambda: f"no right to {verb} {resource} in {namespace or 'the cluster'}",
+    )
 
 
 def expect(actor: Actor, manifest: Manifest) -> None:
@@ -153,14 +151,10 @@ def expect(actor: Actor, manifest: Manifest) -> None:
     assert answer.accepted, answer.message
 
 
-def await_default_service_account(admin: Actor, namespace: str, timeout: float = 300) -> None:
+def await_default_service_account(admin: Actor, namespace: str) -> None:
     """Pods are refused until the controller has made the namespace's default ServiceAccount."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta("default", namespace)}
-    deadline = time.monotonic() + timeout
-    while not admin.get(account).accepted:
-        if time.monotonic() > deadline:
-            raise LateError(f"no default ServiceAccount in {namespace} after {timeout:.0f} s")
-        time.sleep(0.05)
+    eventually(lambda: admin.get(account).accepted, because=lambda: f"no default ServiceAccount in {namespace}")
 
 
 def retained_volume(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:

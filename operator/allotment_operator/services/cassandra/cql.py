@@ -129,9 +129,12 @@ async def connected(login: CqlLogin, *, timeout: float) -> AsyncIterator[CqlConn
 async def _close(writer: asyncio.StreamWriter) -> None:
     """Close a connection; how the other side takes it no longer matters."""
     writer.close()
-    with suppress(OSError, TimeoutError):
-        async with asyncio.timeout(_GOODBYE):
-            await writer.wait_closed()
+    try:
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_GOODBYE):
+                await writer.wait_closed()
+    finally:
+        writer.transport.abort()
 
 
 class _Content:
