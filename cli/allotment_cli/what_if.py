@@ -134,18 +134,18 @@ def _differences(
         never = never or (reason.never and pod.key not in old)
         kind = "displaced" if was is not None else "waits"
         report[kind].append({**row, "reason": reason.code, "message": reason.message, "change": reason.change})
-    report["displaced"] += [
-        {
-            "namespace": pod.spec.namespace,
-            "pod": pod.spec.name,
-            "reason": "Gone",
-            "message": GONE_FOR_GOOD,
-            "change": None,
-        }
+    report["displaced"] += _gone(base, engine)
+    return report, never
+
+
+def _gone(base: "Engine", engine: "Engine") -> list[dict[str, Any]]:
+    """The pods that run without the change, and that nobody makes again."""
+    said = {"reason": "Gone", "message": GONE_FOR_GOOD, "change": None}
+    return [
+        {"namespace": pod.spec.namespace, "pod": pod.spec.name, **said}
         for pod in base.state.pods.values()
         if pod.key not in engine.state.pods and pod.node is not None and pod.spec.ours and not pod.spec.recreated
     ]
-    return report, never
 
 
 def _drained(events: "list[Event]", names: list[str]) -> "list[Event]":

@@ -210,6 +210,18 @@ def test_a_device_whose_version_is_no_text_is_read_without_it(tmp_path: Path) ->
         (POD.replace("name: p,", "name: p, annotations: {allotment.dev/max-runtime: forever},") + ONE, "forever"),
         (POD.replace("name: p,", 'name: p, labels: {allotment.dev/preemptible: "no"},') + ONE, "is taken for"),
         (POD + "{nodeName: ghost}", "there is no Node ghost"),
+        (
+            POD + "{containers: [{name: c, resources: {request: {cpu: 1}}}]}",
+            "spec.containers[0].resources.request: is not read: is requests meant?",
+        ),
+        (
+            "kind: Job\nmetadata: {name: j}\nspec: {template: {spec: {containers: [{name: c}], nodeSelecter: {a: b}}}}",
+            "Job j: spec.template.spec.nodeSelecter: is not read: is nodeSelector meant?",
+        ),
+        (
+            "kind: Job\nmetadata: {name: j}\nspec: {paralelism: 3, template: {spec: {containers: [{name: c}]}}}",
+            "Job j: spec.paralelism: is not read: is parallelism meant?",
+        ),
         ("kind: Tenant\nmetadata: {name: a}\nspec: {pools: {x: {limits: {cpu: 1}}}}", "no NodePool of that name"),
         ("apiVersion: allotment.dev/v1alpha1\nkind: KafkaCluster\nmetadata: {name: k}", "the operator makes its pods"),
     ],

@@ -123,6 +123,8 @@ class _Conversion:
         self.devices = Devices()
         self.storage = VolumeControllers()
         self.made = 0
+        self.looked_over: set[tuple[str, str]] = set()
+        """Documents, and templates, that have been searched for misspelt fields."""
         self.latest = 0.0
         """The latest time of a pod that exists: what is added arrives then."""
         self.makers: dict[str, Callable[[Document], Iterable[ev.Event]]] = {
@@ -193,6 +195,7 @@ class _Conversion:
 
     def _to_come(self, document: Document, present: Present) -> Iterator[Document]:
         workload = typed(document, Workload)
+        self._look_over(document, Workload)
         made = present.made_by(document)
         if document.kind == "Deployment":
             selector = typed(document, Selecting).spec.selector
@@ -236,6 +239,15 @@ class _Conversion:
                 raise ManifestError(f"{document.prefix}: stands in {first.origin} already: remove one of them")
         return out
 
+    def _look_over(self, document: Document, read_as: type[msgspec.Struct]) -> None:
+        """Doubt the fields of what is new, of a template once."""
+        key = (document.origin, document.maker)
+        if document.metadata.get("uid") or key in self.looked_over:
+            return
+        self.looked_over.add(key)
+        for _, doubt in doubts.misspelt_fields(document, read_as):
+            self._warn(document, doubt)
+
     def _warn(self, document: Document, text: str) -> None:
         warning = f"{document.prefix}: {text}"
         if not self.manifests.warnings or self.manifests.warnings[-1] != warning:
@@ -278,6 +290,7 @@ class _Conversion:
 
     def _node(self, document: Document) -> Iterable[ev.Event]:
         node = typed(document, nodes.Node)
+        self._look_over(document, nodes.Node)
         refuse(document, checks.node_faults(node))
         self.admission.offered.update(node.status.allocatable or node.status.capacity)
         yield ev.NodeSeen(cluster.node_spec(node, self.csi.get(node.metadata.name)))
@@ -326,6 +339,7 @@ class _Conversion:
 
     def _pod(self, document: Document) -> Iterable[ev.Event]:
         pod = typed(document, pods.Pod)
+        self._look_over(document, pods.Pod)
         refuse(document, checks.pod_faults(pod.spec))
         if is_new(pod):
             refuse(document, checks.container_faults(pod.spec))
@@ -359,10 +373,12 @@ class _Conversion:
 
     def _budget(self, document: Document) -> Iterable[ev.Event]:
         budget = typed(document, workloads.PodDisruptionBudget)
+        self._look_over(document, workloads.PodDisruptionBudget)
         refuse(document, checks.budget_faults(budget))
         yield ev.BudgetSeen(cluster.budget_spec(budget))
 
     def _claim(self, document: Document) -> Iterable[ev.Event]:
+        self._look_over(document, storage.PersistentVolumeClaim)
         claim = self.storage.claim(typed(document, storage.PersistentVolumeClaim))
         yield ev.StorageSeen(claim)
         if not claim.uid and claim.volume in self.storage.volumes:

@@ -1,6 +1,11 @@
 """Doubts: what is valid, and probably a mistake. Each is a document and what is doubtful about it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Final
+
+from msgspec import Struct, inspect
 
 from allotment_api.labels import INSTANCE_LABEL, MAX_RUNTIME_ANNOTATION, PREEMPTIBLE_LABEL
 from allotment_kube import pods
@@ -9,6 +14,8 @@ from allotment_scheduler.manifests.kinds import how_it_makes_pods
 from allotment_scheduler.translation.scalars import positive
 
 Doubt = tuple[Document, str]
+_ALIKE: Final = 0.85
+"""From which likeness on, of 1, a field that is not read is taken for another one, misspelt."""
 
 
 def lost_references(documents: Sequence[Document]) -> Iterator[Doubt]:
@@ -51,3 +58,43 @@ def misread_words(document: Document, pod: pods.Pod) -> Iterator[Doubt]:
     if declared is not None and positive(declared) is None:
         field = document.at(f'metadata.annotations["{MAX_RUNTIME_ANNOTATION}"]')
         yield document, f"{field}: {declared!r} is no number of seconds: it counts as none"
+
+
+def misspelt_fields(document: Document, read_as: type[Struct]) -> Iterator[Doubt]:
+    """Fields of the author's that are not read, and are written almost like one that is.
+
+    Args:
+        document: any.
+        read_as: what it is read as. Kubernetes' kinds have many more fields; none of them is that much alike.
+    """
+    authored = {name: value for name, value in document.content.items() if name != "status"}
+    for path, meant in _strangers("", authored, _fields_of(read_as)):
+        yield document, f"{document.at(path)}: is not read: is {meant} meant?"
+
+
+def _strangers(path: str, value: object, read_as: inspect.Type) -> Iterator[tuple[str, str]]:
+    match read_as:
+        case inspect.StructType() if isinstance(value, Mapping):
+            fields = {field.encode_name: field.type for field in read_as.fields}
+            for name, inner in value.items():
+                here = f"{path}.{name}" if path else str(name)
+                if name in fields:
+                    yield from _strangers(here, inner, fields[name])
+                elif (meant := _meant(str(name), tuple(fields))) is not None:
+                    yield here, meant
+        case inspect.VarTupleType() if isinstance(value, list | tuple):
+            for number, inner in enumerate(value):
+                yield from _strangers(f"{path}[{number}]", inner, read_as.item_type)
+        case inspect.UnionType():
+            for each in read_as.types:
+                yield from _strangers(path, value, each)
+
+
+@lru_cache
+def _fields_of(read_as: type[Struct]) -> inspect.Type:
+    return inspect.type_info(read_as)
+
+
+@lru_cache(maxsize=4096)
+def _meant(name: str, fields: tuple[str, ...]) -> str | None:
+    return next(iter(get_close_matches(name, fields, n=1, cutoff=_ALIKE)), None)
