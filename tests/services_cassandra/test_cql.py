@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import struct
 import uuid
 from collections.abc import AsyncIterator
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allotment_kube import certificates
 from allotment_operator.kind import ServiceRefusedError, ServiceUnavailableError
 from allotment_operator.services.cassandra.admin import _nodes
-from allotment_operator.services.cassandra.cql import CqlConnection
+from allotment_operator.services.cassandra.cql import CqlConnection, CqlLogin, connected
 
 RESULT, ERROR = 0x08, 0x00
 TEXT, UUID, INT = 0x0D, 0x0C, 0x09
@@ -56,6 +58,23 @@ async def answering(body: bytes, *, opcode: int = RESULT, flags: int = 0) -> Asy
         writer.close()
         await writer.wait_closed()
         await over.wait()
+
+
+@pytest.mark.parametrize("heard", [1, 5, 1 << 16])
+async def test_a_connection_that_breaks_off_in_the_handshake_is_silence(heard: int) -> None:
+    """As a node's that is ending while it is still asked; taken for a no, it would count at once."""
+    authority = certificates.authority("authority", now=dt.datetime.now(dt.UTC)).certificate_pem.decode()
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(heard)
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ServiceUnavailableError, match="does not answer"):
+            async with connected(CqlLogin("127.0.0.1", port, authority, "ann", "x"), timeout=60):
+                pass
 
 
 @pytest.mark.parametrize("table_once", [True, False])

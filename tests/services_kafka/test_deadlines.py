@@ -15,6 +15,7 @@ import pytest
 
 from allotment_kube import certificates
 from allotment_operator.kind import ServiceUnavailableError
+from allotment_operator.services.kafka import kafka_python
 from allotment_operator.services.kafka.admin import Login
 from allotment_operator.services.kafka.kafka_python import THREADS, THREADS_OF_A_CLUSTER, KafkaPythonAdmin
 from allotment_operator.services.kafka.login import log_in
@@ -98,6 +99,56 @@ def test_what_is_no_answer_of_kafkas_is_none(answer: bytes, broker: Callable[[An
 
     with pytest.raises(ServiceUnavailableError, match="does not answer"):
         log_in(broker(say), timeout=10)
+
+
+@pytest.mark.parametrize("heard", [0, 1, 5])
+def test_a_connection_that_breaks_off_in_the_handshake_is_silence(heard: int, authority: certificates.KeyPair) -> None:
+    """As a broker's that is ending while it is still asked; taken for a no, it would count at once."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(heard or 1 << 16)
+                connection.shutdown(socket.SHUT_RDWR)
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        login = Login(f"localhost:{listener.getsockname()[1]}", authority.certificate_pem.decode(), username="ann")
+        try:
+            with pytest.raises(ServiceUnavailableError, match="does not answer"):
+                log_in(login, timeout=60)
+        finally:
+            thread.join(60)
+
+
+@pytest.mark.parametrize("quorum", [{}, {"topics": []}, {"topics": None}, {"topics": [{"partitions": [{}]}]}], ids=str)
+async def test_an_answer_that_lacks_what_was_asked_for_is_none(
+    quorum: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would pass for a fault of the operator, with its traceback in the log in every round."""
+
+    class Another:
+        """The library's client of a broker that keeps to the protocol's form and to nothing else."""
+
+        def __init__(self, **_: object) -> None:
+            self.closed = False
+
+        def describe_cluster(self) -> dict[str, object]:
+            return {"brokers": []}
+
+        def describe_metadata_quorum(self) -> dict[str, object]:
+            return quorum
+
+        def close(self) -> None:
+            self.closed = True
+
+    monkeypatch.setattr(kafka_python, "_Client", Another)
+    monkeypatch.setattr(kafka_python, "client_context", lambda _: None)
+    monkeypatch.setattr(kafka_python, "log_in", lambda *_, **__: None)
+    refused = pytest.raises(ServiceUnavailableError, match="does not answer as Kafka")
+    with contextlib.closing(KafkaPythonAdmin(timeout=60)) as admin, refused:
+        await admin.cluster(Login("localhost:9091", ""))
 
 
 async def test_a_cluster_that_holds_its_threads_leaves_the_others_theirs() -> None:

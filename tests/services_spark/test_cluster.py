@@ -176,7 +176,17 @@ def test_a_master_is_judged_by_its_own_words(state: dict[str, Any], workers: int
     assert (health.ready, health.reason) == wanted
 
 
-@pytest.mark.parametrize("answer", ["<html>", "[]", "{}"], ids=["a page", "a list", "another program"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param("<html>", id="a page"),
+        pytest.param("[]", id="a list"),
+        pytest.param("{}", id="another program"),
+        pytest.param('{"aliveworkers": "many"}', id="no number"),
+        pytest.param('{"aliveworkers": 1, "cores": Infinity}', id="no number that counts anything"),
+        pytest.param("[" * 200_000, id="made to exhaust the reader"),
+    ],
+)
 async def test_what_is_no_master_is_unavailable(answer: str) -> None:
     async def handler(_: web.Request) -> web.Response:
         return web.Response(text=answer)

@@ -211,7 +211,7 @@ def demand(builds: tuple[QueuedBuild, ...], labels: frozenset[str]) -> int:
 def _decode(body: bytes, model: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=model)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ServiceRefusedError(f"the answer is not Jenkins' ({error}): is this the address of Jenkins?") from None
 
 

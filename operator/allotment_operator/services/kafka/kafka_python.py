@@ -12,6 +12,7 @@ admin client has no method for them.
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -62,6 +63,8 @@ _UNAVAILABLE: Final = (
     ConnectionError,
     TimeoutError,
 )
+_NONSENSE: Final = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading words of another protocol comes to, in the library or here: a tenant chooses the image."""
 
 
 class KafkaPythonAdmin:
@@ -237,6 +240,10 @@ def _with_client(login: Login, call: Callable[[Any], T], timeout: float) -> T:
         raise ServiceUnavailableError(f"Kafka at {login.bootstrap} does not answer: {_words(error)}") from error
     except errors.KafkaError as error:
         raise ServiceRefusedError(f"Kafka at {login.bootstrap} refused: {_words(error)}") from error
+    except _NONSENSE as error:
+        raise ServiceUnavailableError(
+            f"Kafka at {login.bootstrap} does not answer as Kafka: {_words(error)}"
+        ) from error
 
 
 def _words(error: BaseException) -> str:

@@ -45,6 +45,8 @@ def log_in(login: Login, *, timeout: float) -> None:
     host, _, port = login.bootstrap.rpartition(":")
     try:
         _log_in_at(login, host, int(port), timeout)
+    except ssl.SSLEOFError as error:  # who hangs up in the handshake has not said no: a broker does so as it ends
+        raise ServiceUnavailableError(f"Kafka at {login.bootstrap} does not answer: it hung up") from error
     except ssl.SSLError as error:
         raise ServiceRefusedError(f"Kafka at {login.bootstrap} refused the login: {error.reason or error}") from error
     # Words of another protocol: too short, of another form, numbers that are none.

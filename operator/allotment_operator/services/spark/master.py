@@ -15,6 +15,8 @@ TIMEOUT_SECONDS = 5.0
 LARGEST_ANSWER = 4 << 20
 """Bytes; the state of ten thousand workers has about 3 MiB."""
 
+_NUMBERS = ("aliveworkers", "cores", "coresused")
+
 
 class Master(Protocol):
     """A standalone master."""
@@ -45,16 +47,20 @@ class HttpMaster:
             raise ServiceUnavailableError(f"{url} does not answer: {type(error).__name__}") from None
         try:
             state = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):  # the tenant chooses the image: it may answer anything
             state = None
-        if not isinstance(state, dict) or "aliveworkers" not in state:
+        if not isinstance(state, dict) or "aliveworkers" not in state or not _counts(state):
             raise ServiceUnavailableError(f"{url} does not answer as a Spark master")
         return state
 
 
+def _counts(state: dict[str, Any]) -> bool:
+    return all(isinstance(state.get(key, 0), int) for key in _NUMBERS)
+
+
 def judge(state: dict[str, Any], *, workers: int) -> Health:
     """Say whether programs can run: the master leads and a worker is there (or none is asked for)."""
-    alive, cores, used = (int(state.get(key) or 0) for key in ("aliveworkers", "cores", "coresused"))
+    alive, cores, used = (state.get(key, 0) for key in _NUMBERS)
     told = f"{alive} of {workers} workers, {used} of {cores} cores in use"
     if state.get("status") != "ALIVE":
         return Health(ready=False, reason="MasterNotLeading", message=f"The master is {state.get('status')}; {told}.")
