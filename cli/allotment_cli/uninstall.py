@@ -138,7 +138,8 @@ class Inventory:
     def remark(self, item: Item) -> str:
         """Say what decides over a namespace that may stay; empty for all else."""
         count = self.volumes[item.name] if item.kind == "Namespace" else 0
-        return f"stays, without its tenant, if services retain what they have in it: {count} volumes" if count else ""
+        volumes = f"{count} volume{'s' if count > 1 else ''}"
+        return f"stays, without its tenant, if services retain what they have in it: {volumes}" if count else ""
 
     def refusal(self, *, cascade: bool, force: bool) -> str:
         """Say why nothing should be done; empty if all is well."""

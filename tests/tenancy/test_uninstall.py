@@ -161,7 +161,7 @@ def test_it_refuses_while_services_exist_then_takes_everything_away_in_order(ins
     assert asked.exit_code == 1
     assert "services: KafkaTopic new/orders\n" in asked.stderr
     assert (
-        "Namespace kept stays, without its tenant, if services retain what they have in it: 1 volumes" in asked.stderr
+        "Namespace kept stays, without its tenant, if services retain what they have in it: 1 volume." in asked.stderr
     )
     assert re.search(r"Remove these \d+ objects from https://127\.0\.0\.1:\d+\?", asked.stderr)
     assert installation.listed() == listed
