@@ -34,10 +34,6 @@ class Pins:
 
     def within_reach(self, order: Ints, leaf: Ints, klass: Ints) -> Ints:
         """Which pods count, of those given in order, leaf by leaf; each one's leaf and class stand at its place."""
-        if self._layout != self.state.nodes.layout_version:
-            self._layout = self.state.nodes.layout_version
-            self._takes.clear()
-            self._reach.clear()
         pinned = [number for number in distinct(klass)[0].tolist() if self._where(number) is not None]
         if not pinned:
             return order
@@ -56,8 +52,17 @@ class Pins:
                 kept[row] = _take(reach, classes[number].asks)
         return order[kept]
 
+    def takers(self, number: int) -> BoolVector:
+        """The nodes that would take a pod of a class if they were empty, whatever the tenant."""
+        takes = self._where(number)
+        return self.state.nodes.usable_mask() if takes is None else takes
+
     def _where(self, number: int) -> BoolVector | None:
         """The nodes that would take a pod of a class, whatever the tenant; None for all."""
+        if self._layout != self.state.nodes.layout_version:
+            self._layout = self.state.nodes.layout_version
+            self._takes.clear()
+            self._reach.clear()
         if number not in self._takes:
             klass, nodes = self.state.classes[number], self.state.nodes
             usable = nodes.usable_mask()
