@@ -21,7 +21,7 @@ from allotment_scheduler.core.entitlement.portions import Portions, Want, distin
 from allotment_scheduler.core.fairness.shares import Measure
 from allotment_scheduler.core.objects.nodes import BoolVector
 from allotment_scheduler.core.objects.pods import Pod
-from allotment_scheduler.core.objects.resources import PODS, Amounts, Column
+from allotment_scheduler.core.objects.resources import Column
 from allotment_scheduler.core.objects.tenants import Tenant
 from allotment_scheduler.core.objects.units import Gang, Unit
 from allotment_scheduler.core.placement.eligibility import covered_pools
@@ -223,7 +223,7 @@ class Demand:
         found = places.get(pools)
         if found is None:
             klass = self.state.classes[klass_id]
-            mask = self.placer.static_mask(klass, pools) & empty_fit(self.state, klass.room)
+            mask = self.pins.takers(klass_id) & self.placer.in_pools(pools)
             nodes = self.state.nodes
             present = {nodes.pool_names[int(index)] for index in np.unique(nodes.pool_index[mask])}
             ordered = pools_by_price(nodes, klass.asks, self.state.measure)
@@ -278,12 +278,3 @@ class Demand:
 def _may_wait(pod: Pod) -> bool:
     """Whether nothing but room, or its gang, keeps a pod from starting."""
     return pod.leaf is not None and not pod.leaf.suspended and pod.ready and not pod.set_aside
-
-
-def empty_fit(state: ClusterState, amounts: Amounts) -> BoolVector:
-    """Nodes that could take a request if they were empty."""
-    mask = state.nodes.usable_mask()
-    for column, amount in amounts:
-        if column != PODS:
-            mask &= state.nodes.allocatable[column] >= amount
-    return mask

@@ -35,14 +35,6 @@ class Pins:
 
     def within_reach(self, order: Ints, leaf: Ints, klass: Ints) -> Ints:
         """Which pods count, of those given in order, leaf by leaf; each one's leaf and class stand at its place."""
-        if self._layout != self.state.nodes.layout_version:
-            self._layout = self.state.nodes.layout_version
-            self._takes.clear()
-            self._reach.clear()
-            self._refitted = 0
-        for klass_id in self.state.refitted[self._refitted :]:
-            self._takes.pop(klass_id, None)
-        self._refitted = len(self.state.refitted)
         pinned = [number for number in distinct(klass)[0].tolist() if self._where(number) is not None]
         if not pinned:
             return order
@@ -61,8 +53,14 @@ class Pins:
                 kept[row] = _take(reach, classes[number].asks)
         return order[kept]
 
+    def takers(self, number: int) -> BoolVector:
+        """The nodes that would take a pod of a class if they were empty, whatever the tenant."""
+        takes = self._where(number)
+        return self.state.nodes.usable_mask() if takes is None else takes
+
     def _where(self, number: int) -> BoolVector | None:
         """The nodes that would take a pod of a class, whatever the tenant; None for all."""
+        self._follow()
         if number not in self._takes:
             klass, nodes = self.state.classes[number], self.state.nodes
             usable = nodes.usable_mask()
@@ -72,6 +70,18 @@ class Pins:
                     takes &= nodes.allocatable[column] >= amount
             self._takes[number] = None if np.array_equal(takes, usable) else takes
         return self._takes[number]
+
+    def _follow(self) -> None:
+        """Forget what the nodes' layout, or a change of classes' volumes, has made untrue."""
+        state = self.state
+        if self._layout != state.nodes.layout_version:
+            self._layout, self._refitted = state.nodes.layout_version, 0
+            self._takes.clear()
+            self._reach.clear()
+        if self._refitted != len(state.refitted):
+            for klass_id in state.refitted[self._refitted :]:
+                self._takes.pop(klass_id, None)
+            self._refitted = len(state.refitted)
 
     def _spot(self, number: int, pools: tuple[str, ...]) -> bytes:
         """The nodes that a class is pinned to in some pools, as a key of `_reach`; empty where it is not."""
