@@ -1,6 +1,7 @@
 """What lingers counts for as long as it is there: pods on their way out, sizes being changed, limits that come late."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from allotment_kube.models import Object
 from allotment_kube.resources import PODS
 from allotment_scheduler.core.state.invariants import check
-from builders.live_world import World, until
+from allotment_scheduler.shell import issuing
+from allotment_scheduler.shell.permission import fits_still
+from builders.live_world import EPOCH, World, until
 from fakes.faults import FaultPlan
 
 pytestmark = pytest.mark.looptime
@@ -180,4 +183,36 @@ async def test_a_limit_that_is_met_on_a_node_that_lets_nothing_run_is_claimed_al
         await asyncio.sleep(5)
         world.pod("a", "claimant", cpu="2", priority=9)
         await until(lambda: world.bound() == {"claimant": "m"})
+    check(scheduler.state)
+
+
+@pytest.mark.parametrize(("since", "looks"), [(-3600.0, False), (300.0, True)], ids=["for good", "soon"])
+async def test_starts_are_looked_at_once_more_for_who_will_go_not_for_who_hangs(
+    since: float, looks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead node's pods hang in their deletion for hours, and others come and go all the time."""
+    looked: list[None] = []
+
+    def fits(*given: Any) -> bool:
+        looked.append(None)
+        return fits_still(*given)
+
+    monkeypatch.setattr(issuing, "fits_still", fits)
+    world = World(FaultPlan())
+    for name in ("n", "m"):
+        world.node(name, cpu="20")
+    async with world.running() as scheduler:
+        world.pod("a", "hangs", cpu="1")
+        await until(lambda: "hangs" in world.bound())
+        ends = datetime.fromtimestamp(EPOCH + asyncio.get_running_loop().time() + since, UTC)
+        metadata = {"finalizers": ["example.com/f"], "deletionTimestamp": f"{ends:%FT%TZ}"}
+        change(world, "hangs", metadata=metadata)
+        await until(lambda: scheduler.state.pods["a", "hangs"].spec.deleting)
+        term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "nobody"}}}
+        for number in range(5):
+            shy = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+            world.pod("a", f"p{number}", cpu="1", affinity=shy)
+            await until(lambda: f"p{number}" in world.bound())  # noqa: B023 - awaited here
+            world.server.remove(PODS, f"p{number}", "a")
+        assert bool(looked) is looks
     check(scheduler.state)

@@ -47,6 +47,7 @@ def told(attached: Attachments) -> Supply:
     return anew.supply
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(CHANGES, max_size=20))
 def test_after_any_history_the_supply_is_as_from_scratch(steps: list[Change]) -> None:
     attached = Attachments()
@@ -164,10 +165,10 @@ def test_who_can_no_longer_start_on_the_node_reserved_for_it_is_reserved_another
 
 
 def two_pools() -> World:
-    """A node in either pool, each half full of pods with claims of one tenant; pods of two tenants wait for theirs."""
+    """A node in either pool, partly full with pods of one tenant; pods of two tenants wait for claims."""
     world = World().tenant("a").tenant("b")
     for number, pool in enumerate(("p", "q")):
-        spec = NodeSpec(f"n{number}", {"cpu": 4000, "pods": 100}, {"name": f"n{number}", "pool": pool},
+        spec = NodeSpec(f"n{number}", {"cpu": 7000, "pods": 100}, {"name": f"n{number}", "pool": pool},
                         volume_limits={"csi": 3})  # fmt: skip
         world.events.append(ev.NodeSeen(spec))
         world.pool(PoolSpec(pool, LabelSelector((Requirement("pool", "In", (pool,)),))))
@@ -179,7 +180,7 @@ def two_pools() -> World:
     return world
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.booleans(), st.lists(st.lists(CHANGES, min_size=1, max_size=3), min_size=3, max_size=6))
 def test_whatever_is_kept_is_as_from_scratch(waits: bool, cycles: list[list[Change]]) -> None:
     keep_up(waits, cycles)

@@ -59,7 +59,7 @@ class Issuing:
         """Send the Bindings of every unit whose room is there."""
         self._choices.look()
         self._claims.look(client, errands)
-        anyone_leaves = bool(self._known.state.running.leaving())
+        anyone_leaves = self._known.engine.leaving.anyone_goes()
         blocked: list[tuple[Undertaking, list[Start]]] = []
         for undertaking in self._known.ledger.waiting():
             has_waited, undertaking.has_waited = undertaking.has_waited, True

@@ -37,6 +37,10 @@ class Leaving:
         self._kept: set[Pod] = set()
         """While the state is shown without those who leave: whose room is held all the same."""
 
+    def anyone_goes(self) -> bool:
+        """Whether claims reckon with anybody's going: not with that of pods which hang on their way out for good."""
+        return any(map(self._goes_soon, self.state.running.leaving()))
+
     @contextmanager
     def gone(self, pods: list[Pod]) -> Iterator[None]:
         """The state as it will be once these pods have gone."""
