@@ -3,8 +3,17 @@
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from allotment_scheduler.core.objects import events as ev
 from builders.scheduling import World
+
+
+def started_at(when: float, event: ev.Event) -> ev.Event:
+    """A running pod that started at this time; everything else as it is."""
+    if isinstance(event, ev.PodSeen) and event.spec.node is not None:
+        return ev.PodSeen(structs.replace(event.spec, started=when))
+    return event
 
 
 @pytest.mark.parametrize("last", ["plain", "with-memory"])
@@ -16,6 +25,17 @@ def test_the_youngest_goes_whatever_the_shapes_of_its_peers(last: str) -> None:
     world.pod("b", "claims", cpu=1)
 
     assert world.run().evicted == [f"{last}-1"]
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_of_pods_that_started_in_one_second_the_one_created_last_goes(names: str) -> None:
+    """A whole wave does: were it by name, somebody could name a pod so that it stays."""
+    world = World().node("n", cpu=2).tenant("t")
+    for name in names:
+        world.pod("t", name, on="n", cpu=1)
+    world.events = [started_at(2.0, event) for event in world.events]
+
+    assert world.pod("t", "urgent", cpu=1, priority=1).run().evicted == [names[-1]]
 
 
 def test_of_several_tenants_above_their_entitlement_the_highest_share_gives_first() -> None:
