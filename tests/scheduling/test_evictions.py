@@ -7,6 +7,7 @@ import pytest
 
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import PodAffinityTerm, SchedulingSpec
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.objects.tenants import Bounds
 from builders.scheduling import World
@@ -126,6 +127,19 @@ def test_a_plan_takes_a_gang_down_to_its_minimum_and_no_further() -> None:
     assert done.node_of("t", "urgent") == "n"
     assert set(done.evicted) == {"g0", "g1", "g2", "g3"}
     assert len(done.running("t") - {"urgent"}) == 3, "it starts again where it can run whole"
+
+
+def test_who_stands_in_the_way_from_another_node_makes_room() -> None:
+    """In one zone with it the claimant may not stand, and on its node there is no room beside whoever may not go."""
+    crowd = PodAffinityTerm("zone", LabelSelector((Requirement("app", "In", ("crowd",)),)))
+    world = World().node("n", cpu=2, labels={"zone": "z"}).node("m", cpu=2, labels={"zone": "z"}).tenant("t")
+    world.pod("t", "fixed", on="m", cpu=1, more={"preemptible": False})
+    world.pod("t", "crowd", on="m", cpu=1, labels={"app": "crowd"})
+
+    done = world.pod("t", "urgent", cpu=2, priority=1, spec=SchedulingSpec((), anti_affinity=(crowd,))).run()
+
+    assert done.node_of("t", "urgent") == "n"
+    assert done.evicted == ["crowd"]
 
 
 def test_what_is_left_of_an_elastic_gang_goes_whole_when_its_single_pods_are_not_enough() -> None:

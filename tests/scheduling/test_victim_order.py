@@ -61,6 +61,14 @@ def test_who_stays_at_its_entitlement_gives_before_who_falls_below() -> None:
     assert world.run().evicted[0] == "b9", "a has the higher share, but would fall from 14 to 7 of its 8"
 
 
+def test_of_unlike_pods_of_one_tenant_the_one_goes_that_leaves_it_its_entitlement() -> None:
+    """The younger one is larger: without it a would run 1 of its 4 CPUs."""
+    world = World().node("n", cpu=8).tenant("a").tenant("b").pods("b", 3, "b", on="n", cpu=1)
+    world.pod("a", "small", on="n", cpu=1).pod("a", "large", on="n", cpu=4)
+
+    assert world.pod("b", "claims", cpu=1).run().evicted == ["small"]
+
+
 @pytest.mark.parametrize(("saved", "other"), [("n1", "n2"), ("n2", "n1")])
 def test_the_least_work_is_lost_and_a_checkpoint_has_saved_some(saved: str, other: str) -> None:
     world = World().node("n1", cpu=1).node("n2", cpu=1).tenant("a").tenant("b")
