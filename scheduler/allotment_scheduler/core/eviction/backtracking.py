@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.rules import Claim, rule
 from allotment_scheduler.core.eviction.victims import Age, Step, Victim
-from allotment_scheduler.core.objects.pods import Pod
+from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.state.trial import Trial
 
 
