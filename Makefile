@@ -1,11 +1,12 @@
 # Every target sets up what it needs: a .venv from uv.lock, and, where a cluster runs, the one-time build of the
 # control plane. Nothing outside this folder and the user's cache folder changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup controlplane demo test check format generate e2e bench bench-live chaos soak mutants clean
+.PHONY: help setup controlplane demo test check format generate e2e bench bench-live chaos soak search mutants clean
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 JOBS ?= 2
+ROUNDS ?= 10
 # Programs are started hundreds of times; without byte code on disk each would compile all it loads, which is half of it.
 unexport PYTHONDONTWRITEBYTECODE
 # Of what ARGS names, one of two runs may have nothing: pytest says so by 5.
@@ -60,7 +61,12 @@ chaos: controlplane ## the scheduler under faults of network, machines and contr
 	@$(PYTEST) -s -m soak tests/scheduler_live/test_chaos.py $(ARGS)
 
 soak: controlplane ## the long versions of the tests
-	@$(PYTEST) -m soak $(ARGS)
+	@$(PYTEST) -m soak --hypothesis-profile=search $(ARGS)
+
+# What a round finds is kept, and tried first in the next run.
+search: setup ## properties on new random examples, ROUNDS times (10); make test draws the same ones each time
+	@for round in $$(seq $(ROUNDS)); do \
+	  $(PYTEST) -q -m "hypothesis and not soak and not real_node" --hypothesis-profile=search $(ARGS) || exit; done
 
 mutants: setup ## change the scheduling core one place at a time: does a test notice?
 	@$(BIN)/python tests/mutation/mutate.py $(ARGS)

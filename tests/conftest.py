@@ -18,6 +18,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis.database import DirectoryBasedExampleDatabase
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -33,9 +34,16 @@ pytest_plugins = ["builders.left_open", "builders.one_release"]
 # sets its own. With a loop set once, be it none, that does not happen.
 asyncio.set_event_loop(None)
 
-# How long examples take to draw and to run says something of the machine, and of who else uses it.
-hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("patient")
+# Every run draws the same examples: whether a change may land never depends on luck, and what fails fails again. The
+# search for new ones is a run of its own (`make search`, `make soak`): it draws others each time, and keeps what it
+# finds in .hypothesis until that passes. Whatever it finds becomes a plain test. How long examples take to draw and to
+# run says something of the machine, and of who else uses it: it is held against nobody.
+PATIENT = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True)
+hypothesis.settings.register_profile("repeatable", PATIENT, derandomize=True, database=None)
+hypothesis.settings.register_profile(
+    "search", PATIENT, derandomize=False, database=DirectoryBasedExampleDatabase(".hypothesis/examples")
+)
+hypothesis.settings.load_profile("repeatable")
 
 
 @dataclass(frozen=True)

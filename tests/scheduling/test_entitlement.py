@@ -148,6 +148,8 @@ def test_what_changes_nobodys_demand_leaves_entitlement_as_it_is() -> None:
 def test_starts_and_evictions_do_not_move_entitlement(world: World) -> None:
     state = world.state()
     assume(not overcommitted(state))  # an evicted pod that no node can take leaves demand for good
+    leaves = {pod.leaf for pod in state.pods.values() if pod.node is not None}
+    assume(not any(leaf is not None and leaf.suspended for leaf in leaves))  # whom it evicts asks for nothing any more
     assume(all(pod.spec.preemptible for pod in state.pods.values()))  # coverage by guarantees follows what runs
     gangs = state.gangs.values()  # the rest of one that is not complete asks for nothing once it is evicted
     assume(all(gang.spec is None or len(gang.members) >= gang.min_member for gang in gangs))

@@ -1,11 +1,13 @@
 """Who makes room for whom: the rules, the order of victims, and that nobody is evicted in vain."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.nodes import PoolSpec
+from allotment_scheduler.core.objects.pods import PodAffinityTerm, SchedulingSpec
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.objects.tenants import Bounds
 from builders.scheduling import World
@@ -127,6 +129,19 @@ def test_a_plan_takes_a_gang_down_to_its_minimum_and_no_further() -> None:
     assert len(done.running("t") - {"urgent"}) == 3, "it starts again where it can run whole"
 
 
+def test_who_stands_in_the_way_from_another_node_makes_room() -> None:
+    """In one zone with it the claimant may not stand, and on its node there is no room beside whoever may not go."""
+    crowd = PodAffinityTerm("zone", LabelSelector((Requirement("app", "In", ("crowd",)),)))
+    world = World().node("n", cpu=2, labels={"zone": "z"}).node("m", cpu=2, labels={"zone": "z"}).tenant("t")
+    world.pod("t", "fixed", on="m", cpu=1, more={"preemptible": False})
+    world.pod("t", "crowd", on="m", cpu=1, labels={"app": "crowd"})
+
+    done = world.pod("t", "urgent", cpu=2, priority=1, spec=SchedulingSpec((), anti_affinity=(crowd,))).run()
+
+    assert done.node_of("t", "urgent") == "n"
+    assert done.evicted == ["crowd"]
+
+
 def test_what_is_left_of_an_elastic_gang_goes_whole_when_its_single_pods_are_not_enough() -> None:
     world = World().node("n", cpu=3).tenant("a").tenant("b", guaranteed={"cpu": 3}).gang("a", "g", 2)
     world.pods("a", 3, "a", on="n", group="g", cpu=1).pod("b", "claims", cpu=3)
@@ -134,7 +149,7 @@ def test_what_is_left_of_an_elastic_gang_goes_whole_when_its_single_pods_are_not
     done = world.run()
 
     assert done.running("b") == {"claims"}
-    assert done.evicted == ["a2", "a0", "a1"], "the pod beyond the minimum first, then the rest at once"
+    assert done.evicted == ["a2", "a1", "a0"], "the pod beyond the minimum first, then the rest at once"
 
 
 def test_an_elastic_gang_on_two_nodes_makes_way_for_a_gang() -> None:
@@ -160,12 +175,15 @@ def test_nobody_makes_room_in_its_own_gang(minimum: int) -> None:
     assert world.run().evicted == []
 
 
-def test_the_pods_of_a_gang_go_in_the_same_order_however_they_came() -> None:
+@pytest.mark.parametrize("names", [*map("".join, permutations("abc"))])
+def test_a_gang_goes_from_its_youngest_pod_to_its_oldest_however_they_are_named_and_came(names: str) -> None:
     world = World().node("n", cpu=3).tenant("a").tenant("b", guaranteed={"cpu": 3}).gang("a", "g", 3)
-    for name in ("c", "a", "b"):
+    for name in names:
         world.pod("a", name, on="n", group="g", cpu=1)
+    *rest, first, second, third = world.events
+    world.events = [*rest, third, first, second]
 
-    assert world.pod("b", "claims", cpu=3).run().evicted == ["a", "b", "c"]
+    assert world.pod("b", "claims", cpu=3).run().evicted == [*reversed(names)]
 
 
 def test_a_gang_with_one_pod_that_may_not_be_preempted_stays() -> None:

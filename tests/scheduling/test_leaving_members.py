@@ -117,7 +117,7 @@ def test_who_stood_first_on_a_node_and_leaves_hides_no_gang_from_claimants() -> 
     leave(engine, "m0")
     tell(engine, world.pod("t", "claimant", cpu=2, priority=9))
 
-    assert [evict.pod[1] for evict in engine.cycle(1010).evictions] == ["m1", "m2"]
+    assert [evict.pod[1] for evict in engine.cycle(1010).evictions] == ["m2", "m1"]
 
 
 def test_a_gang_is_short_of_who_leaves_from_the_beginning() -> None:
@@ -130,7 +130,7 @@ def test_a_gang_is_short_of_who_leaves_from_the_beginning() -> None:
     engine.cycle(1010)
 
     assert not engine.cycle(1600).evictions
-    assert [evict.pod[1] for evict in engine.cycle(1611).evictions] == ["m1", "m2"]
+    assert [evict.pod[1] for evict in engine.cycle(1611).evictions] == ["m2", "m1"]
 
 
 def test_pods_that_turn_out_to_be_of_another_gang_are_counted_there_only() -> None:

@@ -3,8 +3,17 @@
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from allotment_scheduler.core.objects import events as ev
 from builders.scheduling import World
+
+
+def started_at(when: float, event: ev.Event) -> ev.Event:
+    """A running pod that started at this time; everything else as it is."""
+    if isinstance(event, ev.PodSeen) and event.spec.node is not None:
+        return ev.PodSeen(structs.replace(event.spec, started=when))
+    return event
 
 
 @pytest.mark.parametrize("last", ["plain", "with-memory"])
@@ -16,6 +25,17 @@ def test_the_youngest_goes_whatever_the_shapes_of_its_peers(last: str) -> None:
     world.pod("b", "claims", cpu=1)
 
     assert world.run().evicted == [f"{last}-1"]
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_of_pods_that_started_in_one_second_the_one_created_last_goes(names: str) -> None:
+    """A whole wave does: were it by name, somebody could name a pod so that it stays."""
+    world = World().node("n", cpu=2).tenant("t")
+    for name in names:
+        world.pod("t", name, on="n", cpu=1)
+    world.events = [started_at(2.0, event) for event in world.events]
+
+    assert world.pod("t", "urgent", cpu=1, priority=1).run().evicted == [names[-1]]
 
 
 def test_of_several_tenants_above_their_entitlement_the_highest_share_gives_first() -> None:
@@ -39,6 +59,14 @@ def test_who_stays_at_its_entitlement_gives_before_who_falls_below() -> None:
     world.pods("a", 2, "large", on="n", cpu=7).pods("b", 10, "b", on="n", cpu=1).pods("c", 8, "c", cpu=1)
 
     assert world.run().evicted[0] == "b9", "a has the higher share, but would fall from 14 to 7 of its 8"
+
+
+def test_of_unlike_pods_of_one_tenant_the_one_goes_that_leaves_it_its_entitlement() -> None:
+    """The younger one is larger: without it a would run 1 of its 4 CPUs."""
+    world = World().node("n", cpu=8).tenant("a").tenant("b").pods("b", 3, "b", on="n", cpu=1)
+    world.pod("a", "small", on="n", cpu=1).pod("a", "large", on="n", cpu=4)
+
+    assert world.pod("b", "claims", cpu=1).run().evicted == ["small"]
 
 
 @pytest.mark.parametrize(("saved", "other"), [("n1", "n2"), ("n2", "n1")])

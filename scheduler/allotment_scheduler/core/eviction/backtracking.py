@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from allotment_scheduler.core.eviction.budgets import Budgets
 from allotment_scheduler.core.eviction.rules import Claim, rule
-from allotment_scheduler.core.eviction.victims import Step, Victim
+from allotment_scheduler.core.eviction.victims import Age, Step, Victim
 from allotment_scheduler.core.objects.pods import Pod, PodKey
 from allotment_scheduler.core.state.trial import Trial
 
@@ -68,5 +68,5 @@ class Backtracking:
         self.trial.rollback(mark)
 
 
-def _size(victim: Victim) -> tuple[int, int, tuple[float, PodKey]]:
+def _size(victim: Victim) -> tuple[int, int, Age]:
     return (len(victim.pods), sum(amount for _, amount in victim.asks), victim.age)

@@ -3,9 +3,9 @@
 A victim is one preemptible pod, or, where its gang would fall below `min_member`, the whole gang (only if all of it is
 preemptible), with the rooms that are held for its announced members: once a plan has taken a gang down to its minimum,
 what is left of it is offered as one victim. Every leaf offers one: those that somebody recreates first, then the lowest
-priority, then the one that takes its side Y least below e(Y), then the youngest. Among the offers those that somebody
-recreates go first, then those that leave Y at or above e(Y); then the tree is descended by the highest weighted share,
-ties in the reverse of serving order.
+priority, then the one that takes its side Y least below e(Y), then the youngest: the one that started last, then the
+one created last. Among the offers those that somebody recreates go first, then those that leave Y at or above e(Y);
+then the tree is descended by the highest weighted share, ties in the reverse of serving order.
 """
 
 from bisect import insort
@@ -26,18 +26,22 @@ ZERO = Fraction(0)
 
 Cost = tuple[int, int]
 """Pods that go: those of the last choice, and all."""
+Age = tuple[float, float, PodKey]
+"""The larger goes first: who started last, of these who was created last, then by name."""
 LaneKey = tuple[bool, int, Amounts, frozenset[str]]
 """What victims have in common among which only age decides: (last choice, priority, what they hold, where)."""
 
 
 @dataclass(slots=True, eq=False)
 class Victim:
-    """One step of a plan: pods by key. Work is what would be lost: seconds times dominant share, summed over pods."""
+    """One step of a plan: pods, the youngest first.
+
+    Work is what would be lost: seconds times dominant share, summed over pods.
+    """
 
     pods: list[Pod]
     leaf: Tenant
     priority: int
-    started: float
     asks: Amounts
     held: frozenset[Column]
     pools: frozenset[str]
@@ -57,9 +61,9 @@ class Victim:
         return (self.last_choice, self.priority, self.asks, self.pools)
 
     @property
-    def age(self) -> tuple[float, PodKey]:
-        """The larger goes first: the youngest, then by name."""
-        return (self.started, self.pods[0].key)
+    def age(self) -> Age:
+        """That of its youngest pod."""
+        return age_of(self.pods[0])
 
     @property
     def gang(self) -> Gang | None:
@@ -93,17 +97,16 @@ def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
             return None
         node, asks = state.nodes.by_name.get(pod.node), pod.klass.asks
         return Victim(
-            [pod], leaf, pod.priority, pod.started, asks, frozenset(column for column, _ in asks),
+            [pod], leaf, pod.priority, asks, frozenset(column for column, _ in asks),
             frozenset() if node is None else frozenset((node.pool,)), pod.spec.last_choice, work_of(pod, state),
         )  # fmt: skip
-    pods = sorted(gang.standing(), key=by_key)
+    pods = sorted(gang.standing(), key=age_of, reverse=True)
     if not pods or not all(_evictable(member) for member in pods):
         return None
     places = pods + gang.phantoms
     asks = pod.klass.asks if len(places) == 1 else without_pods(total(places))
     return Victim(
-        pods, leaf, max(member.priority for member in pods), max(member.started for member in pods), asks,
-        frozenset(column for column, _ in asks),
+        pods, leaf, max(member.priority for member in pods), asks, frozenset(column for column, _ in asks),
         frozenset(node.pool for place in places if (node := state.nodes.by_name.get(place.node or "")) is not None),
         any(member.spec.last_choice for member in pods),
         sum(work_of(member, state) for member in pods),
@@ -111,9 +114,9 @@ def victim_of(pod: Pod, state: ClusterState) -> Victim | None:
     )  # fmt: skip
 
 
-def by_key(pod: Pod) -> PodKey:
+def age_of(pod: Pod) -> Age:
     """Sorts pods the same way in whatever order they came."""
-    return pod.key
+    return (pod.started, pod.spec.created, pod.key)
 
 
 def _evictable(pod: Pod) -> bool:
@@ -129,7 +132,7 @@ def work_of(pod: Pod, state: ClusterState) -> float:
     return max(state.now - since, 0.0) * share
 
 
-def _age(victim: Victim) -> tuple[float, PodKey]:
+def _age(victim: Victim) -> Age:
     return victim.age
 
 
@@ -172,7 +175,7 @@ class Offers:
 
     def choose_by_size(self, only: BoolVector | None, sign: int) -> Step | None:
         """The victim that may go now and frees most (1) or least (-1) of what the claimant asks for, on some nodes."""
-        found: tuple[tuple[int, tuple[float, PodKey]], Step] | None = None
+        found: tuple[tuple[int, Age], Step] | None = None
         for lanes in self.lanes.values():
             for lane in list(lanes.values()):
                 while lane and not self._possible(lane[-1]):
