@@ -1,13 +1,14 @@
 """Ageing and reservations: since when a unit is a misfit, in which pools reservations count, whose room is whose."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from allotment_scheduler.core.cycle import Engine
 from allotment_scheduler.core.objects import events as ev
 from allotment_scheduler.core.objects.nodes import PoolSpec
-from allotment_scheduler.core.objects.pods import SchedulingSpec
+from allotment_scheduler.core.objects.pods import PodAffinityTerm, SchedulingSpec
 from allotment_scheduler.core.objects.selectors import LabelSelector, Requirement
 from allotment_scheduler.core.objects.tenants import Bounds
 from allotment_scheduler.core.settings import Settings
@@ -55,6 +56,24 @@ def test_a_pool_has_no_more_reservations_than_it_may(each: int, want: set[str]) 
         engine.cycle(now)
 
     assert {key[1] for key in engine.reservations.by_unit} - {"for-x"} == want
+
+
+@pytest.mark.parametrize(("runtime", "kept"), [(None, False), (5000.0, True)])
+def test_a_replica_too_many_keeps_others_off_only_until_a_known_time(runtime: float | None, kept: bool) -> None:
+    """It has room and a neighbour in its way: where nobody knows when that one ends, the node is not closed for it."""
+    apart = SchedulingSpec(
+        (), anti_affinity=(PodAffinityTerm("host", LabelSelector((Requirement("app", "In", ("s",)),))),)
+    )
+    labels: dict[str, Any] = {"labels": {"app": "s"}, "spec": apart}
+    world = World().tenant("t").node("n", cpu=8, labels={"host": "n"})
+    world.pod("t", "first", on="n", cpu=1, more={"max_runtime": runtime}, **labels).pod("t", "second", cpu=1, **labels)
+    engine = timed(world)
+    for now in (1000, 1300, 3101):
+        engine.cycle(now)
+    engine.state.apply_all(World().pod("t", "small", cpu=1).events)
+
+    assert bool(engine.reservations.by_unit) is kept
+    assert [start.pod[1] for start in engine.cycle(3102).starts] == ([] if kept else ["small"])
 
 
 def test_a_gang_over_two_pools_counts_in_both() -> None:

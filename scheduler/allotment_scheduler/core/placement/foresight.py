@@ -14,7 +14,7 @@ Bounded: a search looks once at every running pod that stands on nodes in questi
 of them, in no more than `MOST_TRIES` trials. A unit for which it finds nothing may still fit one day.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
@@ -64,6 +64,11 @@ class Departures:
     def eta(self, step: int) -> float:
         """When those up to a step have gone."""
         return float(self.end[self.steps[step] - 1]) if step else self.now
+
+    def foreseeable(self) -> "Departures":
+        """Without the step of those that end at no known time."""
+        last = len(self.steps) - 1
+        return replace(self, steps=self.steps[:last]) if last and self.eta(last) == inf else self
 
     def freed(self, free: IntMatrix, start: int, stop: int) -> IntMatrix:
         """The free room once those from `start` up to `stop` have gone, too."""
@@ -117,6 +122,11 @@ class Foresight:
         order, count = self._order(unit, kinds, departures.node[: departures.steps[step]], free, inside)
         if self.gangs.is_counted(unit, pools):
             return self._prospect(order[:count], departures.eta(step))
+        if step == 0 and len(kinds) == 1:
+            # It has room, and only neighbours in its way. To keep others off until these have gone would bring nothing
+            # if nobody knows when that is: a replica too many of a service whose pods repel each other would close a
+            # node for good.
+            departures = departures.foreseeable()
         return self._tried(Outlook(unit, pools, departures, step, order, count))
 
     def _prospect(self, indexes: IntVector, eta: float) -> Prospect:
