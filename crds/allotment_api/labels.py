@@ -163,6 +163,13 @@ NAMES: Final[tuple[Name, ...]] = (
     Name("annotation", f"{GROUP}/authority", "Secret", "operator", "Fingerprint of the authority that signed it."),
     Name(
         "annotation",
+        f"{GROUP}/certificate-ends",
+        "Secret, pods of services",
+        "operator",
+        "When the certificate that it holds, or was started with, runs out.",
+    ),
+    Name(
+        "annotation",
         f"{GROUP}/external-hosts",
         "Secret",
         "operator",

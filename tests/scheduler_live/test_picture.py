@@ -293,7 +293,7 @@ async def test_gangs_by_scheduling_group_are_read_where_they_are_served(version:
     check(scheduler.state)
 
 
-async def test_a_burst_of_storage_costs_no_more_layouts_than_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_burst_of_storage_lays_nothing_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(FaultPlan())
     world.node("n")
     layouts = 0
@@ -307,13 +307,11 @@ async def test_a_burst_of_storage_costs_no_more_layouts_than_cycles(monkeypatch:
     async with world.running() as scheduler:
         await until(lambda: scheduler.progress.complete)
         await asyncio.sleep(5)
-        layouts, cycles = 0, scheduler.progress.cycles
+        layouts = 0
         for number in range(200):
             spec = {"storageClassName": "fast", "volumeName": f"disk-{number}"}
             metadata = {"name": f"data-{number}", "namespace": "a"}
             world.server.put(PERSISTENT_VOLUME_CLAIMS, {"metadata": metadata, "spec": spec})
         await until(lambda: len(scheduler.state.attachments.claims) == 200)
-        await until(lambda: not scheduler.state.stale)
-        assert 1 <= layouts <= scheduler.progress.cycles - cycles
-        assert layouts < 20
+        assert layouts == 0
     check(scheduler.state)

@@ -154,9 +154,10 @@ class Placer:
     def sync(self) -> None:
         """Lay out the rows anew if the nodes were, or those whose volumes have changed."""
         nodes, refitted = self.state.nodes, self.state.refitted
-        since, self._refitted = self._refitted, len(refitted)
+        since, known = self._refitted, len(refitted)
+        self._refitted = known
         if self.layout == nodes.layout_version:
-            if since < len(refitted):
+            if since < known:
                 self._refit(set(refitted[since:]))
             return
         self.layout = nodes.layout_version
