@@ -86,7 +86,8 @@ class Placer:
 
     def row(self, key: RowKey) -> Row:
         """The row of a key, in the present layout."""
-        if self.layout != self.state.nodes.layout_version or self._refitted != len(self.state.refitted):
+        state = self.state
+        if self.layout != state.nodes.layout_version or (state.refitted and self._refitted < len(state.refitted)):
             self.sync()
         row = self.rows.get(key)
         return row if row is not None else self._add(key)
@@ -154,13 +155,12 @@ class Placer:
     def sync(self) -> None:
         """Lay out the rows anew if the nodes were, or those whose volumes have changed."""
         nodes, refitted = self.state.nodes, self.state.refitted
-        since, known = self._refitted, len(refitted)
-        self._refitted = known
         if self.layout == nodes.layout_version:
-            if since < known:
+            if refitted and self._refitted < len(refitted):
+                since, self._refitted = self._refitted, len(refitted)
                 self._refit(set(refitted[since:]))
             return
-        self.layout = nodes.layout_version
+        self.layout, self._refitted = nodes.layout_version, len(refitted)
         # Queues may have been formed anew since: rows that nobody waits in stand for no labels any more.
         keys = [key for key in self.rows if self.state.lineup.is_represented(key[0], key[1])]
         self._start_over(ScoreBasis.of(nodes, self.state.measure))
